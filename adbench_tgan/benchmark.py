@@ -1,0 +1,91 @@
+"""A whole run: from a request to stored results and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Job, Request, plan
+from adbench_tgan.leaderboard import comparable, is_current, leaderboard, results_table
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import Result, ResultStore, write_atomically
+from adbench_tgan.runner import Reporter, Settings, run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run ended with: one result a job, in the jobs' order, and the leaderboard they stand on."""
+
+    results: tuple[Result, ...]
+    leaderboard: pd.DataFrame
+    ran: int  # jobs that were run now; the others were found finished
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The results of jobs that failed."""
+        return tuple(result for result in self.results if result.status != "ok")
+
+
+def benchmark(
+    request: Request,
+    settings: Settings,
+    registry: Registry,
+    reporter: Reporter,
+    out: Path = Path("runs"),
+    executor: str = "local",
+) -> Outcome:
+    """Run what is not yet in `out`, then write ``results.csv`` and ``leaderboard.csv``, also when interrupted.
+
+    Raises:
+        AdbenchError: the request is wrong, or `out` cannot be written.
+        KeyboardInterrupt: after the tables of what was finished are written.
+    """
+    execute = registry.load("executor", executor)
+    settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
+    store = ResultStore(out)
+    store.open()
+    planned = plan(request, registry, reporter.warn)
+    fresh: dict[str, Result] = {}
+    kept = sum(store.get(job, with_model=settings.save_models) is not None for job in planned.jobs)
+    reporter.planned(len(planned.jobs), kept)
+    try:
+        for result in run(planned.jobs, store, execute, settings, planned.tasks, registry, reporter):
+            fresh[result.job.key] = result
+    except KeyboardInterrupt:
+        write_tables(store, planned.jobs, registry)
+        raise
+    table = write_tables(store, planned.jobs, registry)
+    results = [fresh.get(job.key) or store.get(job) for job in planned.jobs]
+    return Outcome(results=tuple(result for result in results if result), leaderboard=table, ran=len(fresh))
+
+
+def write_tables(store: ResultStore, jobs: tuple[Job, ...], registry: Registry) -> pd.DataFrame:
+    """Write both tables from what is stored; return the leaderboard of the jobs' dataset and protocol."""
+    versions = {name: registry.find("detector", name).version for name in registry.names("detector")}
+    results = list(store.results())
+    current = [result for result in results if is_current(result.job, versions)]
+    board = leaderboard(comparable(current, jobs, versions), store.scores)
+    write_atomically(store.root / "results.csv", results_table(current).to_csv(index=False))
+    write_atomically(store.root / "leaderboard.csv", board.to_csv(index=False))
+    return board
+
+
+def usable(device: str) -> str:
+    """Resolve "auto", and refuse a device that is not there.
+
+    Raises:
+        AdbenchError: no such device.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise AdbenchError(f"--device {device}: {reason}; use --device auto or cpu") from None
+    return device

@@ -1,0 +1,147 @@
+"""CIFAR-10 in its official layout `cifar-10-batches-py`, read without running what a pickle may hold.
+
+Alex Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adbench_tgan.data.files import fetch_archive, fetch_folder, not_found, one_line
+from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
+from adbench_tgan.errors import DataError
+
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FOLDER = "cifar-10-batches-py"
+TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
+TEST = ("test_batch",)
+# SHA-256 of the official images as uint8 (N, 32, 32, 3), and of their labels as uint8 (N,).
+OFFICIAL = {
+    "train": (
+        "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
+        "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
+    ),
+    "test": (
+        "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+        "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+    ),
+}
+
+
+def load(root: Path, fetch: bool) -> ClassDataset:
+    """CIFAR-10 from `root`, from `root/cifar10`, or from `root` being the folder of the batches itself.
+
+    Raises:
+        DataError: it is not there and cannot be downloaded, or a batch is damaged or not what it should be.
+    """
+    folder = _find(root)
+    if folder is None:
+        if not fetch:
+            raise not_found("cifar10", root, f"{FOLDER} or cifar10/{FOLDER}")
+        folder = fetch_folder(root, FOLDER, _download)
+    train, test = _read(folder, TRAIN), _read(folder, TEST)
+    return ClassDataset(
+        categories=NAMES, images=labelled_arrays(NAMES, train, test), note=describe(train, test)
+    )
+
+
+def describe(train: Labelled, test: Labelled) -> str:
+    """Whether these are the official pixels and labels; judged by themselves, not by the files they came in."""
+    counts = f"{len(train[1]):,} + {len(test[1]):,}"
+    if counts != "50,000 + 10,000":
+        return f"{counts} images; not the official 50,000 + 10,000"
+    if hashes(train) == OFFICIAL["train"] and hashes(test) == OFFICIAL["test"]:
+        return "official pixels"
+    return f"{counts} images; not the official pixels and labels"
+
+
+def hashes(part: Labelled) -> tuple[str, str]:
+    """SHA-256 of the images as uint8 (N, 32, 32, 3) and of the labels as uint8 (N,)."""
+    images = np.ascontiguousarray(part[0].transpose(0, 2, 3, 1))
+    return hashlib.sha256(images).hexdigest(), hashlib.sha256(part[1].astype(np.uint8)).hexdigest()
+
+
+def _find(root: Path) -> Path | None:
+    for folder in (root / FOLDER, root / "cifar10" / FOLDER):
+        if folder.is_dir():
+            return folder
+    return root if (root / TEST[0]).is_file() else None
+
+
+def _download(place: Path) -> None:
+    from torchvision.datasets import CIFAR10
+
+    fetch_archive(place, CIFAR10.url, CIFAR10.tgz_md5)
+
+
+def _read(folder: Path, names: tuple[str, ...]) -> Labelled:
+    batches = [read_batch(folder / name) for name in names]
+    pixels, labels = zip(*batches, strict=True)
+    return np.concatenate(pixels), np.concatenate(labels)
+
+
+def read_batch(path: Path) -> Labelled:
+    """One batch file: uint8 (N, 3, 32, 32) and labels 0..9.
+
+    Raises:
+        DataError: the file is missing, damaged, asks for anything but numpy arrays, or holds other data.
+    """
+    try:
+        with path.open("rb") as file:
+            entry = _ArraysOnly(file, encoding="latin1").load()
+        return _checked(entry)
+    except Exception as error:  # a damaged pickle raises nearly every kind of error
+        reason = str(error) or type(error).__name__
+        remedy = "remove its folder and run 'adbench data fetch cifar10'"
+        raise DataError(one_line(f"{path} is not a CIFAR-10 batch ({reason}); {remedy}")) from None
+
+
+def _checked(entry: Any) -> Labelled:
+    if not isinstance(entry, dict):
+        raise ValueError(f"it holds a {type(entry).__name__}, not a dict")
+    missing = [key for key in ("data", "labels") if key not in entry and key.encode() not in entry]
+    if missing:
+        raise ValueError(f"no {missing[0]!r} in it")
+    pixels = entry.get("data", entry.get(b"data"))
+    labels = np.asarray(entry.get("labels", entry.get(b"labels")))
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3072,):
+        raise ValueError(f"data is {_kind(pixels)}, not uint8 (N, 3072)")
+    if labels.dtype.kind not in "iu" or labels.shape != (len(pixels),) or len(pixels) == 0:
+        raise ValueError(f"labels are {_kind(labels)}, not {len(pixels)} whole numbers")
+    if labels.min() < 0 or labels.max() > 9:
+        raise ValueError(f"labels {labels.min()} to {labels.max()} are not within 0 to 9")
+    return pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)
+
+
+def _kind(value: Any) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}, which is refused")
+    return codecs.latin_1_encode(text)[0]
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Admits what pickled numpy arrays need; by their old and new names, without importing what a file names."""
+
+    admitted: dict[tuple[str, str], Any] = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("_codecs", "encode"): _latin1,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self.admitted[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None

@@ -1,0 +1,244 @@
+"""Image files: found, decoded by one documented rule, and kept while memory lasts."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from adbench_tgan.data.samples import Pixels
+from adbench_tgan.errors import DataError
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+PLAIN = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
+BUDGET = 2**31  # bytes of decoded images kept
+
+
+def decode(path: Path) -> Pixels:
+    """The image at `path` as RGB: uint8 (3, H, W).
+
+    The same pixel value always gives the same result; nothing is scaled by what else is in the image.
+
+    * grey, 1 or 8 bits: repeated three times
+    * palette, CMYK, YCbCr: converted to RGB
+    * an alpha channel or a transparent colour: composited over black
+    * 16-bit grey (Pillow's modes I;16 and I, range 0..65535): divided by 257 and rounded, repeated
+    * floating point (mode F, range [0, 1]): times 255 and rounded, repeated
+    * 16-bit colour: the high byte, as Pillow reads it
+
+    The first page of a file with several is read. A rotation noted in EXIF is not applied.
+
+    Raises:
+        DataError: the file is missing, damaged, too large, of another format or out of range.
+    """
+    return _read(path, _rgb)
+
+
+def decode_mask(path: Path) -> Pixels:
+    """The mask at `path` as uint8 (H, W): 1 where any channel is above 0, over black where transparent.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    return _read(path, _defect)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files directly in `folder`, by suffix, sorted by name; hidden files are left out.
+
+    Raises:
+        DataError: there is no such folder, it holds no image, or a name is not valid Unicode.
+    """
+    images = [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+    if not images:
+        raise DataError(
+            one_line(f"{folder} holds no PNG, JPEG, BMP or TIFF image; add images or remove the folder")
+        )
+    return images
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """The folders directly in `folder`, sorted by name; hidden ones are left out.
+
+    Raises:
+        DataError: there is no such folder, or a name is not valid Unicode.
+    """
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            one_line(f"{folder} cannot be listed ({error.strerror}); restore the folder")
+        ) from None
+    for path in paths:
+        if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # bytes that are not UTF-8
+            raise DataError(one_line(f"{path} has a name that is not valid Unicode; rename it"))
+    return paths
+
+
+def existing(root: Path) -> Path:
+    """`root`, when it is a folder.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not root.is_dir():
+        raise DataError(
+            one_line(f"{root} is not a folder; give the data's folder with --data-root or $ADBENCH_DATA")
+        )
+    return root
+
+
+def not_found(dataset: str, root: Path, layout: str) -> DataError:
+    """The error for a dataset that is not below `root`; `layout` says what was looked for."""
+    remedy = "name the folder that holds it with --data-root or $ADBENCH_DATA"
+    return DataError(one_line(f"{root} holds no {layout}; {remedy}, or run 'adbench data fetch {dataset}'"))
+
+
+def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> Path:
+    """Let `download` make a folder `name` in a temporary place, then move it into `root`: whole or not at all.
+
+    Raises:
+        DataError: the download failed.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".fetch-") as place:
+            download(Path(place))
+            return Path(place, name).rename(root / name)
+    except Exception as error:  # a network, an archive and a disk fail in many ways
+        reason = f"{type(error).__name__}: {error}"
+        remedy = "try again, or name the folder that holds it with --data-root or $ADBENCH_DATA"
+        text = f"{name} is not in {root} and could not be downloaded ({reason}); {remedy}"
+        raise DataError(one_line(text)) from None
+
+
+def fetch_archive(place: Path, url: str, md5: str) -> None:
+    """Download a tar archive, verify it and unpack it in `place`."""
+    import tarfile
+
+    from torchvision.datasets.utils import download_url
+
+    download_url(url, str(place), filename="archive", md5=md5)
+    with tarfile.open(place / "archive") as archive:
+        archive.extractall(place, filter="data")  # torchvision's own unpacking has no filter
+
+
+class Cache:
+    """Keeps decoded images while `budget` bytes last, so that each is decoded once.
+
+    When they run out the images of other groups are dropped; those of the group at hand are kept, and what
+    does not fit beside them is decoded at every reading.
+    """
+
+    def __init__(self, budget: int = BUDGET):
+        self._budget = budget
+        self._kept: dict[str, dict[Path, Pixels]] = {}
+
+    def read(self, path: Path, group: str = "", *, decoder: Callable[[Path], Pixels] = decode) -> Pixels:
+        """The image at `path`; not to be written to."""
+        images = self._kept.setdefault(group, {})
+        if path in images:
+            return images[path]
+        image = decoder(path)
+        if self._used() + image.nbytes > self._budget:
+            self._kept = {group: images}
+        if self._used() + image.nbytes <= self._budget:
+            images[path] = image
+        return image
+
+    def _used(self) -> int:
+        return sum(image.nbytes for images in self._kept.values() for image in images.values())
+
+
+def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                image.load()
+                return convert(image)
+    except Exception as error:  # damaged files raise nearly every kind of error in Pillow
+        reason = _reason(path, error)
+        raise DataError(
+            one_line(f"{path} cannot be read as an image ({reason}); replace or remove it")
+        ) from None
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return (error.strerror or str(error)).lower()
+    if path.stat().st_size == 0:
+        return "empty file"
+    if isinstance(error, UnidentifiedImageError):
+        return "not a PNG, JPEG, BMP or TIFF image"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels"
+    if isinstance(error, _UnsuitableError):
+        return str(error)
+    return "truncated file" if "truncated" in str(error).lower() else f"corrupt file: {error}"
+
+
+class _UnsuitableError(Exception):
+    """The file is sound, but its values have no documented conversion."""
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    if image.mode in SIXTEEN_BITS:
+        return _repeated((_sixteen_bits(image) + 128) // 257)
+    if image.mode == "F":
+        return _repeated(np.rint(_unit_range(image) * 255))
+    return np.asarray(_colours(image)).transpose(2, 0, 1).copy()
+
+
+def _defect(image: Image.Image) -> Pixels:
+    if image.mode in SIXTEEN_BITS:
+        return (_sixteen_bits(image) > 0).astype(np.uint8)
+    if image.mode == "F":
+        return (_unit_range(image) > 0).astype(np.uint8)
+    return np.asarray(_colours(image)).any(axis=2).astype(np.uint8)
+
+
+def _colours(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image).convert("RGB")
+    if image.mode not in PLAIN:
+        raise _UnsuitableError(f"pixels of Pillow's mode {image.mode} are not supported")
+    return image.convert("RGB")
+
+
+def _sixteen_bits(image: Image.Image) -> NDArray[np.int64]:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise _UnsuitableError(f"values {values.min()} to {values.max()} are not within 0 to 65535")
+    return values
+
+
+def _unit_range(image: Image.Image) -> NDArray[np.float64]:
+    values = np.asarray(image).astype(np.float64)
+    if not ((values >= 0) & (values <= 1)).all():  # false for NaN too
+        raise _UnsuitableError(
+            f"values {values.min():g} to {values.max():g} are not finite and within 0 to 1"
+        )
+    return values
+
+
+def _repeated(grey: NDArray[np.int64] | NDArray[np.float64]) -> Pixels:
+    return np.repeat(grey.astype(np.uint8)[None], 3, axis=0)
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks, and printable where a file's name is not valid Unicode."""
+    return " ".join(text.encode(errors="backslashreplace").decode().splitlines())

@@ -1,0 +1,74 @@
+"""A user's own images in class folders, any class as the normal one or as the anomaly.
+
+train/<class>/* and test/<class>/*           or           <class>/*
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from adbench_tgan.data.files import Cache, existing, list_folders, list_images, one_line
+from adbench_tgan.data.samples import ClassDataset, Samples
+from adbench_tgan.errors import DataError
+
+EVERY = 5  # of a class without a test folder, the 5th, 10th, ... image by name is a test image
+
+
+class Item(NamedTuple):
+    """One image."""
+
+    path: Path
+    kind: str  # its class
+    part: str
+
+
+def load(root: Path, fetch: bool) -> ClassDataset:  # noqa: ARG001
+    """The classes below `root/train` and `root/test`, else those in `root`, then split by a fixed rule.
+
+    A class with test images only is no category, only an anomaly of the others.
+
+    Raises:
+        DataError: `root` is no folder, has fewer than two classes, or a class has no (or too few) images.
+    """
+    divided = all((existing(root) / part).is_dir() for part in ("train", "test"))
+    items = _divided(root) if divided else _undivided(root)
+    classes = sorted({item.kind for item in items})
+    if len(classes) < 2:
+        remedy = "add one, or name another folder with --data-root"
+        raise DataError(one_line(f"{root} holds {len(classes)} class folders, and two are needed; {remedy}"))
+    cache = Cache()
+    samples = Samples(
+        read=lambda index: cache.read(items[index].path),
+        ids=[item.path.relative_to(root).as_posix() for item in items],
+        classes=[item.kind for item in items],
+        parts=[item.part for item in items],
+    )
+    return ClassDataset(
+        categories=tuple(sorted({item.kind for item in items if item.part == "train"})),
+        images=samples,
+        note=f"{len(items):,} images, {len(classes)} classes, {'own' if divided else '4 : 1'} split",
+    )
+
+
+def _divided(root: Path) -> list[Item]:
+    return [
+        Item(path, folder.name, part)
+        for part in ("train", "test")
+        for folder in list_folders(root / part)
+        for path in list_images(folder)
+    ]
+
+
+def _undivided(root: Path) -> list[Item]:
+    items = []
+    for folder in list_folders(root):
+        paths = list_images(folder)
+        if len(paths) < EVERY:
+            remedy = "add some, or make folders train/ and test/"
+            raise DataError(one_line(f"{folder} holds {len(paths)} images, fewer than {EVERY}; {remedy}"))
+        items += [
+            Item(path, folder.name, "train" if number % EVERY else "test")
+            for number, path in enumerate(paths, start=1)
+        ]
+    return items

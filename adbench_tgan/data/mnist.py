@@ -1,0 +1,92 @@
+"""MNIST and Fashion-MNIST: 60,000 + 10,000 grey images of 28x28 pixels, in torchvision's layout or as raw idx files.
+
+LeCun, Cortes, Burges, "The MNIST database of handwritten digits"; Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from adbench_tgan.data.files import fetch_folder, not_found, one_line
+from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
+from adbench_tgan.errors import DataError
+
+DIGITS = tuple("0123456789")
+CLOTHES = (
+    *("t-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle-boot"),
+)
+IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+
+
+def load_mnist(root: Path, fetch: bool) -> ClassDataset:
+    """MNIST from `root/MNIST/raw`, or from `root` or `root/mnist` holding the four unpacked idx files.
+
+    Raises:
+        DataError: it is not there and cannot be downloaded, or a file is damaged.
+    """
+    return _load("mnist", "MNIST", DIGITS, root, fetch)
+
+
+def load_fashion_mnist(root: Path, fetch: bool) -> ClassDataset:
+    """Fashion-MNIST from `root/FashionMNIST/raw`, or from `root` or `root/fashion_mnist` holding the idx files.
+
+    Raises:
+        DataError: it is not there and cannot be downloaded, or a file is damaged.
+    """
+    return _load("fashion_mnist", "FashionMNIST", CLOTHES, root, fetch)
+
+
+def _load(
+    dataset: str, name: Literal["MNIST", "FashionMNIST"], classes: tuple[str, ...], root: Path, fetch: bool
+) -> ClassDataset:
+    places = (root / name / "raw", root / dataset, root)
+    folder = next((place for place in places if (place / f"train-{IMAGES}").is_file()), None)
+    if folder is None:
+        if not fetch:
+            raise not_found(
+                dataset, root, f"{name}/raw/train-{IMAGES}, nor that file in {dataset} or in itself"
+            )
+        folder = fetch_folder(root, name, lambda place: _download(name, place)) / "raw"
+    train, test = _part(folder, "train"), _part(folder, "t10k")
+    note = f"{len(train[1]):,} + {len(test[1]):,} images"
+    return ClassDataset(categories=classes, images=labelled_arrays(classes, train, test), note=note)
+
+
+def _download(name: str, place: Path) -> None:
+    from torchvision import datasets
+
+    getattr(datasets, name)(place, download=True)
+
+
+def _part(folder: Path, part: str) -> Labelled:
+    pixels = _read(folder / f"{part}-{IMAGES}")
+    path = folder / f"{part}-{LABELS}"
+    labels = _read(path).astype(np.int64)
+    if len(labels) != len(pixels):
+        raise _damaged(path, f"{len(labels):,} labels for {len(pixels):,} images")
+    if labels.max() > 9:
+        raise _damaged(path, f"label {labels.max()} is not within 0 to 9")
+    return pixels[:, None], labels
+
+
+def _read(path: Path) -> np.ndarray:
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    try:
+        array = np.asarray((read_image_file if path.name.endswith(IMAGES) else read_label_file)(str(path)))
+    except Exception as error:  # torchvision raises nearly every kind of error on a damaged file
+        reason = str(error) or type(error).__name__
+        raise _damaged(path, reason) from None
+    if array.size == 0:
+        raise _damaged(path, "it is empty")
+    return array
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(
+        one_line(f"{path} is not a sound idx file ({reason}); remove it and fetch the data again")
+    )

@@ -1,0 +1,160 @@
+"""MVTec AD, and whatever has its layout: per category good training images, and test images with masks of defects.
+
+    ROOT/<category>/{train/good, test/<good or defect>, ground_truth/<defect>/<name>_mask.png}
+
+Bergmann, Fauser, Sattlegger, Steger, "MVTec AD", CVPR 2019.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from adbench_tgan.data.files import (
+    Cache,
+    decode_mask,
+    fetch_folder,
+    list_folders,
+    list_images,
+    not_found,
+    one_line,
+)
+from adbench_tgan.data.samples import Pixels, Samples
+from adbench_tgan.errors import DataError, unknown
+
+PLACES = ("", "mvtec", "MVTecAD")  # below root
+OFFICIAL = 15  # categories
+
+
+@dataclass(frozen=True, kw_only=True)
+class Category:
+    """A folder with train/<good> and test/<good or defect>, and masks in ground_truth/<defect>."""
+
+    name: str
+    folder: Path
+    good: str = "good"  # name of the folders of normal images
+    masked: bool = True
+
+
+class Item(NamedTuple):
+    """One image of a category."""
+
+    path: Path
+    kind: str  # "good", or the defect's folder
+    part: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefectDataset:
+    """Categories with defects; images are decoded when they are read."""
+
+    found: tuple[Category, ...]
+    note: str = ""  # what was found
+    _cache: Cache = field(default_factory=Cache, init=False, repr=False, compare=False)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The names of the categories."""
+        return tuple(category.name for category in self.found)
+
+    def samples(self, category: str) -> Samples:
+        """The images of one category.
+
+        Raises:
+            DataError: a folder of it is missing or empty.
+        """
+        for known in self.found:
+            if known.name == category:
+                return _samples(known, self._cache)
+        raise unknown("category", category, self.categories)
+
+
+def load(root: Path, fetch: bool) -> DefectDataset:
+    """The categories in `root`, `root/mvtec` or `root/MVTecAD`, or `root` being one category itself.
+
+    Raises:
+        DataError: there is none and the set cannot be downloaded.
+    """
+    if is_category(root):
+        return DefectDataset(found=(Category(name=name_of(root), folder=root),), note=_note(1))
+    for place in PLACES:
+        found, others = _categories(root / place)
+        if found:
+            return DefectDataset(found=found, note=_note(len(found), others))
+    if not fetch:
+        raise not_found("mvtec", root, "folder with train/good and test, nor does its mvtec or MVTecAD")
+    found, others = _categories(fetch_folder(root, "mvtec", _download))
+    return DefectDataset(found=found, note=_note(len(found), others))
+
+
+def is_category(folder: Path, good: str = "good") -> bool:
+    """Whether `folder` holds train/<good> and test."""
+    return (folder / "train" / good).is_dir() and (folder / "test").is_dir()
+
+
+def name_of(folder: Path) -> str:
+    """A folder's own name, also when it is given as "." or ".."."""
+    return Path(os.path.abspath(folder)).name
+
+
+def _categories(root: Path) -> tuple[tuple[Category, ...], list[str]]:
+    """The categories in `root`, and the names of folders that look like one with a part missing."""
+    folders = list_folders(root) if root.is_dir() else []
+    found = tuple(Category(name=folder.name, folder=folder) for folder in folders if is_category(folder))
+    names = {category.name for category in found}
+    broken = [folder.name for folder in folders if folder.name not in names and (folder / "train").is_dir()]
+    return found, broken
+
+
+def _note(count: int, broken: Sequence[str] = ()) -> str:
+    plural = "category" if count == 1 else "categories"
+    note = f"{count} {plural}" if count == OFFICIAL else f"{count} {plural}; the official set has {OFFICIAL}"
+    return f"{note}; left out for lack of train/good or test: {', '.join(broken)}" if broken else note
+
+
+def _download(place: Path) -> None:
+    from anomalib.data.datamodules.image.mvtecad import DOWNLOAD_INFO
+    from anomalib.data.utils import download_and_extract
+
+    download_and_extract(place / "mvtec", DOWNLOAD_INFO)
+
+
+def _samples(category: Category, cache: Cache) -> Samples:
+    items = _items(category)
+
+    def read(index: int) -> Pixels:
+        return cache.read(items[index].path, category.name)
+
+    def read_mask(index: int) -> Pixels:
+        item = items[index]
+        if item.kind == "good":
+            return np.zeros(read(index).shape[1:], np.uint8)
+        return cache.read(_mask_of(item, category), category.name, decoder=decode_mask)
+
+    return Samples(
+        read=read,
+        read_mask=read_mask if category.masked else None,
+        ids=[f"{category.name}/{item.path.relative_to(category.folder).as_posix()}" for item in items],
+        classes=[item.kind for item in items],
+        parts=[item.part for item in items],
+    )
+
+
+def _items(category: Category) -> list[Item]:
+    items = [Item(path, "good", "train") for path in list_images(category.folder / "train" / category.good)]
+    for folder in list_folders(category.folder / "test"):
+        kind = "good" if folder.name == category.good else folder.name
+        items += [Item(path, kind, "test") for path in list_images(folder)]
+    return items
+
+
+def _mask_of(item: Item, category: Category) -> Path:
+    path = category.folder / "ground_truth" / item.kind / f"{item.path.stem}_mask.png"
+    if not path.exists():
+        raise DataError(one_line(f"{path}, the mask of {item.path}, is missing; add it or remove the image"))
+    return path

@@ -1,0 +1,199 @@
+"""A dataset's images with their classes, and how a protocol's cut of them becomes a split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adbench_tgan.data.images import ImageSet, Split
+from adbench_tgan.errors import DataError, unknown
+
+MASK_SIDE = 256  # maps are judged at the masks' own size, and at this one where masks are larger
+
+Indices = NDArray[np.int64]
+Pixels = NDArray[np.uint8]
+Labelled = tuple[Pixels, NDArray[np.int64]]  # images (N, C, H, W) and the numbers of their classes (N,)
+
+
+class Dataset(Protocol):
+    """What a `DatasetSpec` loads."""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The names of the categories, each a task of its own."""
+
+    def samples(self, category: str) -> Samples:
+        """The images out of which a protocol cuts `category`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Images with their classes. `read(i)` gives image i as uint8 (C, H, W) at its own size.
+
+    `read_mask(i)` gives the mask of image i as uint8 (H, W), 1 = defect.
+    """
+
+    read: Callable[[int], Pixels]
+    ids: Sequence[str]
+    classes: Sequence[str]  # class names; "good" for the normal images of a layout with defects
+    parts: Sequence[str]  # "train" or "test"
+    read_mask: Callable[[int], Pixels] | None = None
+    _digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def where(self, part: str, *, only: str | None = None, but: str | None = None) -> Indices:
+        """Indices of the images of a part, optionally of `only` one class or of all `but` one."""
+        parts, classes = np.asarray(self.parts), np.asarray(self.classes)
+        chosen = parts == part
+        if only is not None:
+            chosen &= classes == only
+        if but is not None:
+            chosen &= classes != but
+        return np.flatnonzero(chosen)
+
+    def digest(self, index: int) -> bytes:
+        """SHA-256 of image `index`: its shape and its pixels, before any resizing."""
+        if index not in self._digests:
+            pixels = self.read(index)
+            shape = "x".join(map(str, pixels.shape)).encode()
+            self._digests[index] = hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).digest()
+        return self._digests[index]
+
+    def images(self, indices: Indices, size: int) -> Tensor:
+        """Those images resized to (size, size): uint8 (n, C, size, size)."""
+        resized = [resize(self.read(int(i)), size) for i in indices]
+        channels = {image.shape[0] for image in resized}
+        if len(channels) > 1:
+            raise DataError(
+                f"images with {sorted(channels)} channels in one dataset; convert them to one kind"
+            )
+        return torch.stack(resized)
+
+    def masks(self, indices: Indices) -> Pixels | None:
+        """Their masks at one size, at most `MASK_SIDE`: uint8 (n, H, W)."""
+        if self.read_mask is None:
+            return None
+        masks = []
+        for i in map(int, indices):
+            mask, image = self.read_mask(i), self.read(i)
+            if mask.shape != image.shape[1:]:
+                raise DataError(
+                    f"mask of {self.ids[i]} is {mask.shape[1]}x{mask.shape[0]} pixels, "
+                    f"its image {image.shape[2]}x{image.shape[1]}; replace the mask"
+                )
+            masks.append(mask)
+        side = MASK_SIDE
+        if all(mask.shape == masks[0].shape for mask in masks) and max(masks[0].shape) <= MASK_SIDE:
+            return np.stack(masks)
+        return np.stack([_nearest(mask, side) for mask in masks])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassDataset:
+    """A dataset whose classes are its categories, each cut out of the same images."""
+
+    categories: tuple[str, ...]
+    images: Samples
+    note: str = ""  # what was found
+
+    def samples(self, category: str) -> Samples:
+        """All images, whichever the category."""
+        if category not in self.categories:
+            raise unknown("category", category, self.categories)
+        return self.images
+
+
+def labelled_arrays(names: Sequence[str], train: Labelled, test: Labelled) -> Samples:
+    """Samples of two parts, each uint8 (N, C, H, W) with N indices into the class `names`."""
+    pixels, labels = (train[0], test[0]), (train[1], test[1])
+    counts = {"train": len(labels[0]), "test": len(labels[1])}
+
+    def read(index: int) -> Pixels:
+        return pixels[0][index] if index < counts["train"] else pixels[1][index - counts["train"]]
+
+    return Samples(
+        read=read,
+        ids=[f"{part}-{i:05}" for part, count in counts.items() for i in range(count)],
+        classes=[names[label] for part in labels for label in part],
+        parts=[part for part, count in counts.items() for _ in range(count)],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A protocol's answer: indices into the samples. `anomalies` are labelled training images on offer."""
+
+    normal: Indices
+    test: Indices
+    labels: NDArray[np.uint8]  # 1 = anomaly
+    choose_anomalies: Callable[[], Indices] | None = None  # made only when a detector asks for labels
+
+
+def fingerprint(samples: Samples, cut: Cut) -> str:
+    """SHA-256 over pixels and labels, in order: what rows must share to stand in one table."""
+    whole = hashlib.sha256()
+    for index in map(int, cut.normal):
+        whole.update(b"train" + samples.digest(index))
+    for index, label in zip(map(int, cut.test), cut.labels, strict=True):
+        whole.update(b"test" + samples.digest(index) + bytes([label]))
+    if samples.read_mask is not None:
+        for index in map(int, cut.test):
+            whole.update(b"mask" + np.packbits(samples.read_mask(index)).tobytes())
+    return whole.hexdigest()
+
+
+def fingerprint_of(samples: Samples, indices: Indices) -> str:
+    """SHA-256 over the pixels of some images, in order."""
+    return hashlib.sha256(b"".join(samples.digest(int(i)) for i in indices)).hexdigest()
+
+
+def check(cut: Cut, category: str) -> None:
+    """Raise `DataError` when nothing can be learned from a cut, or nothing measured on it."""
+    if len(cut.normal) == 0:
+        raise DataError(f"category {category!r} has no normal training image")
+    for label, kind in enumerate(("normal", "abnormal")):
+        if not (cut.labels == label).any():
+            raise DataError(f"category {category!r} has no {kind} test image")
+
+
+def split(samples: Samples, cut: Cut, category: str, size: int, *, labelled: bool) -> Split:
+    """Load one category's images at `size`; with `labelled` also the labelled anomalies on offer."""
+    wanted = labelled and cut.choose_anomalies is not None
+    anomalies = cut.choose_anomalies() if wanted and cut.choose_anomalies else None
+    return Split(
+        category=category,
+        normal=ImageSet(samples.images(cut.normal, size)),
+        anomalies=None if anomalies is None else ImageSet(samples.images(anomalies, size)),
+        test=ImageSet(samples.images(cut.test, size)),
+        test_ids=tuple(samples.ids[i] for i in cut.test),
+        labels=cut.labels,
+        masks=samples.masks(cut.test),
+        fingerprint=fingerprint(samples, cut),
+        anomalies_fingerprint="" if anomalies is None else fingerprint_of(samples, anomalies),
+    )
+
+
+def resize(image: Pixels, size: int) -> Tensor:
+    """(C, H, W) -> (C, size, size), bilinear with antialiasing; the same for every dataset and detector."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image))
+    if pixels.shape[1:] == (size, size):
+        return pixels.clone()
+    resized = F.interpolate(
+        pixels[None].float(), (size, size), mode="bilinear", antialias=True, align_corners=False
+    )
+    return resized[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def _nearest(mask: Pixels, size: int) -> Pixels:
+    tensor = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
+    return F.interpolate(tensor, (size, size), mode="nearest-exact")[0, 0].numpy().astype(np.uint8)

@@ -1,0 +1,34 @@
+"""What is known of a dataset or a protocol before it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Layout = Literal["classes", "defects"]  # class labels, or per category normal images and defects
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """`target` is a function ``(root: Path, fetch: bool) -> Dataset``; with `fetch` it may download into `root`."""
+
+    name: str
+    target: str
+    layout: Layout
+    protocol: str  # used when none is asked for
+    preset: str = "paper"  # used when none is asked for
+    channels: int = 3
+    summary: str = ""
+    source: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolSpec:
+    """`target` is a function ``(samples: Samples, category: str) -> Cut``."""
+
+    name: str
+    version: str
+    target: str
+    layout: Layout  # of the datasets it can cut
+    summary: str = ""

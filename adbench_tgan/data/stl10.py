@@ -1,0 +1,97 @@
+"""STL-10: the labelled 5,000 + 8,000 colour images of 96x96 pixels, from the official binary files.
+
+Coates, Lee, Ng, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning", AISTATS 2011.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from adbench_tgan.data.files import fetch_archive, fetch_folder, not_found, one_line
+from adbench_tgan.data.samples import ClassDataset, Labelled, Pixels, labelled_arrays
+from adbench_tgan.errors import DataError
+
+NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+FOLDER = "stl10_binary"
+
+
+def load(root: Path, fetch: bool) -> ClassDataset:
+    """STL-10 from `root/stl10_binary`, `root/stl10/stl10_binary`, or `root` being that folder itself.
+
+    The unlabelled images are not read and need not be there.
+
+    Raises:
+        DataError: it is not there and cannot be downloaded, or a file is damaged.
+    """
+    folder = _find(root)
+    if folder is None:
+        if not fetch:
+            raise not_found("stl10", root, f"{FOLDER} or stl10/{FOLDER}")
+        folder = fetch_folder(root, FOLDER, _download)
+    samples = labelled_arrays(NAMES, _part(folder, "train"), _part(folder, "test"))
+    return ClassDataset(
+        categories=NAMES, images=samples, note=_note(folder, samples.parts.count("train"), len(samples))
+    )
+
+
+def _find(root: Path) -> Path | None:
+    for folder in (root / FOLDER, root / "stl10" / FOLDER):
+        if folder.is_dir():
+            return folder
+    return root if (root / "train_X.bin").is_file() else None
+
+
+def _download(place: Path) -> None:
+    from torchvision.datasets import STL10
+
+    fetch_archive(place, STL10.url, STL10.tgz_md5)
+
+
+def _note(folder: Path, train: int, images: int) -> str:
+    from torchvision.datasets import STL10
+
+    expected = {name: md5 for name, md5 in STL10.train_list + STL10.test_list if "unlabeled" not in name}
+    official = all(_md5(folder / name) == md5 for name, md5 in expected.items())
+    return (
+        "official files"
+        if official
+        else f"{train:,} + {images - train:,} images; not the official 5,000 + 8,000"
+    )
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _part(folder: Path, part: str) -> Labelled:
+    pixels = _bytes(folder / f"{part}_X.bin")
+    if len(pixels) % (3 * 96 * 96):
+        raise _damaged(folder / f"{part}_X.bin", f"{len(pixels):,} bytes are not whole images of 3x96x96")
+    images = pixels.reshape(-1, 3, 96, 96).transpose(0, 1, 3, 2)  # stored column by column
+    path = folder / f"{part}_y.bin"
+    labels = _bytes(path).astype(np.int64) - 1  # stored as 1..10
+    if len(labels) != len(images):
+        raise _damaged(path, f"{len(labels):,} labels for {len(images):,} images")
+    if labels.min() < 0 or labels.max() > 9:
+        raise _damaged(path, f"labels {labels.min() + 1} to {labels.max() + 1} are not within 1 to 10")
+    return images, labels
+
+
+def _bytes(path: Path) -> Pixels:
+    try:
+        values = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from None
+    if len(values) == 0:
+        raise _damaged(path, "it is empty")
+    return values
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(
+        one_line(f"{path} is not a sound STL-10 file ({reason}); remove its folder and fetch it again")
+    )

@@ -1,0 +1,77 @@
+"""The categories of one dataset under one protocol: loaded once, cut, fingerprinted, split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adbench_tgan.data.images import Split
+from adbench_tgan.data.samples import Cut, Dataset, Samples, check, fingerprint, fingerprint_of, split
+from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
+from adbench_tgan.errors import AdbenchError, unknown
+from adbench_tgan.hooks import load
+
+
+class Tasks:
+    """Cuts are kept; splits only those of the last category, since jobs come ordered by category."""
+
+    def __init__(self, dataset: DatasetSpec, protocol: ProtocolSpec, root: Path, *, fetch: bool = True):
+        if protocol.layout != dataset.layout:
+            raise AdbenchError(
+                f"protocol {protocol.name!r} cuts datasets with {protocol.layout}, and {dataset.name!r} has "
+                f"{dataset.layout}; use --protocol {dataset.protocol}"
+            )
+        self.dataset, self.protocol, self.root = dataset, protocol, root
+        self.loaded: Dataset = load(dataset.target)(root, fetch)
+        self._cut = load(protocol.target)
+        self._cuts: dict[str, tuple[Samples, Cut]] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._anomalies: dict[str, str] = {}
+        self._splits: dict[tuple[str, int, bool], Split] = {}
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The names of all categories."""
+        return tuple(self.loaded.categories)
+
+    @property
+    def note(self) -> str:
+        """What the dataset says of itself, such as whether its pixels are the official ones."""
+        return str(getattr(self.loaded, "note", ""))
+
+    def cut(self, category: str) -> tuple[Samples, Cut]:
+        """The images of a category and how the protocol cuts them.
+
+        Raises:
+            AdbenchError: there is no such category, or nothing can be learned or measured on it.
+        """
+        if category not in self._cuts:
+            if category not in self.categories:
+                raise unknown(f"category of {self.dataset.name}", category, self.categories)
+            samples = self.loaded.samples(category)
+            cut = self._cut(samples, category)
+            check(cut, category)
+            self._cuts[category] = samples, cut
+        return self._cuts[category]
+
+    def fingerprint(self, category: str) -> str:
+        """Of the training normals, the test images, their labels and masks."""
+        if category not in self._fingerprints:
+            self._fingerprints[category] = fingerprint(*self.cut(category))
+        return self._fingerprints[category]
+
+    def anomalies_fingerprint(self, category: str) -> str:
+        """Of the labelled anomalies on offer; empty when the protocol offers none."""
+        if category not in self._anomalies:
+            samples, cut = self.cut(category)
+            chosen = cut.choose_anomalies
+            self._anomalies[category] = "" if chosen is None else fingerprint_of(samples, chosen())
+        return self._anomalies[category]
+
+    def split(self, category: str, size: int, *, labelled: bool) -> Split:
+        """The images of one category at one size."""
+        asked = (category, size, labelled)
+        if asked not in self._splits:
+            samples, cut = self.cut(category)
+            self._splits = {key: kept for key, kept in self._splits.items() if key[0] == category}
+            self._splits[asked] = split(samples, cut, category, size, labelled=labelled)
+        return self._splits[asked]

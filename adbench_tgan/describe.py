@@ -1,0 +1,70 @@
+"""Detectors and datasets described as plain data, for people and for ``--json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from adbench_tgan.data.spec import DatasetSpec
+from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Entry
+from adbench_tgan.timing import parameters
+
+
+def describe_detector(each: Entry, dataset: DatasetSpec) -> dict[str, Any]:
+    """A detector's card: paper, settings with help, and the parameters of each network on that dataset."""
+    size = each.config.image_size
+    detector = each.detector(each.config)
+    detector.build((dataset.channels, size, size))
+    fields = each.detector.Config.model_fields
+    return asdict(each.info) | {
+        "presets": ["paper", *each.detector.presets],
+        "preset": each.preset,
+        "config": {
+            name: {
+                "value": getattr(each.config, name),
+                "default": field.get_default(call_default_factory=True, validated_data={}),
+                "help": " ".join((field.description or "").split()),
+            }
+            for name, field in fields.items()
+        },
+        "data": dataset.name,
+        "image_shape": [dataset.channels, size, size],
+        "parameters": parameters(detector.networks),
+    }
+
+
+def passport(tasks: Tasks, category: str) -> dict[str, Any]:
+    """What a category is, as its protocol cuts it: sizes, prevalence, chance levels, fingerprint."""
+    samples, cut = tasks.cut(category)
+    share = float(cut.labels.mean())
+    facts: dict[str, Any] = {
+        "category": category,
+        "train": len(cut.normal),
+        "labelled_anomalies": 0 if cut.choose_anomalies is None else len(cut.choose_anomalies()),
+        "test_normal": int((cut.labels == 0).sum()),
+        "test_abnormal": int((cut.labels == 1).sum()),
+        "masks": samples.read_mask is not None,
+        "prevalence": share,
+        "chance_average_precision": share,
+        "chance_f1": 2 * share / (1 + share),  # of calling everything an anomaly
+        "fingerprint": tasks.fingerprint(category),
+    }
+    return facts
+
+
+def passports(tasks: Tasks, categories: tuple[str, ...]) -> dict[str, Any]:
+    """The passports of some categories; one that cannot be cut says why instead."""
+    cards = []
+    for category in categories:
+        try:
+            cards.append(passport(tasks, category))
+        except AdbenchError as error:
+            cards.append({"category": category, "error": str(error)})
+    return {
+        "dataset": asdict(tasks.dataset),
+        "protocol": asdict(tasks.protocol),
+        "note": tasks.note,
+        "categories": cards,
+    }

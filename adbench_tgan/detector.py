@@ -1,0 +1,148 @@
+"""The contract between the benchmark and a detector. Importing this module does not import torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from adbench_tgan.errors import AdbenchError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from adbench_tgan.data import TrainSet
+
+Shape = tuple[int, int, int]  # channels, height, width
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorInfo:
+    """What is known of a detector without importing it."""
+
+    name: str
+    target: str  # "module:Class"
+    family: str = ""
+    supervision: Literal["one-class", "labelled"] = "one-class"
+    pretrained: bool = False  # uses features learned on other data, by default
+    version: str = "1"  # bump it when scores change: stored results of other versions count as absent
+    paper: str = ""
+    aliases: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()  # what it offers beyond scores, such as "anomaly_map"
+
+
+class DetectorConfig(BaseModel):
+    """The settings of a detector; its fields are the keys of ``--set DETECTOR.KEY=VALUE``."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
+
+    image_size: int = Field(default=32, ge=4)
+    """side in pixels to which the benchmark resizes images for this detector"""
+
+    @property
+    def pretrained(self) -> str | None:
+        """The name of the pretrained weights that these settings use, if any."""
+        return None
+
+
+class Detector(ABC):
+    """Higher score = more anomalous. A score depends on its own image and on nothing else in the batch.
+
+    Write `score`, and `fit` or `epochs`. Images are uint8 (B, C, H, W); each detector scales for itself.
+    What `fit` learns is kept in `networks` or in tensor attributes, so that it can be saved.
+    """
+
+    Config: ClassVar[type[DetectorConfig]] = DetectorConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {}}  # settings that differ from "paper"
+
+    def __init__(
+        self, config: DetectorConfig | None = None, *, device: str | torch.device = "cpu", seed: int = 0
+    ):
+        self.config: Any = config if config is not None else self.Config()
+        self.device = device
+        self.seed = seed
+
+    @classmethod
+    def plan(cls, config: Any) -> Any:
+        """Replace settings that depend on the machine, such as "auto", by what will be used.
+
+        Called once when jobs are planned, so that the job's key holds the choice.
+        """
+        return config
+
+    def build(self, shape: Shape) -> None:  # noqa: B027 (optional)
+        """Create the untrained networks for images of `shape`; to count, load and audit them without `fit`."""
+
+    def fit(self, train: TrainSet) -> Self:
+        """Learn from `train`. The default runs `epochs` and leaves every network in eval mode.
+
+        Raises:
+            TrainingDiverged: a loss is NaN or infinite.
+        """
+        from adbench_tgan.training import fit
+
+        fit(self, train)
+        return self
+
+    def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
+        """Train, and yield the mean of each loss after every epoch."""
+        raise AdbenchError(f"{type(self).__name__} implements neither fit nor epochs")
+
+    @abstractmethod
+    def score(self, images: Tensor) -> Tensor:
+        """Uint8 (B, C, H, W) -> float32 (B,), raw: nothing seen at test time may rescale it."""
+
+    def anomaly_map(self, images: Tensor) -> Tensor:
+        """Uint8 (B, C, H, W) -> float32 (B, H, W), higher where more anomalous."""
+        raise AdbenchError(f"{type(self).__name__} has no anomaly maps")
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Uint8 (B, C, H, W) -> uint8 (B, C, H, W)."""
+        raise AdbenchError(f"{type(self).__name__} does not reconstruct images")
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks by name, for counting, saving and auditing; those of `build` or `fit`."""
+        return {}
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether `anomaly_map` is implemented."""
+        return type(self).anomaly_map is not Detector.anomaly_map
+
+    def state(self) -> dict[str, Tensor]:
+        """All that `score` needs: the tensors of each network as ``network.key``, and tensor attributes."""
+        import torch
+
+        state = {
+            f"{name}.{key}": tensor.detach().cpu().clone()
+            for name, network in self.networks.items()
+            for key, tensor in network.state_dict().items()
+        }
+        own = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return state | {name: value.detach().cpu().clone().contiguous() for name, value in own.items()}
+
+    def load_state(self, state: Mapping[str, Tensor], shape: Shape) -> Self:
+        """Become the fitted detector whose `state` this is.
+
+        Raises:
+            AdbenchError: the tensors are not those of this detector with this configuration.
+        """
+        self.build(shape)
+        for name, network in self.networks.items():
+            own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+            try:
+                network.load_state_dict(own)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[-1].strip()
+                raise AdbenchError(f"the saved model does not fit network {name!r}: {reason}") from None
+            network.eval()
+        for name in (name for name in state if "." not in name):
+            setattr(self, name, state[name].to(self.device))
+        return self

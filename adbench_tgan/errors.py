@@ -1,0 +1,26 @@
+"""The errors a user can mend. Their text is one line: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AdbenchError(Exception):
+    """Something the user can mend; shown without a traceback."""
+
+
+class DataError(AdbenchError):
+    """A dataset, an image or a mask that cannot be used."""
+
+
+class TrainingDiverged(AdbenchError):
+    """A loss became NaN or infinite."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> AdbenchError:
+    """The error for a name that is not registered, with the nearest known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known) or 'none'}"
+    return AdbenchError(f"unknown {kind} {name!r}; {hint}")

@@ -1,0 +1,93 @@
+"""The hooks by which detectors, datasets, protocols, metrics, executors and commands reach adbench.
+
+A plugin is a module named by an entry point of the group ``adbench``. Each hook returns records; no hook is
+handed anything it could change, so none can alter a score, a split or a result.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from adbench_tgan.data import DatasetSpec, ProtocolSpec
+    from adbench_tgan.detector import DetectorInfo
+    from adbench_tgan.metrics import MetricSpec
+
+hookspec = pluggy.HookspecMarker("adbench")
+hookimpl = pluggy.HookimplMarker("adbench")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorSpec:
+    """A way to run jobs. `target` is a function ``(jobs, settings, registry, reporter) -> iterator of Result``."""
+
+    name: str
+    target: str
+    summary: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandSpec:
+    """A sub-command of ``adbench``. `target` is a function with typer annotations."""
+
+    name: str
+    target: str
+    summary: str = ""
+
+
+@hookspec
+def adbench_detectors() -> Iterable[DetectorInfo]:  # type: ignore[empty-body]
+    """Offer detectors."""
+
+
+@hookspec
+def adbench_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
+    """Offer datasets."""
+
+
+@hookspec
+def adbench_protocols() -> Iterable[ProtocolSpec]:  # type: ignore[empty-body]
+    """Offer protocols: ways to cut a dataset's category into training and test images."""
+
+
+@hookspec
+def adbench_metrics() -> Iterable[MetricSpec]:  # type: ignore[empty-body]
+    """Offer metrics."""
+
+
+@hookspec
+def adbench_executors() -> Iterable[ExecutorSpec]:  # type: ignore[empty-body]
+    """Offer executors: ways to run jobs."""
+
+
+@hookspec
+def adbench_commands() -> Iterable[CommandSpec]:  # type: ignore[empty-body]
+    """Offer sub-commands of ``adbench``."""
+
+
+@hookspec
+def adbench_job_started(job: Any) -> None:
+    """Told before a job runs. `job` is a frozen `adbench_tgan.jobs.Job`."""
+
+
+@hookspec
+def adbench_job_finished(job: Any, result: Any) -> None:
+    """Told after a job ran, also when it failed. `result` is a frozen `adbench_tgan.results.Result`."""
+
+
+def load(target: str) -> Any:
+    """Import what ``"module:attribute"`` names.
+
+    Raises:
+        ImportError: the module cannot be imported or lacks the attribute.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError:
+        raise ImportError(f"module {module!r} has no attribute {attribute!r}") from None

@@ -1,0 +1,213 @@
+"""What is to be run: a request becomes jobs, and a job's key holds everything that can change a score."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+
+from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.detector import Detector, DetectorConfig, DetectorInfo
+from adbench_tgan.errors import AdbenchError, unknown
+from adbench_tgan.registry import Registry
+
+Precision = Literal["fp32", "tf32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One detector, trained once on one category. All fields but `preset`, `pretrained` and `problem` make its key."""
+
+    detector: str
+    detector_version: str
+    config: Mapping[str, Any]  # resolved: nothing left to "auto"
+    dataset: str
+    protocol: str
+    protocol_version: str
+    category: str
+    seed: int
+    precision: str
+    supervision: str  # "labelled" only if the protocol offers labelled anomalies
+    split_fingerprint: str
+    anomalies_fingerprint: str = ""
+    preset: str = "paper"  # the name of the configuration, with what was set by hand
+    pretrained: str = ""  # the pretrained weights used
+    problem: str = ""  # why it cannot run, known before it is tried
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that can change a score."""
+        identity = {k: v for k, v in asdict(self).items() if k not in ("preset", "pretrained", "problem")}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return f"{self.detector} on {self.dataset}/{self.category} seed {self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for, by name."""
+
+    detectors: Sequence[str]
+    dataset: str = "digits"
+    data_root: Path = Path("data")
+    protocol: str | None = None  # the dataset's own
+    categories: Sequence[str] = ()  # all
+    seeds: Sequence[int] = (0,)
+    preset: str | None = None  # the dataset's own
+    overrides: Sequence[str] = ()  # "ganomaly.epochs=3"
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The jobs, category by category, the tasks they are cut from, and what the user should be told."""
+
+    jobs: tuple[Job, ...]
+    tasks: Tasks
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A detector with its resolved configuration."""
+
+    info: DetectorInfo
+    detector: type[Detector]
+    config: DetectorConfig
+    preset: str
+
+
+def plan(request: Request, registry: Registry, say: Callable[[str], None] = lambda _: None) -> Plan:
+    """Resolve names, settings and data into jobs. A category that cannot be cut becomes jobs with a `problem`.
+
+    Raises:
+        AdbenchError: a name is unknown, a setting is wrong, or the dataset cannot be read.
+    """
+    if request.precision not in get_args(Precision):
+        raise unknown("precision", request.precision, get_args(Precision))
+    dataset = registry.find("dataset", request.dataset)
+    protocol = registry.find("protocol", request.protocol or dataset.protocol)
+    preset = request.preset or dataset.preset
+    check_overrides(request, registry)
+    entries = [entry(registry, name, preset, request.overrides, say) for name in request.detectors]
+    tasks = Tasks(dataset, protocol, request.data_root)
+    if tasks.note:
+        say(f"{dataset.name}: {tasks.note}")
+    wanted = request.categories or tasks.categories
+    for category in wanted:
+        if category not in tasks.categories:
+            raise unknown(f"category of {dataset.name}", category, tasks.categories)
+    if not wanted:
+        raise AdbenchError(f"dataset {dataset.name!r} has no category under {request.data_root}")
+    jobs = [
+        job(each, tasks, category, seed, request.precision)
+        for category in dict.fromkeys(wanted)
+        for each in entries
+        for seed in dict.fromkeys(request.seeds)
+    ]
+    for each in entries:
+        if each.info.supervision == "labelled" and any(_downgraded(each, one) for one in jobs):
+            say(f"{each.info.name}: {protocol.name} offers no labelled anomalies, so it trains as one-class")
+    return Plan(jobs=tuple(jobs), tasks=tasks)
+
+
+def _downgraded(each: Entry, one: Job) -> bool:
+    return one.detector == each.info.name and one.supervision != "labelled" and not one.problem
+
+
+def check_overrides(request: Request, registry: Registry) -> None:
+    """Refuse a ``--set`` that names no detector of this run."""
+    names = {registry.find("detector", name).name for name in request.detectors}
+    for override in request.overrides:
+        target, dot, _ = override.partition("=")[0].partition(".")
+        if "=" not in override or not dot:
+            raise AdbenchError(f"--set {override}: write it as DETECTOR.KEY=VALUE")
+        if registry.find("detector", target).name not in names:
+            raise AdbenchError(
+                f"--set {override}: detector {target!r} is not in this run; add it to --detectors"
+            )
+
+
+def entry(
+    registry: Registry, name: str, preset: str, overrides: Sequence[str], say: Callable[[str], None]
+) -> Entry:
+    """A detector's class and its resolved configuration."""
+    info = registry.find("detector", name)
+    detector = registry.detector(name)
+    if preset != "paper" and preset not in detector.presets:
+        known = ", ".join(["paper", *detector.presets])
+        raise AdbenchError(f"detector {info.name!r} has no preset {preset!r}; it has {known}")
+    own = {
+        path.partition(".")[2]: text
+        for path, _, text in (override.partition("=") for override in overrides)
+        if path.partition(".")[0] in (info.name, *info.aliases)
+    }
+    asked = configure(info.name, detector, {**detector.presets.get(preset, {}), **own})
+    config = detector.plan(asked)
+    for key, value in config.model_dump().items():
+        if value != getattr(asked, key):
+            say(f"{info.name}: {key} {getattr(asked, key)} -> {value}")
+    label = "; ".join([preset, *(f"{key}={value}" for key, value in sorted(own.items()))])
+    return Entry(info=info, detector=detector, config=config, preset=label)
+
+
+def configure(name: str, detector: type[Detector], values: Mapping[str, Any]) -> DetectorConfig:
+    """Check settings against the detector's `Config`; texts such as "3" become numbers.
+
+    Raises:
+        AdbenchError: a key is unknown or a value does not fit.
+    """
+    for key in values:
+        if key not in detector.Config.model_fields:
+            raise unknown(f"setting of {name}", key, detector.Config.model_fields)
+    try:
+        return detector.Config.model_validate({key: _parsed(value) for key, value in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise AdbenchError(f"--set {name}.{where}={first['input']}: {first['msg']}") from None
+
+
+def _parsed(value: Any) -> Any:
+    """Texts from the command line: JSON where it is JSON (3, 0.1, true, null, [1, 2]), else the text itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def job(each: Entry, tasks: Tasks, category: str, seed: int, precision: str) -> Job:
+    """The job of one detector, category and seed."""
+    print_of, anomalies, problem = "", "", ""
+    try:
+        print_of = tasks.fingerprint(category)
+        if each.info.supervision == "labelled":
+            anomalies = tasks.anomalies_fingerprint(category)
+    except AdbenchError as error:
+        problem = str(error)
+    return Job(
+        detector=each.info.name,
+        detector_version=each.info.version,
+        config=each.config.model_dump(mode="json"),
+        dataset=tasks.dataset.name,
+        protocol=tasks.protocol.name,
+        protocol_version=tasks.protocol.version,
+        category=category,
+        seed=seed,
+        precision=precision,
+        supervision="labelled" if anomalies else "one-class",
+        split_fingerprint=print_of,
+        anomalies_fingerprint=anomalies,
+        preset=each.preset,
+        pretrained=each.config.pretrained or "",
+        problem=problem,
+    )

@@ -1,0 +1,89 @@
+"""How well scores tell anomalies from normal images. Labels: 1 = anomaly; higher score = more anomalous.
+
+Image metrics are scikit-learn's on float64: torchmetrics, and anomalib with it, silently apply a sigmoid to
+scores outside [0, 1], which destroys the order of large ones. An AUROC under 0.5 is reported as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.floating[Any]]
+    Labels = NDArray[np.integer[Any]]
+
+QUANTILE = 0.95  # of the scores of training normals: the threshold of balanced accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """`target` is a function of one job's scores.
+
+    Image level: ``(scores (N,), labels (N,), threshold) -> float``; pixel level, where a dataset has masks and a
+    detector maps: ``(maps (N, H, W), masks (N, H, W)) -> float``.
+    """
+
+    name: str
+    target: str
+    level: Literal["image", "pixel"] = "image"
+    higher_is_better: bool = True
+    summary: str = ""
+
+
+def auroc(scores: Floats, labels: Labels, threshold: float) -> float:
+    """Probability that an anomaly scores above a normal image, ties counted half."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores.astype("float64")))
+
+
+def average_precision(scores: Floats, labels: Labels, threshold: float) -> float:
+    """Mean precision over recall steps; its chance level is the share of anomalies."""
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(labels, scores.astype("float64")))
+
+
+def f1_max(scores: Floats, labels: Labels, threshold: float) -> float:
+    """The best F1 over all thresholds: an oracle's, for comparison with papers that report it."""
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(labels, scores.astype("float64"))
+    total = precision + recall
+    return float((2 * precision * recall / total.clip(min=1e-300)).max())
+
+
+def fpr95(scores: Floats, labels: Labels, threshold: float) -> float:
+    """The smallest false positive rate at which at least 95 % of the anomalies are found."""
+    from sklearn.metrics import roc_curve
+
+    false, true, _ = roc_curve(labels, scores.astype("float64"), drop_intermediate=False)
+    return float(false[(true >= 0.95).argmax()])
+
+
+def balanced_accuracy(scores: Floats, labels: Labels, threshold: float) -> float:
+    """Mean of the shares of anomalies above and of normals at or below `threshold`."""
+    from sklearn.metrics import balanced_accuracy_score
+
+    return float(balanced_accuracy_score(labels, scores.astype("float64") > threshold))
+
+
+def pixel_auroc(maps: Floats, masks: Labels) -> float:
+    """AUROC over all pixels of all test images."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(masks.ravel(), maps.ravel().astype("float64")))
+
+
+def aupro(maps: Floats, masks: Labels) -> float:
+    """Area under the per-region overlap curve up to 30 % false positive rate, normalised to 1 (anomalib's)."""
+    import torch
+    from anomalib.metrics.aupro import _AUPRO  # the torchmetrics base: takes tensors, changes no scores
+
+    metric = _AUPRO(fpr_limit=0.3)
+    metric.update(torch.from_numpy(maps).float(), torch.from_numpy(masks).long())
+    return float(metric.compute())

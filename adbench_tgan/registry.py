@@ -1,0 +1,184 @@
+"""Finds plugins through entry points, guards the host against broken ones, and looks names up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+import pluggy
+
+from adbench_tgan import hooks
+from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
+from adbench_tgan.detector import Detector, DetectorInfo
+from adbench_tgan.errors import AdbenchError, unknown
+from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load
+from adbench_tgan.metrics import MetricSpec
+
+GROUP = "adbench"
+FIRST_PARTY = "adbench-tgan"
+RECORDS: dict[str, type] = {  # kind -> what its hook returns
+    "detector": DetectorInfo,
+    "dataset": DatasetSpec,
+    "protocol": ProtocolSpec,
+    "metric": MetricSpec,
+    "executor": ExecutorSpec,
+    "command": CommandSpec,
+}
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """One entry point, and what became of it."""
+
+    origin: str  # "distribution:entry point"
+    distribution: str
+    version: str
+    hooks: tuple[str, ...] = ()
+    error: str = ""  # why it is broken
+
+    @property
+    def status(self) -> str:
+        """Either "ok" or "broken"."""
+        return "broken" if self.error else "ok"
+
+
+@dataclass
+class Registry:
+    """The records that the installed plugins offer. Made by `discover`; there is no default registry."""
+
+    manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(GROUP))
+    _plugins: dict[str, Plugin] = field(default_factory=dict)
+    _offers: dict[str, list[tuple[Any, str]]] = field(default_factory=dict)  # kind -> (record, origin)
+
+    @classmethod
+    def discover(cls) -> Registry:
+        """Load every plugin; with ``ADBENCH_DISABLE_PLUGINS`` set (and not 0), first-party ones only."""
+        registry = cls()
+        registry.manager.add_hookspecs(hooks)
+        only_ours = os.environ.get("ADBENCH_DISABLE_PLUGINS", "0") not in ("", "0")
+        for entry in sorted(entry_points(group=GROUP), key=_order):
+            if not only_ours or _distribution(entry)[0] == FIRST_PARTY:
+                registry._admit(entry)
+        for kind in RECORDS:
+            registry._offers[kind] = list(registry._collect(kind))
+        return registry
+
+    def _admit(self, entry: EntryPoint) -> None:
+        distribution, version = _distribution(entry)
+        origin = f"{distribution}:{entry.name}"
+        found: tuple[str, ...] = ()
+        error = ""
+        try:
+            module = entry.load()
+            self.manager.register(module, origin)
+            self.manager.check_pending()  # a misspelled hook is an error, not silence
+            found = tuple(sorted(caller.name for caller in self.manager.get_hookcallers(module) or ()))
+        except (Exception, SystemExit) as failure:  # a stranger's mistake is reported, never fatal
+            error = _one_line(failure)
+            if self.manager.has_plugin(origin):
+                self.manager.unregister(name=origin)
+        self._plugins[origin] = Plugin(
+            origin=origin, distribution=distribution, version=version, hooks=found, error=error
+        )
+
+    def _collect(self, kind: str) -> Iterator[tuple[Any, str]]:
+        """Call a plugin's hook by itself, so that one that raises is marked as broken and the rest go on."""
+        for impl in getattr(self.manager.hook, f"adbench_{kind}s").get_hookimpls():
+            try:
+                records = list(impl.function())
+                for record in records:
+                    if not isinstance(record, RECORDS[kind]):
+                        raise TypeError(f"adbench_{kind}s gave {record!r}, not a {RECORDS[kind].__name__}")
+            except (Exception, SystemExit) as failure:
+                self._mark_broken(impl.plugin_name, failure)
+                continue
+            yield from ((record, impl.plugin_name) for record in records)
+
+    def _mark_broken(self, origin: str, failure: BaseException) -> None:
+        was = self._plugins[origin]
+        self._plugins[origin] = Plugin(
+            origin=origin,
+            distribution=was.distribution,
+            version=was.version,
+            hooks=was.hooks,
+            error=_one_line(failure),
+        )
+
+    def plugins(self) -> list[Plugin]:
+        """Every plugin found, broken ones included."""
+        return list(self._plugins.values())
+
+    def offers(self, kind: str) -> list[tuple[Any, str]]:
+        """Every (record, origin) of a kind, sorted by name; a name may be offered twice."""
+        return sorted(self._offers[kind], key=lambda offer: (offer[0].name, offer[1]))
+
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind, without aliases."""
+        return sorted({record.name for record, _ in self._offers[kind]})
+
+    def find(self, kind: str, name: str) -> Any:
+        """The one record of that name or alias.
+
+        Raises:
+            AdbenchError: no plugin offers it, or two do.
+        """
+        found = [offer for offer in self.offers(kind) if name in (offer[0].name, *_aliases(offer[0]))]
+        if not found:
+            raise unknown(kind, name, self.names(kind))
+        if len(found) > 1:
+            origins = " and ".join(origin for _, origin in found)
+            raise AdbenchError(
+                f"{kind} {name!r} comes from both {origins}; uninstall one, or set ADBENCH_DISABLE_PLUGINS=1"
+            )
+        return found[0][0]
+
+    def load(self, kind: str, name: str) -> Any:
+        """Import what a record's target names.
+
+        Raises:
+            AdbenchError: unknown, offered twice, or its import fails.
+        """
+        record = self.find(kind, name)
+        try:
+            return load(record.target)
+        except (Exception, SystemExit) as failure:
+            raise AdbenchError(
+                f"{kind} {name!r} cannot be imported from {record.target}: {_one_line(failure)}; mend or "
+                "uninstall its plugin"
+            ) from failure
+
+    def detector(self, name: str) -> type[Detector]:
+        """The class of a detector."""
+        found = self.load("detector", name)
+        if not (isinstance(found, type) and issubclass(found, Detector)):
+            raise AdbenchError(f"detector {name!r} is {found!r}, not a subclass of adbench_tgan.Detector")
+        return found
+
+    def tell(self, hook: str, warn: Callable[[str], None], **facts: Any) -> None:
+        """Call a notification hook; one that raises is reported through `warn` and stops nothing."""
+        for impl in getattr(self.manager.hook, hook).get_hookimpls():
+            try:
+                impl.function(**{name: facts[name] for name in impl.argnames})
+            except (Exception, SystemExit) as failure:
+                warn(f"plugin {impl.plugin_name}: {hook} failed: {_one_line(failure)}")
+
+
+def _order(entry: EntryPoint) -> tuple[bool, str, str]:
+    distribution, _ = _distribution(entry)
+    return distribution != FIRST_PARTY, distribution, entry.name
+
+
+def _distribution(entry: EntryPoint) -> tuple[str, str]:
+    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "")
+
+
+def _aliases(record: Any) -> tuple[str, ...]:
+    return tuple(getattr(record, "aliases", ()))
+
+
+def _one_line(failure: BaseException) -> str:
+    return f"{type(failure).__name__}: {' '.join(str(failure).split())}".rstrip(": ")

@@ -1,0 +1,256 @@
+"""Runs jobs. The only file where a detector meets labels."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adbench_tgan import __version__
+from adbench_tgan.data.images import ImageSet, Split, TrainSet
+from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.detector import Detector
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Job
+from adbench_tgan.machine import device_name, machine
+from adbench_tgan.metrics import QUANTILE
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.timing import PeakMemory, flops, latency, parameters, stopwatch
+from adbench_tgan.training import fit
+
+BATCH = 100  # images per score() call, the same for every detector
+THRESHOLD_IMAGES = 500  # at most so many training normals, evenly spaced, are scored to set the threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How jobs are run; nothing here changes a score beyond rounding."""
+
+    device: str = "cpu"
+    data_root: Path = Path("data")
+    timing: bool = True
+    save_models: bool = False
+
+
+class Reporter(Protocol):
+    """Who is told how the jobs get on."""
+
+    def planned(self, jobs: int, kept: int) -> None:
+        """So many jobs were asked for, of which so many are finished already."""
+
+    def job_started(self, job: Job) -> None:
+        """A job begins."""
+
+    def phase(self, name: str) -> None:
+        """It comes to "data", "fit", "score" or "metrics"."""
+
+    def epoch(self, number: int, total: int | None, losses: Mapping[str, float]) -> None:
+        """An epoch has ended, out of `total` if the detector has a fixed number."""
+
+    def job_finished(self, result: Result) -> None:
+        """A job ended, well or not."""
+
+    def warn(self, message: str) -> None:
+        """Something to know that stops nothing."""
+
+
+Executor = Callable[[Sequence[Job], Settings, Tasks, Registry, Reporter], Iterator[Result]]
+
+
+def run(
+    jobs: Sequence[Job],
+    store: ResultStore,
+    executor: Executor,
+    settings: Settings,
+    tasks: Tasks,
+    registry: Registry,
+    reporter: Reporter,
+) -> Iterator[Result]:
+    """Yield a result per job that the store does not hold yet, stored the moment it is there."""
+    missing = [job for job in jobs if store.get(job, with_model=settings.save_models) is None]
+    for result in executor(missing, settings, tasks, registry, reporter):
+        store.put(result)
+        reporter.job_finished(result)
+        registry.tell("adbench_job_finished", reporter.warn, job=result.job, result=result)
+        yield result
+
+
+def attempt(job: Job, settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter) -> Result:
+    """Run one job; whatever goes wrong in it becomes a failed result, never an exception."""
+    registry.tell("adbench_job_started", reporter.warn, job=job)
+    reporter.job_started(job)
+    failed = Result(job=job, status="failed", device=_named(settings.device), version=__version__)
+    try:
+        if job.problem:
+            raise AdbenchError(job.problem)
+        reporter.phase("data")
+        size = int(job.config["image_size"])
+        split = tasks.split(job.category, size, labelled=job.supervision == "labelled")
+        if (split.fingerprint, split.anomalies_fingerprint) != (
+            job.split_fingerprint,
+            job.anomalies_fingerprint,
+        ):
+            raise AdbenchError(f"the images of {job.category!r} changed since the job was planned; run again")
+        return run_job(job, split, settings, registry, reporter)
+    except (Exception, SystemExit) as error:
+        return replace(failed, error=explain(error, settings.device))
+
+
+def run_job(job: Job, split: Split, settings: Settings, registry: Registry, reporter: Reporter) -> Result:
+    """Fit and score one detector, and measure both. Same job, same machine, same numbers."""
+    device = settings.device
+    detector_class = registry.detector(job.detector)
+    config = detector_class.Config.model_validate(dict(job.config))
+    memory = PeakMemory(device)
+    memory.reset()
+
+    with precision(job.precision, device):
+        seed_everything(job.seed)  # before the detector exists, or its initial weights escape the seed
+        detector = detector_class(config, device=device, seed=job.seed)
+        train = TrainSet(split.normal, split.anomalies)
+        total = getattr(config, "epochs", None)
+        reporter.phase("fit")
+        with stopwatch(device) as fitting:
+            losses = fit(detector, train, lambda number, means: reporter.epoch(number, total, means))
+
+        reporter.phase("score")
+        pixels = next(split.test.batches(1, device=device))
+        detector.score(pixels)  # the first call compiles and allocates; it is not on the clock
+        with stopwatch(device) as scoring:
+            scores = score_all(detector, split.test, device)
+        check_scores(scores, len(split.labels))
+        peak = memory.megabytes()
+        threshold = float(np.quantile(score_some(detector, split.normal, device), QUANTILE))
+        timing = measure(detector, pixels) if settings.timing else {}
+
+        reporter.phase("metrics")
+        metrics, notes = evaluate(detector, split, scores, threshold, registry, device)
+
+    if settings.timing:
+        timing |= {
+            "fit_seconds": fitting.seconds,
+            "score_seconds": scoring.seconds,
+            "images_per_second": len(scores) / scoring.device_seconds,
+            "peak_memory_mb": peak,
+        }
+    return Result(
+        job=job,
+        status="ok",
+        metrics=metrics,
+        timing=timing,
+        parameters=parameters(detector.networks),
+        threshold=threshold,
+        shape=split.test.shape,
+        device=device_name(device),
+        machine=machine(device),
+        notes=tuple(notes),
+        version=__version__,
+        scores=pd.DataFrame({"sample_id": split.test_ids, "label": split.labels, "score": scores}),
+        losses=tuple(losses),
+        state=detector.state() if settings.save_models else None,
+    )
+
+
+def score_all(detector: Detector, images: ImageSet, device: str) -> np.ndarray:
+    """The scores of a whole set, float32 (N,). No inference_mode here: AnoGAN scores by gradient descent."""
+    batches = [detector.score(batch).detach() for batch in images.batches(BATCH, device=device)]
+    return torch.cat(batches).float().cpu().numpy()
+
+
+def score_some(detector: Detector, images: ImageSet, device: str) -> np.ndarray:
+    """The scores of at most `THRESHOLD_IMAGES` images, evenly spaced."""
+    count = min(len(images), THRESHOLD_IMAGES)
+    chosen = torch.linspace(0, len(images) - 1, count).round().long()
+    return score_all(detector, ImageSet(images.on("cpu")[chosen]), device)
+
+
+def check_scores(scores: np.ndarray, count: int) -> None:
+    """Raise unless there is one finite score per image."""
+    if scores.shape != (count,):
+        raise AdbenchError(f"score returned shape {scores.shape} for {count} images; it must return one each")
+    if not np.isfinite(scores).all():
+        raise AdbenchError(f"{(~np.isfinite(scores)).sum()} of {count} scores are NaN or infinite")
+
+
+def measure(detector: Detector, image: Tensor) -> dict[str, Any]:
+    """Latency at batch 1 with all its samples, and the operations that one image costs."""
+    samples = latency(detector.score, image)
+    return {
+        "latency_ms": samples,
+        "latency_ms_p50": float(np.percentile(samples, 50)),
+        "latency_ms_p99": float(np.percentile(samples, 99)),
+        "flops_per_image": flops(detector.score, image),
+    }
+
+
+def evaluate(
+    detector: Detector, split: Split, scores: np.ndarray, threshold: float, registry: Registry, device: str
+) -> tuple[dict[str, float], list[str]]:
+    """All metrics that apply, and a note for each that could not be computed."""
+    maps = None
+    if split.masks is not None and split.masks.any() and detector.has_maps:
+        maps = map_all(detector, split.test, split.masks.shape[1:], device)
+    values: dict[str, float] = {}
+    notes = []
+    for name in registry.names("metric"):
+        level = registry.find("metric", name).level
+        try:
+            if level == "image":
+                values[name] = float(registry.load("metric", name)(scores, split.labels, threshold))
+            elif maps is not None:
+                values[name] = float(registry.load("metric", name)(maps, split.masks))
+        except Exception as error:  # one metric must not cost the job
+            notes.append(f"{name} not computed: {explain(error, device)}")
+    return values, notes
+
+
+def map_all(detector: Detector, images: ImageSet, size: Sequence[int], device: str) -> np.ndarray:
+    """The anomaly maps of a whole set at the masks' size, float32 (N, H, W)."""
+    maps = []
+    for batch in images.batches(BATCH, device=device):
+        raw = detector.anomaly_map(batch).detach().float()[:, None]
+        maps.append(F.interpolate(raw, tuple(size), mode="bilinear", align_corners=False)[:, 0].cpu())
+    return torch.cat(maps).numpy()
+
+
+def precision(name: str, device: str) -> AbstractContextManager[Any]:
+    """Set how matrix products round: fp32 in full, tf32 on tensor cores, bf16 by autocast."""
+    on_gpu = torch.device(device).type == "cuda"
+    torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = name == "tf32"
+    if name == "tf32" and not on_gpu:
+        raise AdbenchError("--precision tf32 needs a CUDA device; use fp32 or bf16")
+    return torch.autocast(torch.device(device).type, torch.bfloat16) if name == "bf16" else nullcontext()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a detector might use."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (strangers' detectors may use the global generator)
+    torch.manual_seed(seed)  # every GPU too
+
+
+def explain(error: BaseException, device: str) -> str:
+    """One line for a row: what went wrong, and for lack of memory the remedy."""
+    text = " ".join(str(error).split())
+    lacks_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
+    if lacks_memory:
+        return f"out of memory on {_named(device)}; lower batch_size or image_size with --set"
+    return text if isinstance(error, AdbenchError) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _named(device: str) -> str:
+    try:
+        return device_name(device)
+    except (RuntimeError, AssertionError):
+        return device

@@ -1,0 +1,117 @@
+"""Honest clocks: synchronised at both ends, warm-up apart, every sample kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+WARMUP = 5  # unmeasured calls before latency is measured
+SAMPLES = (5, 100)  # at least and at most so many latency samples ...
+BUDGET = 1.0  # ... and within these bounds no more seconds than this
+
+
+@dataclass
+class Clock:
+    """`seconds` on the wall; on a GPU also between CUDA events, which leaves the host's delays out."""
+
+    seconds: float = 0.0
+    gpu_seconds: float | None = None
+
+    @property
+    def device_seconds(self) -> float:
+        """The GPU's own time where there is one, else the wall's."""
+        return self.seconds if self.gpu_seconds is None else self.gpu_seconds
+
+
+@contextmanager
+def stopwatch(device: str | torch.device) -> Iterator[Clock]:
+    """Time a block. Kernels are asynchronous, so wait for them at both ends."""
+    on_gpu = torch.device(device).type == "cuda"
+    clock = Clock()
+    if on_gpu:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize(device)
+        begin.record()
+    start = perf_counter()
+    yield clock
+    if on_gpu:
+        end.record()
+        torch.cuda.synchronize(device)
+        clock.gpu_seconds = begin.elapsed_time(end) / 1000
+    clock.seconds = perf_counter() - start
+
+
+def latency(score: Callable[[Tensor], object], image: Tensor) -> list[float]:
+    """Milliseconds to score one image (1, C, H, W), one sample a call, after a warm-up; all samples."""
+    least, most = SAMPLES
+    started = perf_counter()
+    for _ in range(WARMUP):
+        score(image)
+        if perf_counter() - started > BUDGET:
+            break
+    samples: list[float] = []
+    started = perf_counter()
+    while len(samples) < least or (len(samples) < most and perf_counter() - started < BUDGET):
+        with stopwatch(image.device) as clock:
+            score(image)
+        samples.append(1000 * clock.device_seconds)
+    return samples
+
+
+class PeakMemory:
+    """The largest memory in use since `reset`, in MiB: the GPU's allocations, or this process's resident set."""
+
+    def __init__(self, device: str | torch.device):
+        self.device = torch.device(device)
+
+    def reset(self) -> None:
+        """Forget earlier peaks."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        with _ignore_os_errors():
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM
+
+    def megabytes(self) -> float | None:
+        """The peak; None where the system does not tell."""
+        if self.device.type == "cuda":
+            return float(torch.cuda.max_memory_allocated(self.device)) / 2**20
+        with _ignore_os_errors():
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+        return None
+
+
+@contextmanager
+def _ignore_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        return
+
+
+def flops(score: Callable[[Tensor], object], image: Tensor) -> int:
+    """Floating-point operations to score one image (1, C, H, W): matrix products, convolutions, attention.
+
+    Forward and backward, so that searches by gradient count in full. Attention is forced onto the math kernel on
+    the CPU, whose fused kernel the counter of torch misses.
+    """
+    counter = FlopCounterMode(display=False)
+    math = sdpa_kernel(SDPBackend.MATH) if image.device.type == "cpu" else nullcontext()
+    with math, counter:
+        score(image)
+    return int(counter.get_total_flops())
+
+
+def parameters(networks: dict[str, nn.Module]) -> dict[str, int]:
+    """The number of parameters of each network, frozen ones included."""
+    return {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}

@@ -1,0 +1,172 @@
+"""GANomaly: an encoder-decoder-encoder trained as a GAN; an image is anomalous if the second encoder does not
+recover its code.
+
+Akcay, Atapour-Abarghouei, Breckon: "GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training",
+ACCV 2018, https://arxiv.org/abs/1805.06725. Authors' code: https://github.com/samet-akcay/ganomaly
+
+Where this differs from the authors' code, and why
+1. Networks are in eval mode when scoring. Theirs stay in train mode, so that through batch norm every score
+   depends on the other test images of its batch, which their CIFAR loader sorts by class.
+2. The last epoch is kept. Theirs keeps, and prints, the epoch of the best *test* AUROC.
+3. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
+4. Images of every dataset are scaled to [-1, 1], the range of the decoder's tanh. Theirs scales MNIST to
+   [-0.42, 2.82], which tanh cannot reach.
+5. When the discriminator is drawn anew, its optimiser starts anew too. Theirs keeps the old moments.
+6. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
+7. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; the paper has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from adbench_baselines.layers import check_size, dcgan_init, decoder, encoder, pyramid
+from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+
+WON = 1e-5  # a discriminator whose loss falls under this has won, and is drawn anew
+
+
+class Generator(nn.Module):
+    """x -> x_hat, z, z_hat: encoder, decoder, and a second encoder with weights of its own."""
+
+    def __init__(self, size: int, channels: int, width: int, latent: int):
+        super().__init__()
+        self.encoder1 = encoder(size, channels, width, latent)
+        self.decoder = decoder(size, channels, width, latent)
+        self.encoder2 = encoder(size, channels, width, latent)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = self.encoder1(x)  # (B, latent, 1, 1)
+        x_hat = self.decoder(z)  # (B, C, H, W)
+        return x_hat, z, self.encoder2(x_hat)
+
+
+class Discriminator(nn.Module):
+    """x -> the logit that x is real, and the features f(x) before the last convolution."""
+
+    def __init__(self, size: int, channels: int, width: int):
+        super().__init__()
+        self.features = pyramid(size, channels, width)
+        self.classifier = nn.Conv2d(width * size // 8, 1, 4, 1, 0, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        f = self.features(x)  # (B, width * H / 8, 4, 4)
+        return self.classifier(f).flatten(), f  # (B,)
+
+
+class Config(DetectorConfig):
+    latent: int = Field(default=100, ge=1)
+    """nz: length of the code"""
+    width: int = Field(default=64, ge=1)
+    """ngf: channels after the first convolution"""
+    epochs: int = Field(default=15, ge=1)
+    """passes over the training images"""
+    batch_size: int = Field(default=64, ge=2)
+    """images a step"""
+    lr: float = Field(default=2e-4, gt=0)
+    """learning rate of both Adams"""
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    """first moment decay of both Adams"""
+    w_adv: float = 1.0
+    """weight of feature matching"""
+    w_con: float = 50.0
+    """weight of the reconstruction"""
+    w_enc: float = 1.0
+    """weight of the code's consistency"""
+    score_norm: Literal["square", "l1"] = "square"
+    """distance of the two codes: mean square (authors' code) or mean absolute (paper)"""
+
+
+class GANomaly(Detector):
+    Config = Config
+    presets = {"quick": {"width": 32, "batch_size": 16}}
+
+    def build(self, shape: tuple[int, int, int]) -> None:
+        channels, size, _ = shape
+        check_size(size)
+        c = self.config
+        self.generator = Generator(size, channels, c.width, c.latent).to(self.device).apply(dcgan_init)
+        self.discriminator = Discriminator(size, channels, c.width).to(self.device).apply(dcgan_init)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
+        self.build(train.shape)
+        optimizer_g = self.adam(self.generator)
+        optimizer_d = self.adam(self.discriminator)
+        order = torch.Generator().manual_seed(self.seed)
+        size = min(self.config.batch_size, len(train.normal))
+        for _ in range(self.config.epochs):
+            batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
+            yield mean_losses(self.step(to_unit(images), optimizer_g, optimizer_d) for images in batches)
+
+    def adam(self, network: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=(self.config.beta1, 0.999))
+
+    def step(
+        self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        """One step of the generator, then one of the discriminator, on the same batch and its one forward pass."""
+        x_hat, z, z_hat = self.generator(x)
+        logit_real, f_real = self.discriminator(x)
+        logit_fake, _ = self.discriminator(x_hat.detach())
+
+        self.discriminator.requires_grad_(False)
+        _, f_fake = self.discriminator(x_hat)
+        self.discriminator.requires_grad_(True)
+        loss_g = generator_loss(x, x_hat, z, z_hat, f_real.detach(), f_fake, self.config)
+        optimizer_g.zero_grad()
+        loss_g.backward()
+        optimizer_g.step()
+
+        loss_d = discriminator_loss(logit_real, logit_fake)
+        optimizer_d.zero_grad()
+        loss_d.backward()
+        optimizer_d.step()
+        restarted = bool(loss_d < WON)
+        if restarted:
+            self.discriminator.apply(dcgan_init)
+            optimizer_d.state.clear()
+        return {"loss_g": loss_g, "loss_d": loss_d, "restarts": torch.tensor(float(restarted))}
+
+    @torch.no_grad()
+    def score(self, images: Tensor) -> Tensor:
+        _, z, z_hat = self.generator(to_unit(images))
+        difference = (z - z_hat).flatten(1).float()  # (B, latent)
+        squared = self.config.score_norm == "square"
+        return difference.square().mean(1) if squared else difference.abs().mean(1)
+
+    @torch.no_grad()
+    def anomaly_map(self, images: Tensor) -> Tensor:
+        x = to_unit(images)
+        return (x - self.generator(x)[0]).abs().mean(1)
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return to_uint8(self.generator(to_unit(images))[0])
+
+
+def generator_loss(
+    x: Tensor, x_hat: Tensor, z: Tensor, z_hat: Tensor, f_real: Tensor, f_fake: Tensor, config: Config
+) -> Tensor:
+    """Feature matching + reconstruction + code consistency, all element means (paper, eq. 1 to 4)."""
+    return (
+        config.w_adv * F.mse_loss(f_fake, f_real)
+        + config.w_con * F.l1_loss(x_hat, x)
+        + config.w_enc * F.mse_loss(z_hat, z)
+    )
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Binary cross-entropy on logits (B,): real images towards 1, reconstructions towards 0, halved."""
+    on_real = F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
+    on_fake = F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+    return (on_real + on_fake) / 2

@@ -1,0 +1,1 @@
+"""TransGAN: its two transformers, its augmentation, and the detectors built on them."""

@@ -1,0 +1,440 @@
+"""TransGAN with two discriminators, one of normal and one of anomalous images.
+
+Nayan Khemka: Anomaly Detection using TransGAN, thesis, section 3.4; its generator and discriminators from Jiang,
+Chang, Wang: TransGAN, NeurIPS 2021, https://arxiv.org/abs/2102.07074; its losses from Kim, Jeong, Choi: GAN-based
+Anomaly Detection in Imbalance Problems, ECCV Workshops 2020.
+
+An image's ImageNet features are mapped to TransGAN's latent vector, and TransGAN's generator draws the image anew.
+Normal images shall be drawn well and please D_norm, anomalous ones badly; the error is the score. It learns from
+labelled anomalies where a protocol offers them, else from the normal branch alone.
+
+Where this differs from the authors' code, and why
+
+* The mapper from features to z is one trained layer. Theirs is drawn at random anew in every call, also in the
+  test, so that their scores are random functions of the features. It ends in a LayerNorm, not in a ReLU, so that z
+  has the signs and the scale of the N(0, I) that TransGAN's generator is made for (`mapper_relu`).
+* The features are the 2,048 pooled ones of ResNet-50, of images enlarged to 224 pixels and scaled as its training
+  images were; theirs are 1,000 class logits of raw 32-pixel images. The network is frozen: their fine-tuning went
+  through a mapper of the moment. Without its weights EfficientNet-Lite0 takes its place.
+* The patch loss looks at square patches (equation 3); theirs averages three channel means, which is the L1 loss.
+* The latent loss compares z with the z of the drawn image (equation 4, in GANomaly's sense); theirs compares a
+  vector with itself and is always 0. Their separate random encoder is therefore not needed.
+* G and the mapper first learn one epoch of reconstruction from normal training images; theirs start from a TransGAN
+  trained elsewhere.
+* The discriminators learn from detached images, and DiffAugment is outside of them, in training only.
+* Attention scale and tanh: see networks.py. Gradients of the generator are clipped, because that of the ABC loss
+  grows without bound as the error goes to 0.
+* Batches of 64 instead of 1. Anomalies come from the training split only, and none is chosen by looking at the test
+  split; the authors cluster the test images too. Their AUROC is that of scores cut at .5, a balanced accuracy.
+* Kept: the six losses with their weights, and the anomaly adversarial target 0, by which G helps D_anom.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from adbench_plugins import features
+from adbench_plugins.features import BackboneName
+from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
+from adbench_plugins.transgan.networks import AttnScale, Discriminator, Generator, OutAct
+from adbench_tgan import AdbenchError, Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+
+Shape = tuple[int, int, int]
+Depths = tuple[int, int, int]
+Losses = dict[str, Tensor]
+BATCH = 256  # training images whose features are taken at a time
+
+
+class TransGANDual(Detector):
+    """Score: the mean squared error of the drawn image, in units of [-1, 1]."""
+
+    class Config(DetectorConfig):
+        image_size: int = 32
+        """side in pixels: the thesis's networks at 32 and 64; other multiples of 4 from 16 on are no one's but ours"""
+        epochs: int = Field(default=10, ge=0)
+        """passes over the normal training images with all losses"""
+        warmup_epochs: int = Field(default=1, ge=0)
+        """passes before those, with the reconstruction of normal images as the only loss"""
+        batch_size: int = Field(default=64, ge=2)
+        """images a step, one half normal and one half anomalous"""
+        lr: float = Field(default=1e-4, gt=0)
+        """learning rate of Adam"""
+        betas: tuple[float, float] = (0.5, 0.999)
+        """betas of Adam"""
+        grad_clip: float = Field(default=5.0, gt=0)
+        """largest norm of the generator's gradient"""
+
+        w_patch: float = 1.5
+        """weight of the error of the worst patches of normal images"""
+        w_adv_normal: float = 0.5
+        """weight of pleasing the normal images' discriminator"""
+        w_latent: float = 0.5
+        """weight of the distance between z and the drawn image's z"""
+        w_l1: float = 1.5
+        """weight of the L1 error of normal images"""
+        w_adv_anomalous: float = 1.0
+        """weight of the anomalous images' discriminator"""
+        w_abc: float = 0.5
+        """weight of the anomalous images' loss, which falls as their error grows"""
+        anom_adv_target: float = 0.0
+        """what the generator wants the anomalous images' discriminator to say; 0 as printed, 1 to deceive it"""
+        patch_size: int = Field(default=8, ge=1)
+        """side of the patches of the patch loss"""
+        patch_top: int = Field(default=3, ge=1)
+        """how many of an image's worst patches count"""
+        diffaugment: Literal["mit", "asarigun", "none"] = "mit"
+        """changes to what the discriminators see in training: the paper's, those of the thesis's code, or none"""
+
+        backbone: BackboneName = "auto"
+        """network that gives the features; auto is resnet50, or tf_efficientnet_lite0 where the model hub is out of reach; none trains a small one"""
+        backbone_weights: str | None = None
+        """your own weights for the named backbone: a .safetensors or .pth state dict"""
+        backbone_sha256: str | None = None
+        """found out when a job is planned: the hash of backbone_weights"""
+        feature_size: int = Field(default=224, ge=32)
+        """side in pixels to which images are resized for the backbone"""
+        latent: int = Field(default=1024, ge=1)
+        """length of z"""
+        mapper_relu: bool = False
+        """end the mapper in a ReLU, as the thesis does, instead of a LayerNorm"""
+        attn_scale: AttnScale = "head"
+        """scale attention by the width of a head, or as the thesis does by the whole width (dim)"""
+        out_act: OutAct = "tanh"
+        """last activation of the generator; none in the thesis"""
+        generator_width: int = Field(default=384, ge=64, multiple_of=64)
+        """channels of the generator's first stage; a quarter and a sixteenth of it in the next two"""
+        generator_depths: Depths | None = None
+        """blocks in the generator's three stages; 5, 4, 2 under 64 pixels, 4, 3, 1 from there on"""
+        generator_dropout: float = Field(default=0.0, ge=0, lt=1)
+        """dropout in the generator's training; .5 in the thesis's notebooks"""
+        discriminator_width: int = Field(default=384, ge=4, multiple_of=4)
+        """channels of the discriminators"""
+        discriminator_depth: int | None = Field(default=None, ge=0)
+        """blocks in each discriminator; 7 under 64 pixels, 4 from there on"""
+        discriminator_patch: int = Field(default=4, ge=1)
+        """side of the patches that are the discriminators' tokens"""
+
+        @property
+        def pretrained(self) -> str | None:
+            if self.backbone == "none":
+                return None
+            return f"{self.backbone}:{self.backbone_sha256[:8]}" if self.backbone_sha256 else self.backbone
+
+        @model_validator(mode="after")
+        def _fits(self) -> TransGANDual.Config:
+            check_side(self, self.image_size)
+            return self
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "epochs": 3,
+            "lr": 1e-3,
+            "backbone": "tf_efficientnet_lite0",  # the same everywhere, and nothing to download
+            "feature_size": 32,
+            "latent": 128,
+            "generator_width": 128,
+            "generator_depths": (1, 1, 0),
+            "discriminator_width": 64,
+            "discriminator_depth": 1,
+            "discriminator_patch": 8,
+        }
+    }
+
+    @classmethod
+    def plan(cls, config: Config) -> Config:
+        name, weights = features.resolve(config.backbone, config.backbone_weights), config.backbone_weights
+        sha256 = None if weights is None else features.digest(weights)
+        return config.model_copy(update={"backbone": name, "backbone_sha256": sha256})
+
+    def build(self, shape: Shape) -> None:
+        channels, side = check_shape(self.config, shape)
+        self.backbone = build_backbone(self.config, channels)
+        self.mapper = build_mapper(self.config, self.backbone.features)
+        self.generator = build_generator(self.config, channels, side)
+        self.discriminator_normal = build_discriminator(self.config, channels, side)
+        self.discriminator_anomalous = build_discriminator(self.config, channels, side)
+        for network in self.networks.values():
+            network.to(self.device)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        names = ("generator", "discriminator_normal", "discriminator_anomalous", "mapper", "backbone")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+    def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
+        c: TransGANDual.Config = self.config
+        self.build(train.shape)
+        for network in self.networks.values():
+            network.train()
+        optimise = self._optimisers()
+        normal = self._with_features(train.normal.on(self.device))
+        anomalies = train.anomalies
+        anomalous = self._with_features(anomalies.on(self.device)) if anomalies is not None else None
+        shuffle = torch.Generator().manual_seed(self.seed)
+        for _ in range(c.warmup_epochs):
+            batches = self._batches(normal, None, shuffle)
+            yield mean_losses(self._warmup_step(optimise, batch) for batch, _ in batches)
+        for _ in range(c.epochs):
+            batches = self._batches(normal, anomalous, shuffle)
+            yield mean_losses(self._step(optimise, *pair) for pair in batches)
+
+    @torch.no_grad()
+    def score(self, images: Tensor) -> Tensor:
+        return self._error(images).mean((1, 2, 3))
+
+    @torch.no_grad()
+    def anomaly_map(self, images: Tensor) -> Tensor:
+        return self._error(images).mean(1)
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return to_uint8(self._draw(self.backbone(images))[1])
+
+    def _error(self, images: Tensor) -> Tensor:  # uint8 (B, C, H, W) -> (B, C, H, W)
+        _, x_hat = self._draw(self.backbone(images))
+        return (to_unit(images) - x_hat).square()
+
+    def _draw(self, feats: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.mapper(feats)  # (B, latent)
+        return z, self.generator(z).float()  # (B, C, H, W)
+
+    def _optimisers(self) -> Optimisers:
+        c: TransGANDual.Config = self.config
+        drawing = [self.generator, self.mapper, self.backbone]
+        judging = [self.discriminator_normal, self.discriminator_anomalous]
+        return Optimisers(
+            generator=torch.optim.Adam(trainable(drawing), lr=c.lr, betas=c.betas),
+            discriminators=torch.optim.Adam(trainable(judging), lr=c.lr, betas=c.betas),
+        )
+
+    def _with_features(self, pixels: Tensor) -> Images:
+        """Training images with the features of a frozen backbone, which are the same in every epoch."""
+        if trainable([self.backbone]):
+            return Images(pixels, None)
+        with torch.no_grad():
+            feats = [self.backbone(part.to(self.device)) for part in pixels.split(BATCH)]
+        return Images(pixels, torch.cat(feats))
+
+    def _batches(
+        self, normal: Images, anomalous: Images | None, shuffle: torch.Generator
+    ) -> Iterator[tuple[Batch, Batch | None]]:
+        """One pass over the normal images in half batches, an incomplete last one dropped, and partners for them."""
+        half = min(self.config.batch_size // 2, len(normal.pixels))
+        steps = len(normal.pixels) // half
+        order = draw(len(normal.pixels), steps * half, shuffle).split(half)
+        partners = draw(len(anomalous.pixels), steps * half, shuffle).split(half) if anomalous else ()
+        for step in range(steps):
+            partner = anomalous.take(partners[step], self.device) if anomalous else None
+            yield normal.take(order[step], self.device), partner
+
+    def _warmup_step(self, optimise: Optimisers, batch: Batch) -> Losses:
+        _, x_hat = self._draw(self._features(batch))
+        loss = l1_loss(batch.x, x_hat)
+        self._descend(optimise.generator, loss)
+        return {"l1": loss}
+
+    def _step(self, optimise: Optimisers, normal: Batch, anomalous: Batch | None) -> Losses:
+        """Draw both halves once, then let the discriminators learn, then the generator."""
+        halves = [normal] if anomalous is None else [normal, anomalous]
+        z, x_hat = self._draw(torch.cat([self._features(half) for half in halves]))
+        x_hats = x_hat.split([len(half.x) for half in halves])
+        losses = self._discriminator_step(optimise, halves, [x_hat.detach() for x_hat in x_hats])
+        with frozen(self.discriminator_normal, self.discriminator_anomalous):
+            terms = self.normal_losses(normal.x, x_hats[0], z[: len(normal.x)])
+            if anomalous is not None:
+                terms |= self.anomalous_losses(anomalous.x, x_hats[1])
+            total = self.weighted(terms)
+            self._descend(optimise.generator, total)
+        return losses | terms | {"generator": total}
+
+    def _discriminator_step(self, optimise: Optimisers, halves: list[Batch], x_hats: list[Tensor]) -> Losses:
+        judges = {"normal": self.discriminator_normal, "anomalous": self.discriminator_anomalous}
+        losses = {}
+        for (name, judge), half, x_hat in zip(judges.items(), halves, x_hats, strict=False):
+            losses[f"discriminator_{name}"] = lsgan_discriminator_loss(
+                judge(self._augment(half.x)), judge(self._augment(x_hat))
+            )
+        optimise.discriminators.zero_grad()
+        sum(losses.values()).backward()
+        optimise.discriminators.step()
+        return losses
+
+    def normal_losses(self, x: Tensor, x_hat: Tensor, z: Tensor) -> Losses:
+        """What the generator minimises on normal images, before weighting; those of weight 0 are left out."""
+        c: TransGANDual.Config = self.config
+        losses = {"l1": l1_loss(x, x_hat)}
+        if c.w_patch:
+            losses["patch"] = patch_loss(x, x_hat, c.patch_size, c.patch_top)
+        if c.w_adv_normal:
+            losses["adv_normal"] = lsgan_loss(self.discriminator_normal(self._augment(x_hat)), 1.0)
+        if c.w_latent:
+            losses["latent"] = latent_loss(z, self.mapper(self.backbone(x_hat)))
+        return losses
+
+    def anomalous_losses(self, x: Tensor, x_hat: Tensor) -> Losses:
+        """What the generator minimises on anomalous images, before weighting."""
+        logits = self.discriminator_anomalous(self._augment(x_hat))
+        return {"adv_anomalous": lsgan_loss(logits, self.config.anom_adv_target), "abc": abc_loss(x, x_hat)}
+
+    def weighted(self, losses: Losses) -> Tensor:
+        """The sum of `losses`, each times its weight ``w_NAME``."""
+        return sum(getattr(self.config, f"w_{name}") * loss for name, loss in losses.items())
+
+    def _descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], self.config.grad_clip)
+        optimiser.step()
+
+    def _features(self, batch: Batch) -> Tensor:
+        return self.backbone(batch.x) if batch.feats is None else batch.feats
+
+    def _augment(self, x: Tensor) -> Tensor:
+        variant = self.config.diffaugment
+        return x if variant == "none" else diffaugment(x, POLICY, variant)
+
+
+def l1_loss(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Mean absolute error of (B, C, H, W)."""
+    return (x - x_hat).abs().mean()
+
+
+def patch_loss(x: Tensor, x_hat: Tensor, size: int, top: int) -> Tensor:
+    """Equation 3: the mean error of each image's `top` worst patches of `size` x `size`, averaged over images."""
+    error = (x - x_hat).abs().mean(1)  # (B, H, W)
+    patches = error.unflatten(2, (-1, size)).unflatten(1, (-1, size))  # (B, H/size, size, W/size, size)
+    means = patches.mean((2, 4)).flatten(1)  # (B, patches)
+    return means.topk(min(top, means.shape[1]), dim=1).values.mean()
+
+
+def latent_loss(z: Tensor, z_hat: Tensor) -> Tensor:
+    """Equation 4: the distance between the z of an image and that of its drawing, (B, latent)."""
+    return (z - z_hat).abs().mean()
+
+
+def abc_loss(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Equation 7: -log(1 - exp(-L1) + 1e-6) of each image's L1 error, averaged; falls as the error grows."""
+    error = (x - x_hat).abs().mean((1, 2, 3))  # (B,)
+    return -torch.log(-torch.expm1(-error) + 1e-6).mean()
+
+
+def lsgan_loss(logits: Tensor, target: float) -> Tensor:
+    """Mean squared distance of raw logits, (B,), to `target`."""
+    return (logits - target).square().mean()
+
+
+def lsgan_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Raw logits, (B,) each: real to 1, fake to 0."""
+    return lsgan_loss(real, 1.0) + lsgan_loss(fake, 0.0)
+
+
+@dataclass(frozen=True)
+class Optimisers:
+    generator: torch.optim.Optimizer
+    discriminators: torch.optim.Optimizer
+
+
+@dataclass(frozen=True)
+class Batch:
+    x: Tensor  # (B, C, H, W) in [-1, 1]
+    feats: Tensor | None  # (B, F)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Training images and, where the backbone is frozen, their features."""
+
+    pixels: Tensor  # uint8 (N, C, H, W)
+    feats: Tensor | None  # (N, F)
+
+    def take(self, index: Tensor, device: str | torch.device) -> Batch:
+        pixels = self.pixels[index.to(self.pixels.device)].to(device, non_blocking=True)
+        feats = None if self.feats is None else self.feats[index.to(self.feats.device)]
+        return Batch(to_unit(pixels), feats)
+
+
+def draw(count: int, wanted: int, shuffle: torch.Generator) -> Tensor:
+    """`wanted` of `count` indices in random order; all of them before any comes again."""
+    passes = -(-wanted // count)
+    return torch.cat([torch.randperm(count, generator=shuffle) for _ in range(passes)])[:wanted]
+
+
+def trainable(networks: list[nn.Module]) -> list[nn.Parameter]:
+    return [p for network in networks for p in network.parameters() if p.requires_grad]
+
+
+@contextlib.contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Let gradients pass through `networks`, and leave none in their parameters."""
+    for network in networks:
+        network.requires_grad_(False)
+    yield
+    for network in networks:
+        network.requires_grad_(True)
+
+
+def check_side(config: TransGANDual.Config, side: int) -> None:
+    """Raise `AdbenchError` where no network can be made for images of `side` pixels."""
+    if side < 16 or side % 4:
+        raise AdbenchError(
+            f"transgan_dual: image_size {side} is not a multiple of 4 from 16 on; use 32 or 64"
+        )
+    for name in ("patch_size", "discriminator_patch"):
+        if side % getattr(config, name):
+            patch = getattr(config, name)
+            raise AdbenchError(f"transgan_dual: {name} {patch} does not divide image_size {side}; use 4 or 8")
+
+
+def check_shape(config: TransGANDual.Config, shape: Shape) -> tuple[int, int]:
+    """The channels and the side of images of `shape`, or an `AdbenchError`."""
+    channels, height, width = shape
+    if height != width or channels not in (1, 3):
+        raise AdbenchError(
+            f"transgan_dual needs square images with 1 or 3 channels, not {shape}; resize them"
+        )
+    check_side(config, height)
+    return channels, height
+
+
+def build_backbone(config: TransGANDual.Config, channels: int) -> features.Backbone | features.SmallEncoder:
+    name = features.resolve(config.backbone, config.backbone_weights)
+    if name == "none":
+        return features.SmallEncoder(channels)
+    return features.Backbone(name, feature_size=config.feature_size, weights=config.backbone_weights)
+
+
+def build_mapper(config: TransGANDual.Config, inputs: int) -> nn.Sequential:
+    last = nn.ReLU() if config.mapper_relu else nn.LayerNorm(config.latent)
+    return nn.Sequential(nn.Linear(inputs, config.latent), last)
+
+
+def build_generator(config: TransGANDual.Config, channels: int, side: int) -> Generator:
+    return Generator(
+        channels=channels,
+        latent=config.latent,
+        initial_size=side // 4,
+        width=config.generator_width,
+        depths=config.generator_depths or ((4, 3, 1) if side >= 64 else (5, 4, 2)),
+        dropout=config.generator_dropout,
+        attn_scale=config.attn_scale,
+        out_act=config.out_act,
+    )
+
+
+def build_discriminator(config: TransGANDual.Config, channels: int, side: int) -> Discriminator:
+    depth = config.discriminator_depth
+    return Discriminator(
+        channels=channels,
+        image_size=side,
+        patch=config.discriminator_patch,
+        width=config.discriminator_width,
+        depth=(4 if side >= 64 else 7) if depth is None else depth,
+        attn_scale=config.attn_scale,
+    )
