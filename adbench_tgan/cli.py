@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.hooks import one_line
 from adbench_tgan.options import (
     Categories,
     Data,
@@ -300,7 +301,7 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 def add_plugin_commands(words: list[str]) -> None:
     """Offer the plugins' commands beside our own; the one that is called is imported."""
-    ours = {command.name for command in app.registered_commands} | {"data"}
+    ours = set(typer.main.get_group(app).commands)
     asked = next((word for word in words if not word.startswith("-")), None)
     if asked in ours or "--version" in words:
         return
@@ -319,16 +320,21 @@ def main() -> None:
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
-        add_plugin_commands(sys.argv[1:])
-        app()
-    except AdbenchError as error:
-        if debug:
-            raise
-        fail(str(error))
-    except MemoryError:
-        fail("out of memory; use smaller images or fewer detectors", 1)
+        try:
+            add_plugin_commands(sys.argv[1:])
+            app()
+        finally:
+            print(end="", flush=True)  # a reader that is gone shows here, not at the interpreter's end
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError:
+        fail("out of memory; use smaller images or fewer detectors", 1)
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, AdbenchError):
+            fail(str(error), error.status)
+        fail(f"{one_line(error)}; a mistake in adbench or in a plugin: --debug shows where", 1)
 
 
 if __name__ == "__main__":

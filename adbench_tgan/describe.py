@@ -9,7 +9,6 @@ from adbench_tgan.data.spec import DatasetSpec
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Entry
-from adbench_tgan.timing import parameters
 
 
 def describe_detector(each: Entry, dataset: DatasetSpec) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def describe_detector(each: Entry, dataset: DatasetSpec) -> dict[str, Any]:
         },
         "data": dataset.name,
         "image_shape": [dataset.channels, size, size],
-        "parameters": parameters(detector.networks),
+        "parameters": detector.parameter_counts(),
     }
 
 
@@ -39,10 +38,11 @@ def passport(tasks: Tasks, category: str) -> dict[str, Any]:
     """What a category is, as its protocol cuts it: sizes, prevalence, chance levels, fingerprint."""
     samples, cut = tasks.cut(category)
     share = float(cut.labels.mean())
-    facts: dict[str, Any] = {
+    anomalies = tasks.anomalies(category)
+    return {
         "category": category,
         "train": len(cut.normal),
-        "labelled_anomalies": 0 if cut.choose_anomalies is None else len(cut.choose_anomalies()),
+        "labelled_anomalies": 0 if anomalies is None else len(anomalies),
         "test_normal": int((cut.labels == 0).sum()),
         "test_abnormal": int((cut.labels == 1).sum()),
         "masks": samples.read_mask is not None,
@@ -51,7 +51,6 @@ def passport(tasks: Tasks, category: str) -> dict[str, Any]:
         "chance_f1": 2 * share / (1 + share),  # of calling everything an anomaly
         "fingerprint": tasks.fingerprint(category),
     }
-    return facts
 
 
 def passports(tasks: Tasks, categories: tuple[str, ...]) -> dict[str, Any]:

@@ -120,13 +120,25 @@ class Detector(ABC):
         """All that `score` needs: the tensors of each network as ``network.key``, and tensor attributes."""
         import torch
 
-        state = {
-            f"{name}.{key}": tensor.detach().cpu().clone()
+        networks = {
+            f"{name}.{key}": tensor
             for name, network in self.networks.items()
             for key, tensor in network.state_dict().items()
         }
-        own = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        return state | {name: value.detach().cpu().clone().contiguous() for name, value in own.items()}
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in (networks | self._tensors()).items()
+        }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        import torch
+
+        return {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers in each network, frozen ones included, and in each tensor that `fit` learned."""
+        counts = {name: sum(p.numel() for p in net.parameters()) for name, net in self.networks.items()}
+        return counts | {name: tensor.numel() for name, tensor in self._tensors().items()}
 
     def load_state(self, state: Mapping[str, Tensor], shape: Shape) -> Self:
         """Become the fitted detector whose `state` this is.

@@ -9,9 +9,17 @@ from collections.abc import Iterable
 class AdbenchError(Exception):
     """Something the user can mend; shown without a traceback."""
 
+    status = 2  # of the command that it ends: the command itself is wrong
+
 
 class DataError(AdbenchError):
     """A dataset, an image or a mask that cannot be used."""
+
+
+class StoreError(AdbenchError):
+    """A result that cannot be written, such as on a full disk."""
+
+    status = 1
 
 
 class TrainingDiverged(AdbenchError):

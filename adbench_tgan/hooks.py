@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from adbench_tgan.errors import AdbenchError
+
 if TYPE_CHECKING:
     from adbench_tgan.data import DatasetSpec, ProtocolSpec
     from adbench_tgan.detector import DetectorInfo
@@ -24,7 +26,7 @@ hookimpl = pluggy.HookimplMarker("adbench")
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSpec:
-    """A way to run jobs. `target` is a function ``(jobs, settings, registry, reporter) -> iterator of Result``."""
+    """A way to run jobs. `target` is a function ``(jobs, settings, tasks, registry, reporter) -> iterator of Result``."""
 
     name: str
     target: str
@@ -84,10 +86,17 @@ def load(target: str) -> Any:
     """Import what ``"module:attribute"`` names.
 
     Raises:
-        ImportError: the module cannot be imported or lacks the attribute.
+        AdbenchError: the module cannot be imported, in whatever way it fails, or lacks the attribute.
     """
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except AttributeError:
-        raise ImportError(f"module {module!r} has no attribute {attribute!r}") from None
+    except (Exception, SystemExit) as failure:  # a stranger's module may fail in any way
+        raise AdbenchError(
+            f"{target} cannot be imported: {one_line(failure)}; mend or uninstall its plugin"
+        ) from failure
+
+
+def one_line(failure: BaseException) -> str:
+    """What went wrong, for a message of one line."""
+    return f"{type(failure).__name__}: {' '.join(str(failure).split())}".rstrip(": ")

@@ -68,7 +68,7 @@ def split(text: str, option: str) -> list[str]:
 
 
 def whole(text: str, option: str) -> int:
-    """A number in an option, 0 or more."""
-    if not text.isdecimal():
-        raise AdbenchError(f"{option}: {text!r} is not a whole number of 0 or more")
+    """A number in an option, from 0 to what NumPy takes as a seed."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise AdbenchError(f"{option}: {text!r} is not a whole number from 0 to 4294967295")
     return int(text)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adbench_tgan.jobs import Job
-from adbench_tgan.results import Result
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from adbench_tgan.jobs import Job
+    from adbench_tgan.results import Result
+
+    Cell = Callable[[pd.Series], str]
 
 
 class TerminalReporter:
@@ -74,7 +78,8 @@ class TerminalReporter:
         if result.status == "ok":
             seconds = result.timing.get("fit_seconds")
             clock = "" if seconds is None else f", fit {seconds:.1f} s"
-            ended = f"AUROC {result.metrics['auroc']:.3f}{clock}"
+            auroc = f"{result.metrics['auroc']:.3f}" if "auroc" in result.metrics else "missing"
+            ended = f"AUROC {auroc}{clock}"
         else:
             ended = f"failed: {result.error}"
         self.say(f"[{self.done}/{self.count}] {result.job}: {ended}")
@@ -88,9 +93,6 @@ class TerminalReporter:
     def warn(self, message: str) -> None:
         """Something to know that stops nothing."""
         self.say(f"note: {message}")
-
-
-Cell = Callable[[pd.Series], str]
 
 
 def leaderboard_view(board: pd.DataFrame, title: str) -> Table:
@@ -143,6 +145,8 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any, form: str) -> str:
+    import pandas as pd
+
     return "" if pd.isna(value) else form.format(int(value) if "d" in form else float(value))
 
 

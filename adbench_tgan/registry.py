@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from adbench_tgan import hooks
 from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
 from adbench_tgan.detector import Detector, DetectorInfo
 from adbench_tgan.errors import AdbenchError, unknown
-from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load
+from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load, one_line
 from adbench_tgan.metrics import MetricSpec
 
 GROUP = "adbench"
@@ -78,7 +79,7 @@ class Registry:
             self.manager.check_pending()  # a misspelled hook is an error, not silence
             found = tuple(sorted(caller.name for caller in self.manager.get_hookcallers(module) or ()))
         except (Exception, SystemExit) as failure:  # a stranger's mistake is reported, never fatal
-            error = _one_line(failure)
+            error = one_line(failure)
             if self.manager.has_plugin(origin):
                 self.manager.unregister(name=origin)
         self._plugins[origin] = Plugin(
@@ -91,8 +92,7 @@ class Registry:
             try:
                 records = list(impl.function())
                 for record in records:
-                    if not isinstance(record, RECORDS[kind]):
-                        raise TypeError(f"adbench_{kind}s gave {record!r}, not a {RECORDS[kind].__name__}")
+                    _check(record, kind)
             except (Exception, SystemExit) as failure:
                 self._mark_broken(impl.plugin_name, failure)
                 continue
@@ -105,7 +105,7 @@ class Registry:
             distribution=was.distribution,
             version=was.version,
             hooks=was.hooks,
-            error=_one_line(failure),
+            error=one_line(failure),
         )
 
     def plugins(self) -> list[Plugin]:
@@ -145,11 +145,8 @@ class Registry:
         record = self.find(kind, name)
         try:
             return load(record.target)
-        except (Exception, SystemExit) as failure:
-            raise AdbenchError(
-                f"{kind} {name!r} cannot be imported from {record.target}: {_one_line(failure)}; mend or "
-                "uninstall its plugin"
-            ) from failure
+        except AdbenchError as error:
+            raise AdbenchError(f"{kind} {name!r}: {error}") from error
 
     def detector(self, name: str) -> type[Detector]:
         """The class of a detector."""
@@ -159,12 +156,15 @@ class Registry:
         return found
 
     def tell(self, hook: str, warn: Callable[[str], None], **facts: Any) -> None:
-        """Call a notification hook; one that raises is reported through `warn` and stops nothing."""
+        """Call a notification hook; one that raises is reported through `warn` and stops nothing.
+
+        Each plugin is told by a copy: a frozen job still holds a dictionary, its configuration.
+        """
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
             try:
-                impl.function(**{name: facts[name] for name in impl.argnames})
+                impl.function(**{name: deepcopy(facts[name]) for name in impl.argnames})
             except (Exception, SystemExit) as failure:
-                warn(f"plugin {impl.plugin_name}: {hook} failed: {_one_line(failure)}")
+                warn(f"plugin {impl.plugin_name}: {hook} failed: {one_line(failure)}")
 
 
 def _order(entry: EntryPoint) -> tuple[bool, str, str]:
@@ -173,12 +173,17 @@ def _order(entry: EntryPoint) -> tuple[bool, str, str]:
 
 
 def _distribution(entry: EntryPoint) -> tuple[str, str]:
-    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "")
+    """Name and version; what a half-finished uninstall leaves behind has neither."""
+    try:
+        return (entry.dist.name or "unknown", entry.dist.version or "") if entry.dist else ("unknown", "")
+    except (KeyError, TypeError):
+        return "unknown", ""
+
+
+def _check(record: Any, kind: str) -> None:
+    if not (isinstance(record, RECORDS[kind]) and isinstance(getattr(record, "name", None), str)):
+        raise TypeError(f"adbench_{kind}s gave {record!r}, not a named {RECORDS[kind].__name__}")
 
 
 def _aliases(record: Any) -> tuple[str, ...]:
     return tuple(getattr(record, "aliases", ()))
-
-
-def _one_line(failure: BaseException) -> str:
-    return f"{type(failure).__name__}: {' '.join(str(failure).split())}".rstrip(": ")

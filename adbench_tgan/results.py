@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from adbench_tgan.errors import AdbenchError
+from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class ResultStore:
         """Write a result's folder, all at once. A failed result never replaces a good one.
 
         Raises:
-            AdbenchError: the disk is full or cannot be written; nothing is left half-written.
+            StoreError: the disk is full or cannot be written; nothing is left half-written.
         """
         target = self.folder(result.job)
         if result.status == "failed" and self.get(result.job) is not None:
@@ -107,7 +107,7 @@ class ResultStore:
                 os.rename(target, draft.with_name(draft.name + "+old"))
             os.rename(draft, target)
         except OSError as error:
-            raise AdbenchError(
+            raise StoreError(
                 f"cannot write {target}: {error.strerror}; free some space or give --out another folder, then "
                 "run the same command again"
             ) from None
@@ -227,7 +227,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a file by `text`, all at once.
 
     Raises:
-        AdbenchError: the disk is full or cannot be written; the old file stays as it was.
+        StoreError: the disk is full or cannot be written; the old file stays as it was.
     """
     draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:

@@ -25,7 +25,7 @@ from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
-from adbench_tgan.timing import PeakMemory, flops, latency, parameters, stopwatch
+from adbench_tgan.timing import PeakMemory, flops, latency, stopwatch
 from adbench_tgan.training import fit
 
 BATCH = 100  # images per score() call, the same for every detector
@@ -148,7 +148,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         status="ok",
         metrics=metrics,
         timing=timing,
-        parameters=parameters(detector.networks),
+        parameters=detector.parameter_counts(),
         threshold=threshold,
         shape=split.test.shape,
         device=device_name(device),

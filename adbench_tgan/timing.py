@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -110,8 +110,3 @@ def flops(score: Callable[[Tensor], object], image: Tensor) -> int:
     with math, counter:
         score(image)
     return int(counter.get_total_flops())
-
-
-def parameters(networks: dict[str, nn.Module]) -> dict[str, int]:
-    """The number of parameters of each network, frozen ones included."""
-    return {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}

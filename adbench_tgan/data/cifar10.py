@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adbench_tgan.data.files import fetch_archive, fetch_folder, not_found, one_line
+from adbench_tgan.data.files import fetch_archive, fetch_folder, not_found, one_line, reason_of
 from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
 from adbench_tgan.errors import DataError
 
@@ -64,7 +64,8 @@ def describe(train: Labelled, test: Labelled) -> str:
 def hashes(part: Labelled) -> tuple[str, str]:
     """SHA-256 of the images as uint8 (N, 32, 32, 3) and of the labels as uint8 (N,)."""
     images = np.ascontiguousarray(part[0].transpose(0, 2, 3, 1))
-    return hashlib.sha256(images).hexdigest(), hashlib.sha256(part[1].astype(np.uint8)).hexdigest()
+    labels = part[1].astype(np.uint8)
+    return hashlib.sha256(images.data).hexdigest(), hashlib.sha256(labels.data).hexdigest()
 
 
 def _find(root: Path) -> Path | None:
@@ -97,9 +98,8 @@ def read_batch(path: Path) -> Labelled:
             entry = _ArraysOnly(file, encoding="latin1").load()
         return _checked(entry)
     except Exception as error:  # a damaged pickle raises nearly every kind of error
-        reason = str(error) or type(error).__name__
         remedy = "remove its folder and run 'adbench data fetch cifar10'"
-        raise DataError(one_line(f"{path} is not a CIFAR-10 batch ({reason}); {remedy}")) from None
+        raise DataError(one_line(f"{path} is not a CIFAR-10 batch ({reason_of(error)}); {remedy}")) from None
 
 
 def _checked(entry: Any) -> Labelled:

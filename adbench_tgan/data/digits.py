@@ -11,7 +11,7 @@ from adbench_tgan.data.samples import ClassDataset, Samples
 NAMES = tuple("0123456789")
 
 
-def load(root: Path, fetch: bool) -> ClassDataset:  # noqa: ARG001
+def load(root: Path, fetch: bool) -> ClassDataset:
     """The digits as uint8 (1, 8, 8): a count of 0..16 becomes ``round(255 * count / 16)``, 0..255.
 
     The set has no official test part: of each class, every third image in order (the 3rd, 6th, ...) is one.

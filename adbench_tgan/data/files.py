@@ -142,7 +142,7 @@ class Cache:
     """
 
     def __init__(self, budget: int = BUDGET):
-        self._budget = budget
+        self._budget, self._used = budget, 0
         self._kept: dict[str, dict[Path, Pixels]] = {}
 
     def read(self, path: Path, group: str = "", *, decoder: Callable[[Path], Pixels] = decode) -> Pixels:
@@ -151,14 +151,13 @@ class Cache:
         if path in images:
             return images[path]
         image = decoder(path)
-        if self._used() + image.nbytes > self._budget:
+        if self._used + image.nbytes > self._budget and len(self._kept) > 1:
             self._kept = {group: images}
-        if self._used() + image.nbytes <= self._budget:
+            self._used = sum(kept.nbytes for kept in images.values())
+        if self._used + image.nbytes <= self._budget:
             images[path] = image
+            self._used += image.nbytes
         return image
-
-    def _used(self) -> int:
-        return sum(image.nbytes for images in self._kept.values() for image in images.values())
 
 
 def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
@@ -206,7 +205,8 @@ def _defect(image: Image.Image) -> Pixels:
         return (_sixteen_bits(image) > 0).astype(np.uint8)
     if image.mode == "F":
         return (_unit_range(image) > 0).astype(np.uint8)
-    return np.asarray(_colours(image)).any(axis=2).astype(np.uint8)
+    defect: Pixels = (np.asarray(_colours(image)).max(axis=2) > 0).astype(np.uint8)
+    return defect
 
 
 def _colours(image: Image.Image) -> Image.Image:
@@ -237,6 +237,11 @@ def _unit_range(image: Image.Image) -> NDArray[np.float64]:
 
 def _repeated(grey: NDArray[np.int64] | NDArray[np.float64]) -> Pixels:
     return np.repeat(grey.astype(np.uint8)[None], 3, axis=0)
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, without the path that an `OSError` repeats; its type when it says nothing."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def one_line(text: str) -> str:

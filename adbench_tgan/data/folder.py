@@ -13,7 +13,7 @@ from adbench_tgan.data.mvtec import Category, DefectDataset, is_category, name_o
 from adbench_tgan.errors import DataError
 
 
-def load(root: Path, fetch: bool) -> DefectDataset:  # noqa: ARG001
+def load(root: Path, fetch: bool) -> DefectDataset:
     """The one category that `root` is, or those that its folders are. Masks are read where ground_truth exists.
 
     Raises:

@@ -23,7 +23,7 @@ class Item(NamedTuple):
     part: str
 
 
-def load(root: Path, fetch: bool) -> ClassDataset:  # noqa: ARG001
+def load(root: Path, fetch: bool) -> ClassDataset:
     """The classes below `root/train` and `root/test`, else those in `root`, then split by a fixed rule.
 
     A class with test images only is no category, only an anomaly of the others.

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from adbench_tgan.data.files import fetch_folder, not_found, one_line
+from adbench_tgan.data.files import fetch_folder, not_found, one_line, reason_of
 from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
 from adbench_tgan.errors import DataError
 
@@ -79,8 +79,7 @@ def _read(path: Path) -> np.ndarray:
     try:
         array = np.asarray((read_image_file if path.name.endswith(IMAGES) else read_label_file)(str(path)))
     except Exception as error:  # torchvision raises nearly every kind of error on a damaged file
-        reason = str(error) or type(error).__name__
-        raise _damaged(path, reason) from None
+        raise _damaged(path, reason_of(error)) from None
     if array.size == 0:
         raise _damaged(path, "it is empty")
     return array

@@ -33,7 +33,10 @@ def one_vs_rest_1k(samples: Samples, category: str) -> Cut:
     if len(cut.test) == 1000:
         return cut
     classes = [samples.classes[i] for i in cut.test]
-    chosen, _ = train_test_split(cut.test, train_size=1000, stratify=classes, random_state=SPLIT_SEED)
+    try:
+        chosen, _ = train_test_split(cut.test, train_size=1000, stratify=classes, random_state=SPLIT_SEED)
+    except ValueError as error:  # a class of one image, or fewer images left over than classes
+        raise DataError(f"1,000 test images cannot be chosen by class ({error}); use one-vs-rest") from None
     test = np.sort(chosen)
     labels = _is_not(samples, test, category)
     return Cut(normal=cut.normal, test=test, labels=labels, choose_anomalies=cut.choose_anomalies)
@@ -72,7 +75,7 @@ def sample_by_kmeans(samples: Samples, others: Indices, wanted: int) -> Indices:
     """Choose about `wanted` of the images `others`, spread over clusters of their pixels.
 
     As the TransGAN thesis does for its labelled anomalies, on training images only: one cluster a class,
-    and ``wanted // clusters`` images drawn from each (all of a cluster that has fewer).
+    and ``wanted // clusters`` images, at least one, drawn from each (all of a cluster that has fewer).
     """
     from sklearn.cluster import KMeans
 
@@ -82,11 +85,12 @@ def sample_by_kmeans(samples: Samples, others: Indices, wanted: int) -> Indices:
     height = samples.read(int(others[0])).shape[1]
     pixels = samples.images(others, min(height, KMEANS_SIDE)).flatten(1).numpy().astype(np.float32) / 255
     cluster = KMeans(clusters, n_init=1, random_state=SPLIT_SEED).fit_predict(pixels)
+    each = max(1, wanted // clusters)
     draw = np.random.default_rng(SPLIT_SEED)
     chosen = []
     for number in range(clusters):
         members = others[cluster == number]
-        chosen.append(draw.choice(members, min(len(members), wanted // clusters), replace=False))
+        chosen.append(draw.choice(members, min(len(members), each), replace=False))
     return np.sort(np.concatenate(chosen))
 
 

@@ -30,6 +30,10 @@ class Dataset(Protocol):
     def categories(self) -> tuple[str, ...]:
         """The names of the categories, each a task of its own."""
 
+    @property
+    def note(self) -> str:
+        """What was found, such as whether the pixels are the official ones."""
+
     def samples(self, category: str) -> Samples:
         """The images out of which a protocol cuts `category`."""
 
@@ -119,7 +123,9 @@ def labelled_arrays(names: Sequence[str], train: Labelled, test: Labelled) -> Sa
     counts = {"train": len(labels[0]), "test": len(labels[1])}
 
     def read(index: int) -> Pixels:
-        return pixels[0][index] if index < counts["train"] else pixels[1][index - counts["train"]]
+        of_test = index >= counts["train"]
+        image: Pixels = pixels[of_test][index - of_test * counts["train"]]
+        return image
 
     return Samples(
         read=read,
@@ -166,10 +172,8 @@ def check(cut: Cut, category: str) -> None:
             raise DataError(f"category {category!r} has no {kind} test image")
 
 
-def split(samples: Samples, cut: Cut, category: str, size: int, *, labelled: bool) -> Split:
-    """Load one category's images at `size`; with `labelled` also the labelled anomalies on offer."""
-    wanted = labelled and cut.choose_anomalies is not None
-    anomalies = cut.choose_anomalies() if wanted and cut.choose_anomalies else None
+def split(samples: Samples, cut: Cut, category: str, size: int, anomalies: Indices | None = None) -> Split:
+    """Load one category's images at `size`, with the labelled `anomalies` chosen for training, if any."""
     return Split(
         category=category,
         normal=ImageSet(samples.images(cut.normal, size)),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adbench_tgan.data.files import fetch_archive, fetch_folder, not_found, one_line
+from adbench_tgan.data.files import fetch_archive, fetch_folder, not_found, one_line, reason_of
 from adbench_tgan.data.samples import ClassDataset, Labelled, Pixels, labelled_arrays
 from adbench_tgan.errors import DataError
 
@@ -85,7 +85,7 @@ def _bytes(path: Path) -> Pixels:
     try:
         values = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise _damaged(path, error.strerror or str(error)) from None
+        raise _damaged(path, reason_of(error)) from None
     if len(values) == 0:
         raise _damaged(path, "it is empty")
     return values

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from adbench_tgan.data.images import Split
-from adbench_tgan.data.samples import Cut, Dataset, Samples, check, fingerprint, fingerprint_of, split
+from adbench_tgan.data.samples import (
+    Cut,
+    Dataset,
+    Indices,
+    Samples,
+    check,
+    fingerprint,
+    fingerprint_of,
+    split,
+)
 from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import load
@@ -25,7 +34,7 @@ class Tasks:
         self._cut = load(protocol.target)
         self._cuts: dict[str, tuple[Samples, Cut]] = {}
         self._fingerprints: dict[str, str] = {}
-        self._anomalies: dict[str, str] = {}
+        self._anomalies: dict[str, Indices | None] = {}
         self._splits: dict[tuple[str, int, bool], Split] = {}
 
     @property
@@ -36,7 +45,7 @@ class Tasks:
     @property
     def note(self) -> str:
         """What the dataset says of itself, such as whether its pixels are the official ones."""
-        return str(getattr(self.loaded, "note", ""))
+        return self.loaded.note
 
     def cut(self, category: str) -> tuple[Samples, Cut]:
         """The images of a category and how the protocol cuts them.
@@ -59,19 +68,24 @@ class Tasks:
             self._fingerprints[category] = fingerprint(*self.cut(category))
         return self._fingerprints[category]
 
-    def anomalies_fingerprint(self, category: str) -> str:
-        """Of the labelled anomalies on offer; empty when the protocol offers none."""
+    def anomalies(self, category: str) -> Indices | None:
+        """Which training images are on offer as labelled anomalies; None when the protocol offers none."""
         if category not in self._anomalies:
-            samples, cut = self.cut(category)
-            chosen = cut.choose_anomalies
-            self._anomalies[category] = "" if chosen is None else fingerprint_of(samples, chosen())
+            _, cut = self.cut(category)
+            self._anomalies[category] = None if cut.choose_anomalies is None else cut.choose_anomalies()
         return self._anomalies[category]
 
+    def anomalies_fingerprint(self, category: str) -> str:
+        """Of the labelled anomalies on offer; empty when there are none."""
+        chosen = self.anomalies(category)
+        return "" if chosen is None else fingerprint_of(self.cut(category)[0], chosen)
+
     def split(self, category: str, size: int, *, labelled: bool) -> Split:
-        """The images of one category at one size."""
+        """The images of one category at one size; with `labelled` also the anomalies on offer."""
         asked = (category, size, labelled)
         if asked not in self._splits:
             samples, cut = self.cut(category)
             self._splits = {key: kept for key, kept in self._splits.items() if key[0] == category}
-            self._splits[asked] = split(samples, cut, category, size, labelled=labelled)
+            chosen = self.anomalies(category) if labelled else None
+            self._splits[asked] = split(samples, cut, category, size, chosen)
         return self._splits[asked]

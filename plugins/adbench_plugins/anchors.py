@@ -17,12 +17,11 @@ BATCH = 512  # training images taken at a time
 class Random(Detector):
     """A number in [0, 1) drawn from a hash of the image's bytes and the seed: chance, and yet repeatable."""
 
-    def fit(self, train: TrainSet) -> Self:  # noqa: ARG002 (there is nothing to learn)
-        self.key = torch.tensor(self.seed)
+    def fit(self, train: TrainSet) -> Self:  # there is nothing to learn
         return self
 
     def score(self, images: Tensor) -> Tensor:
-        key = int(self.key).to_bytes(8, "big", signed=True)
+        key = self.seed.to_bytes(8, "big", signed=True)
         scores = [chance(image.tobytes(), key) for image in images.cpu().numpy()]
         return torch.tensor(scores, device=images.device)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import threading
 import urllib.request
 from collections.abc import Mapping
@@ -191,7 +192,6 @@ class Backbone(nn.Module):
         self.network = timm.create_model(name, pretrained=False, num_classes=0)
         load_frozen(self.network, read_weights(path), path)
         self.network.to(memory_format=torch.channels_last)  # 4 times faster on a CPU
-        self.register_state_dict_post_hook(make_contiguous)
         mean, std = SCALING[name]
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -202,7 +202,7 @@ class Backbone(nn.Module):
         """How many features an image has."""
         return self.network.num_features
 
-    def train(self, mode: bool = True) -> Self:  # noqa: ARG002 (frozen: no other mode)
+    def train(self, mode: bool = True) -> Self:  # frozen: no other mode than eval
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -232,11 +232,6 @@ def load_frozen(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     network.requires_grad_(False)
 
 
-def make_contiguous(module: nn.Module, state: dict[str, Tensor], *_: object) -> None:  # noqa: ARG001 (a hook)
-    """Undo channels-last in what is saved: safetensors takes contiguous tensors only."""
-    state.update({key: value.contiguous() for key, value in state.items()})
-
-
 class SmallEncoder(nn.Module):
     """A trainable encoder, where there is no pretrained one: four convolutions 4/2/1, as the thesis's Enc."""
 
@@ -244,7 +239,7 @@ class SmallEncoder(nn.Module):
         super().__init__()
         dims = [channels, width, 2 * width, 4 * width, 8 * width]
         layers: list[nn.Module] = []
-        for inner, outer in zip(dims, dims[1:], strict=False):
+        for inner, outer in itertools.pairwise(dims):
             layers += [nn.Conv2d(inner, outer, 4, stride=2, padding=1), nn.ReLU()]
         self.convolutions = nn.Sequential(*layers)
         self.features = dims[-1] * 4

@@ -42,7 +42,16 @@ from torch import Tensor, nn
 
 from adbench_plugins import features
 from adbench_plugins.features import BackboneName
+from adbench_plugins.transgan.batches import Batch, Images, draw
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
+from adbench_plugins.transgan.losses import (
+    abc_loss,
+    l1_loss,
+    latent_loss,
+    lsgan_discriminator_loss,
+    lsgan_loss,
+    patch_loss,
+)
 from adbench_plugins.transgan.networks import AttnScale, Discriminator, Generator, OutAct
 from adbench_tgan import AdbenchError, Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
 
@@ -134,12 +143,12 @@ class TransGANDual(Detector):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
-            "epochs": 3,
+            "epochs": 2,
             "lr": 1e-3,
             "backbone": "tf_efficientnet_lite0",  # the same everywhere, and nothing to download
             "feature_size": 32,
             "latent": 128,
-            "generator_width": 128,
+            "generator_width": 64,
             "generator_depths": (1, 1, 0),
             "discriminator_width": 64,
             "discriminator_depth": 1,
@@ -301,69 +310,10 @@ class TransGANDual(Detector):
         return x if variant == "none" else diffaugment(x, POLICY, variant)
 
 
-def l1_loss(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Mean absolute error of (B, C, H, W)."""
-    return (x - x_hat).abs().mean()
-
-
-def patch_loss(x: Tensor, x_hat: Tensor, size: int, top: int) -> Tensor:
-    """Equation 3: the mean error of each image's `top` worst patches of `size` x `size`, averaged over images."""
-    error = (x - x_hat).abs().mean(1)  # (B, H, W)
-    patches = error.unflatten(2, (-1, size)).unflatten(1, (-1, size))  # (B, H/size, size, W/size, size)
-    means = patches.mean((2, 4)).flatten(1)  # (B, patches)
-    return means.topk(min(top, means.shape[1]), dim=1).values.mean()
-
-
-def latent_loss(z: Tensor, z_hat: Tensor) -> Tensor:
-    """Equation 4: the distance between the z of an image and that of its drawing, (B, latent)."""
-    return (z - z_hat).abs().mean()
-
-
-def abc_loss(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Equation 7: -log(1 - exp(-L1) + 1e-6) of each image's L1 error, averaged; falls as the error grows."""
-    error = (x - x_hat).abs().mean((1, 2, 3))  # (B,)
-    return -torch.log(-torch.expm1(-error) + 1e-6).mean()
-
-
-def lsgan_loss(logits: Tensor, target: float) -> Tensor:
-    """Mean squared distance of raw logits, (B,), to `target`."""
-    return (logits - target).square().mean()
-
-
-def lsgan_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Raw logits, (B,) each: real to 1, fake to 0."""
-    return lsgan_loss(real, 1.0) + lsgan_loss(fake, 0.0)
-
-
 @dataclass(frozen=True)
 class Optimisers:
     generator: torch.optim.Optimizer
     discriminators: torch.optim.Optimizer
-
-
-@dataclass(frozen=True)
-class Batch:
-    x: Tensor  # (B, C, H, W) in [-1, 1]
-    feats: Tensor | None  # (B, F)
-
-
-@dataclass(frozen=True)
-class Images:
-    """Training images and, where the backbone is frozen, their features."""
-
-    pixels: Tensor  # uint8 (N, C, H, W)
-    feats: Tensor | None  # (N, F)
-
-    def take(self, index: Tensor, device: str | torch.device) -> Batch:
-        pixels = self.pixels[index.to(self.pixels.device)].to(device, non_blocking=True)
-        feats = None if self.feats is None else self.feats[index.to(self.feats.device)]
-        return Batch(to_unit(pixels), feats)
-
-
-def draw(count: int, wanted: int, shuffle: torch.Generator) -> Tensor:
-    """`wanted` of `count` indices in random order; all of them before any comes again."""
-    passes = -(-wanted // count)
-    return torch.cat([torch.randperm(count, generator=shuffle) for _ in range(passes)])[:wanted]
 
 
 def trainable(networks: list[nn.Module]) -> list[nn.Parameter]:
@@ -375,9 +325,11 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
     """Let gradients pass through `networks`, and leave none in their parameters."""
     for network in networks:
         network.requires_grad_(False)
-    yield
-    for network in networks:
-        network.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for network in networks:
+            network.requires_grad_(True)
 
 
 def check_side(config: TransGANDual.Config, side: int) -> None:
@@ -387,9 +339,9 @@ def check_side(config: TransGANDual.Config, side: int) -> None:
             f"transgan_dual: image_size {side} is not a multiple of 4 from 16 on; use 32 or 64"
         )
     for name in ("patch_size", "discriminator_patch"):
-        if side % getattr(config, name):
-            patch = getattr(config, name)
-            raise AdbenchError(f"transgan_dual: {name} {patch} does not divide image_size {side}; use 4 or 8")
+        patch = getattr(config, name)
+        if side % patch:
+            raise AdbenchError(f"transgan_dual: {name} {patch} does not divide image_size {side}; use 4")
 
 
 def check_shape(config: TransGANDual.Config, shape: Shape) -> tuple[int, int]:

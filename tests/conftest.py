@@ -1,0 +1,89 @@
+"""What all tests share: no network, no data of the user's, and the command line called in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+os.environ["OMP_NUM_THREADS"] = "1"  # small networks on few cores: threads would only wait for each other
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that says what is wrong; notes may stand before it, nothing behind it."""
+        lines = [line for line in self.err.splitlines() if line.startswith("adbench: ")]
+        assert lines == self.err.splitlines()[-1:], f"not one line of error at the end:\n{self.err}"
+        assert "Traceback" not in self.err
+        return lines[0].removeprefix("adbench: ")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Settings of the user's shell have no say in tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADBENCH_DATA", str(tmp_path_factory.mktemp("no-data")))
+        for name in ("ADBENCH_DISABLE_PLUGINS", "PYTHONUNBUFFERED", "COLUMNS", "FORCE_COLOR"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture
+def adbench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Callable[..., Ended]]:
+    """Call ``adbench WORDS`` in this process, in an empty folder."""
+    from adbench_tgan import cli
+
+    ours = list(cli.app.registered_commands)
+
+    def call(*words: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["adbench", *map(str, words)])
+        monkeypatch.setattr(cli.app, "registered_commands", list(ours))  # without an earlier call's plugins
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        return Ended(status, *capsys.readouterr())
+
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[..., Ended]:
+    """Call ``adbench WORDS`` as a process of its own, in an empty folder."""
+    script = Path(sysconfig.get_path("scripts")) / "adbench"
+
+    def call(*words: str, **variables: str) -> Ended:
+        ended = subprocess.run(
+            [script, *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | variables,
+            timeout=300,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    return call

@@ -1,0 +1,341 @@
+"""The command line: exit status, one line for every error, JSON alone on stdout, speed, completion, a whole run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+import pytest
+from conftest import Ended
+from make_plugin import detector_source, installed, make_plugin, offer
+
+from adbench_tgan.errors import AdbenchError
+
+Call = Callable[..., Ended]
+SCRIPT = Path(sysconfig.get_path("scripts")) / "adbench"
+RUN = ("run", "--device", "cpu", "--no-timing", "--detectors", "mean_image", "--categories", "0")
+
+# design.md, section 4: columns are a contract, so they are written out here once more
+RESULT_COLUMNS = (
+    "detector,dataset,protocol,category,seed,status,auroc,average_precision,f1_max,fpr95,balanced_accuracy,"
+    "pixel_auroc,aupro,fit_seconds,score_seconds,latency_ms_p50,latency_ms_p99,images_per_second,peak_memory_mb,"
+    "flops_per_image,parameters,device,precision,supervision,pretrained,preset,detector_version,"
+    "split_fingerprint,key,adbench_version,error"
+)
+LEADERBOARD_COLUMNS = (
+    "rank,tie_group,detector,supervision,pretrained,preset,auroc_mean,auroc_ci_low,auroc_ci_high,auroc_seed_std,"
+    "average_precision_mean,pixel_auroc_mean,aupro_mean,n_categories,n_seeds,n_failed,fit_seconds,latency_ms_p50,"
+    "images_per_second,peak_memory_mb,parameters,published_auroc,published_source,as_published_auroc"
+)
+
+# --- errors -----------------------------------------------------------------------------------------------------
+
+SEEDS = "is not a whole number from 0 to 4294967295"
+MISTAKES = {
+    "run --detectors ganomally": "unknown detector 'ganomally'; did you mean ganomaly",
+    "run --detectors zzz": "unknown detector 'zzz'; known: ",
+    "run --detectors ,": "--detectors is empty; give names with commas between",
+    "run --data digit": "unknown dataset 'digit'; did you mean digits",
+    "run --protocol one-vs-all": "unknown protocol 'one-vs-all'; did you mean one-vs-rest",
+    "run --protocol official": "protocol 'official' cuts datasets with defects, and 'digits' has classes; "
+    "use --protocol one-vs-rest",
+    "run --categories 11": "unknown category of digits '11'; did you mean 1",
+    "run --categories eleven": "unknown category of digits 'eleven'; known: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    "run --categories ,": "--categories is empty; give names with commas between",
+    "run --executor locl": "unknown executor 'locl'; did you mean local",
+    "run --preset quik": "detector 'mean_image' has no preset 'quik'; it has paper, quick",
+    "run --set epochs=3": "--set epochs=3: write it as DETECTOR.KEY=VALUE",
+    "run --set mean_image.image_size": "--set mean_image.image_size: write it as DETECTOR.KEY=VALUE",
+    "run --set mean_image.imagesize=8": "unknown setting of mean_image 'imagesize'; did you mean image_size?",
+    "run --set mean_image.image_size=big": "--set mean_image.image_size=big: Input should be a valid integer",
+    "run --set mean_image.image_size=1": "--set mean_image.image_size=1: Input should be greater than or equal to 4",
+    "run --set pca.components=3": "--set pca.components=3: detector 'pca' is not in this run; add it to --detectors",
+    "run --set pcb.components=3": "unknown detector 'pcb'; did you mean pca",
+    "run --seeds -1": f"--seeds: '-1' {SEEDS}",
+    "run --seeds 0,one": f"--seeds: 'one' {SEEDS}",
+    "run --seeds 4294967296": f"--seeds: '4294967296' {SEEDS}",
+    "run --seeds ,": "--seeds is empty; give names with commas between",
+    "run --device gpu": "--device gpu: ",
+    "run --device cuda:99": "--device cuda:99: ",
+    "run --precision fp16": "unknown precision 'fp16'; did you mean bf16 or fp32?",
+    "run --out file": "cannot write results to file: ",
+    "run --out file/below": "cannot write results to file/below: Not a directory; give --out another folder",
+    "run --data folder --data-root nowhere": "nowhere",
+    "run --data imagefolder --data-root nowhere": "nowhere",
+    "list detectros": "unknown kind 'detectros'; did you mean detectors",
+    "list metric": "unknown kind 'metric'; did you mean metrics",
+    "info ganomally": "unknown detector 'ganomally'; did you mean ganomaly",
+    "info ganomaly --data cifar": "unknown dataset 'cifar'; did you mean cifar10",
+    "info ganomaly --set ganomaly.epoch=1": "unknown setting of ganomaly 'epoch'; did you mean epochs?",
+    "data info digit": "unknown dataset 'digit'; did you mean digits",
+    "data info cifar10 --data-root nowhere": "nowhere holds no cifar-10-batches-py",
+    "data info folder --data-root nowhere": "nowhere",
+    "predict nowhere image.png": "nowhere",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_mistake_is_one_line_and_status_2(words: str, adbench: Call) -> None:
+    Path("file").write_text("in the way")
+    command, *rest = words.split()
+    ended = adbench(*(RUN if command == "run" else (command,)), *rest)
+    assert ended.status == 2
+    assert MISTAKES[words] in ended.error
+    assert ended.out == ""
+
+
+def test_tf32_is_refused_without_a_gpu(adbench: Call) -> None:
+    ended = adbench(*RUN, "--precision", "tf32")
+    assert ended.status != 0
+    assert "--precision tf32 needs a CUDA device; use fp32 or bf16" in ended.err.splitlines()[-1]
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("words", ["run --frob", "frobnicate", "list --jason", "run --seeds"])
+def test_wrong_usage_is_status_2(words: str, adbench: Call) -> None:
+    ended = adbench(*words.split())
+    assert ended.status == 2
+    assert (ended.out, "─ Error ─" in ended.err) == ("", True)
+
+
+def test_debug_shows_the_traceback(adbench: Call, shell: Call) -> None:
+    with pytest.raises(AdbenchError, match="unknown detector 'nobody'"):
+        adbench("info", "nobody", "--debug")
+    ended = shell("--debug", "list", "nothing")
+    assert ended.status == 1
+    assert ended.err.startswith("Traceback (most recent call last):")
+    assert ended.err.splitlines()[-1].startswith("adbench_tgan.errors.AdbenchError: unknown kind 'nothing';")
+    assert "Traceback" not in shell("list", "nothing").err
+
+
+def test_mistake_in_the_program_is_one_line_too(adbench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adbench_tgan.cli.registry", lambda: 1 / 0)
+    ended = adbench("list")
+    assert ended.status == 1
+    assert ended.error == (
+        "ZeroDivisionError: division by zero; a mistake in adbench or in a plugin: --debug shows where"
+    )
+    with pytest.raises(ZeroDivisionError):
+        adbench("list", "--debug")
+
+
+# --- what is printed --------------------------------------------------------------------------------------------
+
+
+def test_version_and_help(adbench: Call) -> None:
+    assert adbench("--version").out == f"adbench-tgan {version('adbench-tgan')}\n"
+    pages = [adbench(*words) for words in (["-h"], ["--help"])]
+    assert pages[0] == pages[1]
+    assert (pages[0].status, pages[0].err) == (0, "")
+    for command in ("run", "list", "plugins", "info", "predict", "data"):
+        assert re.search(rf"^│ {command} ", pages[0].out, re.MULTILINE), command
+    assert "--detectors" in adbench("run", "-h").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "list detectors",
+        "list datasets",
+        "list protocols",
+        "list metrics",
+        "list executors",
+        "plugins",
+        "data info digits",
+    ],
+)
+def test_json_is_alone_on_stdout(words: str, adbench: Call) -> None:
+    ended = adbench(*words.split(), "--json")
+    assert (ended.status, ended.err) == (0, "")
+    assert json.loads(ended.out)
+    table = adbench(*words.split())
+    assert table.status == 0
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(table.out)
+
+
+def test_info_gives_parameters_and_help(adbench: Call) -> None:
+    ended = adbench("info", "ganomaly", "--data", "cifar10", "--json")
+    card = json.loads(ended.out)
+    assert card["parameters"] == {"generator": 3206528, "discriminator": 663296}
+    assert card["image_shape"] == [3, 32, 32]
+    assert card["config"]["epochs"]["value"] == 15
+    assert [name for name, field in card["config"].items() if len(field["help"]) < 5] == []
+    changed = json.loads(adbench("info", "ganomaly", "--set", "ganomaly.epochs=4", "--json").out)
+    assert changed["config"]["epochs"] == card["config"]["epochs"] | {"value": 4}
+    assert "3,206,528" in adbench("info", "ganomaly").out
+
+
+def test_info_of_the_thesis_detector(adbench: Call) -> None:
+    ended = adbench("info", "transgan_dual", "--data", "cifar10", "--json")
+    assert ended.status == 0, ended.err
+    card = json.loads(ended.out)
+    assert card["parameters"]["generator"] == 34591275
+    assert card["parameters"]["discriminator_normal"] == 12458497
+    assert card["parameters"]["discriminator_anomalous"] == 12458497
+    assert [name for name, field in card["config"].items() if len(field["help"]) < 5] == []
+
+
+def test_passport_of_digits_is_the_same_in_two_processes(adbench: Call, shell: Call) -> None:
+    words = ("data", "info", "digits", "--categories", "0,1", "--json")
+    passport = json.loads(adbench(*words).out)
+    assert passport == json.loads(shell(*words).out)
+    assert passport["protocol"]["name"] == "one-vs-rest"
+    zero, one = passport["categories"]
+    assert zero["fingerprint"] != one["fingerprint"]
+    for card in (zero, one):
+        assert card["test_normal"] + card["test_abnormal"] == 596
+        share = card["test_abnormal"] / 596
+        assert card["prevalence"] == card["chance_average_precision"] == pytest.approx(share)
+        assert card["chance_f1"] == pytest.approx(2 * share / (1 + share))
+        assert re.fullmatch("[0-9a-f]{64}", card["fingerprint"])
+    assert (zero["train"], zero["test_normal"], zero["masks"]) == (119, 59, False)
+
+
+# --- shells -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("adbench ", {"run", "list", "plugins", "info", "predict", "data"}),
+        ("adbench run --detectors gano", {"ganomaly"}),
+        ("adbench run --detectors ganomaly,mean", {"ganomaly,mean_image"}),
+        ("adbench info pc", {"pca"}),
+        ("adbench data info fash", {"fashion_mnist"}),
+        ("adbench list data", {"datasets"}),
+    ],
+)
+def test_bash_completes(line: str, offered: set[str], shell: Call) -> None:
+    ended = shell(
+        _ADBENCH_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(line.split(" ")) - 1)
+    )
+    assert ended.status == 0
+    assert offered <= set(ended.out.split())
+    assert all(word.startswith(line.split(" ")[-1]) for word in ended.out.split())
+
+
+@pytest.mark.parametrize("which", ["zsh", "fish"])
+def test_other_shells_complete(which: str, shell: Call) -> None:
+    ended = shell(
+        _ADBENCH_COMPLETE=f"complete_{which}",
+        _TYPER_COMPLETE_ARGS="adbench run --detectors ganomaly,mean",
+        _TYPER_COMPLETE_FISH_ACTION="get-args",
+    )
+    assert ended.status == 0
+    assert "ganomaly,mean_image" in ended.out
+
+
+def test_completion_script_is_shown(shell: Call) -> None:
+    ended = shell("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert ended.status == 0
+    assert "_ADBENCH_COMPLETE=complete_bash" in ended.out
+    assert "complete -o default -F _adbench_completion adbench" in ended.out
+
+
+@pytest.mark.parametrize(("words", "limit"), [("--help", 0.5), ("list detectors", 1.5)])
+def test_answer_is_quick(words: str, limit: float, shell: Call) -> None:
+    def once() -> float:
+        start = time.perf_counter()
+        assert shell(*words.split()).status == 0
+        return time.perf_counter() - start
+
+    assert median(once() for _ in range(3)) < limit
+
+
+@pytest.mark.parametrize("words", ["list detectors", "list detectors --json", "--help"])
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+def test_reader_that_leaves_early_sees_no_traceback(words: str, reader: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        f"{SCRIPT} {words} | {reader}", shell=True, capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+# --- a whole run ------------------------------------------------------------------------------------------------
+
+
+def test_run_writes_tables_and_does_nothing_twice(tmp_path: Path, adbench: Call) -> None:
+    words = (
+        "run",
+        "--detectors",
+        "mean_image,random",
+        "--categories",
+        "0,1",
+        "--device",
+        "cpu",
+        "--out",
+        "r",
+    )
+    first = adbench(*words)
+    assert first.status == 0, first.err
+    assert [name in first.out for name in ("digits, one-vs-rest", "mean_image", "random", "AUROC")] == [
+        True
+    ] * 4
+    assert [line[:6] for line in first.err.splitlines() if "AUROC" in line] == [
+        *("[1/4] ", "[2/4] ", "[3/4] ", "[4/4] ")
+    ]
+    results, board = tmp_path / "r/results.csv", tmp_path / "r/leaderboard.csv"
+    assert results.read_text().splitlines()[0] == RESULT_COLUMNS
+    assert board.read_text().splitlines()[0] == LEADERBOARD_COLUMNS
+    rows = pd.read_csv(results, dtype={"category": str})
+    assert sorted(zip(rows["detector"], rows["category"], rows["status"], strict=True)) == [
+        ("mean_image", "0", "ok"),
+        ("mean_image", "1", "ok"),
+        ("random", "0", "ok"),
+        ("random", "1", "ok"),
+    ]
+    assert rows[["fit_seconds", "latency_ms_p50", "images_per_second"]].gt(0).all(axis=None)
+    line = pd.read_csv(board).set_index("detector").loc["mean_image"]
+    assert line["auroc_mean"] == pytest.approx(rows[rows["detector"] == "mean_image"]["auroc"].mean())
+    assert (line["rank"], line["n_categories"], line["n_seeds"], line["n_failed"]) == (1, 2, 1, 0)
+
+    tables = results.read_text(), board.read_text()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("result.json")}
+    second = adbench(*words)
+    assert second.status == 0
+    assert second.out.splitlines()[0] == "nothing was run: all 4 jobs are finished in r"
+    assert "4 of 4 jobs are finished already; nothing to run" in second.err
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("result.json")} == before
+    assert len(before) == 4
+    assert (results.read_text(), board.read_text()) == tables
+
+
+def test_no_timing_leaves_times_empty(tmp_path: Path, adbench: Call) -> None:
+    assert adbench(*RUN, "--out", tmp_path / "runs").status == 0
+    row = pd.read_csv(tmp_path / "runs/results.csv").iloc[0]
+    times = RESULT_COLUMNS.split(",")[13:20]
+    assert (times[0], times[-1]) == ("fit_seconds", "flops_per_image")
+    assert row[times].isna().all()
+
+
+def test_failed_job_is_a_row_with_its_error_and_status_1(tmp_path: Path, adbench: Call) -> None:
+    make_plugin(
+        tmp_path / "site",
+        "clumsy",
+        offer("stumble", "clumsy_detector:Clumsy"),
+        files={"clumsy_detector": detector_source("Clumsy", fit='raise RuntimeError("it\\n fell")')},
+    )
+    with installed(tmp_path / "site"):
+        ended = adbench(*RUN, "--detectors", "stumble,random", "--out", tmp_path / "runs")
+    assert ended.status == 1
+    assert ended.err.splitlines()[-1] == "failed: stumble on digits/0 seed 0: RuntimeError: it fell"
+    assert "Traceback" not in ended.err
+    rows = pd.read_csv(tmp_path / "runs/results.csv").set_index("detector")
+    assert (rows.loc["stumble", "status"], rows.loc["stumble", "error"]) == (
+        "failed",
+        "RuntimeError: it fell",
+    )
+    assert (rows.loc["random", "status"], rows.loc["random"].isna()["error"]) == ("ok", True)
+    assert rows.isna()["auroc"].to_dict() == {"random": False, "stumble": True}
+    board = pd.read_csv(tmp_path / "runs/leaderboard.csv").set_index("detector")
+    assert board["n_failed"].to_dict() == {"random": 0, "stumble": 1}
+    assert board["rank"].isna().to_dict() == {"random": False, "stumble": True}

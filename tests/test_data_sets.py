@@ -1,0 +1,713 @@
+"""Each dataset: what it accepts, what it says of it, and how it refuses the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import tarfile
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+from make_data import (
+    make_cifar10,
+    make_ganomaly,
+    make_imagefolder,
+    make_mnist,
+    make_mvtec,
+    make_stl10,
+    picture,
+    save,
+    write_idx,
+)
+from PIL import Image
+
+from adbench_tgan.data import cifar10, digits, folder, imagefolder, mnist, mvtec, stl10
+from adbench_tgan.data.samples import Samples, labelled_arrays
+from adbench_tgan.errors import AdbenchError, DataError
+
+SHARED = Path(__file__).parents[2] / "shared/data"
+LOADERS = {
+    "cifar10": cifar10.load,
+    "mnist": mnist.load_mnist,
+    "fashion_mnist": mnist.load_fashion_mnist,
+    "stl10": stl10.load,
+    "mvtec": mvtec.load,
+    "folder": folder.load,
+    "imagefolder": imagefolder.load,
+}
+
+
+def shared(name: str) -> Path:
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"the real images of {name} are not in ../shared/data")
+    return SHARED / name
+
+
+def counts(samples: Samples) -> dict[tuple[str, str], int]:
+    pairs = list(zip(samples.parts, samples.classes, strict=True))
+    return {pair: pairs.count(pair) for pair in sorted(set(pairs))}
+
+
+def failing(error: Exception):
+    """A stand-in for a download."""
+
+    def download(*args, **options):
+        raise error
+
+    return download
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_missing_root_names_itself_and_the_remedy(tmp_path, name):
+    with pytest.raises(DataError, match="--data-root") as caught:
+        LOADERS[name](tmp_path / "nowhere", False)
+    assert str(tmp_path / "nowhere") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "mnist", "fashion_mnist", "stl10", "mvtec"])
+def test_an_empty_root_names_the_command_that_fetches(tmp_path, name):
+    with pytest.raises(DataError, match=rf"ADBENCH_DATA, or run 'adbench data fetch {name}'$"):
+        LOADERS[name](tmp_path, False)
+
+
+def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
+    error = URLError("no route\nto host")
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", failing(error))
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", failing(error))
+    for name in ("cifar10", "mnist", "fashion_mnist", "stl10"):
+        with pytest.raises(DataError, match="could not be downloaded") as caught:
+            LOADERS[name](tmp_path, True)
+        assert "no route to host" in str(caught.value)
+        assert "--data-root" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labelled_arrays_keep_the_parts_apart():
+    train = np.arange(6, dtype=np.uint8).reshape(3, 1, 1, 2), np.array([1, 0, 1])
+    test = np.arange(6, 10, dtype=np.uint8).reshape(2, 1, 1, 2), np.array([0, 1])
+    samples = labelled_arrays(("a", "b"), train, test)
+    assert [samples.read(i).ravel().tolist() for i in range(5)] == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    assert list(samples.classes) == ["b", "a", "b", "a", "b"]
+    assert list(samples.parts) == ["train"] * 3 + ["test"] * 2
+    assert list(samples.ids) == ["train-00000", "train-00001", "train-00002", "test-00000", "test-00001"]
+
+
+# digits
+
+
+def test_digits():
+    from sklearn.datasets import load_digits
+
+    dataset = digits.load(Path("unused"), False)
+    samples = dataset.samples("3")
+    assert dataset.categories == tuple("0123456789")
+    assert dataset.note == "1,797 images embedded in scikit-learn"
+    assert len(samples) == 1797
+    assert (samples.ids[0], samples.ids[1], samples.ids[-1]) == ("digit-0000", "digit-0001", "digit-1796")
+    raw = load_digits()
+    assert list(samples.classes) == [str(label) for label in raw.target]
+    pixels = np.stack([samples.read(i) for i in range(1797)])
+    assert (pixels.shape, pixels.dtype) == ((1797, 1, 8, 8), np.uint8)
+    scale = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255]
+    assert (pixels[:, 0] == np.array(scale)[raw.images.astype(int)]).all()
+
+
+def test_every_third_digit_of_a_class_is_a_test_image():
+    samples = digits.load(Path("unused"), False).samples("0")
+    for name in "0123456789":
+        parts = [part for part, kind in zip(samples.parts, samples.classes, strict=True) if kind == name]
+        assert parts[:7] == ["train", "train", "test", "train", "train", "test", "train"]
+        assert parts.count("test") == len(parts) // 3
+
+
+def test_an_unknown_category_is_named_with_the_nearest():
+    with pytest.raises(AdbenchError, match="unknown category 'aeroplane'; did you mean airplane"):
+        cifar10.load(shared("cifar10_mini"), False).samples("aeroplane")
+
+
+# CIFAR-10
+
+
+@pytest.mark.parametrize("place", ["", "cifar10"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_cifar10_is_found(tmp_path, place, inside):
+    path = make_cifar10(tmp_path / place)
+    dataset = cifar10.load(path if inside else tmp_path, False)
+    samples = dataset.samples("cat")
+    assert dataset.categories[3] == "cat"
+    assert dataset.note == "100 + 20 images; not the official 50,000 + 10,000"
+    assert counts(samples)["train", "truck"] == 10
+    assert counts(samples)["test", "truck"] == 2
+    assert (samples.ids[0], samples.ids[100], samples.ids[-1]) == ("train-00000", "test-00000", "test-00019")
+    second = np.random.default_rng(1).integers(0, 256, (20, 3072), dtype=np.uint8)  # data_batch_2
+    assert samples.read(25).shape == (3, 32, 32)
+    assert (samples.read(25).ravel() == second[5]).all()
+    assert samples.classes[25] == "dog"
+
+
+def test_cifar10_mini_is_real():
+    dataset = cifar10.load(shared("cifar10_mini"), False)
+    samples = dataset.samples("cat")
+    assert dataset.note == "3,000 + 1,000 images; not the official 50,000 + 10,000"
+    assert set(counts(samples).values()) == {300, 100}
+    frog = samples.where("train", only="frog")[0]
+    assert samples.read(int(frog)).std() > 10  # a photograph, not a blank
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+@pytest.mark.parametrize("text", [False, True])
+def test_cifar10_of_old_and_new_numpy(tmp_path, module, text):
+    """The official files were written by Python 2 and a numpy of 2009: other names, str for bytes."""
+    path = make_cifar10(tmp_path) / "data_batch_1"
+    data = path.read_bytes()
+    assert b"numpy._core.multiarray" in data or b"numpy.core.multiarray" in data
+    data = data.replace(b"numpy._core.multiarray", module.encode())
+    if text:  # keys as text
+        entry = pickle.loads(path.read_bytes())  # our own file
+        data = pickle.dumps({key.decode(): value for key, value in entry.items()}, protocol=2)
+    path.write_bytes(data)
+    pixels, labels = cifar10.read_batch(path)
+    expected = np.random.default_rng(0).integers(0, 256, (20, 3072), dtype=np.uint8)
+    assert (pixels.reshape(20, 3072) == expected).all()
+    assert labels.tolist() == [i % 10 for i in range(20)]
+
+
+class Hostile:
+    """Unpickled naively, it makes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_hostile_pickle_is_refused_without_being_run(tmp_path, protocol):
+    batch, trap = make_cifar10(tmp_path) / "data_batch_3", tmp_path / "owned"
+    batch.write_bytes(pickle.dumps({b"data": Hostile(trap), b"labels": []}, protocol=protocol))
+    with pytest.raises(
+        DataError, match=r"data_batch_3 is not a CIFAR-10 batch .*asks for \w+\.open, which is refused"
+    ):
+        cifar10.load(tmp_path, False)
+    assert not trap.exists()
+    pickle.loads(batch.read_bytes()).get(b"data").close()
+    assert trap.exists()  # the trap works
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        (b"cos\nsystem\n(S'true'\ntR.", "os.system"),
+        (b"c__builtin__\neval\n(S'1'\ntR.", "__builtin__.eval"),
+        (b"cnumpy\nload\n(S'x'\ntR.", "numpy.load"),
+        (b"cnumpy.core.multiarray\nscalar\n.", "numpy.core.multiarray.scalar"),
+        (b"\x80\x04\x8c\x05numpy\x8c\x11ndarray.__class__\x93.", "numpy.ndarray.__class__"),
+        (b"c_codecs\nencode\n(Vx\nVrot13\ntR.", "the codec 'rot13'"),
+    ],
+)
+def test_nothing_but_arrays_is_admitted(tmp_path, text, refused):
+    (tmp_path / "x").write_bytes(text)
+    with pytest.raises(DataError) as caught:
+        cifar10.read_batch(tmp_path / "x")
+    assert f"asks for {refused}, which is refused" in str(caught.value)
+
+
+PIXELS = np.zeros((4, 3072), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ([1, 2], "it holds a list, not a dict"),
+        ({b"labels": [0]}, "no 'data' in it"),
+        ({b"data": PIXELS}, "no 'labels' in it"),
+        (
+            {b"data": PIXELS.astype(np.float32), b"labels": [0] * 4},
+            "data is float32 (4, 3072), not uint8 (N, 3072)",
+        ),
+        ({b"data": PIXELS[:, :3000], b"labels": [0] * 4}, "data is uint8 (4, 3000), not uint8 (N, 3072)"),
+        ({b"data": b"abc", b"labels": [0]}, "data is bytes, not uint8 (N, 3072)"),
+        ({b"data": PIXELS, b"labels": [0] * 3}, "labels are int64 (3,), not 4 whole numbers"),
+        ({b"data": PIXELS, b"labels": [0.5] * 4}, "labels are float64 (4,), not 4 whole numbers"),
+        ({b"data": PIXELS, b"labels": ["a"] * 4}, "labels are <U1 (4,), not 4 whole numbers"),
+        ({b"data": PIXELS, b"labels": [0, 1, 2, 10]}, "labels 0 to 10 are not within 0 to 9"),
+        ({b"data": PIXELS, b"labels": [0, 1, 2, -1]}, "labels -1 to 2 are not within 0 to 9"),
+        ({b"data": PIXELS[:0], b"labels": []}, "labels are float64 (0,), not 0 whole numbers"),
+    ],
+)
+def test_a_batch_with_other_contents_is_refused(tmp_path, entry, reason):
+    (tmp_path / "x").write_bytes(pickle.dumps(entry))
+    with pytest.raises(DataError) as caught:
+        cifar10.read_batch(tmp_path / "x")
+    remedy = "remove its folder and run 'adbench data fetch cifar10'"
+    assert str(caught.value) == f"{tmp_path}/x is not a CIFAR-10 batch ({reason}); {remedy}"
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "noise"])
+def test_a_damaged_batch_is_named(tmp_path, damage):
+    path = make_cifar10(tmp_path) / "test_batch"
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(
+            {"empty": b"", "truncated": path.read_bytes()[:500], "noise": b"\xff\xfenoise"}[damage]
+        )
+    with pytest.raises(
+        DataError, match=r"test_batch is not a CIFAR-10 batch \(.+\); remove its folder and run"
+    ):
+        cifar10.load(tmp_path, False)
+
+
+def test_official_pixels_are_known_by_their_hashes(monkeypatch):
+    pixels = np.broadcast_to(np.arange(10, dtype=np.uint8)[:, None, None, None], (10, 3, 2, 2))
+    part = pixels, np.arange(10)
+    images = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)).tobytes()
+    labels = bytes(range(10))
+    assert cifar10.hashes(part) == (hashlib.sha256(images).hexdigest(), hashlib.sha256(labels).hexdigest())
+
+    train = np.zeros((50_000, 3, 1, 1), np.uint8), np.zeros(50_000, np.int64)
+    test = np.zeros((10_000, 3, 1, 1), np.uint8), np.zeros(10_000, np.int64)
+    assert cifar10.describe(train, test) == "50,000 + 10,000 images; not the official pixels and labels"
+    monkeypatch.setitem(cifar10.OFFICIAL, "train", cifar10.hashes(train))
+    assert cifar10.describe(train, test) == "50,000 + 10,000 images; not the official pixels and labels"
+    monkeypatch.setitem(cifar10.OFFICIAL, "test", cifar10.hashes(test))
+    assert cifar10.describe(train, test) == "official pixels"
+    test[1][7] = 1
+    assert cifar10.describe(train, test) == "50,000 + 10,000 images; not the official pixels and labels"
+
+
+def test_hashes_tell_channel_from_row():
+    """Official hashes are of pixels with the channels last."""
+    part = np.arange(12, dtype=np.uint8).reshape(1, 3, 2, 2), np.array([1])
+    interleaved = bytes([0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11])
+    assert cifar10.hashes(part)[0] == hashlib.sha256(interleaved).hexdigest()
+
+
+def archive(folder: Path, path: Path) -> None:
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(folder, folder.name)
+
+
+def test_cifar10_is_fetched_once(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    asked = []
+
+    def download_url(url, root, filename, md5):
+        asked.append((url, md5))
+        archive(make_cifar10(tmp_path / "source"), Path(root, filename))
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
+    for _ in range(2):
+        assert len(cifar10.load(tmp_path / "root", True).samples("cat")) == 120
+    assert asked == [(CIFAR10.url, CIFAR10.tgz_md5)]
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["cifar-10-batches-py"]
+
+
+def test_an_archive_cannot_write_outside(tmp_path, monkeypatch):
+    def download_url(url, root, filename, md5):
+        (tmp_path / "file").write_text("x")
+        with tarfile.open(Path(root, filename), "w:gz") as tar:
+            tar.add(tmp_path / "file", "../../escaped")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
+    with pytest.raises(DataError, match=r"could not be downloaded .*OutsideDestinationError"):
+        cifar10.load(tmp_path / "root", True)
+    assert not (tmp_path / "escaped").exists()
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+# MNIST and Fashion-MNIST
+
+MNISTS = [("mnist", "MNIST", "4"), ("fashion_mnist", "FashionMNIST", "coat")]
+
+
+@pytest.mark.parametrize(("name", "torchvision_name", "fourth"), MNISTS)
+@pytest.mark.parametrize("place", ["{torchvision}/raw", "{own}", ""])
+def test_mnist_is_found(tmp_path, name, torchvision_name, fourth, place):
+    make_mnist(tmp_path / place.format(torchvision=torchvision_name, own=name))
+    dataset = LOADERS[name](tmp_path, False)
+    samples = dataset.samples(fourth)
+    assert len(dataset.categories) == 10
+    assert not any("/" in category or " " in category for category in dataset.categories)  # names of folders
+    assert dataset.note == "30 + 20 images"
+    assert (samples.classes[4], samples.parts[4], samples.ids[34]) == (fourth, "train", "test-00004")
+    assert counts(samples)["train", fourth] == 3
+    assert counts(samples)["test", fourth] == 2
+    expected = np.random.default_rng(1).integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    assert samples.read(34).shape == (1, 28, 28)  # grey stays one channel
+    assert (samples.read(34)[0] == expected[4]).all()
+
+
+def test_mnist_labels_must_fit(tmp_path):
+    make_mnist(tmp_path)
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.zeros(19, np.uint8))
+    with pytest.raises(
+        DataError, match=r"t10k-labels-idx1-ubyte is not a sound idx file \(19 labels for 20 images\)"
+    ):
+        mnist.load_mnist(tmp_path, False)
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.full(20, 10, np.uint8))
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte .*\(label 10 is not within 0 to 9\)"):
+        mnist.load_mnist(tmp_path, False)
+
+
+@pytest.mark.parametrize(
+    "name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"]
+)
+@pytest.mark.parametrize(
+    "damage", [b"", b"\0\0\x08", b"\0\0\x08\x03" + b"\0\0\0\x05" * 3 + b"short", b"x" * 99]
+)
+def test_damaged_mnist_is_named(tmp_path, name, damage):
+    make_mnist(tmp_path)
+    (tmp_path / name).write_bytes(damage)
+    with pytest.raises(
+        DataError, match=rf"/{name} is not a sound idx file \(.+\); remove it and fetch"
+    ) as caught:
+        mnist.load_mnist(tmp_path, False)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_mnist_file_is_named(tmp_path):
+    make_mnist(tmp_path)
+    (tmp_path / "t10k-images-idx3-ubyte").unlink()
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte .* \(No such file or directory\); remove"):
+        mnist.load_mnist(tmp_path, False)
+
+
+def test_mnist_is_fetched_by_torchvision(tmp_path, monkeypatch):
+    from torchvision.datasets import FashionMNIST
+
+    def download(self):
+        make_mnist(Path(self.raw_folder))
+
+    monkeypatch.setattr(FashionMNIST, "download", download)
+    assert mnist.load_fashion_mnist(tmp_path, True).note == "30 + 20 images"
+    assert (tmp_path / "FashionMNIST/raw/train-images-idx3-ubyte").is_file()
+    assert mnist.load_fashion_mnist(tmp_path, False).note == "30 + 20 images"
+
+
+# STL-10
+
+
+@pytest.mark.parametrize("place", ["", "stl10"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_stl10_is_found(tmp_path, place, inside):
+    path = make_stl10(tmp_path / place)
+    dataset = stl10.load(path if inside else tmp_path, False)
+    samples = dataset.samples("monkey")
+    assert dataset.note == "20 + 10 images; not the official 5,000 + 8,000"
+    assert (samples.classes[7], samples.classes[27], samples.ids[27]) == ("monkey", "monkey", "test-00007")
+    expected = np.random.default_rng(1).integers(0, 256, (10, 3, 96, 96), dtype=np.uint8)
+    assert (samples.read(27) == expected[7]).all()  # rows are rows again
+
+
+def test_stl10_agrees_with_torchvision(tmp_path, monkeypatch):
+    from torchvision.datasets import STL10
+
+    make_stl10(tmp_path)
+    monkeypatch.setattr(STL10, "_check_integrity", lambda self: True)
+    theirs = STL10(tmp_path, split="train")
+    ours = stl10.load(tmp_path, False).samples("car")
+    for i in range(20):
+        assert (ours.read(i) == np.asarray(theirs[i][0]).transpose(2, 0, 1)).all()
+        assert stl10.NAMES.index(ours.classes[i]) == theirs[i][1]
+
+
+def test_stl10_official_files_are_known(tmp_path, monkeypatch):
+    from torchvision.datasets import STL10
+
+    path = make_stl10(tmp_path)
+
+    def listed(part: str) -> list[list[str]]:
+        names = [f"{part}_X.bin", f"{part}_y.bin"]
+        return [[name, hashlib.md5((path / name).read_bytes()).hexdigest()] for name in names]
+
+    monkeypatch.setattr(STL10, "train_list", [*listed("train"), ["unlabeled_X.bin", "not needed"]])
+    assert stl10.load(tmp_path, False).note == "20 + 10 images; not the official 5,000 + 8,000"
+    monkeypatch.setattr(STL10, "test_list", listed("test"))
+    assert stl10.load(tmp_path, False).note == "official files"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("train_X.bin", b"abc", "3 bytes are not whole images of 3x96x96"),
+        ("train_X.bin", b"", "it is empty"),
+        ("test_y.bin", b"\1" * 9, "9 labels for 10 images"),
+        ("test_y.bin", b"\0" * 10, "labels 0 to 0 are not within 1 to 10"),
+        ("test_y.bin", b"\1" * 9 + b"\x0b", "labels 1 to 11 are not within 1 to 10"),
+        ("test_X.bin", None, "No such file or directory"),
+    ],
+)
+def test_damaged_stl10_is_named(tmp_path, name, content, reason):
+    path = make_stl10(tmp_path) / name
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        stl10.load(tmp_path, False)
+    remedy = "remove its folder and fetch it again"
+    assert str(caught.value) == f"{path} is not a sound STL-10 file ({reason}); {remedy}"
+
+
+# MVTec AD
+
+
+@pytest.mark.parametrize("place", ["", "mvtec", "MVTecAD"])
+def test_mvtec_is_found(tmp_path, place):
+    make_mvtec(tmp_path / place, ["screw", "bottle"])
+    dataset = mvtec.load(tmp_path, False)
+    assert dataset.categories == ("bottle", "screw")
+    assert dataset.note == "2 categories; the official set has 15"
+    samples = dataset.samples("screw")
+    assert counts(samples) == {
+        ("test", "dent"): 2,
+        ("test", "good"): 3,
+        ("test", "scratch"): 2,
+        ("train", "good"): 6,
+    }
+    assert samples.ids[0] == "screw/train/good/000.png"
+    assert samples.ids[-1] == "screw/test/scratch/001.png"
+
+
+def test_mvtec_of_one_category(tmp_path, monkeypatch):
+    make_mvtec(tmp_path, ["screw"])
+    assert mvtec.load(tmp_path / "screw", False).categories == ("screw",)
+    monkeypatch.chdir(tmp_path / "screw")
+    dataset = mvtec.load(Path("."), False)
+    assert dataset.categories == ("screw",)
+    assert dataset.samples("screw").ids[0] == "screw/train/good/000.png"
+    assert dataset.samples("screw").read(0).shape == (3, 16, 16)
+
+
+def test_mvtec_masks(tmp_path):
+    samples = mvtec.load(make_mvtec(tmp_path), False).samples("screw")
+    assert samples.read_mask is not None
+    index = list(samples.ids).index("screw/test/dent/001.png")
+    expected = np.zeros((16, 16), np.uint8)
+    assert (samples.read_mask(0) == expected).all()  # a good image has an empty one
+    expected[:4, :4] = 1
+    assert (samples.read_mask(index) == expected).all()
+    assert (samples.read(index)[:, :4, :4] == 255).all()
+
+
+def test_a_missing_mask_is_named_when_it_is_read(tmp_path):
+    make_mvtec(tmp_path, ["screw", "bottle"])
+    path = tmp_path / "screw/ground_truth/dent/001_mask.png"
+    path.unlink()
+    dataset = mvtec.load(tmp_path, False)
+    samples = dataset.samples("screw")
+    index = list(samples.ids).index("screw/test/dent/001.png")
+    assert samples.read(index).shape == (3, 16, 16)
+    with pytest.raises(DataError) as caught:
+        samples.masks(samples.where("test"))
+    image = tmp_path / "screw/test/dent/001.png"
+    assert str(caught.value) == f"{path}, the mask of {image}, is missing; add it or remove the image"
+    other = dataset.samples("bottle")
+    assert other.masks(other.where("test")).shape == (7, 16, 16)
+
+
+def test_a_bad_image_is_named_when_it_is_read(tmp_path):
+    make_mvtec(tmp_path)
+    (tmp_path / "screw/train/good/003.png").write_bytes(b"")
+    samples = mvtec.load(tmp_path, False).samples("screw")
+    assert samples.read(2).shape == (3, 16, 16)
+    with pytest.raises(DataError, match=r"train/good/003\.png cannot be read as an image \(empty file\)"):
+        samples.read(3)
+
+
+def test_a_bad_folder_spoils_only_its_category(tmp_path):
+    make_mvtec(tmp_path, ["screw", "bottle"])
+    for path in (tmp_path / "screw/test/dent").iterdir():
+        path.unlink()
+    dataset = mvtec.load(tmp_path, False)
+    assert len(dataset.samples("bottle")) == 13
+    with pytest.raises(DataError, match=r"screw/test/dent holds no PNG, JPEG, BMP or TIFF image; add images"):
+        dataset.samples("screw")
+
+
+def test_a_category_without_test_is_reported(tmp_path):
+    make_mvtec(tmp_path, ["screw"])
+    save(tmp_path / "zipper/train/good/000.png", picture(0))
+    dataset = mvtec.load(tmp_path, False)
+    assert dataset.categories == ("screw",)
+    assert dataset.note.endswith("; left out for lack of train/good or test: zipper")
+
+
+def test_odd_names_are_just_text(tmp_path):
+    name = 'it\'s "ü" 100% [a]'
+    make_mvtec(tmp_path / "real", [name], defects={"a, b": 1})
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    save(tmp_path / f"real/{name}/train/good/.hidden.png", picture(0))
+    dataset = mvtec.load(tmp_path / "link", False)
+    assert dataset.categories == (name,)
+    samples = dataset.samples(name)
+    assert f"{name}/test/a, b/000.png" in samples.ids
+    assert samples.masks(samples.where("test")).sum() == 16
+    assert not any("hidden" in i for i in samples.ids)
+
+
+def test_images_are_decoded_once(tmp_path, monkeypatch):
+    samples = mvtec.load(make_mvtec(tmp_path), False).samples("screw")
+    opened = []
+    monkeypatch.setattr(
+        Image, "open", lambda path, _open=Image.open, **kw: opened.append(path) or _open(path, **kw)
+    )
+    for _ in range(3):
+        samples.images(samples.where("test"), 8)
+        samples.masks(samples.where("test"))
+    assert len(opened) == len(set(opened)) == 7 + 4
+
+
+def test_mvtec_is_fetched_through_anomalib(tmp_path, monkeypatch):
+    pytest.importorskip("anomalib")
+    from anomalib.data.datamodules.image.mvtecad import DOWNLOAD_INFO
+
+    asked = []
+
+    def download_and_extract(root, info):
+        asked.append(info)
+        make_mvtec(root, ["screw"])
+
+    monkeypatch.setattr("anomalib.data.utils.download_and_extract", download_and_extract)
+    assert mvtec.load(tmp_path, True).categories == ("screw",)
+    assert asked == [DOWNLOAD_INFO]
+    assert mvtec.load(tmp_path / "mvtec", False).categories == ("screw",)
+
+
+def test_real_screws():
+    dataset = mvtec.load(shared("mvtec_256"), False)
+    assert dataset.categories == ("screw",)
+    samples = dataset.samples("screw")
+    assert counts(samples) == {
+        ("test", "good"): 41,
+        ("test", "manipulated_front"): 24,
+        ("test", "scratch_head"): 24,
+        ("test", "scratch_neck"): 25,
+        ("test", "thread_side"): 23,
+        ("test", "thread_top"): 23,
+        ("train", "good"): 320,
+    }
+    index = list(samples.ids).index("screw/test/scratch_head/000.png")
+    assert samples.read(index).shape == (3, 256, 256)
+    assert 0 < samples.read_mask(index).sum() < 5000
+
+
+# folder
+
+
+def test_ganomaly_layout_of_one_category(tmp_path):
+    dataset = folder.load(make_ganomaly(tmp_path / "bags"), False)
+    assert dataset.categories == ("bags",)
+    assert dataset.note == "1 category, 0 with masks"
+    samples = dataset.samples("bags")
+    assert counts(samples) == {("test", "1.abnormal"): 3, ("test", "good"): 3, ("train", "good"): 6}
+    assert samples.ids[0] == "bags/train/0.normal/000.png"
+    assert samples.read_mask is None
+    assert samples.masks(samples.where("test")) is None
+
+
+def test_folders_of_both_layouts(tmp_path):
+    make_ganomaly(tmp_path / "bags")
+    make_mvtec(tmp_path, ["screw"])
+    make_mvtec(tmp_path, ["nut"], masks=False)
+    (tmp_path / "notes").mkdir()
+    dataset = folder.load(tmp_path, False)
+    assert dataset.categories == ("bags", "nut", "screw")
+    assert dataset.note == "3 categories, 1 with masks"
+    assert dataset.samples("nut").read_mask is None
+    assert dataset.samples("screw").masks(np.array([12])).sum() == 16
+    assert counts(dataset.samples("nut"))["test", "scratch"] == 2
+
+
+def test_folder_is_one_mvtec_category(tmp_path):
+    dataset = folder.load(make_mvtec(tmp_path, ["screw"]) / "screw", False)
+    assert dataset.categories == ("screw",)
+    with pytest.raises(AdbenchError, match="unknown category 'crew'; did you mean screw"):
+        dataset.samples("crew")
+
+
+def test_folder_of_another_layout_is_refused(tmp_path):
+    make_imagefolder(tmp_path)
+    with pytest.raises(
+        DataError, match=r"holds train/0\.normal and test, or train/good and test; arrange the images"
+    ):
+        folder.load(tmp_path, False)
+
+
+# imagefolder
+
+
+def test_class_folders_are_split_by_name(tmp_path):
+    make_imagefolder(tmp_path, ["cat", "dog"], count=11)
+    dataset = imagefolder.load(tmp_path, False)
+    samples = dataset.samples("cat")
+    assert dataset.categories == ("cat", "dog")
+    assert dataset.note == "22 images, 2 classes, 4 : 1 split"
+    tests = [samples.ids[i] for i in samples.where("test")]
+    assert tests == ["cat/004.png", "cat/009.png", "dog/004.png", "dog/009.png"]
+    assert len(samples.where("train")) == 18
+
+
+def test_class_folders_with_parts(tmp_path):
+    make_imagefolder(tmp_path, ["cat", "dog"], count=6, parts=True)
+    save(tmp_path / "test/owl/000.png", picture(0))  # an anomaly only: nothing to train on
+    dataset = imagefolder.load(tmp_path, False)
+    samples = dataset.samples("dog")
+    assert dataset.categories == ("cat", "dog")
+    assert dataset.note == "19 images, 3 classes, own split"
+    assert counts(samples) == {
+        ("test", "cat"): 3,
+        ("test", "dog"): 3,
+        ("test", "owl"): 1,
+        ("train", "cat"): 6,
+        ("train", "dog"): 6,
+    }
+    assert samples.ids[0] == "train/cat/000.png"
+
+
+def test_class_folders_of_several_sizes_and_kinds(tmp_path):
+    make_imagefolder(tmp_path, ["cat", "dog"], count=5)
+    save(tmp_path / "cat/grey.png", picture(0, height=9, width=33, channels=1)[..., 0])
+    samples = imagefolder.load(tmp_path, False).samples("cat")
+    index = list(samples.ids).index("cat/grey.png")
+    assert samples.read(index).shape == (3, 9, 33)
+    assert samples.images(np.array([0, index]), 12).shape == (2, 3, 12, 12)
+
+
+def test_an_empty_class_folder_is_named(tmp_path):
+    make_imagefolder(tmp_path, ["cat", "dog"])
+    (tmp_path / "owl").mkdir()
+    with pytest.raises(
+        DataError, match=r"/owl holds no PNG, JPEG, BMP or TIFF image; add images or remove the folder"
+    ):
+        imagefolder.load(tmp_path, False)
+
+
+def test_one_class_is_not_enough(tmp_path):
+    make_imagefolder(tmp_path, ["cat"])
+    with pytest.raises(
+        DataError, match=r"holds 1 class folders, and two are needed; add one, or name another"
+    ):
+        imagefolder.load(tmp_path, False)
+
+
+def test_too_few_images_to_split_are_refused(tmp_path):
+    make_imagefolder(tmp_path, ["cat", "dog"], count=4)
+    with pytest.raises(
+        DataError, match=r"/cat holds 4 images, fewer than 5; add some, or make folders train/ and"
+    ):
+        imagefolder.load(tmp_path, False)
+
+
+def test_one_bad_image_does_not_stop_the_loading(tmp_path):
+    make_imagefolder(tmp_path)
+    (tmp_path / "cat/000.png").write_bytes(b"junk")
+    samples = imagefolder.load(tmp_path, False).samples("dog")
+    with pytest.raises(DataError, match=r"cat/000\.png cannot be read as an image"):
+        samples.read(0)
+    assert samples.read(1).shape == (3, 16, 16)

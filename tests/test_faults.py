@@ -1,0 +1,181 @@
+"""A run that is killed, interrupted or repeated: nothing half-written is read, and the next run goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from make_data import make_mvtec
+from test_leaderboard import result
+
+from adbench_tgan.results import PARTIAL, ResultStore
+
+ADBENCH = [sys.executable, "-m", "adbench_tgan.cli"]
+RUN = [*ADBENCH, "run", "--detectors", "ganomaly,mean_image", "--categories", "0,1"]
+RUN += ["--set", "ganomaly.epochs=3", "--device", "cpu", "--no-timing", "--out"]
+COMPUTED = ["detector", "category", "seed", "status", "key", "split_fingerprint", "auroc", "average_precision"]
+
+
+def start(out):
+    return subprocess.Popen([*RUN, str(out)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def finish(out):
+    done = subprocess.run([*RUN, str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def scores(out):
+    """Bytes of every job's scores, by folder."""
+    return {p.parent.name: p.read_bytes() for p in sorted(Path(out).glob("*/*/*/*/scores.parquet"))}
+
+
+def assert_same(out, whole):
+    mine, theirs = (pd.read_csv(folder / "results.csv")[COMPUTED] for folder in (out, whole))
+    pd.testing.assert_frame_equal(mine, theirs)
+    assert scores(out) == scores(whole)
+    assert not any((out / PARTIAL).iterdir())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole")
+    finish(out)
+    assert len(scores(out)) == 4
+    return out
+
+
+def test_two_fresh_processes_give_the_same_bytes(whole, tmp_path):
+    finish(tmp_path)
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.parametrize("moment", ["note: digits", r"\[1/4\]", r"\[3/4\]"])
+def test_killed_and_restarted_it_ends_as_if_nothing_had_happened(moment, whole, tmp_path):
+    process = start(tmp_path)
+    for line in process.stderr:
+        if re.match(moment, line):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "results.csv").exists()
+    finish(tmp_path)
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_keeps_what_is_done_and_says_so(kind, whole, tmp_path):
+    process = start(tmp_path)
+    rest = ""
+    for line in process.stderr:
+        if line.startswith("[1/4]"):
+            process.send_signal(kind)
+            rest = process.stderr.read()
+            break
+    process.wait()
+    assert process.returncode == 130
+    assert f"interrupted; finished jobs are kept in {tmp_path}, the same command goes on from there" in rest
+    assert "Traceback" not in rest
+    kept = pd.read_csv(tmp_path / "results.csv")
+    assert 1 <= len(kept) < 4
+    assert (kept["status"] == "ok").all()
+    again = finish(tmp_path)
+    assert f"{len(kept)} of 4 jobs are finished already" in again.stderr
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.parametrize("fatal", range(1, 6))
+def test_killed_inside_any_step_of_storing_nothing_half_written_is_read(fatal, tmp_path):
+    """A child process dies at its `fatal`-th flush or rename; the last of five is after the rename."""
+    store = ResultStore(tmp_path)
+    store.open()
+    put = result("d")
+    child = os.fork()
+    if child == 0:
+        die_at(fatal)
+        store.put(put)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    died = os.waitstatus_to_exitcode(status) == 9
+    assert died == (fatal <= 3)  # two files are flushed, then the folder is renamed
+    found = store.get(put.job)
+    assert (found is None) == died
+    assert len(list(store.results())) == (0 if died else 1)
+    store.open()  # the next run clears the draft
+    assert not any((tmp_path / PARTIAL).iterdir())
+    store.put(put)
+    pd.testing.assert_frame_equal(store.scores(put.job), put.scores)
+
+
+def die_at(number):
+    calls = 0
+
+    def counted(real):
+        def call(*args):
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                os._exit(9)
+            return real(*args)
+
+        return call
+
+    os.fsync, os.rename = counted(os.fsync), counted(os.rename)
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_the_next_goes_on(whole, tmp_path):
+    """A limit on the size of files stands for a full disk: writing past it fails in the same place."""
+    limited = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); {LIMIT}; {MAIN}"
+    arguments = [sys.executable, "-c", limited, *RUN[3:], str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.match(r"adbench: cannot write .*: .*; free some space", last), done.stderr
+    assert "Traceback" not in done.stderr
+    assert scores(tmp_path) == {}
+    finish(tmp_path)
+    assert_same(tmp_path, whole)
+
+
+LIMIT = "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
+MAIN = "from adbench_tgan.cli import main; main()"
+
+
+def test_bad_images_cost_their_category_only(tmp_path):
+    root = make_mvtec(tmp_path / "mvtec", categories=("broken", "empty", "fine", "masks"))
+    (root / "broken/train/good/000.png").write_bytes(b"not an image")
+    for path in (root / "empty/train/good").iterdir():
+        path.unlink()
+    mask = next((root / "masks/ground_truth").rglob("*.png"))
+    shrink(mask)
+    command = [*ADBENCH, "run", "--detectors", "mean_image,random", "--data", "mvtec", "--data-root", str(root)]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    table = pd.read_csv(tmp_path / "out/results.csv").set_index(["category", "detector"])
+    assert len(table) == 8
+    assert (table.loc["fine", "status"] == "ok").all()
+    assert np.isfinite(table.loc[("fine", "mean_image"), ["pixel_auroc", "aupro"]].astype(float)).all()
+    assert table.loc[("fine", "random"), ["pixel_auroc", "aupro"]].isna().all()
+    for category, words in {
+        "broken": "broken/train/good/000.png",
+        "empty": "empty",
+        "masks": "replace the mask",
+    }.items():
+        assert (table.loc[category, "status"] == "failed").all()
+        assert table.loc[category, "error"].str.contains(words).all(), table.loc[category, "error"].tolist()
+
+
+def shrink(path):
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.resize((image.width // 2, image.height // 2))
+    small.save(path)

@@ -1,0 +1,163 @@
+"""GANomaly against the specification: sizes, losses by hand, update order, discriminator restarts."""
+
+import pytest
+import torch
+from adbench_baselines import ganomaly
+from adbench_baselines.ganomaly import Config, GANomaly, discriminator_loss, generator_loss
+
+from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_unit
+from adbench_tgan.testing import smooth_images
+
+SMALL = Config(width=8, latent=10, epochs=1, batch_size=8)
+
+
+def images(count=16, channels=3, size=32, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, channels, size, size), dtype=torch.uint8, generator=draw)
+
+
+def built(config=SMALL, shape=(3, 32, 32)):
+    torch.manual_seed(0)
+    detector = GANomaly(config)
+    detector.build(shape)
+    return detector
+
+
+@pytest.mark.parametrize(
+    ("shape", "generator", "discriminator"),
+    [
+        ((3, 32, 32), 3_206_528, 663_296),
+        ((1, 32, 32), 3_200_384, 661_248),
+        ((3, 64, 64), 10_729_856, 2_765_568),
+        ((1, 64, 64), 10_723_712, 2_763_520),
+    ],
+)
+def test_parameter_counts_of_the_specification(shape, generator, discriminator):
+    counts = built(Config(image_size=shape[1]), shape).parameter_counts()
+    assert counts == {"generator": generator, "discriminator": discriminator}
+
+
+def test_encoders_do_not_share_weights_and_decoder_is_bounded():
+    detector = built()
+    encoder1, encoder2 = detector.generator.encoder1, detector.generator.encoder2
+    assert encoder1[1].weight.data_ptr() != encoder2[1].weight.data_ptr()
+    x_hat, z, z_hat = detector.generator(to_unit(images()) * 100)
+    assert x_hat.abs().max() <= 1
+    assert z.shape == z_hat.shape == (16, 10, 1, 1)
+
+
+def test_initial_weights_follow_dcgan():
+    torch.manual_seed(0)
+    detector = GANomaly(Config())
+    detector.build((3, 32, 32))
+    convolution = detector.generator.encoder1[0][2].weight
+    norm = detector.generator.encoder1[0][3]
+    assert convolution.std().item() == pytest.approx(0.02, rel=0.02)
+    assert norm.weight.mean().item() == pytest.approx(1, abs=0.01)
+    assert norm.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    assert not norm.bias.any()
+
+
+def test_generator_loss_by_hand():
+    config = Config(w_adv=2, w_con=50, w_enc=3)
+    x, x_hat = torch.zeros(2, 1, 2, 2), torch.full((2, 1, 2, 2), 0.5)
+    z, z_hat = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [2.0]])
+    f_real, f_fake = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 3.0]])
+    # 2 * (1 + 9) / 2 + 50 * 0.5 + 3 * (4 + 0) / 2
+    assert generator_loss(x, x_hat, z, z_hat, f_real, f_fake, config).item() == pytest.approx(10 + 25 + 6)
+
+
+def test_discriminator_loss_by_hand():
+    real, fake = torch.tensor([0.0, 0.0]), torch.tensor([0.0, 0.0])
+    assert discriminator_loss(real, fake).item() == pytest.approx(0.693147, abs=1e-6)
+    sure = discriminator_loss(torch.tensor([20.0]), torch.tensor([-20.0]))
+    wrong = discriminator_loss(torch.tensor([-20.0]), torch.tensor([20.0]))
+    assert sure.item() < 1e-8
+    assert wrong.item() == pytest.approx(20, abs=1e-6)
+
+
+def test_the_generators_step_leaves_the_discriminator_and_the_other_way_round():
+    detector = built()
+    x = to_unit(images(8))
+    idle = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
+    before = [p.clone() for p in detector.discriminator.parameters()]
+    generator_before = [p.clone() for p in detector.generator.parameters()]
+    detector.step(x, detector.adam(detector.generator), idle)
+    assert all(map(torch.equal, before, detector.discriminator.parameters()))
+    moved = [not torch.equal(a, b) for a, b in zip(generator_before, detector.generator.parameters())]
+    assert all(moved)
+
+    detector = built()
+    before = [p.clone() for p in detector.generator.parameters()]
+    detector.step(x, idle, detector.adam(detector.discriminator))
+    assert all(map(torch.equal, before, detector.generator.parameters()))
+
+
+def test_the_discriminator_learns_from_outputs_made_before_the_generators_step():
+    one, two = built(), built()
+    x = to_unit(images(8))
+    idle = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
+    with_g = one.step(x, one.adam(one.generator), one.adam(one.discriminator))
+    without_g = two.step(x, idle, two.adam(two.discriminator))
+    assert with_g["loss_d"] == without_g["loss_d"]
+    assert all(map(torch.equal, one.discriminator.parameters(), two.discriminator.parameters()))
+
+
+def test_a_discriminator_that_has_won_starts_anew_with_its_optimiser(monkeypatch):
+    detector = built()
+    optimizer = detector.adam(detector.discriminator)
+    old = detector.discriminator.classifier.weight.clone()
+    losses = detector.step(to_unit(images(8)), detector.adam(detector.generator), optimizer)
+    assert losses["restarts"] == 0
+    assert optimizer.state
+    monkeypatch.setattr(
+        ganomaly, "discriminator_loss", lambda real, fake: (real.mean() - fake.mean()) * 0 + 1e-6
+    )
+    losses = detector.step(to_unit(images(8)), detector.adam(detector.generator), optimizer)
+    assert losses["restarts"] == 1
+    assert not optimizer.state
+    new = detector.discriminator.classifier.weight
+    assert (new - old).abs().mean() > 0.01
+    assert new.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_score_is_the_mean_square_or_absolute_difference_of_codes():
+    detector = built()
+    detector.generator.eval()
+    probe = images(4)
+    with torch.no_grad():
+        _, z, z_hat = detector.generator(to_unit(probe))
+    difference = (z - z_hat).flatten(1)
+    torch.testing.assert_close(detector.score(probe), difference.square().mean(1))
+    detector.config = SMALL.model_copy(update={"score_norm": "l1"})
+    torch.testing.assert_close(detector.score(probe), difference.abs().mean(1))
+
+
+def test_map_and_reconstruction():
+    detector = built()
+    detector.generator.eval()
+    probe = images(4, seed=3)
+    x_hat = detector.generator(to_unit(probe))[0].detach()
+    torch.testing.assert_close(detector.anomaly_map(probe), (to_unit(probe) - x_hat).abs().mean(1))
+    expected = ((x_hat + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    assert torch.equal(detector.reconstruct(probe), expected)
+
+
+def test_training_lowers_the_reconstruction_error():
+    train = ImageSet(smooth_images(8, (3, 32, 32), seed=0))
+    torch.manual_seed(0)
+    detector = GANomaly(Config(width=16, latent=20, epochs=20, batch_size=8))
+    history = [losses["loss_g"] for losses in detector.epochs(TrainSet(train))]
+    assert len(history) == 20
+    assert history[-1] < 0.8 * history[0]
+
+
+@pytest.mark.parametrize("size", [8, 24, 48])
+def test_a_side_that_cannot_be_halved_to_four_is_refused(size):
+    with pytest.raises(AdbenchError, match=f"image_size={size}: it must be a power of two, 16 or more"):
+        GANomaly(Config(image_size=size)).build((3, size, size))
+
+
+def test_fewer_images_than_a_batch_still_train():
+    detector = GANomaly(Config(width=8, epochs=1, batch_size=64)).fit(TrainSet(ImageSet(images(5))))
+    assert detector.score(images(3)).isfinite().all()

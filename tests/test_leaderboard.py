@@ -1,0 +1,175 @@
+"""Tables: averages, intervals, ties and order, on results made by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from adbench_tgan.jobs import Job
+from adbench_tgan.leaderboard import (
+    LEADERBOARD_COLUMNS,
+    RESULT_COLUMNS,
+    comparable,
+    leaderboard,
+    results_table,
+    weighted_auroc,
+)
+from adbench_tgan.results import Result
+
+LABELS = np.repeat([0, 1], [60, 40]).astype(np.uint8)
+
+
+def result(detector, category="a", seed=0, shift=1.0, status="ok", device="cpu", **changes):
+    """A job's result whose anomalies score `shift` standard deviations above its normal images."""
+    fields = {
+        "detector": detector,
+        "detector_version": "1",
+        "config": {"epochs": 1},
+        "dataset": "toy",
+        "protocol": "one-vs-rest",
+        "protocol_version": "1",
+        "category": category,
+        "seed": seed,
+        "precision": "fp32",
+        "supervision": "one-class",
+        "split_fingerprint": category * 64,
+    }
+    job = Job(**(fields | changes))
+    if status == "failed":
+        return Result(job=job, status="failed", error="RuntimeError: boom", device=device)
+    draw = np.random.default_rng([ord(category[0]), seed])
+    scores = draw.normal(size=100) + shift * LABELS
+    table = pd.DataFrame({"sample_id": range(100), "label": LABELS, "score": scores.astype(np.float32)})
+    metrics = {"auroc": roc_auc_score(LABELS, scores), "average_precision": 0.5}
+    timing = {"fit_seconds": 2.0 + seed, "peak_memory_mb": 10.0 * (seed + 1)}
+    return Result(
+        job=job, status="ok", metrics=metrics, timing=timing, parameters={"g": 7}, device=device, scores=table
+    )
+
+
+def board(results):
+    scores = {r.job.key: r.scores for r in results}
+    return leaderboard(results, lambda job: scores[job.key])
+
+
+def test_columns_are_those_of_the_contract():
+    results = [result("good"), result("bad", status="failed")]
+    assert list(results_table(results).columns) == RESULT_COLUMNS
+    assert list(board(results).columns) == LEADERBOARD_COLUMNS
+    assert len(RESULT_COLUMNS) == 31
+    assert len(LEADERBOARD_COLUMNS) == 24
+
+
+def test_absent_is_empty_never_zero_and_failures_are_rows(tmp_path):
+    table = results_table([result("good"), result("bad", status="failed")])
+    text = table.to_csv(index=False)
+    bad, good = (pd.read_csv(__import__("io").StringIO(text)).iloc[i] for i in (0, 1))
+    assert bad["status"] == "failed"
+    assert bad["error"] == "RuntimeError: boom"
+    assert bad[["auroc", "fit_seconds", "parameters"]].isna().all()
+    assert good["parameters"] == 7
+    assert pd.isna(good["aupro"])
+    assert pd.isna(good["latency_ms_p50"])
+
+
+def test_seeds_are_averaged_before_categories():
+    results = [result("d", "a", 0), result("d", "a", 1), result("d", "b", 0, shift=3.0)]
+    a0, a1, b0 = (r.metrics["auroc"] for r in results)
+    line = board(results).iloc[0]
+    assert line["auroc_mean"] == pytest.approx(((a0 + a1) / 2 + b0) / 2)
+    assert line["n_categories"] == 2
+    assert line["n_seeds"] == 2
+    assert line["peak_memory_mb"] == 20
+    assert line["fit_seconds"] == 2
+
+
+def test_seed_deviation_is_that_of_whole_seeds_and_absent_with_one():
+    results = [result("d", "a", seed) for seed in (0, 1, 2)]
+    aurocs = [r.metrics["auroc"] for r in results]
+    assert board(results).iloc[0]["auroc_seed_std"] == pytest.approx(np.std(aurocs, ddof=1))
+    assert pd.isna(board(results[:1]).iloc[0]["auroc_seed_std"])
+
+
+def test_weighted_auroc_equals_scikit_learn_on_the_images_drawn():
+    draw = np.random.default_rng(0)
+    scores = draw.integers(0, 8, 50).astype(float)  # many ties
+    labels = draw.random(50) < 0.4
+    positives = draw.multinomial(labels.sum(), np.full(labels.sum(), 1 / labels.sum()), 5)
+    negatives = draw.multinomial((~labels).sum(), np.full((~labels).sum(), 1 / (~labels).sum()), 5)
+    found = weighted_auroc(scores, labels, positives, negatives)
+    for i in range(5):
+        weights = np.empty(50)
+        weights[labels], weights[~labels] = positives[i], negatives[i]
+        assert found[i] == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights))
+
+
+def test_the_interval_holds_the_mean_and_is_as_wide_as_theory_says():
+    line = board([result("d")]).iloc[0]
+    auroc = line["auroc_mean"]
+    assert line["auroc_ci_low"] < auroc < line["auroc_ci_high"]
+    q1, q2 = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)  # Hanley and McNeil 1982
+    variance = (auroc * (1 - auroc) + 39 * (q1 - auroc**2) + 59 * (q2 - auroc**2)) / (40 * 60)
+    width = line["auroc_ci_high"] - line["auroc_ci_low"]
+    assert width == pytest.approx(2 * 1.96 * variance**0.5, rel=0.2)
+
+
+def test_the_same_results_give_the_same_table():
+    results = [result("d", "a", s) for s in (0, 1)] + [result("e", "a", s, shift=1.5) for s in (0, 1)]
+    assert board(results).to_csv() == board(results[::-1]).to_csv()
+
+
+def test_rows_that_may_be_equal_share_a_rank_and_others_do_not():
+    results = [result("best", shift=3.0), result("twin", shift=2.99), result("poor", shift=0.2)]
+    table = board(results).set_index("detector")
+    assert list(table.index) == ["best", "twin", "poor"]
+    assert list(table["rank"]) == [1, 1, 3]
+    assert list(table["tie_group"]) == [1, 1, 2]
+
+
+def test_supervision_is_ranked_apart_and_incomplete_rows_not_at_all():
+    results = [
+        result("plain", "a"),
+        result("plain", "b"),
+        result("partial", "a", shift=5.0),
+        result("partial", "b", status="failed"),
+        result("taught", "a", shift=5.0, supervision="labelled"),
+        result("taught", "b", shift=5.0, supervision="labelled"),
+    ]
+    table = board(results).set_index("detector")
+    assert list(table.index) == ["plain", "partial", "taught"]
+    assert table.loc["plain", "rank"] == 1
+    assert table.loc["taught", "rank"] == 1
+    assert pd.isna(table.loc["partial", "rank"])
+    assert table.loc["partial", "n_failed"] == 1
+
+
+def test_a_detector_that_only_failed_is_still_a_row():
+    table = board([result("good"), result("bad", status="failed")]).set_index("detector")
+    assert pd.isna(table.loc["bad", "auroc_mean"])
+    assert table.loc["bad", "n_failed"] == 1
+    assert pd.isna(table.loc["bad", "rank"])
+
+
+def test_two_configurations_of_one_detector_are_two_rows():
+    results = [result("d"), result("d", config={"epochs": 2}, preset="paper; epochs=2")]
+    assert sorted(board(results)["preset"]) == ["paper", "paper; epochs=2"]
+
+
+def test_times_of_two_machines_are_not_averaged():
+    table = board([result("d", seed=0, device="cpu"), result("d", seed=1, device="NVIDIA H100")])
+    assert pd.isna(table.iloc[0]["fit_seconds"])
+    assert table.iloc[0]["auroc_mean"] > 0.5
+
+
+def test_only_comparable_results_share_a_table():
+    mine = result("d", "a")
+    others = [
+        result("d", "a", split_fingerprint="x" * 64),
+        result("d", "a", dataset="other"),
+        result("d", "a", protocol="leave-one-out"),
+        result("d", "a", detector_version="0"),
+        result("d", "z"),
+    ]
+    assert comparable([mine, *others], [mine.job], {"d": "1"}) == [mine]
+    gone = result("uninstalled", "a")
+    assert comparable([gone], [mine.job], {"d": "1"}) == [gone]

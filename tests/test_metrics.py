@@ -1,0 +1,94 @@
+"""Metrics against values worked out by hand and properties that must hold."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adbench_tgan import metrics
+
+LABELS = np.array([0, 0, 0, 1, 1], dtype=np.uint8)
+SCORES = np.array([0.1, 0.4, 0.35, 0.8, 0.38], dtype=np.float32)  # one normal image above one anomaly
+
+pairs = st.lists(
+    st.tuples(st.integers(-1000, 1000), st.booleans()), min_size=4, max_size=40
+).filter(lambda items: len({label for _, label in items}) == 2)
+
+
+def arrays(items):
+    return np.array([s for s, _ in items], dtype=np.float32), np.array([int(y) for _, y in items])
+
+
+def test_values_by_hand():
+    assert metrics.auroc(SCORES, LABELS, 0) == pytest.approx(5 / 6)
+    assert metrics.average_precision(SCORES, LABELS, 0) == pytest.approx((1 + 2 / 3) / 2)
+    assert metrics.f1_max(SCORES, LABELS, 0) == pytest.approx(2 * (2 / 3) * 1 / (2 / 3 + 1))
+    assert metrics.fpr95(SCORES, LABELS, 0) == pytest.approx(1 / 3)
+    assert metrics.balanced_accuracy(SCORES, LABELS, 0.39) == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_large_scores_keep_their_order():
+    """A sigmoid would turn all of these into 1, and the AUROC into 0.5."""
+    assert metrics.auroc(SCORES * 10 + 4000, LABELS, 0) == pytest.approx(5 / 6)
+
+
+def test_an_auroc_below_half_is_not_flipped():
+    assert metrics.auroc(-SCORES, LABELS, 0) == pytest.approx(1 / 6)
+
+
+def test_balanced_accuracy_is_not_an_auroc():
+    """The thesis's .7798 is the balanced accuracy of 871/1000 and 688/999 (specification, 10.6)."""
+    labels = np.repeat([0, 1], [1000, 999])
+    scores = np.concatenate([np.arange(1000) < 129, np.arange(999) < 688]).astype(np.float32)
+    noise = np.linspace(0, 0.4, 1999, dtype=np.float32)
+    value = metrics.balanced_accuracy(scores + noise, labels, 0.5)
+    assert value == pytest.approx(0.7798443443, abs=1e-9)
+    assert metrics.auroc(scores, labels, 0.5) == pytest.approx(value)
+    assert metrics.auroc(scores + noise, labels, 0.5) != pytest.approx(value, abs=1e-3)
+
+
+@given(pairs)
+def test_auroc_counts_pairs(items):
+    scores, labels = arrays(items)
+    wins = [(a > b) + (a == b) / 2 for a in scores[labels == 1] for b in scores[labels == 0]]
+    assert metrics.auroc(scores, labels, 0) == pytest.approx(np.mean(wins))
+
+
+@given(pairs, st.integers(0, 2**32 - 1))
+def test_order_of_images_and_increasing_maps_change_nothing(items, seed):
+    scores, labels = arrays(items)
+    order = np.random.default_rng(seed).permutation(len(scores))
+    for metric in (metrics.auroc, metrics.average_precision, metrics.f1_max, metrics.fpr95):
+        value = metric(scores, labels, 0)
+        assert metric(scores[order], labels[order], 0) == pytest.approx(value)
+        assert metric(scores * 3 - 7, labels, 0) == pytest.approx(value)
+
+
+def aupro_by_hand(maps, masks, limit=0.3):
+    """Per-region overlap integrated over the false positive rate, thresholds at every value (float64)."""
+    from scipy.ndimage import label
+
+    regions = [m == k for m in (label(mask)[0] for mask in masks) for k in range(1, m.max() + 1)]
+    owner = [i for i, mask in enumerate(masks) for _ in range(label(mask)[1])]
+    points = [(0.0, 0.0)]
+    for threshold in np.unique(maps)[::-1]:
+        hit = maps >= threshold
+        false = (hit & (masks == 0)).sum() / (masks == 0).sum()
+        points.append((false, np.mean([hit[i][region].mean() for i, region in zip(owner, regions)])))
+    x, y = np.array(points).T
+    inside = x <= limit
+    edge = np.interp(limit, x, y)
+    return np.trapezoid([*y[inside], edge], [*x[inside], limit]) / limit
+
+
+def test_pixel_metrics_against_a_direct_computation():
+    draw = np.random.default_rng(0)
+    masks = np.zeros((3, 16, 16), dtype=np.uint8)
+    masks[0, 2:6, 2:6] = 1
+    masks[0, 10:12, 9:15] = 1
+    masks[1, 5:9, 1:3] = 1
+    maps = (draw.random((3, 16, 16)) + 0.5 * masks).astype(np.float32)
+    assert metrics.aupro(maps, masks) == pytest.approx(aupro_by_hand(maps, masks), abs=1e-5)
+    wins = maps[masks == 1][:, None] > maps[masks == 0][None]
+    assert metrics.pixel_auroc(maps, masks) == pytest.approx(wins.mean())
+    assert metrics.aupro(maps * 40 + 7, masks) == pytest.approx(metrics.aupro(maps, masks), abs=1e-6)

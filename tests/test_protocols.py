@@ -1,0 +1,411 @@
+"""Each protocol: what it trains on, what it tests on, with which labels; and what a fingerprint notices."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_data import make_imagefolder, make_mvtec, save
+
+from adbench_tgan.data import cifar10, digits, imagefolder, mvtec, protocols
+from adbench_tgan.data.samples import Cut, Samples, check, fingerprint, fingerprint_of, labelled_arrays, split
+from adbench_tgan.errors import DataError
+
+MINI = Path(__file__).parents[2] / "shared/data/cifar10_mini"
+CLASSES = ("a", "b", "c", "d")
+
+
+def grey_samples(
+    train: int = 10, test: int = 5, *, classes: tuple[str, ...] = CLASSES, side: int = 4
+) -> Samples:
+    """`train` and `test` noisy images a class, the classes in turn, each of its own brightness."""
+
+    def part(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(count * len(classes)) % len(classes)
+        noise = np.random.default_rng(seed).integers(0, 20, (len(labels), 1, side, side))
+        return (noise + 50 * labels[:, None, None, None]).astype(np.uint8), labels
+
+    return labelled_arrays(classes, part(train, 0), part(test, 1))
+
+
+def unreadable(samples: Samples, part: str) -> Samples:
+    """The same samples, except that reading an image of `part` fails."""
+
+    def read(index: int) -> np.ndarray:
+        assert samples.parts[index] != part, f"{part} image {index} was read"
+        return samples.read(index)
+
+    return replace(samples, read=read)
+
+
+def classes(samples: Samples, indices: np.ndarray) -> list[str]:
+    return [samples.classes[i] for i in indices]
+
+
+def tally(samples: Samples, indices: np.ndarray) -> dict[str, int]:
+    names = classes(samples, indices)
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+def parts(samples: Samples, indices: np.ndarray) -> set[str]:
+    return {samples.parts[i] for i in indices}
+
+
+# what is trained on and tested on
+
+
+def test_one_vs_rest():
+    samples = grey_samples()
+    cut = protocols.one_vs_rest(samples, "b")
+    assert cut.normal.tolist() == list(range(1, 40, 4))
+    assert cut.test.tolist() == list(range(40, 60))
+    assert cut.labels.dtype == np.uint8
+    assert cut.labels.tolist() == [1, 0, 1, 1] * 5
+    check(cut, "b")
+
+
+def test_one_vs_rest_offers_labelled_training_images_of_the_other_classes():
+    samples = grey_samples()
+    anomalies = protocols.one_vs_rest(samples, "b").choose_anomalies()
+    assert tally(samples, anomalies) == {
+        "a": 3,
+        "c": 3,
+        "d": 3,
+    }  # 10 normal images, 10 // 3 from each cluster
+    assert parts(samples, anomalies) == {"train"}
+    assert anomalies.tolist() == sorted(set(anomalies.tolist()))
+
+
+def test_anomalies_are_the_same_every_time():
+    first = protocols.one_vs_rest(grey_samples(), "b").choose_anomalies()
+    np.random.seed(5)  # noqa: NPY002 (a global generator that must not matter)
+    second = protocols.one_vs_rest(grey_samples(), "b").choose_anomalies()
+    assert first.tolist() == second.tolist()
+
+
+def test_anomalies_are_chosen_without_seeing_a_test_image():
+    samples = grey_samples()
+    seen = protocols.one_vs_rest(samples, "b").choose_anomalies()
+    blind = protocols.one_vs_rest(unreadable(samples, "test"), "b").choose_anomalies()
+    assert blind.tolist() == seen.tolist()
+    with pytest.raises(AssertionError, match="train image 0 was read"):  # the guard works
+        protocols.one_vs_rest(unreadable(samples, "train"), "b").choose_anomalies()
+
+
+def test_other_test_images_change_no_training_image():
+    few, many = grey_samples(test=5), grey_samples(test=50)
+    for name in ("one_vs_rest", "leave_one_out"):
+        cuts = [getattr(protocols, name)(samples, "c") for samples in (few, many)]
+        assert cuts[0].normal.tolist() == cuts[1].normal.tolist()
+    chosen = [protocols.one_vs_rest(samples, "c").choose_anomalies().tolist() for samples in (few, many)]
+    assert chosen[0] == chosen[1]
+
+
+def test_a_cluster_smaller_than_its_share_gives_all_it_has():
+    labels = np.array([0] * 20 + [1] * 20 + [2] * 2)
+    pixels = np.repeat((labels * 100).astype(np.uint8)[:, None, None, None], 4, axis=3)
+    pixels = pixels + np.arange(42, dtype=np.uint8)[:, None, None, None] % 5
+    samples = labelled_arrays(("a", "b", "c"), (pixels, labels), (pixels, labels))
+    anomalies = protocols.one_vs_rest(samples, "a").choose_anomalies()
+    assert tally(samples, anomalies) == {"b": 10, "c": 2}
+
+
+def test_fewer_normals_than_classes_still_offer_one_anomaly_a_cluster():
+    samples = grey_samples()
+    anomalies = protocols.sample_by_kmeans(samples, samples.where("train", but="a"), 2)
+    assert tally(samples, anomalies) == {"b": 1, "c": 1, "d": 1}
+
+
+def test_no_other_class_no_anomalies():
+    samples = grey_samples(classes=("a",))
+    with pytest.raises(DataError, match="there is no class besides the normal one"):
+        protocols.one_vs_rest(samples, "a").choose_anomalies()
+
+
+def test_one_vs_rest_1k_is_stratified_and_fixed():
+    samples = grey_samples(train=3, test=500)
+    cut = protocols.one_vs_rest_1k(samples, "a")
+    assert tally(samples, cut.test) == {"a": 250, "b": 250, "c": 250, "d": 250}
+    assert cut.test.tolist() == sorted(set(cut.test.tolist()))
+    assert parts(samples, cut.test) == {"test"}
+    assert cut.labels.tolist() == [name != "a" for name in classes(samples, cut.test)]
+    assert cut.normal.tolist() == protocols.one_vs_rest(samples, "a").normal.tolist()
+    assert cut.choose_anomalies is not None
+    assert cut.test.tolist() != list(range(12, 1012))  # a draw, not the first thousand
+    for category in CLASSES:  # one subset for all categories
+        assert protocols.one_vs_rest_1k(samples, category).test.tolist() == cut.test.tolist()
+
+
+def test_one_vs_rest_1k_keeps_a_thousand():
+    samples = grey_samples(train=3, test=250)
+    assert protocols.one_vs_rest_1k(samples, "a").test.tolist() == list(range(12, 1012))
+
+
+def test_one_vs_rest_1k_of_too_few_images():
+    with pytest.raises(DataError, match=r"needs 1,000 test images, there are 596; use one-vs-rest"):
+        protocols.one_vs_rest_1k(digits.load(Path(), False).samples("0"), "0")
+
+
+def test_one_vs_rest_1k_that_cannot_be_stratified():
+    samples = grey_samples(train=3, test=251)
+    samples = replace(samples, classes=[*samples.classes[:-1], "alone"])
+    with pytest.raises(DataError, match=r"1,000 test images cannot be chosen by class .*; use one-vs-rest"):
+        protocols.one_vs_rest_1k(samples, "a")
+
+
+def test_leave_one_out():
+    samples = grey_samples()
+    cut = protocols.leave_one_out(samples, "b")
+    assert tally(samples, cut.normal) == {"a": 10, "c": 10, "d": 10}
+    assert parts(samples, cut.normal) == {"train"}
+    assert cut.test.tolist() == list(range(40, 60))
+    assert cut.labels.dtype == np.uint8
+    assert cut.labels.tolist() == [0, 1, 0, 0] * 5
+    assert cut.choose_anomalies is None
+
+
+def test_leave_one_out_6k():
+    samples = grey_samples()
+    cut = protocols.leave_one_out_6k(samples, "b")
+    assert cut.normal.tolist() == protocols.leave_one_out(samples, "b").normal.tolist()
+    assert cut.labels.tolist() == [0] * 15 + [1] * 15
+    assert tally(samples, cut.test[:15]) == {"a": 5, "c": 5, "d": 5}
+    assert parts(samples, cut.test[:15]) == {"test"}
+    assert cut.test[15:25].tolist() == list(range(1, 40, 4))  # the class's training images
+    assert tally(samples, cut.test[25:]) == {"b": 5}
+    assert cut.choose_anomalies is None
+
+
+def test_official(tmp_path):
+    samples = mvtec.load(make_mvtec(tmp_path), False).samples("screw")
+    cut = protocols.official(samples, "screw")
+    assert cut.normal.tolist() == list(range(6))
+    assert [samples.ids[i].split("/")[2] for i in cut.test] == ["dent"] * 2 + ["good"] * 3 + ["scratch"] * 2
+    assert cut.labels.tolist() == [1, 1, 0, 0, 0, 1, 1]
+    made = split(samples, cut, "screw", 8)
+    assert made.masks.shape == (7, 16, 16)  # at the masks' own size, not that of the images
+    assert made.masks.sum(axis=(1, 2)).tolist() == [16, 16, 0, 0, 0, 16, 16]
+    assert made.test.shape == made.normal.shape == (3, 8, 8)
+    assert made.anomalies is None
+    assert made.test_ids[0] == "screw/test/dent/000.png"
+
+
+@pytest.mark.parametrize("name", ["one_vs_rest", "one_vs_rest_1k", "leave_one_out", "leave_one_out_6k"])
+@pytest.mark.parametrize("category", CLASSES)
+def test_no_image_is_trained_on_and_tested(name, category):
+    samples = grey_samples(train=6, test=300)
+    cut = getattr(protocols, name)(samples, category)
+    check(cut, category)
+    anomalies = cut.choose_anomalies() if cut.choose_anomalies else []
+    sets = [set(cut.normal), set(anomalies), set(cut.test)]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == len(cut.normal) + len(anomalies) + len(cut.test)
+    assert set(cut.labels.tolist()) == {0, 1}
+    assert len(cut.labels) == len(cut.test)
+    wanted = "normal" if name.startswith("one") else "abnormal"
+    assert {samples.classes[i] == category for i in cut.normal} == {wanted == "normal"}
+
+
+# the datasets under their protocols
+
+
+def test_digits_one_vs_rest():
+    samples = digits.load(Path(), False).samples("1")
+    cut = protocols.one_vs_rest(samples, "1")
+    assert (len(cut.normal), len(cut.test), int(cut.labels.sum())) == (122, 596, 536)
+    made = split(samples, cut, "1", 8)
+    assert made.anomalies is None
+    assert made.anomalies_fingerprint == ""
+    assert made.normal.shape == (1, 8, 8)
+
+
+def test_cifar10_mini_one_vs_rest():
+    if not MINI.is_dir():
+        pytest.skip("the real images of cifar10_mini are not in ../shared/data")
+    samples = cifar10.load(MINI, False).samples("cat")
+    cut = protocols.one_vs_rest(samples, "cat")
+    made = split(samples, cut, "cat", 32, cut.choose_anomalies())
+    assert (len(made.normal), len(made.anomalies), len(made.test)) == (300, 9 * 33, 1000)
+    assert made.labels.sum() == 900
+    assert made.test_ids[0] == "test-00000"
+    anomalies = cut.choose_anomalies()
+    assert parts(samples, anomalies) == {"train"}
+    assert "cat" not in tally(samples, anomalies)
+    assert made.anomalies_fingerprint == fingerprint_of(samples, anomalies)
+    assert made.fingerprint == "a12c9e7715514d8d699ef83e37ca9f44e6131e3fab85dbfe7488685524ae0c49"
+    assert protocols.one_vs_rest_1k(samples, "cat").test.tolist() == cut.test.tolist()
+    assert len(protocols.leave_one_out_6k(samples, "cat").test) == 900 + 300 + 100
+
+
+def test_imagefolder_one_vs_rest(tmp_path):
+    samples = imagefolder.load(make_imagefolder(tmp_path), False).samples("dog")
+    cut = protocols.one_vs_rest(samples, "dog")
+    made = split(samples, cut, "dog", 8, cut.choose_anomalies())
+    assert (len(made.normal), len(made.anomalies), len(made.test)) == (8, 8, 6)
+    assert made.labels.tolist() == [1, 1, 0, 0, 1, 1]
+    assert made.masks is None
+
+
+# what the fingerprint notices
+
+
+def small(
+    train: np.ndarray | None = None, test: np.ndarray | None = None, masks: np.ndarray | None = None
+) -> tuple[Samples, Cut]:
+    """Two training and four test images of 1x2x3, the last two abnormal."""
+    ramp = np.arange(36, dtype=np.uint8).reshape(6, 1, 2, 3)
+    train, test = ramp[:2] if train is None else train, ramp[2:] if test is None else test
+    samples = labelled_arrays(("good", "bad"), (train, np.zeros(2, int)), (test, np.array([0, 0, 1, 1])))
+    if masks is not None:
+        samples = replace(samples, read_mask=lambda index: masks[index - 2])
+    return samples, protocols.official(samples, "x")
+
+
+def changed(array: np.ndarray, *place: int) -> np.ndarray:
+    array = array.copy()
+    array[place] ^= 1
+    return array
+
+
+def test_fingerprint_is_of_the_contents_alone():
+    samples, cut = small()
+    first = fingerprint(samples, cut)
+    assert len(first) == 64
+    assert first == fingerprint(*small())
+    renamed = replace(samples, ids=[f"other-{i}" for i in range(6)])
+    assert fingerprint(renamed, cut) == first
+
+
+def test_fingerprint_can_be_recomputed_by_hand():
+    def image(number: int) -> bytes:
+        return hashlib.sha256(b"1x2x3" + bytes(range(6 * number, 6 * number + 6))).digest()
+
+    text = b"".join(b"train" + image(i) for i in (0, 1))
+    text += b"".join(b"test" + image(i) + bytes([label]) for i, label in ((2, 0), (3, 0), (4, 1), (5, 1)))
+    assert fingerprint(*small()) == hashlib.sha256(text).hexdigest()
+
+
+def test_fingerprint_changes_with_a_pixel():
+    ramp = np.arange(36, dtype=np.uint8).reshape(6, 1, 2, 3)
+    first = fingerprint(*small())
+    assert fingerprint(*small(train=changed(ramp[:2], 1, 0, 1, 2))) != first
+    assert fingerprint(*small(test=changed(ramp[2:], 0, 0, 0, 0))) != first
+    assert fingerprint(*small(train=ramp[:2].copy(), test=ramp[2:].copy())) == first
+
+
+def test_fingerprint_changes_with_a_label():
+    samples, cut = small()
+    other = Cut(normal=cut.normal, test=cut.test, labels=changed(cut.labels, 1))
+    assert fingerprint(samples, other) != fingerprint(samples, cut)
+
+
+def test_fingerprint_changes_with_the_order():
+    samples, cut = small()
+    first = fingerprint(samples, cut)
+    test = Cut(normal=cut.normal, test=cut.test[[1, 0, 2, 3]], labels=cut.labels)
+    train = Cut(normal=cut.normal[::-1], test=cut.test, labels=cut.labels)
+    assert len({first, fingerprint(samples, test), fingerprint(samples, train)}) == 3
+
+
+def test_fingerprint_changes_with_the_part():
+    samples, cut = small()
+    moved = Cut(
+        normal=cut.normal[:1], test=np.append(cut.normal[1:], cut.test), labels=np.append(0, cut.labels)
+    )
+    assert fingerprint(samples, moved) != fingerprint(samples, cut)
+
+
+def test_fingerprint_changes_with_a_mask_pixel():
+    masks = np.zeros((4, 2, 3), np.uint8)
+    masks[2:, 0] = 1
+    first = fingerprint(*small(masks=masks))
+    assert fingerprint(*small(masks=changed(masks, 3, 1, 2))) != first
+    assert fingerprint(*small()) != first
+    assert fingerprint(*small(masks=masks.copy())) == first
+
+
+def test_fingerprint_tells_wide_from_tall():
+    ramp = np.arange(36, dtype=np.uint8)
+    wide, tall = ramp.reshape(6, 1, 2, 3), ramp.reshape(6, 1, 3, 2)
+    assert fingerprint(*small(wide[:2], wide[2:])) != fingerprint(*small(tall[:2], tall[2:]))
+
+
+def test_replaced_samples_do_not_inherit_digests():
+    samples, cut = small()
+    first = fingerprint(samples, cut)
+    assert fingerprint(replace(samples, read=lambda index: samples.read(index) + 1), cut) != first
+
+
+def test_fingerprint_of_anomalies():
+    samples, _ = small()
+    first = fingerprint_of(samples, np.array([0, 1]))
+    assert first != fingerprint_of(samples, np.array([1, 0]))
+    assert first == fingerprint_of(samples, np.array([0, 1]))
+
+
+# what cannot be used
+
+
+@pytest.mark.parametrize(
+    ("normal", "labels", "reason"),
+    [
+        ([], [0, 1], "no normal training image"),
+        ([0], [1, 1], "no normal test image"),
+        ([0], [0, 0], "no abnormal test image"),
+        ([0], [], "no normal test image"),
+    ],
+)
+def test_a_useless_cut_is_refused(normal, labels, reason):
+    cut = Cut(
+        normal=np.array(normal, np.int64),
+        test=np.arange(1, 1 + len(labels)),
+        labels=np.array(labels, np.uint8),
+    )
+    with pytest.raises(DataError, match=f"^category 'screw' has {reason}$"):
+        check(cut, "screw")
+
+
+def test_a_usable_cut_passes():
+    check(Cut(normal=np.array([0]), test=np.array([1, 2]), labels=np.array([1, 0], np.uint8)), "screw")
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path):
+    make_mvtec(tmp_path)
+    save(tmp_path / "screw/ground_truth/dent/001_mask.png", np.zeros((8, 12), np.uint8))
+    samples = mvtec.load(tmp_path, False).samples("screw")
+    with pytest.raises(DataError) as caught:
+        samples.masks(samples.where("test"))
+    assert str(caught.value) == (
+        "mask of screw/test/dent/001.png is 12x8 pixels, its image 16x16; replace the mask"
+    )
+
+
+def test_large_masks_are_judged_at_256(tmp_path):
+    make_mvtec(tmp_path, train=1, good=1, defects={"dent": 1}, size=512)
+    samples = mvtec.load(tmp_path, False).samples("screw")
+    masks = samples.masks(samples.where("test"))
+    assert masks.shape == (2, 256, 256)
+    assert masks.sum(axis=(1, 2)).tolist() == [64 * 64, 0]
+    assert masks[0, :64, :64].all()
+
+
+def test_images_of_different_channels_are_refused():
+    samples = Samples(
+        read=lambda index: np.zeros((1 + 2 * index, 4, 4), np.uint8),
+        ids=["a", "b"],
+        classes=["good", "good"],
+        parts=["train", "train"],
+    )
+    with pytest.raises(DataError, match=r"images with \[1, 3\] channels in one dataset"):
+        samples.images(np.array([0, 1]), 4)
+
+
+def test_resizing_keeps_a_flat_image_flat():
+    samples = Samples(
+        read=lambda index: np.full((3, 9, 5), 77, np.uint8), ids=["a"], classes=["good"], parts=["train"]
+    )
+    images = samples.images(np.array([0]), 16)
+    assert images.shape == (1, 3, 16, 16)
+    assert images.unique().tolist() == [77]

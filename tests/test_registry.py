@@ -1,0 +1,436 @@
+"""Strangers' plugins: what they may add, and that their mistakes cost nobody else anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Ended
+from make_plugin import detector_source, installed, make_plugin, offer
+
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Job
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import Result
+
+Call = Callable[..., Ended]
+RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which strangers' distributions are found by this process."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with installed(folder):
+        yield folder
+
+
+def listed(ended: Ended) -> dict[str, dict[str, object]]:
+    """The records of a ``--json`` list by name or origin."""
+    assert ended.status == 0
+    return {record.get("name", record.get("origin")): record for record in json.loads(ended.out)}
+
+
+def only_result(out: Path) -> dict[str, object]:
+    """The one ``result.json`` below `out`."""
+    (path,) = out.glob("*/*/*/*/result.json")
+    return json.loads(path.read_text())
+
+
+# --- what a stranger may add ------------------------------------------------------------------------------------
+
+
+def test_strangers_detector_is_listed_and_runs(tmp_path: Path, shell: Call) -> None:
+    make_plugin(
+        tmp_path / "site",
+        "glow",
+        offer("glowing", "glow_detector:Bright", family="toy"),
+        files={"glow_detector": detector_source()},
+    )
+    site = {"PYTHONPATH": str(tmp_path / "site")}
+    record = listed(shell("list", "detectors", "--json", **site))["glowing"]
+    assert (record["family"], record["plugin"]) == ("toy", "glow-dist:glow")
+    ended = shell(*RUN, "--detectors", "glowing", "--out", "runs", **site)
+    assert ended.status == 0, ended.err
+    row = pd.read_csv(tmp_path / "runs/results.csv").iloc[0]
+    assert (row["detector"], row["category"], row["status"]) == ("glowing", 0, "ok")
+    assert 0 <= row["auroc"] <= 1
+
+
+def test_strangers_dataset_protocol_metric_and_executor_work(
+    site: Path, tmp_path: Path, adbench: Call
+) -> None:
+    make_plugin(site, "visitor", VISITOR, files={"visitor_parts": VISITOR_PARTS})
+    for kind, name in {
+        "datasets": "stripes",
+        "protocols": "halves",
+        "metrics": "spread",
+        "executors": "backwards",
+    }.items():
+        assert listed(adbench("list", kind, "--json"))[name]["plugin"] == "visitor-dist:visitor"
+    ended = adbench(
+        *("run", "--detectors", "random,mean_image", "--data", "stripes", "--executor", "backwards"),
+        *("--device", "cpu", "--no-timing", "--out", tmp_path / "runs"),
+    )
+    assert ended.status == 0, ended.err
+    assert "[1/2] mean_image on stripes/wide" in ended.err
+    stored = list((tmp_path / "runs").glob("stripes/halves/*/wide-*/result.json"))
+    assert len(stored) == 2
+    for path in stored:
+        result = json.loads(path.read_text())
+        assert result["metrics"]["spread"] == pytest.approx(result["threshold"] + 1000)
+        assert result["job"]["protocol_version"] == "7"
+    assert len(pd.read_csv(tmp_path / "runs/results.csv")) == 2
+
+
+VISITOR = """
+    from adbench_tgan import DatasetSpec, ExecutorSpec, ProtocolSpec, hookimpl
+    from adbench_tgan.metrics import MetricSpec
+
+    @hookimpl
+    def adbench_datasets():
+        yield DatasetSpec(
+            name="stripes", target="visitor_parts:load", layout="classes", protocol="halves", preset="quick", channels=1
+        )
+
+    @hookimpl
+    def adbench_protocols():
+        return [ProtocolSpec(name="halves", version="7", target="visitor_parts:halves", layout="classes")]
+
+    @hookimpl
+    def adbench_metrics():
+        return [MetricSpec(name="spread", target="visitor_parts:spread")]
+
+    @hookimpl
+    def adbench_executors():
+        return [ExecutorSpec(name="backwards", target="visitor_parts:backwards")]
+"""
+VISITOR_PARTS = """
+    import numpy as np
+    from adbench_tgan import Cut, Samples
+
+    class Stripes:
+        categories = ("wide",)
+
+        def samples(self, category):
+            return Samples(
+                read=lambda i: np.full((1, 8, 8), 10 * (i % 20), np.uint8),
+                ids=[str(i) for i in range(40)],
+                classes=["wide" if i % 2 else "thin" for i in range(40)],
+                parts=["train" if i < 20 else "test" for i in range(40)],
+            )
+
+    def load(root, fetch):
+        return Stripes()
+
+    def halves(samples, category):
+        test = samples.where("test")
+        labels = np.array([samples.classes[i] != category for i in test], np.uint8)
+        return Cut(normal=samples.where("train", only=category), test=test, labels=labels)
+
+    def spread(scores, labels, threshold):
+        return threshold + 1000
+
+    def backwards(jobs, settings, tasks, registry, reporter):
+        from adbench_tgan.executors import local
+        return local(list(jobs)[::-1], settings, tasks, registry, reporter)
+"""
+
+
+def test_strangers_command_runs_and_cannot_take_a_name_of_ours(site: Path, adbench: Call) -> None:
+    make_plugin(
+        site, "caller", CALLER, files={"caller_command": "def greet(name: str): print('hello', name)"}
+    )
+    left_out = "command 'run' of plugin caller-dist:caller is left out: adbench has one of that name\n"
+    assert adbench("greet", "you") == Ended(0, "hello you\n", left_out)
+    ended = adbench("--help")
+    assert "say hello" in ended.out
+    assert ended.err == left_out
+    assert "--detectors" in adbench("run", "--help").out
+    assert adbench("unloadable").error.startswith(
+        "command 'unloadable': nowhere_at_all:f cannot be imported: ModuleNotFoundError: "
+    )
+
+
+CALLER = """
+    from adbench_tgan import CommandSpec, hookimpl
+
+    @hookimpl
+    def adbench_commands():
+        yield CommandSpec(name="greet", target="caller_command:greet", summary="say hello")
+        yield CommandSpec(name="run", target="caller_command:greet")
+        yield CommandSpec(name="unloadable", target="nowhere_at_all:f")
+"""
+
+
+# --- strangers who make mistakes --------------------------------------------------------------------------------
+
+MISTAKES = {
+    "raises": ("raise ValueError('two\\nlines')", "ValueError: two lines"),
+    "exits": ("raise SystemExit('bye')", "SystemExit: bye"),
+    "syntax": ("def f(:", "SyntaxError: invalid syntax"),
+    "hook_raises": (
+        "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_detectors():\n    yield 1 / 0",
+        "ZeroDivisionError: division by zero",
+    ),
+    "hook_exits": (
+        "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_metrics():\n    raise SystemExit(3)",
+        "SystemExit: 3",
+    ),
+    "wrong_type": (
+        "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_detectors():\n    return ['a']",
+        "TypeError: adbench_detectors gave 'a', not a named DetectorInfo",
+    ),
+    "nameless": (
+        "from adbench_tgan import DetectorInfo, hookimpl\n@hookimpl\ndef adbench_detectors():\n"
+        "    yield DetectorInfo(name=None, target='a:b')",
+        "TypeError: adbench_detectors gave DetectorInfo(name=None, target='a:b'",
+    ),
+    "nothing": (
+        "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_detectors():\n    return None",
+        "TypeError: 'NoneType' object is not iterable",
+    ),
+    "misspelled": (
+        "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_detectros():\n    return []",
+        "PluginValidationError: unknown hook 'adbench_detectros' in plugin",
+    ),
+    "wrong_argument": (
+        "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_job_started(work):\n    pass",
+        "PluginValidationError: Plugin 'wrong_argument-dist:wrong_argument'",
+    ),
+}
+
+
+def test_mistaken_plugins_are_listed_as_broken_and_all_else_works(
+    site: Path, tmp_path: Path, adbench: Call
+) -> None:
+    for module, (source, _) in MISTAKES.items():
+        make_plugin(site, f"bad_{module}", source.replace("wrong_argument-", "bad_wrong_argument-"))
+    make_plugin(site, "absent", "", entry="absent_module")
+    make_plugin(
+        site, "good", offer("fine", "fine_detector:Bright"), files={"fine_detector": detector_source()}
+    )
+    plugins = listed(adbench("plugins", "--json"))
+    for module, (_, error) in MISTAKES.items():
+        plugin = plugins[f"bad_{module}-dist:bad_{module}"]
+        assert plugin["status"] == "broken", module
+        shown = error.replace("wrong_argument", "bad_wrong_argument")
+        assert str(plugin["error"]).startswith(shown), plugin["error"]
+        assert "\n" not in str(plugin["error"])
+    assert plugins["absent-dist:absent"]["error"] == "ModuleNotFoundError: No module named 'absent_module'"
+    assert {plugins[name]["status"] for name in plugins if name.startswith(("adbench-tgan:", "good-"))} == {
+        "ok"
+    }
+    assert plugins["good-dist:good"]["hooks"] == ["adbench_detectors"]
+
+    ended = adbench("list", "detectors", "--json")
+    assert {"fine", "ganomaly", "random"} <= set(listed(ended))
+    warnings = [line for line in ended.err.splitlines() if " is broken: " in line]
+    assert len(warnings) == len(ended.err.splitlines()) == len(MISTAKES) + 1
+    ended = adbench(*RUN, "--detectors", "fine,random", "--out", tmp_path / "runs")
+    assert ended.status == 0, ended.err
+    assert list(pd.read_csv(tmp_path / "runs/results.csv")["status"]) == ["ok", "ok"]
+
+
+def test_remains_of_a_half_removed_plugin_do_no_harm(site: Path, adbench: Call) -> None:
+    make_plugin(site, "remains", offer("remaining", "a:b"))
+    (site / "remains_dist-1.0.dist-info/METADATA").unlink()
+    assert listed(adbench("list", "--json"))["remaining"]["plugin"] == "unknown:remains"
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("nowhere_at_all:X", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("late_empty:Missing", "AttributeError: module 'late_empty' has no attribute 'Missing'"),
+        ("late_raises:X", "RuntimeError: no luck"),
+        ("late_exits:X", "SystemExit: 4"),
+    ],
+)
+def test_target_that_cannot_be_imported_is_an_error_when_used(
+    site: Path, adbench: Call, target: str, reason: str
+) -> None:
+    make_plugin(
+        site,
+        "late",
+        offer("tardy", target),
+        files={
+            "late_empty": "",
+            "late_raises": "raise RuntimeError('no\\nluck')",
+            "late_exits": "raise SystemExit(4)",
+        },
+    )
+    assert "tardy" in listed(adbench("list", "--json"))
+    assert listed(adbench("plugins", "--json"))["late-dist:late"]["status"] == "ok"
+    ended = adbench(*RUN, "--detectors", "random,tardy")
+    assert ended.status == 2
+    assert ended.error == (
+        f"detector 'tardy': {target} cannot be imported: {reason}; mend or uninstall its plugin"
+    )
+
+
+def test_target_that_is_no_detector_is_an_error_when_used(site: Path, adbench: Call) -> None:
+    make_plugin(site, "fake", offer("fraud", "json:JSONDecoder"))
+    ended = adbench(*RUN, "--detectors", "fraud")
+    assert ended.status == 2
+    assert ended.error == (
+        "detector 'fraud' is <class 'json.decoder.JSONDecoder'>, not a subclass of adbench_tgan.Detector"
+    )
+
+
+def test_dataset_and_executor_that_cannot_be_imported_are_errors_when_used(site: Path, adbench: Call) -> None:
+    make_plugin(site, "ghost", GHOST)
+    ended = adbench(*RUN, "--detectors", "random", "--data", "mist")
+    assert (ended.status, ended.error[:37]) == (2, "nowhere_at_all:load cannot be importe")
+    ended = adbench(*RUN, "--detectors", "random", "--executor", "mist")
+    assert (ended.status, ended.error[:39]) == (2, "executor 'mist': nowhere_at_all:execute")
+
+
+GHOST = """
+    from adbench_tgan import DatasetSpec, ExecutorSpec, hookimpl
+
+    @hookimpl
+    def adbench_datasets():
+        yield DatasetSpec(
+            name="mist", target="nowhere_at_all:load", layout="classes", protocol="one-vs-rest", preset="quick"
+        )
+
+    @hookimpl
+    def adbench_executors():
+        yield ExecutorSpec(name="mist", target="nowhere_at_all:execute")
+"""
+
+
+# --- names offered twice ----------------------------------------------------------------------------------------
+
+
+def test_name_of_ours_offered_again_is_an_error_naming_both(site: Path, adbench: Call) -> None:
+    make_plugin(site, "rival", offer("ganomaly", "a:b"))
+    ended = adbench(*RUN, "--detectors", "ganomaly")
+    assert ended.status == 2
+    assert ended.error == (
+        "detector 'ganomaly' comes from both adbench-tgan:baselines and rival-dist:rival; uninstall one, or set "
+        "ADBENCH_DISABLE_PLUGINS=1"
+    )
+
+
+def test_a_clash_does_not_touch_runs_of_other_detectors(site: Path, tmp_path: Path, adbench: Call) -> None:
+    make_plugin(site, "rival", offer("ganomaly", "a:b"))
+    ended = adbench(*RUN, "--detectors", "random", "--out", tmp_path / "runs")
+    assert ended.status == 0, ended.err
+    assert list(pd.read_csv(tmp_path / "runs/results.csv")["status"]) == ["ok"]
+
+
+def test_clash_of_two_strangers_and_of_an_alias_names_both(site: Path) -> None:
+    make_plugin(site, "north", offer("star", "a:b"))
+    make_plugin(site, "south", offer("cross", "a:b", aliases=("star", "lone")))
+    found = Registry.discover()
+    with pytest.raises(AdbenchError, match="'star' comes from both south-dist:south and north-dist:north;"):
+        found.find("detector", "star")
+    assert found.find("detector", "cross").name == found.find("detector", "lone").name == "cross"
+    assert found.find("detector", "pca").target == "adbench_plugins.anchors:PCA"
+
+
+def test_two_commands_of_one_name_are_an_error_when_called(site: Path, adbench: Call) -> None:
+    for module in ("first", "second"):
+        make_plugin(
+            site,
+            module,
+            "from adbench_tgan import CommandSpec, hookimpl\n@hookimpl\ndef adbench_commands():\n"
+            "    yield CommandSpec(name='shout', target='json:dumps')",
+        )
+    assert adbench("list").status == 0
+    assert "'shout' comes from both first-dist:first and second-dist:second" in adbench("shout").error
+
+
+# --- switching strangers off ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "seen"), [("1", False), ("yes", False), ("0", True), ("", True)])
+def test_plugins_can_be_disabled(site: Path, monkeypatch: pytest.MonkeyPatch, value: str, seen: bool) -> None:
+    make_plugin(site, "shy", offer("hidden", "a:b"))
+    make_plugin(site, "broken", "1 / 0")
+    monkeypatch.setenv("ADBENCH_DISABLE_PLUGINS", value)
+    found = Registry.discover()
+    origins = {plugin.origin for plugin in found.plugins()}
+    assert ("hidden" in found.names("detector")) == seen
+    assert ({"shy-dist:shy", "broken-dist:broken"} <= origins) == seen
+    assert {"adbench-tgan:framework", "adbench-tgan:baselines", "adbench-tgan:plugins"} <= origins
+
+
+# --- hooks that are told of jobs --------------------------------------------------------------------------------
+
+LISTENER = """
+    from adbench_tgan import hookimpl
+    HEARD = []
+
+    @hookimpl
+    def adbench_job_started(job):
+        HEARD.append(f"started {job}")
+
+    @hookimpl
+    def adbench_job_finished(job, result):
+        HEARD.append(f"{result.status} {job}: {round(result.metrics['auroc'], 3)}")
+"""
+
+
+def test_job_hooks_are_called_and_one_that_raises_is_a_warning(
+    site: Path, tmp_path: Path, adbench: Call
+) -> None:
+    make_plugin(site, "listener", LISTENER)
+    make_plugin(site, "moody", LISTENER.replace("HEARD.append", "raise OSError"))
+    ended = adbench(*RUN, "--detectors", "mean_image", "--out", tmp_path / "runs")
+    assert ended.status == 0
+    heard = importlib.import_module("listener").HEARD
+    auroc = only_result(tmp_path / "runs")["metrics"]["auroc"]
+    job = "mean_image on digits/0 seed 0"
+    assert heard == [f"started {job}", f"ok {job}: {round(auroc, 3)}"]
+    warnings = [line for line in ended.err.splitlines() if "moody" in line]
+    assert warnings == [
+        f"note: plugin moody-dist:moody: adbench_job_started failed: OSError: started {job}",
+        f"note: plugin moody-dist:moody: adbench_job_finished failed: OSError: ok {job}: {round(auroc, 3)}",
+    ]
+
+
+TAMPERER = """
+    from adbench_tgan import hookimpl
+
+    @hookimpl
+    def adbench_job_started(job):
+        job.config["components"] = 1
+        object.__setattr__(job, "seed", 99)
+
+    @hookimpl
+    def adbench_job_finished(job, result):
+        result.metrics["auroc"] = 1.0
+        result.scores["score"] = 0.0
+        result.job.config["components"] = 1
+"""
+
+
+def test_no_hook_can_change_a_result(site: Path, tmp_path: Path, adbench: Call) -> None:
+    def row(out: str) -> dict[str, object]:
+        ended = adbench(*RUN, "--detectors", "pca", "--out", tmp_path / out)
+        assert ended.status == 0, ended.err
+        assert "tamperer" not in ended.err
+        return only_result(tmp_path / out)
+
+    honest = row("honest")
+    make_plugin(site, "tamperer", TAMPERER)
+    assert "tamperer-dist:tamperer" in listed(adbench("plugins", "--json"))
+    assert row("tampered") | {"machine": {}} == honest | {"machine": {}}
+    boards = [(tmp_path / out / "leaderboard.csv").read_text() for out in ("honest", "tampered")]
+    assert boards[0] == boards[1]
+
+
+@pytest.mark.parametrize("record", [Job, Result])
+def test_what_hooks_are_told_is_frozen(record: type) -> None:
+    empty = {field.name: None for field in dataclasses.fields(record)}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        record(**empty).status = "ok"

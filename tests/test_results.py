@@ -1,0 +1,209 @@
+"""The store: whole folders or none, damage is absence, strange names stay text."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_leaderboard import result
+
+from adbench_tgan import results as results_module
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.results import PARTIAL, ResultStore, read_scores, safe_name, write_atomically
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = ResultStore(tmp_path / "out")
+    store.open()
+    return store
+
+
+def files_in(store):
+    return sorted(str(p.relative_to(store.root)) for p in store.root.rglob("*") if p.is_file())
+
+
+def test_what_goes_in_comes_out(store):
+    from dataclasses import replace
+
+    put = replace(
+        result("d"), losses=({"g": 1.5}, {"g": 0.5}), state={"w": torch.ones(2)}, threshold=0.25, shape=(3, 32, 32)
+    )
+    store.put(put)
+    got = store.get(put.job, with_model=True)
+    assert got.job == put.job
+    assert got.metrics == put.metrics
+    assert got.timing == put.timing
+    assert (got.threshold, got.shape) == (0.25, (3, 32, 32))
+    pd.testing.assert_frame_equal(store.scores(put.job), put.scores)
+    assert store.scores(put.job)["score"].dtype == np.float32
+    folder = store.folder(put.job)
+    assert folder.relative_to(store.root).parts[:3] == ("toy", "one-vs-rest", "d")
+    assert folder.name == f"a-seed0-{put.job.key[:8]}"
+    assert pd.read_csv(folder / "losses.csv").to_dict("list") == {"epoch": [1, 2], "g": [1.5, 0.5]}
+
+
+def test_a_model_asked_for_but_not_saved_counts_as_absent(store):
+    store.put(result("d"))
+    assert store.get(result("d").job) is not None
+    assert store.get(result("d").job, with_model=True) is None
+
+
+def test_another_version_or_setting_counts_as_absent(store):
+    store.put(result("d"))
+    assert store.get(result("d", detector_version="2").job) is None
+    assert store.get(result("d", config={"epochs": 2}).job) is None
+
+
+def test_failures_are_kept_but_never_found_and_never_replace_a_good_result(store):
+    bad, good = result("d", status="failed"), result("d")
+    store.put(bad)
+    assert store.get(bad.job) is None
+    assert [r.status for r in store.results()] == ["failed"]
+    store.put(good)
+    assert [r.status for r in store.results()] == ["ok"]
+    store.put(bad)
+    assert [r.status for r in store.results()] == ["ok"]
+    assert not any((store.root / PARTIAL).iterdir())
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"schema": 99}', b"null"])
+def test_a_damaged_result_counts_as_absent_and_is_replaced(store, damage):
+    put = result("d")
+    store.put(put)
+    (store.folder(put.job) / "result.json").write_bytes(damage)
+    assert store.get(put.job) is None
+    assert list(store.results()) == []
+    store.put(put)
+    assert store.get(put.job) is not None
+
+
+def test_truncated_scores_count_as_absent_and_changed_ones_are_refused(store):
+    put = result("d")
+    store.put(put)
+    path = store.folder(put.job) / "scores.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert store.get(put.job) is None
+    path.write_bytes(whole[:-9] + b"x" + whole[-8:])
+    assert store.get(put.job) is not None  # of the right size: the hash is checked when it is read
+    with pytest.raises(AdbenchError, match="was changed after it was written"):
+        read_scores(store.folder(put.job))
+
+
+def test_a_folder_moved_to_another_name_is_not_read(store):
+    put = result("d")
+    store.put(put)
+    folder = store.folder(put.job)
+    folder.rename(folder.with_name("b-seed0-00000000"))
+    assert list(store.results()) == []
+
+
+@pytest.mark.parametrize("at", ["to_parquet", "fsync", "rename"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(store, monkeypatch, at):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    where = {"to_parquet": (pd.DataFrame, at), "fsync": (os, at), "rename": (os, at)}[at]
+    monkeypatch.setattr(*where, full)
+    with pytest.raises(AdbenchError) as caught:
+        store.put(result("d"))
+    assert "No space left on device; free some space" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    assert files_in(store) == []
+    assert store.get(result("d").job) is None
+
+
+def test_an_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    write_atomically(path, "old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(results_module.os, "replace", full)
+    with pytest.raises(AdbenchError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(store):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = results_module.socket.gethostname()
+    gone = store.root / PARTIAL / f"{host}+{dead.pid}+abc"
+    alive = store.root / PARTIAL / f"{host}+{os.getpid()}+abc"
+    elsewhere = store.root / PARTIAL / f"another-host+{dead.pid}+abc"
+    for folder in (gone, alive, elsewhere):
+        folder.mkdir()
+        (folder / "result.json").write_text("{}")
+    store.open()
+    assert not gone.exists()
+    assert alive.exists()
+    assert elsewhere.exists()
+    assert list(store.results()) == []
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AdbenchError, match=r"cannot write results to .*file.*; give --out another folder"):
+        ResultStore(tmp_path / "file" / "out").open()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "../../etc", "a\\b", "x\ny", "naïve", "<b>", "a'\"b", "=1+1"])
+def test_strange_category_names_stay_inside_the_store(store, name):
+    put = result("d", name)
+    store.put(put)
+    folder = store.folder(put.job)
+    assert folder.resolve().is_relative_to(store.root.resolve())
+    assert len(folder.relative_to(store.root).parts) == 4
+    assert store.get(put.job).job.category == name
+    assert [r.job.category for r in store.results()] == [name]
+
+
+def test_safe_names_are_distinct():
+    names = [".", "..", "%2E", "a", "a b", "a/b", "a%2Fb"]
+    assert len({safe_name(name) for name in names}) == len(names)
+    assert safe_name("metal_nut") == "metal_nut"
+
+
+def test_the_result_file_names_all_that_made_the_score(store):
+    store.put(result("d"))
+    data = json.loads((store.folder(result("d").job) / "result.json").read_text())
+    assert data["schema"] == 1
+    assert data["key"] == result("d").job.key
+    assert set(data["files"]) == {"scores.parquet"}
+
+
+KEY_PARTS = {
+    "detector": "e",
+    "detector_version": "2",
+    "config": {"epochs": 2},
+    "dataset": "other",
+    "protocol": "other",
+    "protocol_version": "2",
+    "category": "b",
+    "seed": 1,
+    "precision": "bf16",
+    "supervision": "labelled",
+    "split_fingerprint": "b" * 64,
+    "anomalies_fingerprint": "c" * 64,
+}
+
+
+@pytest.mark.parametrize("part", KEY_PARTS)
+def test_the_key_changes_with_all_that_can_change_a_score(part):
+    plain = {"detector": "d", "category": "a", "seed": 0}
+    assert result(**(plain | {part: KEY_PARTS[part]})).job.key != result("d").job.key
+
+
+def test_the_key_does_not_change_with_names_alone():
+    assert result("d", preset="x", pretrained="y", problem="z").job.key == result("d").job.key
+    assert result("d", config={"a": 1, "b": 2}).job.key == result("d", config={"b": 2, "a": 1}).job.key

@@ -1,0 +1,331 @@
+"""The runner: what detectors see, seeding, scoring, measuring, and every fault as one failed row."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses
+from adbench_tgan.benchmark import benchmark, usable
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Request
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import ResultStore, read_scores
+from adbench_tgan.runner import Settings
+
+RESULT_KEYS = {"scores.parquet"}
+
+
+class Silent:
+    """A reporter that remembers what it was told."""
+
+    def __init__(self):
+        self.heard = []
+
+    def planned(self, jobs, kept):
+        self.heard.append(("planned", jobs, kept))
+
+    def job_started(self, job):
+        self.heard.append(("started", str(job)))
+
+    def phase(self, name):
+        self.heard.append(("phase", name))
+
+    def epoch(self, number, total, losses):
+        self.heard.append(("epoch", number, total, dict(losses)))
+
+    def job_finished(self, result):
+        self.heard.append(("finished", result.status))
+
+    def warn(self, message):
+        self.heard.append(("warn", message))
+
+
+class Plain(Detector):
+    """Distance to the mean training image."""
+
+    def fit(self, train):
+        self.mean = train.normal.on("cpu").float().mean(0)
+        return self
+
+    def score(self, images):
+        return (images.float() - self.mean).square().mean((1, 2, 3))
+
+
+class Curious(Plain):
+    """Writes down what it was shown."""
+
+    seen: list = []
+
+    def __init__(self, config=None, *, device="cpu", seed=0):
+        super().__init__(config, device=device, seed=seed)
+        self.seen.append({"seed": seed, "drawn": torch.rand(1).item()})
+
+    def fit(self, train):
+        self.seen[-1] |= {"normal": len(train.normal), "anomalies": train.anomalies, "shape": train.shape}
+        return super().fit(train)
+
+
+class Taught(Curious):
+    pass
+
+
+class InEpochs(Plain):
+    class Config(DetectorConfig):
+        epochs: int = 2
+
+    def epochs(self, train):
+        for number in range(self.config.epochs):
+            super().fit(train)
+            yield mean_losses([{"loss": torch.tensor(2.0 - number)}, {"loss": torch.tensor(0.0)}])
+
+    fit = Detector.fit
+
+
+class NaNLoss(InEpochs):
+    def epochs(self, train):
+        yield {"loss_g": 1.0}
+        yield {"loss_g": math.nan}
+
+
+class RaisesInFit(Plain):
+    def fit(self, train):
+        raise ValueError("two\nlines")
+
+
+class RaisesInScore(Plain):
+    def score(self, images):
+        raise RuntimeError("no score")
+
+
+class Exits(Plain):
+    def fit(self, train):
+        raise SystemExit(3)
+
+
+class OutOfMemory(Plain):
+    def fit(self, train):
+        raise MemoryError
+
+
+class OutOfGpuMemory(Plain):
+    def fit(self, train):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+
+class AllocatesTooMuch(Plain):
+    def fit(self, train):
+        torch.empty(2**50, dtype=torch.uint8)
+
+
+class NaNScores(Plain):
+    def score(self, images):
+        return super().score(images) * math.nan
+
+
+class WrongShape(Plain):
+    def score(self, images):
+        return super().score(images)[:, None]
+
+
+class NotADetector:
+    pass
+
+
+@pytest.fixture
+def registry():
+    registry = Registry.discover()
+    for toy in (*Plain.__subclasses__(), *Curious.__subclasses__(), NaNLoss, Plain, NotADetector):
+        info = DetectorInfo(
+            name=toy.__name__.lower(),
+            target=f"{__name__}:{toy.__name__}",
+            supervision="labelled" if toy is Taught else "one-class",
+        )
+        registry._offers["detector"].append((info, "tests"))
+    return registry
+
+
+def run(registry, out, *detectors, reporter=None, settings=Settings(), **request):
+    request = {"categories": ["0"]} | request
+    return benchmark(Request(detectors=detectors, **request), settings, registry, reporter or Silent(), out)
+
+
+def test_a_detector_sees_training_images_and_its_seed_only(registry, tmp_path):
+    Curious.seen.clear()
+    run(registry, tmp_path, "curious", seeds=[5])
+    assert Curious.seen == [
+        {"seed": 5, "drawn": torch.rand(1, generator=torch.Generator().manual_seed(5)).item()}
+        | {"normal": 119, "anomalies": None, "shape": (1, 32, 32)}
+    ]
+
+
+def test_labelled_anomalies_reach_labelled_detectors_only_and_are_in_their_key(registry, tmp_path):
+    Curious.seen.clear()
+    outcome = run(registry, tmp_path, "taught", "curious")
+    assert len(Curious.seen[0]["anomalies"]) == 9 * (119 // 9)
+    assert Curious.seen[1]["anomalies"] is None
+    taught, curious = (result.job for result in outcome.results)
+    assert (taught.supervision, curious.supervision) == ("labelled", "one-class")
+    assert taught.anomalies_fingerprint
+    assert not curious.anomalies_fingerprint
+    assert taught.split_fingerprint == curious.split_fingerprint
+
+
+def test_a_labelled_detector_without_labels_on_offer_is_one_class_and_said_to_be(registry, tmp_path):
+    reporter = Silent()
+    outcome = run(registry, tmp_path, "taught", reporter=reporter, protocol="leave-one-out")
+    assert outcome.results[0].job.supervision == "one-class"
+    note = "taught: leave-one-out offers no labelled anomalies, so it trains as one-class"
+    assert ("warn", note) in reporter.heard
+
+
+def test_scores_labels_and_metrics_of_a_detector_that_can_be_worked_out(registry, tmp_path):
+    from sklearn.datasets import load_digits
+    from sklearn.metrics import roc_auc_score
+
+    outcome = run(registry, tmp_path, "plain", overrides=["plain.image_size=8"])
+    table = read_scores(ResultStore(tmp_path).folder(outcome.results[0].job))
+    digits = load_digits()
+    pixels = np.round(digits.images * 255 / 16)
+    test = np.zeros(len(digits.target), dtype=bool)
+    for digit in range(10):
+        test[np.flatnonzero(digits.target == digit)[2::3]] = True
+    mean = pixels[~test & (digits.target == 0)].mean(0)
+    expected = ((pixels[test] - mean) ** 2).mean((1, 2))
+    np.testing.assert_allclose(table["score"], expected, rtol=1e-5)
+    assert list(table["label"]) == list((digits.target[test] != 0).astype(int))
+    assert outcome.results[0].metrics["auroc"] == pytest.approx(
+        roc_auc_score(digits.target[test] != 0, expected), abs=1e-9
+    )
+    threshold = np.quantile(((pixels[~test & (digits.target == 0)] - mean) ** 2).mean((1, 2)), 0.95)
+    assert outcome.results[0].threshold == pytest.approx(threshold, rel=1e-5)
+
+
+def test_epochs_are_reported_and_their_losses_stored(registry, tmp_path):
+    reporter = Silent()
+    outcome = run(registry, tmp_path, "inepochs", reporter=reporter)
+    assert [heard for heard in reporter.heard if heard[0] == "epoch"] == [
+        ("epoch", 1, 2, {"loss": 1.0}),
+        ("epoch", 2, 2, {"loss": 0.5}),
+    ]
+    losses = (ResultStore(tmp_path).folder(outcome.results[0].job) / "losses.csv").read_text()
+    assert losses == "epoch,loss\n1,1.0\n2,0.5\n"
+    assert [heard[1] for heard in reporter.heard if heard[0] == "phase"] == ["data", "fit", "score", "metrics"]
+
+
+@pytest.mark.parametrize(
+    ("detector", "error"),
+    [
+        ("nanloss", "loss loss_g became nan in epoch 2; try a lower learning rate"),
+        ("raisesinfit", "ValueError: two lines"),
+        ("raisesinscore", "RuntimeError: no score"),
+        ("exits", "SystemExit: 3"),
+        ("outofmemory", "out of memory on cpu; lower batch_size or image_size with --set"),
+        ("outofgpumemory", "out of memory on cpu; lower batch_size or image_size with --set"),
+        ("allocatestoomuch", "out of memory on cpu; lower batch_size or image_size with --set"),
+        ("nanscores", "596 of 596 scores are NaN or infinite"),
+        ("wrongshape", "score returned shape (596, 1) for 596 images; it must return one each"),
+    ],
+)
+def test_a_fault_is_a_failed_row_with_one_line_and_the_rest_goes_on(registry, tmp_path, detector, error):
+    outcome = run(registry, tmp_path, detector, "plain")
+    bad, good = outcome.results
+    assert (bad.status, bad.error) == ("failed", error)
+    assert good.status == "ok"
+    rows = (tmp_path / "results.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert sum("failed" in line and error in line.replace('"', "") for line in rows) == 1
+    assert [r.status for r in outcome.failed] == ["failed"]
+
+
+def test_failed_jobs_are_tried_again_and_finished_ones_are_not(registry, tmp_path, monkeypatch):
+    assert run(registry, tmp_path, "raisesinfit", "plain").ran == 2
+    assert run(registry, tmp_path, "raisesinfit", "plain").ran == 1
+    monkeypatch.setattr(RaisesInFit, "fit", Plain.fit)
+    again = run(registry, tmp_path, "raisesinfit", "plain")
+    assert again.ran == 1
+    assert [r.status for r in again.results] == ["ok", "ok"]
+    assert run(registry, tmp_path, "raisesinfit", "plain").ran == 0
+
+
+def test_a_class_that_is_no_detector_is_refused_before_anything_runs(registry, tmp_path):
+    with pytest.raises(AdbenchError, match="not a subclass of adbench_tgan.Detector"):
+        run(registry, tmp_path, "notadetector")
+
+
+def test_timing_columns_are_filled_or_left_empty(registry, tmp_path):
+    timed = run(registry, tmp_path / "a", "plain").results[0].timing
+    assert set(timed) == {
+        "fit_seconds",
+        "score_seconds",
+        "images_per_second",
+        "peak_memory_mb",
+        "latency_ms",
+        "latency_ms_p50",
+        "latency_ms_p99",
+        "flops_per_image",
+    }
+    assert len(timed["latency_ms"]) == 100
+    assert np.percentile(timed["latency_ms"], 50) == timed["latency_ms_p50"] > 0
+    assert timed["images_per_second"] == pytest.approx(596 / timed["score_seconds"])
+    assert run(registry, tmp_path / "b", "plain", settings=Settings(timing=False)).results[0].timing == {}
+
+
+def test_a_metric_that_fails_costs_a_note_not_the_job(registry, tmp_path, monkeypatch):
+    from adbench_tgan import metrics
+
+    def broken(scores, labels, threshold):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(metrics, "f1_max", broken)
+    result = run(registry, tmp_path, "plain").results[0]
+    assert result.status == "ok"
+    assert "f1_max" not in result.metrics
+    assert result.notes == ("f1_max not computed: ZeroDivisionError: oops",)
+
+
+def test_images_that_change_between_planning_and_running_are_noticed(registry, tmp_path, monkeypatch):
+    from adbench_tgan.data import tasks
+
+    real = tasks.split
+
+    def other_images(*arguments):
+        from dataclasses import replace
+
+        return replace(real(*arguments), fingerprint="0" * 64)
+
+    monkeypatch.setattr(tasks, "split", other_images)
+    result = run(registry, tmp_path, "plain").results[0]
+    assert result.error == "the images of '0' changed since the job was planned; run again"
+
+
+def test_unknown_devices_are_refused():
+    assert usable("cpu") == "cpu"
+    assert usable("auto") in ("cpu", "cuda")
+    with pytest.raises(AdbenchError, match="--device warp: .*; use --device auto or cpu"):
+        usable("warp")
+
+
+def test_the_result_file_tells_of_the_machine(registry, tmp_path):
+    outcome = run(registry, tmp_path, "plain")
+    data = json.loads((ResultStore(tmp_path).folder(outcome.results[0].job) / "result.json").read_text())
+    assert data["machine"]["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert {"cpu", "cpu_count", "memory_gb", "python", "system", "torch_threads"} <= set(data["machine"])
+    assert data["device"] == "cpu"
+
+
+def test_bf16_is_another_job_and_stays_close(registry, tmp_path):
+    plain = run(registry, tmp_path, "plain").results[0]
+    half = run(registry, tmp_path, "plain", precision="bf16").results[0]
+    assert half.job.key != plain.job.key
+    assert half.metrics["auroc"] == pytest.approx(plain.metrics["auroc"], abs=0.01)
+
+
+def test_trivial_anchors_are_beaten_where_they_should_be(registry, tmp_path):
+    outcome = run(registry, tmp_path, "ganomaly", "transgan_dual", "pca", "mean_image", "random")
+    auroc = {result.job.detector: result.metrics["auroc"] for result in outcome.results}
+    assert 0.4 < auroc["random"] < 0.6
+    for detector in ("ganomaly", "transgan_dual", "pca", "mean_image"):
+        assert auroc[detector] > 0.9, detector
