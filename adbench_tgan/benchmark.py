@@ -44,7 +44,10 @@ def benchmark(
         KeyboardInterrupt: after the tables of what was finished are written.
     """
     execute = registry.load("executor", executor)
-    settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
+    device = usable(settings.device)
+    if request.precision == "tf32" and not device.startswith("cuda"):
+        raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
+    settings = replace(settings, device=device, data_root=request.data_root)
     store = ResultStore(out)
     store.open()
     planned = plan(request, registry, reporter.warn)
@@ -64,7 +67,9 @@ def benchmark(
 
 def write_tables(store: ResultStore, jobs: tuple[Job, ...], registry: Registry) -> pd.DataFrame:
     """Write both tables from what is stored; return the leaderboard of the jobs' dataset and protocol."""
-    versions = {name: registry.find("detector", name).version for name in registry.names("detector")}
+    offered = [info for info, _ in registry.offers("detector")]
+    names = [info.name for info in offered]  # one that two plugins offer has no version to go by
+    versions = {info.name: info.version for info in offered if names.count(info.name) == 1}
     results = list(store.results())
     current = [result for result in results if is_current(result.job, versions)]
     board = leaderboard(comparable(current, jobs, versions), store.scores)

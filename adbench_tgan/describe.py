@@ -38,11 +38,10 @@ def passport(tasks: Tasks, category: str) -> dict[str, Any]:
     """What a category is, as its protocol cuts it: sizes, prevalence, chance levels, fingerprint."""
     samples, cut = tasks.cut(category)
     share = float(cut.labels.mean())
-    anomalies = tasks.anomalies(category)
     return {
         "category": category,
         "train": len(cut.normal),
-        "labelled_anomalies": 0 if anomalies is None else len(anomalies),
+        "labelled_on_offer": 0 if cut.on_offer is None else len(cut.on_offer),
         "test_normal": int((cut.labels == 0).sum()),
         "test_abnormal": int((cut.labels == 1).sum()),
         "masks": samples.read_mask is not None,

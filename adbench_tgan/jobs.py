@@ -35,7 +35,7 @@ class Job:
     precision: str
     supervision: str  # "labelled" only if the protocol offers labelled anomalies
     split_fingerprint: str
-    anomalies_fingerprint: str = ""
+    offer_fingerprint: str = ""  # of the images out of which labelled anomalies are chosen
     preset: str = "paper"  # the name of the configuration, with what was set by hand
     pretrained: str = ""  # the pretrained weights used
     problem: str = ""  # why it cannot run, known before it is tried
@@ -187,11 +187,11 @@ def _parsed(value: Any) -> Any:
 
 def job(each: Entry, tasks: Tasks, category: str, seed: int, precision: str) -> Job:
     """The job of one detector, category and seed."""
-    print_of, anomalies, problem = "", "", ""
+    print_of, offer, problem = "", "", ""
     try:
         print_of = tasks.fingerprint(category)
         if each.info.supervision == "labelled":
-            anomalies = tasks.anomalies_fingerprint(category)
+            offer = tasks.offer_fingerprint(category)
     except AdbenchError as error:
         problem = str(error)
     return Job(
@@ -204,9 +204,9 @@ def job(each: Entry, tasks: Tasks, category: str, seed: int, precision: str) -> 
         category=category,
         seed=seed,
         precision=precision,
-        supervision="labelled" if anomalies else "one-class",
+        supervision="labelled" if offer else "one-class",
         split_fingerprint=print_of,
-        anomalies_fingerprint=anomalies,
+        offer_fingerprint=offer,
         preset=each.preset,
         pretrained=each.config.pretrained or "",
         problem=problem,

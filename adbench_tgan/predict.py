@@ -116,14 +116,14 @@ def draw(detector: Detector, predictions: Sequence[Prediction], images: Tensor, 
     for row, prediction in enumerate(predictions):
         for column, (title, pictures) in enumerate(columns):
             axes[row][column].imshow(
-                pictures[row].permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=255
+                pictures[row].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=255
             )
             axes[row][column].set_title(title)
         heat = axes[row][-1].imshow(maps[row], cmap="inferno")
         figure.colorbar(heat, ax=axes[row][-1], shrink=0.8)
         verdict = "anomalous" if prediction.anomalous else "normal"
         axes[row][-1].set_title(f"map: {prediction.score:.4g}, {verdict}")
-        axes[row][0].set_ylabel(prediction.path.name, parse_math=False)
+        axes[row][0].set_ylabel("/".join(prediction.path.parts[-2:]), parse_math=False)
         for axis in axes[row]:
             axis.set_xticks([])
             axis.set_yticks([])

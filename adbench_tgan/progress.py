@@ -123,8 +123,10 @@ def leaderboard_view(board: pd.DataFrame, title: str) -> Table:
     for name, _ in columns:
         left = name in ("detector", "supervision", "pretrained", "preset")
         table.add_column(name, justify="left" if left else "right", no_wrap=name == "detector")
-    for _, line in board.iterrows():
-        table.add_row(*(cell(line) for _, cell in columns))
+    for kind in board["supervision"].unique():
+        for _, line in board[board["supervision"] == kind].iterrows():
+            table.add_row(*(cell(line) for _, cell in columns))
+        table.add_section()  # ranks start anew
     return table
 
 

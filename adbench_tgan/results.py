@@ -36,6 +36,7 @@ class Result:
     timing: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, int] = field(default_factory=dict)  # of each network
     threshold: float | None = None  # a quantile of training scores
+    anomalies_fingerprint: str = ""  # of the labelled anomalies trained on
     shape: tuple[int, int, int] | None = None  # of the images that the detector saw
     device: str = ""
     machine: Mapping[str, Any] = field(default_factory=dict)
@@ -164,7 +165,7 @@ def as_json(result: Result) -> dict[str, Any]:
         name: getattr(result, name)
         for name in ("status", "error", "metrics", "timing", "parameters", "threshold", "shape", "device")
     }
-    rest = {name: getattr(result, name) for name in ("machine", "notes", "version")}
+    rest = {name: getattr(result, name) for name in ("anomalies_fingerprint", "machine", "notes", "version")}
     return {"schema": SCHEMA, "key": result.job.key, "job": asdict(result.job)} | plain | rest
 
 
@@ -182,6 +183,7 @@ def read_result(folder: Path) -> Result | None:
         return Result(
             job=job,
             threshold=data["threshold"],
+            anomalies_fingerprint=data["anomalies_fingerprint"],
             shape=shape,
             machine=data["machine"],
             notes=tuple(data["notes"]),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import adbench_plugins
 import numpy as np
 import pytest
 import torch
-from adbench_plugins.anchors import PCA, MeanImage, Random
 
+import adbench_plugins
+from adbench_plugins.anchors import PCA, MeanImage, Random
 from adbench_tgan import Detector, DetectorConfig, ImageSet, TrainSet
 from adbench_tgan.hooks import load
 

@@ -95,7 +95,7 @@ def test_mistake_is_one_line_and_status_2(words: str, adbench: Call) -> None:
 def test_tf32_is_refused_without_a_gpu(adbench: Call) -> None:
     ended = adbench(*RUN, "--precision", "tf32")
     assert ended.status != 0
-    assert "--precision tf32 needs a CUDA device; use fp32 or bf16" in ended.err.splitlines()[-1]
+    assert "--precision tf32 needs a CUDA device, not cpu; use fp32 or bf16" in ended.err.splitlines()[-1]
     assert "Traceback" not in ended.err
 
 

@@ -18,7 +18,16 @@ from adbench_tgan.results import PARTIAL, ResultStore
 ADBENCH = [sys.executable, "-m", "adbench_tgan.cli"]
 RUN = [*ADBENCH, "run", "--detectors", "ganomaly,mean_image", "--categories", "0,1"]
 RUN += ["--set", "ganomaly.epochs=3", "--device", "cpu", "--no-timing", "--out"]
-COMPUTED = ["detector", "category", "seed", "status", "key", "split_fingerprint", "auroc", "average_precision"]
+COMPUTED = [
+    "detector",
+    "category",
+    "seed",
+    "status",
+    "key",
+    "split_fingerprint",
+    "auroc",
+    "average_precision",
+]
 
 
 def start(out):
@@ -156,8 +165,19 @@ def test_bad_images_cost_their_category_only(tmp_path):
         path.unlink()
     mask = next((root / "masks/ground_truth").rglob("*.png"))
     shrink(mask)
-    command = [*ADBENCH, "run", "--detectors", "mean_image,random", "--data", "mvtec", "--data-root", str(root)]
-    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    command = [
+        *ADBENCH,
+        "run",
+        "--detectors",
+        "mean_image,random",
+        "--data",
+        "mvtec",
+        "--data-root",
+        str(root),
+    ]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1, done.stderr
     table = pd.read_csv(tmp_path / "out/results.csv").set_index(["category", "detector"])
     assert len(table) == 8

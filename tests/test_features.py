@@ -11,10 +11,10 @@ import huggingface_hub.constants
 import pytest
 import timm
 import torch
-from adbench_plugins import features
-from adbench_plugins.features import Backbone, SmallEncoder, lite0_to_timm, read_weights, resolve
 from safetensors.torch import save_file
 
+from adbench_plugins import features
+from adbench_plugins.features import Backbone, SmallEncoder, lite0_to_timm, read_weights, resolve
 from adbench_tgan import AdbenchError
 
 LITE0 = "tf_efficientnet_lite0"

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+
 from adbench_baselines import ganomaly
 from adbench_baselines.ganomaly import Config, GANomaly, discriminator_loss, generator_loss
-
 from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_unit
 from adbench_tgan.testing import smooth_images
 
@@ -84,7 +84,9 @@ def test_the_generators_step_leaves_the_discriminator_and_the_other_way_round():
     generator_before = [p.clone() for p in detector.generator.parameters()]
     detector.step(x, detector.adam(detector.generator), idle)
     assert all(map(torch.equal, before, detector.discriminator.parameters()))
-    moved = [not torch.equal(a, b) for a, b in zip(generator_before, detector.generator.parameters())]
+    moved = [
+        not torch.equal(a, b) for a, b in zip(generator_before, detector.generator.parameters(), strict=True)
+    ]
     assert all(moved)
 
     detector = built()

@@ -10,9 +10,9 @@ from adbench_tgan import metrics
 LABELS = np.array([0, 0, 0, 1, 1], dtype=np.uint8)
 SCORES = np.array([0.1, 0.4, 0.35, 0.8, 0.38], dtype=np.float32)  # one normal image above one anomaly
 
-pairs = st.lists(
-    st.tuples(st.integers(-1000, 1000), st.booleans()), min_size=4, max_size=40
-).filter(lambda items: len({label for _, label in items}) == 2)
+pairs = st.lists(st.tuples(st.integers(-1000, 1000), st.booleans()), min_size=4, max_size=40).filter(
+    lambda items: len({label for _, label in items}) == 2
+)
 
 
 def arrays(items):
@@ -74,7 +74,9 @@ def aupro_by_hand(maps, masks, limit=0.3):
     for threshold in np.unique(maps)[::-1]:
         hit = maps >= threshold
         false = (hit & (masks == 0)).sum() / (masks == 0).sum()
-        points.append((false, np.mean([hit[i][region].mean() for i, region in zip(owner, regions)])))
+        points.append(
+            (false, np.mean([hit[i][region].mean() for i, region in zip(owner, regions, strict=True)]))
+        )
     x, y = np.array(points).T
     inside = x <= limit
     edge = np.interp(limit, x, y)

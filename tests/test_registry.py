@@ -117,6 +117,7 @@ VISITOR_PARTS = """
 
     class Stripes:
         categories = ("wide",)
+        note = "drawn in a moment"
 
         def samples(self, category):
             return Samples(

@@ -32,7 +32,11 @@ def test_what_goes_in_comes_out(store):
     from dataclasses import replace
 
     put = replace(
-        result("d"), losses=({"g": 1.5}, {"g": 0.5}), state={"w": torch.ones(2)}, threshold=0.25, shape=(3, 32, 32)
+        result("d"),
+        losses=({"g": 1.5}, {"g": 0.5}),
+        state={"w": torch.ones(2)},
+        threshold=0.25,
+        shape=(3, 32, 32),
     )
     store.put(put)
     got = store.get(put.job, with_model=True)
@@ -157,7 +161,9 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
         ResultStore(tmp_path / "file" / "out").open()
 
 
-@pytest.mark.parametrize("name", ["..", ".", "a/b", "../../etc", "a\\b", "x\ny", "naïve", "<b>", "a'\"b", "=1+1"])
+@pytest.mark.parametrize(
+    "name", ["..", ".", "a/b", "../../etc", "a\\b", "x\ny", "naïve", "<b>", "a'\"b", "=1+1"]
+)
 def test_strange_category_names_stay_inside_the_store(store, name):
     put = result("d", name)
     store.put(put)
@@ -194,7 +200,7 @@ KEY_PARTS = {
     "precision": "bf16",
     "supervision": "labelled",
     "split_fingerprint": "b" * 64,
-    "anomalies_fingerprint": "c" * 64,
+    "offer_fingerprint": "c" * 64,
 }
 
 

@@ -147,9 +147,10 @@ def registry():
     return registry
 
 
-def run(registry, out, *detectors, reporter=None, settings=Settings(), **request):
+def run(registry, out, *detectors, reporter=None, settings=None, **request):
     request = {"categories": ["0"]} | request
-    return benchmark(Request(detectors=detectors, **request), settings, registry, reporter or Silent(), out)
+    request = Request(detectors=detectors, **request)
+    return benchmark(request, settings or Settings(), registry, reporter or Silent(), out)
 
 
 def test_a_detector_sees_training_images_and_its_seed_only(registry, tmp_path):
@@ -168,8 +169,9 @@ def test_labelled_anomalies_reach_labelled_detectors_only_and_are_in_their_key(r
     assert Curious.seen[1]["anomalies"] is None
     taught, curious = (result.job for result in outcome.results)
     assert (taught.supervision, curious.supervision) == ("labelled", "one-class")
-    assert taught.anomalies_fingerprint
-    assert not curious.anomalies_fingerprint
+    assert taught.offer_fingerprint
+    assert not curious.offer_fingerprint
+    assert [len(result.anomalies_fingerprint) for result in outcome.results] == [64, 0]
     assert taught.split_fingerprint == curious.split_fingerprint
 
 
@@ -212,7 +214,12 @@ def test_epochs_are_reported_and_their_losses_stored(registry, tmp_path):
     ]
     losses = (ResultStore(tmp_path).folder(outcome.results[0].job) / "losses.csv").read_text()
     assert losses == "epoch,loss\n1,1.0\n2,0.5\n"
-    assert [heard[1] for heard in reporter.heard if heard[0] == "phase"] == ["data", "fit", "score", "metrics"]
+    assert [heard[1] for heard in reporter.heard if heard[0] == "phase"] == [
+        "data",
+        "fit",
+        "score",
+        "metrics",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +258,7 @@ def test_failed_jobs_are_tried_again_and_finished_ones_are_not(registry, tmp_pat
 
 
 def test_a_class_that_is_no_detector_is_refused_before_anything_runs(registry, tmp_path):
-    with pytest.raises(AdbenchError, match="not a subclass of adbench_tgan.Detector"):
+    with pytest.raises(AdbenchError, match=r"not a subclass of adbench_tgan\.Detector"):
         run(registry, tmp_path, "notadetector")
 
 
@@ -304,7 +311,7 @@ def test_images_that_change_between_planning_and_running_are_noticed(registry, t
 def test_unknown_devices_are_refused():
     assert usable("cpu") == "cpu"
     assert usable("auto") in ("cpu", "cuda")
-    with pytest.raises(AdbenchError, match="--device warp: .*; use --device auto or cpu"):
+    with pytest.raises(AdbenchError, match=r"--device warp: .*; use --device auto or cpu"):
         usable("warp")
 
 

@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from adbench_plugins.features import Backbone, SmallEncoder
 from adbench_plugins.transgan import dual
 from adbench_plugins.transgan.diffaugment import brightness, cutout, diffaugment, saturation, translate
 from adbench_plugins.transgan.dual import TransGANDual
 from adbench_plugins.transgan.networks import Attention, Discriminator, Generator, attend, upsample
-from torch import Tensor, nn
-
 from adbench_tgan import AdbenchError, ImageSet, TrainSet
 
 QUICK = dict(TransGANDual.presets["quick"])

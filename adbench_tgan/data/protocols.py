@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from adbench_tgan.data.samples import Cut, Indices, Samples
@@ -19,6 +21,7 @@ def one_vs_rest(samples: Samples, category: str) -> Cut:
         normal=normal,
         test=test,
         labels=_is_not(samples, test, category),
+        on_offer=others,
         choose_anomalies=lambda: sample_by_kmeans(samples, others, len(normal)),
     )
 
@@ -39,7 +42,7 @@ def one_vs_rest_1k(samples: Samples, category: str) -> Cut:
         raise DataError(f"1,000 test images cannot be chosen by class ({error}); use one-vs-rest") from None
     test = np.sort(chosen)
     labels = _is_not(samples, test, category)
-    return Cut(normal=cut.normal, test=test, labels=labels, choose_anomalies=cut.choose_anomalies)
+    return replace(cut, test=test, labels=labels)
 
 
 def leave_one_out(samples: Samples, category: str) -> Cut:

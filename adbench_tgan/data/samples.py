@@ -137,12 +137,16 @@ def labelled_arrays(names: Sequence[str], train: Labelled, test: Labelled) -> Sa
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A protocol's answer: indices into the samples. `anomalies` are labelled training images on offer."""
+    """A protocol's answer: indices into the samples.
+
+    Labelled anomalies are chosen out of the training images `on_offer`, only when a detector asks for them.
+    """
 
     normal: Indices
     test: Indices
     labels: NDArray[np.uint8]  # 1 = anomaly
-    choose_anomalies: Callable[[], Indices] | None = None  # made only when a detector asks for labels
+    on_offer: Indices | None = None
+    choose_anomalies: Callable[[], Indices] | None = None
 
 
 def fingerprint(samples: Samples, cut: Cut) -> str:

@@ -69,16 +69,19 @@ class Tasks:
         return self._fingerprints[category]
 
     def anomalies(self, category: str) -> Indices | None:
-        """Which training images are on offer as labelled anomalies; None when the protocol offers none."""
+        """The training images chosen as labelled anomalies; None when the protocol offers none."""
         if category not in self._anomalies:
             _, cut = self.cut(category)
             self._anomalies[category] = None if cut.choose_anomalies is None else cut.choose_anomalies()
         return self._anomalies[category]
 
-    def anomalies_fingerprint(self, category: str) -> str:
-        """Of the labelled anomalies on offer; empty when there are none."""
-        chosen = self.anomalies(category)
-        return "" if chosen is None else fingerprint_of(self.cut(category)[0], chosen)
+    def offer_fingerprint(self, category: str) -> str:
+        """Of all training images out of which labelled anomalies are chosen; empty when there are none.
+
+        With the protocol's version it fixes the choice, without the time that choosing takes.
+        """
+        samples, cut = self.cut(category)
+        return "" if cut.on_offer is None else fingerprint_of(samples, cut.on_offer)
 
     def split(self, category: str, size: int, *, labelled: bool) -> Split:
         """The images of one category at one size; with `labelled` also the anomalies on offer."""

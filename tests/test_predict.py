@@ -1,0 +1,113 @@
+"""Scores for new images from a saved model, through the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from make_data import make_mvtec
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_mvtec(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def job(adbench, data, tmp_path):
+    """The folder of a finished job of a detector with maps and reconstructions."""
+
+    def run(detector, *more):
+        out = tmp_path / "out"
+        ended = adbench(
+            "run", "--detectors", detector, "--data", "mvtec", "--data-root", data, "--out", out, *more
+        )
+        assert ended.status == 0, ended.err
+        return next(out.glob(f"mvtec/official/{detector}/*"))
+
+    return run
+
+
+@pytest.mark.parametrize("detector", ["pca", "ganomaly"])
+def test_a_saved_model_scores_as_the_run_did(detector, adbench, job, data):
+    folder = job(detector, "--save-models", "--preset", "quick")
+    stored = pd.read_parquet(folder / "scores.parquet").set_index("sample_id")["score"]
+    paths = [data / name for name in stored.index]
+    ended = adbench("predict", folder, *paths, "--json")
+    assert ended.status == 0, ended.err
+    records = json.loads(ended.out)
+    np.testing.assert_allclose([r["score"] for r in records], stored, rtol=1e-5)
+    threshold = json.loads((folder / "result.json").read_text())["threshold"]
+    assert [r["threshold"] for r in records] == [threshold] * len(records)
+    assert [r["anomalous"] for r in records] == [bool(r["score"] > threshold) for r in records]
+
+
+def test_a_heat_map_is_a_picture_with_a_row_an_image(adbench, job, data, tmp_path):
+    folder = job("mean_image", "--save-models")
+    picture = tmp_path / "map.png"
+    images = [data / "screw/test/good/000.png", data / "screw/test/dent/000.png"]
+    ended = adbench("predict", folder, *images, "--heatmap", picture)
+    assert ended.status == 0, ended.err
+    assert f"wrote {picture}" in ended.out
+    with Image.open(picture) as image:
+        width, height = image.size
+    assert width == pytest.approx(990, abs=2)  # image, reconstruction and map
+    assert height == pytest.approx(660, abs=2)
+
+
+def test_a_model_of_grey_images_takes_colour_files(adbench, tmp_path):
+    ended = adbench(
+        "run", "--detectors", "mean_image", "--categories", "0", "--save-models", "--out", tmp_path / "out"
+    )
+    assert ended.status == 0, ended.err
+    folder = next((tmp_path / "out").glob("digits/*/mean_image/*"))
+    grey, colour = tmp_path / "grey.png", tmp_path / "colour.png"
+    pixels = np.full((8, 8), 100, np.uint8)
+    Image.fromarray(pixels).save(grey)
+    Image.fromarray(np.stack([pixels] * 3, axis=2)).save(colour)
+    one, two = json.loads(adbench("predict", folder, grey, colour, "--json").out)
+    assert one["score"] == two["score"]
+
+
+def test_each_thing_that_is_missing_is_named_with_its_remedy(adbench, job, data, tmp_path):
+    image = data / "screw/test/good/000.png"
+    plain = job("random")
+    assert adbench("predict", tmp_path, image).error == (
+        f"{tmp_path} holds no finished job; name a folder with a result.json that is ok"
+    )
+    assert adbench("predict", plain, image).error == (
+        f"{plain} holds no model; run the job again with --save-models"
+    )
+    saved = job("random", "--save-models")
+    assert saved == plain  # the same job, run again for its model
+    assert adbench("predict", saved, image).status == 0
+    assert adbench("predict", saved, image, "--heatmap", tmp_path / "x.png").error == (
+        "this detector has no anomaly maps; leave out --heatmap"
+    )
+    gone = adbench("predict", saved, tmp_path / "gone.png")
+    assert "gone.png" in gone.error
+    assert gone.status == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 64, b"garbage" * 100])
+def test_a_damaged_model_is_one_line(damage, adbench, job, data):
+    folder = job("pca", "--save-models")
+    (folder / "model.safetensors").write_bytes(damage)
+    error = adbench("predict", folder, data / "screw/test/good/000.png").error
+    assert "model.safetensors cannot be read" in error
+    assert error.endswith("run the job again with --save-models")
+
+
+def test_a_model_of_another_detector_version_or_shape_is_refused(adbench, job, data):
+    folder = job("ganomaly", "--save-models", "--preset", "quick")
+    image = data / "screw/test/good/000.png"
+    path = Path(folder, "result.json")
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(whole | {"job": whole["job"] | {"detector_version": "0"}}))
+    assert (
+        "was made by version 0 of ganomaly, version 1 is installed" in adbench("predict", folder, image).error
+    )
+    path.write_text(json.dumps(whole | {"shape": [1, 32, 32]}))
+    assert "the saved model does not fit network 'generator'" in adbench("predict", folder, image).error
