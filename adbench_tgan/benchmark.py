@@ -9,7 +9,7 @@ import pandas as pd
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job, Request, plan
-from adbench_tgan.leaderboard import comparable, is_current, leaderboard, results_table
+from adbench_tgan.leaderboard import comparable, is_current, leaderboard, results_table, without_superseded
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
@@ -71,7 +71,7 @@ def write_tables(store: ResultStore, jobs: tuple[Job, ...], registry: Registry) 
     names = [info.name for info in offered]  # one that two plugins offer has no version to go by
     versions = {info.name: info.version for info in offered if names.count(info.name) == 1}
     results = list(store.results())
-    current = [result for result in results if is_current(result.job, versions)]
+    current = without_superseded([result for result in results if is_current(result.job, versions)])
     board = leaderboard(comparable(current, jobs, versions), store.scores)
     write_atomically(store.root / "results.csv", results_table(current).to_csv(index=False))
     write_atomically(store.root / "leaderboard.csv", board.to_csv(index=False))

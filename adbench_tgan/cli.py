@@ -30,6 +30,8 @@ from adbench_tgan.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from adbench_tgan.data.tasks import Tasks
 
 KINDS = ("detectors", "datasets", "protocols", "metrics", "executors")
@@ -85,8 +87,9 @@ def run(
 
     from adbench_tgan.benchmark import benchmark
     from adbench_tgan.jobs import Request
-    from adbench_tgan.progress import TerminalReporter, leaderboard_view
+    from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.runner import Settings
+    from adbench_tgan.views import leaderboard_views
 
     found = registry()
     request = Request(
@@ -110,9 +113,8 @@ def run(
             raise typer.Exit(130) from None
     if outcome.ran == 0:
         print(f"nothing was run: all {len(outcome.results)} jobs are finished in {out}")
-    table = leaderboard_view(outcome.leaderboard, f"{data}, {outcome.results[0].job.protocol}")
-    wide = None if sys.stdout.isatty() else 200
-    Console(width=wide).print(table)
+    for view in leaderboard_views(outcome.leaderboard, f"{data}, {outcome.results[0].job.protocol}"):
+        wide_console().print(view)
     print(f"{out / 'results.csv'} and {out / 'leaderboard.csv'} hold the details")
     for result in outcome.failed:
         warn(f"failed: {result.job}: {result.error}")
@@ -279,13 +281,18 @@ def show(records: list[dict[str, Any]], as_json: bool, title: str, only: tuple[s
     if as_json:
         print(json.dumps(records, indent=1))
         return
-    from rich.console import Console
-
-    from adbench_tgan.progress import records_view
+    from adbench_tgan.views import records_view
 
     if only:
         records = [{key: record[key] for key in only if key in record} for record in records]
-    Console(width=None if sys.stdout.isatty() else 200).print(records_view(records, title))
+    wide_console().print(records_view(records, title))
+
+
+def wide_console() -> Console:
+    """The standard output; no table is folded for a file or a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 200)
 
 
 def warn(message: str) -> None:

@@ -204,7 +204,7 @@ def job(each: Entry, tasks: Tasks, category: str, seed: int, precision: str) -> 
         category=category,
         seed=seed,
         precision=precision,
-        supervision="labelled" if offer else "one-class",
+        supervision=each.info.supervision if offer or problem else "one-class",
         split_fingerprint=print_of,
         offer_fingerprint=offer,
         preset=each.preset,

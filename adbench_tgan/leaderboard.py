@@ -238,3 +238,13 @@ def comparable(results: Iterable[Result], jobs: Sequence[Job], versions: Mapping
 def is_current(job: Job, versions: Mapping[str, str]) -> bool:
     """Whether a job was run by the installed version of its detector, or by one no longer installed."""
     return versions.get(job.detector, job.detector_version) == job.detector_version
+
+
+def without_superseded(results: Sequence[Result]) -> list[Result]:
+    """Leave out failures of what has since been run well, such as after a broken image was replaced."""
+    done = {_task(result.job) for result in results if result.status == "ok"}
+    return [result for result in results if result.status == "ok" or _task(result.job) not in done]
+
+
+def _task(job: Job) -> tuple[Any, ...]:
+    return _variant(job), job.dataset, job.protocol, job.protocol_version, job.category, job.seed

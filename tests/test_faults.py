@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from make_data import make_mvtec
+from make_data import make_mvtec, picture, save
 from test_leaderboard import result
 
 from adbench_tgan.results import PARTIAL, ResultStore
@@ -191,6 +191,15 @@ def test_bad_images_cost_their_category_only(tmp_path):
     }.items():
         assert (table.loc[category, "status"] == "failed").all()
         assert table.loc[category, "error"].str.contains(words).all(), table.loc[category, "error"].tolist()
+
+    save(root / "broken/train/good/000.png", picture(0))  # mended: its failures are history
+    again = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 1, again.stderr
+    table = pd.read_csv(tmp_path / "out/results.csv").set_index(["category", "detector"])
+    assert len(table) == 8
+    assert (table.loc["broken", "status"] == "ok").all()
 
 
 def shrink(path):

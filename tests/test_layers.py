@@ -28,7 +28,7 @@ LAYERS = (  # bottom up; a module imports from its own layer or below. Some are 
     data.protocols data.samples data.spec data.stl10 data.tasks
     """,
     "registry jobs results describe testing audit",
-    "runner leaderboard predict report progress",
+    "runner leaderboard predict report progress views",
     "executors benchmark",
     "options cli",
 )

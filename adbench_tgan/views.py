@@ -1,0 +1,92 @@
+"""Tables for people to read on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Cell = Callable[[pd.Series], str]
+
+WORDS = ("detector", "supervision", "preset", "pretrained")  # columns of text; the others hold numbers
+
+
+def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
+    """The leaderboard as two tables, each narrow enough for a terminal: how good, and at what cost."""
+    quality: list[tuple[str, Cell]] = [
+        ("rank", lambda line: _number(line["rank"], "{:d}")),
+        ("detector", lambda line: escape(line["detector"])),
+        ("supervision", lambda line: line["supervision"]),
+        ("preset", lambda line: escape(line["preset"])),
+        ("AUROC", lambda line: _number(line["auroc_mean"], "{:.3f}")),
+        ("95 % interval", _interval),
+        ("AP", lambda line: _number(line["average_precision_mean"], "{:.3f}")),
+    ]
+    if board["pixel_auroc_mean"].notna().any():
+        quality.append(("pixel AUROC", lambda line: _number(line["pixel_auroc_mean"], "{:.3f}")))
+        quality.append(("AUPRO", lambda line: _number(line["aupro_mean"], "{:.3f}")))
+    quality.append(("jobs", _jobs))
+    cost: list[tuple[str, Cell]] = [
+        ("detector", lambda line: escape(line["detector"])),
+        ("pretrained", lambda line: "no" if line["pretrained"] == "False" else escape(line["pretrained"])),
+        ("parameters", lambda line: _number(line["parameters"], "{:,d}")),
+        ("fit s", lambda line: _number(line["fit_seconds"], "{:.2f}")),
+        ("ms/image", lambda line: _number(line["latency_ms_p50"], "{:.2f}")),
+        ("images/s", lambda line: _number(line["images_per_second"], "{:,.0f}")),
+        ("peak MB", lambda line: _number(line["peak_memory_mb"], "{:,.0f}")),
+    ]
+    views = [_blocks(board, quality, title)]
+    if board["fit_seconds"].notna().any():
+        views.append(_blocks(board, cost, "cost, on this device"))
+    return views
+
+
+def _blocks(board: pd.DataFrame, columns: Sequence[tuple[str, Cell]], title: str) -> Table:
+    """A line a detector; a rule between kinds of supervision, where ranks start anew."""
+    table = Table(title=escape(title), title_justify="left", header_style="bold")
+    for name, _ in columns:
+        if name in WORDS:
+            table.add_column(name, overflow="fold", no_wrap=name == "detector")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
+    for kind in board["supervision"].unique():
+        for _, line in board[board["supervision"] == kind].iterrows():
+            table.add_row(*(cell(line) for _, cell in columns))
+        table.add_section()
+    return table
+
+
+def records_view(records: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Any list of records as a table; the keys of the first are the columns."""
+    table = Table(title=escape(title), title_justify="left", header_style="bold")
+    for name in records[0] if records else ():
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for record in records:
+        table.add_row(*(escape(_text(value)) for value in record.values()))
+    return table
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _number(value: Any, form: str) -> str:
+    import pandas as pd
+
+    return "" if pd.isna(value) else form.format(int(value) if "d" in form else float(value))
+
+
+def _interval(line: pd.Series) -> str:
+    return f"{_number(line['auroc_ci_low'], '{:.3f}')}-{_number(line['auroc_ci_high'], '{:.3f}')}"
+
+
+def _jobs(line: pd.Series) -> str:
+    shown = f"{line['n_categories']}x{line['n_seeds']}"
+    return f"{shown}, {line['n_failed']} failed" if line["n_failed"] else shown
