@@ -52,10 +52,10 @@ def benchmark(
     store.open()
     planned = plan(request, registry, reporter.warn)
     fresh: dict[str, Result] = {}
-    kept = sum(store.get(job, with_model=settings.save_models) is not None for job in planned.jobs)
-    reporter.planned(len(planned.jobs), kept)
+    missing = [job for job in planned.jobs if store.get(job, with_model=settings.save_models) is None]
+    reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     try:
-        for result in run(planned.jobs, store, execute, settings, planned.tasks, registry, reporter):
+        for result in run(missing, store, execute, settings, planned.tasks, registry, reporter):
             fresh[result.job.key] = result
     except KeyboardInterrupt:
         write_tables(store, planned.jobs, registry)

@@ -14,6 +14,7 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.integer[Any]]
 
 RESULT_COLUMNS = (
     "detector dataset protocol category seed status auroc average_precision f1_max fpr95 balanced_accuracy "
@@ -74,10 +75,10 @@ def leaderboard(results: Sequence[Result], read: Callable[[Job], pd.DataFrame]) 
     for result in results:
         variants.setdefault(_variant(result.job), []).append(result)
     everything = {result.job.category for result in results}
-    lines, spreads = [], []
+    lines, spreads, draws = [], [], Draws()
     for members in variants.values():
         good = [result for result in members if result.status == "ok"]
-        spreads.append(bootstrap(good, read))
+        spreads.append(bootstrap(good, read, draws))
         lines.append(_line(members, good, spreads[-1]))
     complete = [line["n_categories"] == len(everything) for line in lines]
     for block in ("one-class", "labelled"):
@@ -151,38 +152,53 @@ def _middle(table: pd.DataFrame, column: str) -> float | None:
     return float(values.median()) if len(values) else None
 
 
-def bootstrap(results: Sequence[Result], read: Callable[[Job], pd.DataFrame]) -> Floats:
-    """Resampled means over categories of the AUROC, (RESAMPLES,).
+class Draws:
+    """How often each test image was drawn in each resample; the same for all detectors, so that they are paired."""
 
-    Test images are drawn anew within each class, seeds among the seeds. All detectors see the same draws, so
-    differences between two of them are paired.
-    """
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[Counts, Counts]] = {}
+
+    def of(self, fingerprint: str, labels: NDArray[np.bool_]) -> tuple[Counts, Counts]:
+        """(RESAMPLES, anomalies) and (RESAMPLES, normal images), drawn within each class."""
+        if fingerprint not in self._counts:
+            random = np.random.default_rng(int(fingerprint[:16], 16))
+            self._counts[fingerprint] = (
+                _drawn(random, int(labels.sum())),
+                _drawn(random, int((~labels).sum())),
+            )
+        return self._counts[fingerprint]
+
+
+def _drawn(random: np.random.Generator, images: int) -> Counts:
+    return random.multinomial(images, np.full(images, 1 / images), RESAMPLES).astype(np.uint8)
+
+
+def bootstrap(results: Sequence[Result], read: Callable[[Job], pd.DataFrame], draws: Draws) -> Floats:
+    """Resampled means over categories of the AUROC, (RESAMPLES,): test images drawn anew, and seeds."""
     by_category: dict[str, list[Result]] = {}
     for result in results:
         by_category.setdefault(result.job.category, []).append(result)
-    means = [_category_spread(members, read) for _, members in sorted(by_category.items())]
+    means = [_category_spread(members, read, draws) for _, members in sorted(by_category.items())]
     return np.mean(means, axis=0) if means else np.full(RESAMPLES, np.nan)
 
 
-def _category_spread(members: Sequence[Result], read: Callable[[Job], pd.DataFrame]) -> Floats:
-    draw = np.random.default_rng(int(members[0].job.split_fingerprint[:16], 16))
+def _category_spread(members: Sequence[Result], read: Callable[[Job], pd.DataFrame], draws: Draws) -> Floats:
+    fingerprint = members[0].job.split_fingerprint
     tables = [read(result.job) for result in sorted(members, key=lambda result: result.job.seed)]
     labels = tables[0]["label"].to_numpy() == 1
-    counts = [
-        draw.multinomial(int(stratum.sum()), np.full(stratum.sum(), 1 / stratum.sum()), RESAMPLES)
-        for stratum in (labels, ~labels)
-    ]
-    spreads = [weighted_auroc(table["score"].to_numpy(), labels, *counts) for table in tables]
-    chosen = draw.integers(len(spreads), size=(len(spreads), RESAMPLES))
-    mean: Floats = np.take_along_axis(np.stack(spreads), chosen, axis=0).mean(axis=0)
+    counts = draws.of(fingerprint, labels)
+    spreads = np.stack([weighted_auroc(table["score"].to_numpy(), labels, *counts) for table in tables])
+    random = np.random.default_rng([int(fingerprint[:16], 16), len(tables)])
+    chosen = random.integers(len(tables), size=spreads.shape)
+    mean: Floats = np.take_along_axis(spreads, chosen, axis=0).mean(axis=0)
     return mean
 
 
 def weighted_auroc(
     scores: NDArray[np.floating[Any]],
     labels: NDArray[np.bool_],
-    positives: NDArray[np.integer[Any]],
-    negatives: NDArray[np.integer[Any]],
+    positives: Counts,
+    negatives: Counts,
 ) -> Floats:
     """The AUROC of each resample: `positives` (R, P) and `negatives` (R, N) say how often each image was drawn."""
     normal = scores[~labels]

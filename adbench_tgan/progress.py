@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -13,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from adbench_tgan.jobs import Job
     from adbench_tgan.results import Result
+
+
+QUIET = 30.0  # seconds after which a log, which has no bars, is told how far training is
 
 
 class TerminalReporter:
@@ -34,6 +38,8 @@ class TerminalReporter:
         self.epochs = self.progress.add_task("epochs", total=None, detail="", visible=False)
         self.done = 0
         self.count = 0
+        self.job = ""
+        self.said = monotonic()
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -54,6 +60,7 @@ class TerminalReporter:
 
     def job_started(self, job: Job) -> None:
         """A job begins."""
+        self.job = str(job)
         self.progress.update(self.jobs, detail=escape(str(job)))
 
     def phase(self, name: str) -> None:
@@ -64,6 +71,9 @@ class TerminalReporter:
         """An epoch has ended."""
         shown = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         self.progress.update(self.epochs, completed=number, total=total, detail=escape(shown))
+        if not self.console.is_terminal and monotonic() - self.said > QUIET:
+            of = f"{number}/{total}" if total else str(number)
+            self.say(f"[{self.done + 1}/{self.count}] {self.job}: epoch {of}  {shown}")
 
     def job_finished(self, result: Result) -> None:
         """Print what became of the job."""
@@ -83,6 +93,7 @@ class TerminalReporter:
 
     def say(self, message: str) -> None:
         """Print a line above the bars."""
+        self.said = monotonic()
         self.progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:

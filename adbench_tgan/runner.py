@@ -76,9 +76,8 @@ def run(
     registry: Registry,
     reporter: Reporter,
 ) -> Iterator[Result]:
-    """Yield a result per job that the store does not hold yet, stored the moment it is there."""
-    missing = [job for job in jobs if store.get(job, with_model=settings.save_models) is None]
-    for result in executor(missing, settings, tasks, registry, reporter):
+    """Yield a result per job, stored the moment it is there."""
+    for result in executor(jobs, settings, tasks, registry, reporter):
         store.put(result)
         reporter.job_finished(result)
         registry.tell("adbench_job_finished", reporter.warn, job=result.job, result=result)

@@ -24,7 +24,7 @@ def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
         ("supervision", lambda line: line["supervision"]),
         ("preset", lambda line: escape(line["preset"])),
         ("AUROC", lambda line: _number(line["auroc_mean"], "{:.3f}")),
-        ("95 % interval", _interval),
+        ("95 % CI", _interval),
         ("AP", lambda line: _number(line["average_precision_mean"], "{:.3f}")),
     ]
     if board["pixel_auroc_mean"].notna().any():
@@ -84,7 +84,8 @@ def _number(value: Any, form: str) -> str:
 
 
 def _interval(line: pd.Series) -> str:
-    return f"{_number(line['auroc_ci_low'], '{:.3f}')}-{_number(line['auroc_ci_high'], '{:.3f}')}"
+    low, high = (_number(line[name], "{:.3f}") for name in ("auroc_ci_low", "auroc_ci_high"))
+    return f"{low.removeprefix('0')}-{high.removeprefix('0')}" if low else ""
 
 
 def _jobs(line: pd.Series) -> str:
