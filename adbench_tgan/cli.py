@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -19,25 +18,27 @@ from adbench_tgan.options import (
     DataRoot,
     Device,
     Json,
+    Precision,
     Preset,
     Protocol,
+    Seeds,
     Set,
     complete,
+    interruptible,
     registry,
+    request_of,
     root,
     split,
-    whole,
+    tasks_of,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adbench_tgan.data.tasks import Tasks
 
+SHOWN = "detector category seed epochs clean batch_statistics class_sorted as_published published optimism"
 KINDS = ("detectors", "datasets", "protocols", "metrics", "executors")
-DETECTORS = (
-    "ganomaly,transgan_dual,pca,mean_image,random"  # of a bare `adbench run`: two GANs and three anchors
-)
+DETECTORS = "ganomaly,transgan_dual,pca,mean_image,random"  # two GANs and three anchors
 
 app = typer.Typer(
     name="adbench",
@@ -70,11 +71,11 @@ def run(
     data_root: DataRoot = None,
     protocol: Protocol = None,
     categories: Categories = None,
-    seeds: Annotated[str, typer.Option(help="Training seeds, with commas between.")] = "0",
+    seeds: Seeds = "0",
     preset: Preset = None,
     set_: Set = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, tf32 or bf16.")] = "fp32",
+    precision: Precision = "fp32",
     executor: Annotated[
         str, typer.Option(help="How jobs are run.", autocompletion=complete("executor", several=False))
     ] = "local",
@@ -86,31 +87,17 @@ def run(
     from rich.console import Console
 
     from adbench_tgan.benchmark import benchmark
-    from adbench_tgan.jobs import Request
     from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.runner import Settings
     from adbench_tgan.views import leaderboard_views
 
     found = registry()
-    request = Request(
-        detectors=found.names("detector") if detectors == "all" else split(detectors, "--detectors"),
-        dataset=data,
-        data_root=root(data_root),
-        protocol=protocol,
-        categories=split(categories, "--categories") if categories is not None else (),
-        seeds=[whole(seed, "--seeds") for seed in split(seeds, "--seeds")],
-        preset=preset,
-        overrides=set_ or (),
-        precision=precision,
+    request = request_of(
+        found, detectors, data, data_root, protocol, categories, seeds, preset, set_, precision
     )
     settings = Settings(device=device, timing=not no_timing, save_models=save_models)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
-    with TerminalReporter(Console(stderr=True)) as reporter:
-        try:
-            outcome = benchmark(request, settings, found, reporter, out, executor)
-        except KeyboardInterrupt:
-            reporter.say(f"interrupted; finished jobs are kept in {out}, the same command goes on from there")
-            raise typer.Exit(130) from None
+    with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
+        outcome = benchmark(request, settings, found, reporter, out, executor)
     if outcome.ran == 0:
         print(f"nothing was run: all {len(outcome.results)} jobs are finished in {out}")
     for view in leaderboard_views(outcome.leaderboard, f"{data}, {outcome.results[0].job.protocol}"):
@@ -119,6 +106,47 @@ def run(
     for result in outcome.failed:
         warn(f"failed: {result.job}: {result.error}")
     raise typer.Exit(1 if outcome.failed else 0)
+
+
+@app.command()
+def audit(
+    detectors: Annotated[
+        str, typer.Option(help="Names with commas between.", autocompletion=complete("detector"))
+    ] = "ganomaly",
+    data: Data = "digits",
+    data_root: DataRoot = None,
+    protocol: Protocol = None,
+    categories: Categories = None,
+    seeds: Seeds = "0",
+    preset: Preset = None,
+    set_: Set = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    out: Annotated[Path, typer.Option(help="Folder of the audits.")] = Path("audits"),
+    published: Annotated[Path, typer.Option(help="Table of what papers print.")] = Path(
+        "leaderboards/published_numbers.csv"
+    ),
+) -> None:
+    """Train once, score each epoch as it should be and as it was published, and show the steps between."""
+    from rich.console import Console
+
+    from adbench_tgan.audits import run_audits
+    from adbench_tgan.progress import TerminalReporter
+    from adbench_tgan.runner import Settings
+    from adbench_tgan.views import records_view
+
+    found = registry()
+    request = request_of(
+        found, detectors, data, data_root, protocol, categories, seeds, preset, set_, precision
+    )
+    with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
+        table, failed = run_audits(request, Settings(device=device), found, reporter, out, published)
+    shown = table[SHOWN.split()].astype(object)
+    lines = shown.where(shown.notna(), "")  # what no paper printed stays empty
+    records = [{str(name): value for name, value in line.items()} for _, line in lines.iterrows()]
+    wide_console().print(records_view(records, f"AUROC, {data}, {request.protocol or 'its own protocol'}"))
+    print(f"{out / 'audit.csv'} holds the details, {out / 'curves'} a picture of each")
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command("list")
@@ -265,15 +293,6 @@ def predict(
         saved.draw(detector, found, images, heatmap)
         if not as_json:
             print(f"wrote {heatmap}")
-
-
-def tasks_of(name: str, data_root: Path | None, protocol: str | None, *, fetch: bool) -> Tasks:
-    """A dataset's categories under a protocol, by default its own."""
-    found = registry()
-    dataset = found.find("dataset", name)
-    from adbench_tgan.data.tasks import Tasks
-
-    return Tasks(dataset, found.find("protocol", protocol or dataset.protocol), root(data_root), fetch=fetch)
 
 
 def show(records: list[dict[str, Any]], as_json: bool, title: str, only: tuple[str, ...] = ()) -> None:

@@ -1,8 +1,11 @@
-"""The options that several commands share, how their texts are read, and how the shell completes them."""
+"""What several commands share: options, how their texts are read and completed, how a run is interrupted."""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +14,8 @@ import typer
 from adbench_tgan.errors import AdbenchError
 
 if TYPE_CHECKING:
+    from adbench_tgan.data.tasks import Tasks
+    from adbench_tgan.jobs import Request
     from adbench_tgan.registry import Registry
 
 
@@ -45,6 +50,8 @@ Categories = Annotated[str | None, typer.Option(help="Names, with commas between
 Data = Annotated[
     str, typer.Option(help="The dataset's name.", autocompletion=complete("dataset", several=False))
 ]
+Seeds = Annotated[str, typer.Option(help="Training seeds, with commas between.")]
+Precision = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
 Preset = Annotated[
     str | None,
     typer.Option(help="paper, quick or tuned.  [default: the dataset's own: quick for digits, else paper]"),
@@ -72,3 +79,51 @@ def whole(text: str, option: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise AdbenchError(f"{option}: {text!r} is not a whole number from 0 to 4294967295")
     return int(text)
+
+
+def request_of(
+    found: Registry,
+    detectors: str,
+    data: str,
+    data_root: Path | None,
+    protocol: str | None,
+    categories: str | None,
+    seeds: str,
+    preset: str | None,
+    overrides: list[str] | None,
+    precision: str,
+) -> Request:
+    """What the options ask for."""
+    from adbench_tgan.jobs import Request
+
+    return Request(
+        detectors=found.names("detector") if detectors == "all" else split(detectors, "--detectors"),
+        dataset=data,
+        data_root=root(data_root),
+        protocol=protocol,
+        categories=split(categories, "--categories") if categories is not None else (),
+        seeds=[whole(seed, "--seeds") for seed in split(seeds, "--seeds")],
+        preset=preset,
+        overrides=overrides or (),
+        precision=precision,
+    )
+
+
+def tasks_of(name: str, data_root: Path | None, protocol: str | None, *, fetch: bool) -> Tasks:
+    """A dataset's categories under a protocol, by default its own."""
+    found = registry()
+    dataset = found.find("dataset", name)
+    from adbench_tgan.data.tasks import Tasks
+
+    return Tasks(dataset, found.find("protocol", protocol or dataset.protocol), root(data_root), fetch=fetch)
+
+
+@contextmanager
+def interruptible(say: Callable[[str], None], out: Path) -> Iterator[None]:
+    """Let Ctrl-C, and a polite kill, end a run with a line that says how to go on."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted; finished jobs are kept in {out}, the same command goes on from there")
+        raise typer.Exit(130) from None

@@ -27,7 +27,7 @@ def fit(
         TrainingDiverged: a loss is NaN or infinite.
     """
     history = []
-    for number, losses in enumerate(_epochs(detector, train), start=1):
+    for number, losses in enumerate(epochs(detector, train), start=1):
         history.append(dict(losses))
         check_finite(losses, number)
         if on_epoch is not None:
@@ -37,7 +37,8 @@ def fit(
     return history
 
 
-def _epochs(detector: Detector, train: TrainSet) -> Iterator[Losses]:
+def epochs(detector: Detector, train: TrainSet) -> Iterator[Losses]:
+    """The losses of each epoch of a training; none from a detector that only has `fit`."""
     if type(detector).fit is Detector.fit:
         yield from detector.epochs(train)
     else:

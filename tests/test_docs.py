@@ -45,7 +45,7 @@ def commands(group, prefix="adbench"):
 
 def test_every_command_is_in_the_readme():
     found = list(commands(typer.main.get_command(cli.app)))
-    assert len(found) == 7
+    assert len(found) == 8
     assert [name for name in found if f"`{name}" not in README] == []
 
 

@@ -1,0 +1,122 @@
+"""How a published number comes about: one training, scored after every epoch in four ways.
+
+clean             networks in eval mode, one image independent of the next; the last epoch counts
+batch_statistics  + networks in train mode: batch norm takes its statistics from the test batch, test set shuffled
+class_sorted      + test set sorted by class, so that most batches are all normal or all abnormal
+as_published      + the epoch that is best on the test set
+
+What is between `clean` and `as_published` is optimism. These are diagnoses: no leaderboard reads their scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adbench_tgan.data.images import ImageSet, Split, TrainSet
+from adbench_tgan.detector import Detector
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.metrics import auroc
+from adbench_tgan.training import check_finite, epochs
+
+BATCH = 64  # the batch of the authors' test loaders
+SHUFFLE_SEED = 0
+Orders = Mapping[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """The AUROC after every epoch, in each of the three ways of scoring."""
+
+    clean: tuple[float, ...]
+    batch_statistics: tuple[float, ...]
+    class_sorted: tuple[float, ...]
+
+    @property
+    def as_published(self) -> float:
+        """The best epoch on the test set, of class-sorted batches."""
+        return max(self.class_sorted)
+
+    @property
+    def optimism(self) -> float:
+        """How far the number as published lies above the clean one."""
+        return self.as_published - self.clean[-1]
+
+
+def audit(
+    detector: Detector,
+    split: Split,
+    train: TrainSet,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> Audit:
+    """Fit `detector` and score it in every way after each epoch; its training is as without an audit.
+
+    Raises:
+        AdbenchError: the detector has no networks whose mode could matter.
+    """
+    curves: dict[str, list[float]] = {"clean": [], "batch_statistics": [], "class_sorted": []}
+    for number, losses in enumerate(epochs(detector, train), start=1):
+        check_finite(losses, number)
+        _extend(curves, detector, split)
+        if on_epoch is not None:
+            on_epoch(number, {**losses, **{name: values[-1] for name, values in curves.items()}})
+    if not curves["clean"]:  # a detector without epochs
+        _extend(curves, detector, split)
+    return Audit(**{name: tuple(values) for name, values in curves.items()})
+
+
+def _extend(curves: Mapping[str, list[float]], detector: Detector, split: Split) -> None:
+    if not detector.networks:
+        raise AdbenchError(f"{type(detector).__name__} has no networks; an audit is about their modes")
+    orders = orders_of(split.labels)
+    for name, values in curves.items():
+        scores = score_as(detector, split.test, orders[name], training=name != "clean")
+        values.append(auroc(scores, split.labels, 0.0))
+
+
+def orders_of(labels: NDArray[np.uint8]) -> Orders:
+    """In which order each way of scoring takes the test images."""
+    shuffled = np.random.default_rng(SHUFFLE_SEED).permutation(len(labels))
+    sorted_by_class = np.argsort(labels, kind="stable")
+    return {"clean": np.arange(len(labels)), "batch_statistics": shuffled, "class_sorted": sorted_by_class}
+
+
+def score_as(
+    detector: Detector, images: ImageSet, order: NDArray[np.int64], *, training: bool
+) -> NDArray[np.float32]:
+    """The scores of all images, in their own order, taken in batches of `order`; leaves no trace in the detector."""
+    pixels = images.on("cpu")
+    scores = torch.empty(len(images))
+    index = torch.from_numpy(order)
+    with modes_kept(detector.networks), torch.random.fork_rng():
+        for network in detector.networks.values():
+            network.train(training)
+        for chosen in index.split(BATCH):  # type: ignore[no-untyped-call]
+            scores[chosen] = detector.score(pixels[chosen].to(detector.device)).detach().float().cpu()
+    if not bool(scores.isfinite().all()):
+        raise AdbenchError(f"{type(detector).__name__}: scores are NaN or infinite")
+    found: NDArray[np.float32] = scores.numpy()
+    return found
+
+
+@contextmanager
+def modes_kept(networks: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Put every module's mode and every buffer, such as batch norm's averages, back as it was."""
+    modules = [module for network in networks.values() for module in network.modules()]
+    modes = [module.training for module in modules]
+    buffers: list[tuple[Tensor, Tensor]] = [
+        (buffer, buffer.clone()) for network in networks.values() for buffer in network.buffers()
+    ]
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+        for buffer, before in buffers:
+            buffer.copy_(before)

@@ -1,0 +1,164 @@
+"""Audits of several jobs: kept one file each, gathered in ``audit.csv``, drawn as curves."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adbench_tgan import __version__
+from adbench_tgan.audit import Audit, audit
+from adbench_tgan.benchmark import usable
+from adbench_tgan.data.images import TrainSet
+from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.jobs import Job, Request, plan
+from adbench_tgan.machine import device_name, machine
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import Result, safe_name, write_atomically
+from adbench_tgan.runner import Reporter, Settings, explain, precision, seed_everything
+
+CURVES = ("clean", "batch_statistics", "class_sorted")
+COLUMNS = (
+    "detector dataset protocol category seed preset precision epochs clean batch_statistics class_sorted "
+    "as_published best_epoch optimism published published_source device detector_version split_fingerprint key "
+    "adbench_version"
+).split()
+Published = Mapping[tuple[str, ...], tuple[float, str]]
+
+
+def run_audits(
+    request: Request, settings: Settings, registry: Registry, reporter: Reporter, out: Path, published: Path
+) -> tuple[pd.DataFrame, int]:
+    """Audit what `out` does not hold yet; write ``audit.csv`` and a PNG a job. Return the table, and the failures.
+
+    Raises:
+        AdbenchError: the request is wrong, or `out` cannot be written.
+    """
+    settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
+    planned = plan(request, registry, reporter.warn)
+    missing = [job for job in planned.jobs if not file_of(out, job).exists()]
+    reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
+    failed = 0
+    for job in missing:
+        reporter.job_started(job)
+        try:
+            record = audit_job(job, settings, planned.tasks, registry, reporter)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, StoreError):
+                raise
+            failed += 1
+            reporter.job_finished(
+                Result(
+                    job=job, status="failed", error=explain(error, settings.device), device=settings.device
+                )
+            )
+            continue
+        keep(record, file_of(out, job))
+        reporter.warn(
+            f"{job}: clean {record['clean'][-1]:.3f}, as published {max(record['class_sorted']):.3f}"
+        )
+    table = gather(out, planned.jobs, read_published(published))
+    write_atomically(out / "audit.csv", table.to_csv(index=False))
+    return table, failed
+
+
+def audit_job(
+    job: Job, settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter
+) -> dict[str, Any]:
+    """Train one job's detector and return its curves, with all that made them."""
+    if job.problem:
+        raise AdbenchError(job.problem)
+    reporter.phase("data")
+    detector_class = registry.detector(job.detector)
+    config = detector_class.Config.model_validate(dict(job.config))
+    split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
+    total = getattr(config, "epochs", None)
+    reporter.phase("fit")
+    with precision(job.precision, settings.device):
+        seed_everything(job.seed)
+        detector = detector_class(config, device=settings.device, seed=job.seed)
+        train = TrainSet(split.normal, split.anomalies)
+        found = audit(detector, split, train, lambda number, means: reporter.epoch(number, total, means))
+    facts = {"device": device_name(settings.device), "machine": machine(settings.device)}
+    return {"schema": 1, "job": asdict(job), **asdict(found), **facts, "version": __version__}
+
+
+def file_of(out: Path, job: Job) -> Path:
+    """Where a job's audit is kept."""
+    names = (job.dataset, job.protocol, job.detector, f"{job.category}-seed{job.seed}-{job.key[:8]}.json")
+    return out.joinpath("curves", *map(safe_name, names))
+
+
+def keep(record: Mapping[str, Any], path: Path) -> None:
+    """Draw the curves, then write the record that vouches for them."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(record, path.with_suffix(".png"))
+    except OSError as error:
+        raise StoreError(f"cannot write {path.parent}: {error.strerror}; give --out another folder") from None
+    write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def gather(out: Path, jobs: Sequence[Job], published: Published) -> pd.DataFrame:
+    """``audit.csv``: a row an audit among `jobs`, in their order."""
+    records = [json.loads(file_of(out, job).read_text()) for job in jobs if file_of(out, job).exists()]
+    return pd.DataFrame([row(record, published) for record in records], columns=COLUMNS)
+
+
+def row(record: Mapping[str, Any], published: Published) -> dict[str, Any]:
+    """The last epoch of each curve, the best as published, and what the paper printed."""
+    job = Job(**record["job"])
+    found = Audit(**{name: tuple(record[name]) for name in CURVES})
+    printed, source = published.get((job.detector, job.dataset, job.protocol, job.category), (None, ""))
+    plain = ("detector", "dataset", "protocol", "category", "seed", "preset", "precision")
+    return {
+        **{name: getattr(job, name) for name in (*plain, "detector_version", "split_fingerprint", "key")},
+        **{name: record[name][-1] for name in CURVES},
+        "epochs": len(found.clean),
+        "as_published": found.as_published,
+        "best_epoch": found.class_sorted.index(found.as_published) + 1,
+        "optimism": found.optimism,
+        "published": printed,
+        "published_source": source,
+        "device": record["device"],
+        "adbench_version": record["version"],
+    }
+
+
+def read_published(path: Path) -> Published:
+    """The AUROCs that papers print, by our names of detector, dataset, protocol and category; none without a file."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["our_detector"] and line["metric"] == "AUROC"]
+    names = ("our_detector", "our_dataset", "our_protocol", "category")
+    return {tuple(line[name] for name in names): (float(line["value"]), line["source"]) for line in lines}
+
+
+def draw(record: Mapping[str, Any], out: Path) -> None:
+    """The curves of one audit as a PNG: AUROC against epoch, the best of the published way marked."""
+    from matplotlib.figure import Figure
+
+    job = Job(**record["job"])
+    best = [max(record["class_sorted"][: n + 1]) for n in range(len(record["class_sorted"]))]
+    styles: dict[str, tuple[list[float], str, str]] = {
+        "clean: eval mode": (record["clean"], "#0072B2", "-"),
+        "+ batch statistics, shuffled": (record["batch_statistics"], "#009E73", "--"),
+        "+ sorted by class": (record["class_sorted"], "#E69F00", "-."),
+        "+ best epoch so far = as published": (best, "#D55E00", ":"),
+    }
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for label, (values, colour, style) in styles.items():
+        axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label, marker=".")
+    axes.axhline(0.5, color="0.6", linewidth=0.8)
+    axes.set(xlabel="epoch", ylabel="AUROC", ylim=(0, 1.02))
+    axes.set_title(f"{job}, {job.protocol}", parse_math=False)
+    axes.legend(fontsize="small")
+    figure.savefig(out, format="png", dpi=110)

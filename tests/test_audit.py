@@ -1,0 +1,198 @@
+"""The audit: what train mode and class-pure batches do to scores, and that training is untouched by it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from adbench_tgan import AdbenchError, Detector, DetectorConfig, ImageSet, TrainSet, to_unit
+from adbench_tgan.audit import Audit, audit, modes_kept, orders_of, score_as
+from adbench_tgan.audits import COLUMNS, read_published
+from adbench_tgan.data.images import Split
+from adbench_tgan.testing import smooth_images
+
+LABELS = np.array([0, 1] * 64, dtype=np.uint8)
+
+
+class Normed(Detector):
+    """A batch norm and a scale that grows by one each epoch: all that an audit can meet, worked out by hand."""
+
+    class Config(DetectorConfig):
+        epochs: int = 3
+
+    def build(self, shape):
+        self.norm = nn.BatchNorm2d(shape[0], affine=False)
+        self.scale = nn.Parameter(torch.zeros(1))
+
+    @property
+    def networks(self):
+        return {"norm": self.norm}
+
+    def epochs(self, train):
+        self.build(train.shape)
+        for epoch in range(self.config.epochs):
+            self.norm.train()
+            assert all(module.training for module in self.norm.modules())
+            for batch in train.normal.batches(16):
+                self.norm(to_unit(batch))
+            self.drawn = torch.rand(1)
+            yield {"loss": float(epoch)}
+
+    @torch.no_grad()
+    def score(self, images):
+        return self.norm(to_unit(images)).mean((1, 2, 3))
+
+
+def split():
+    """Anomalies are brighter by a constant: batch norm over class-pure batches takes just that away."""
+    test = smooth_images(len(LABELS), (3, 16, 16), seed=1)
+    test = (test.int() + 60 * torch.from_numpy(LABELS.astype(int))[:, None, None, None]).clamp(0, 255).byte()
+    return Split(
+        category="a",
+        normal=ImageSet(smooth_images(32, (3, 16, 16), seed=0)),
+        anomalies=None,
+        test=ImageSet(test),
+        test_ids=tuple(map(str, range(len(LABELS)))),
+        labels=LABELS,
+        masks=None,
+        fingerprint="f" * 64,
+    )
+
+
+def test_batch_statistics_and_class_pure_batches_change_an_auroc_and_nothing_else():
+    torch.manual_seed(0)
+    found = audit(Normed(), split(), TrainSet(split().normal))
+    assert len(found.clean) == len(found.batch_statistics) == len(found.class_sorted) == 3
+    assert min(found.clean) > 0.95  # brighter is more anomalous, seen image by image
+    assert found.batch_statistics[-1] > 0.95  # mixed batches keep the difference, pure ones take it away
+    assert 0.3 < found.class_sorted[-1] < 0.7
+    assert found.as_published == max(found.class_sorted)
+    assert found.optimism == pytest.approx(found.as_published - found.clean[-1])
+
+
+def test_a_score_under_batch_statistics_is_the_one_worked_out_by_hand():
+    detector = Normed()
+    for _ in detector.epochs(TrainSet(split().normal)):
+        pass
+    test, order = split().test, orders_of(LABELS)["class_sorted"]
+    scores = score_as(detector, test, order, training=True)
+    pixels = to_unit(test.on("cpu"))
+    for batch in (order[:64], order[64:]):
+        part = pixels[batch]
+        mean = part.mean((0, 2, 3), keepdim=True)
+        deviation = part.var((0, 2, 3), unbiased=False, keepdim=True).add(1e-5).sqrt()
+        expected = ((part - mean) / deviation).mean((1, 2, 3))
+        np.testing.assert_allclose(scores[batch], expected, atol=1e-4)
+
+
+def test_orders_are_fixed_and_of_the_test_set():
+    orders = orders_of(LABELS)
+    assert list(orders) == ["clean", "batch_statistics", "class_sorted"]
+    for order in orders.values():
+        assert sorted(order) == list(range(128))
+    assert list(LABELS[orders["class_sorted"]]) == [0] * 64 + [1] * 64
+    assert 20 < LABELS[orders["batch_statistics"]][:64].sum() < 44
+    assert np.array_equal(orders["batch_statistics"], orders_of(LABELS)["batch_statistics"])
+
+
+def test_training_ends_the_same_with_and_without_an_audit():
+    ends = []
+    for audited in (True, False):
+        torch.manual_seed(0)
+        detector = Normed()
+        if audited:
+            audit(detector, split(), TrainSet(split().normal))
+        else:
+            for _ in detector.epochs(TrainSet(split().normal)):
+                pass
+        ends.append((detector.norm.running_mean.clone(), detector.drawn))
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert torch.equal(ends[0][1], ends[1][1])
+
+
+def test_modes_and_buffers_are_put_back_module_by_module():
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.BatchNorm1d(2)))
+    network[1].eval()
+    with modes_kept({"n": network}):
+        network.train()
+        network(torch.randn(8, 2) + 5)
+    assert [module.training for module in network.modules()] == [True, True, False, False]
+    assert not network[0].running_mean.any()
+    assert network[0].num_batches_tracked == 0
+
+
+def test_a_detector_without_networks_is_refused():
+    class Bare(Detector):
+        def fit(self, train):
+            return self
+
+        def score(self, images):
+            return images.float().mean((1, 2, 3))
+
+    with pytest.raises(AdbenchError, match="Bare has no networks; an audit is about their modes"):
+        audit(Bare(), split(), TrainSet(split().normal))
+
+
+def test_as_published_is_the_best_epoch_of_the_sorted_way():
+    found = Audit(clean=(0.9, 0.5), batch_statistics=(0.1, 0.2), class_sorted=(0.8, 0.7))
+    assert found.as_published == 0.8
+    assert found.optimism == pytest.approx(0.3)
+
+
+COMMAND = ["--detectors", "ganomaly", "--categories", "0", "--preset", "quick", "--set", "ganomaly.epochs=2"]
+
+
+def test_the_command_keeps_curves_writes_the_table_and_runs_nothing_twice(adbench, tmp_path):
+    published = tmp_path / "published.csv"
+    published.write_text(
+        "detector,source,category,metric,value,our_detector,our_dataset,our_protocol\n"
+        "G,Paper,0,AUROC,0.75,ganomaly,digits,leave-one-out\nG,Paper,0,AP,0.1,ganomaly,digits,leave-one-out\n"
+    )
+    words = [*COMMAND, "--protocol", "leave-one-out", "--out", tmp_path / "a", "--published", published]
+    ended = adbench("audit", *words)
+    assert ended.status == 0, ended.err
+    table = pd.read_csv(tmp_path / "a/audit.csv")
+    assert list(table.columns) == COLUMNS
+    line = table.iloc[0]
+    (record,) = [json.loads(path.read_text()) for path in (tmp_path / "a").rglob("*.json")]
+    assert line["clean"] == record["clean"][-1]
+    assert line["as_published"] == max(record["class_sorted"])
+    assert line["optimism"] == pytest.approx(line["as_published"] - line["clean"])
+    assert (line["published"], line["published_source"]) == (0.75, "Paper")
+    assert line["epochs"] == 2
+    (picture,) = (tmp_path / "a").rglob("*.png")
+    with Image.open(picture) as image:
+        assert image.size == (770, 462)
+    again = adbench("audit", *words)
+    assert again.status == 0
+    assert "1 of 1 jobs are finished already; nothing to run" in again.err
+    assert pd.read_csv(tmp_path / "a/audit.csv").equals(table)
+
+
+def test_the_clean_number_is_that_of_a_run(adbench, tmp_path):
+    assert adbench("audit", *COMMAND, "--out", tmp_path / "a").status == 0
+    assert adbench("run", *COMMAND, "--out", tmp_path / "r", "--no-timing").status == 0
+    clean = pd.read_csv(tmp_path / "a/audit.csv")["clean"][0]
+    assert clean == pytest.approx(pd.read_csv(tmp_path / "r/results.csv")["auroc"][0], abs=1e-6)
+
+
+def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path):
+    words = ["--detectors", "pca,ganomaly", *COMMAND[2:], "--out", tmp_path / "a"]
+    ended = adbench("audit", *words)
+    assert ended.status == 1
+    assert "PCA has no networks; an audit is about their modes" in ended.err
+    assert list(pd.read_csv(tmp_path / "a/audit.csv")["detector"]) == ["ganomaly"]
+
+
+def test_published_numbers_of_the_sagan_paper_are_found_by_our_names():
+    from pathlib import Path
+
+    found = read_published(Path(__file__).parent.parent / "leaderboards/published_numbers.csv")
+    assert found["sagan", "cifar10", "leave-one-out-6k", "frog"] == (0.996, "SAGAN paper (ICIP 2021)")
+    assert found["ganomaly", "cifar10", "leave-one-out-6k", "ship"][0] == 0.818
+    assert len([key for key in found if key[3] != "average"]) == 32
+    assert read_published(Path("nowhere.csv")) == {}
