@@ -114,7 +114,7 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
     ]
     for each in entries:
         if each.info.supervision == "labelled" and any(_downgraded(each, one) for one in jobs):
-            say(f"{each.info.name}: {protocol.name} offers no labelled anomalies, so it trains as one-class")
+            say(f"{each.info.name}: {protocol.name} offers no labelled anomalies; it gets normal images only")
     return Plan(jobs=tuple(jobs), tasks=tasks)
 
 

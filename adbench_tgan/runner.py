@@ -223,7 +223,10 @@ def precision(name: str, device: str) -> AbstractContextManager[Any]:
     """Set how matrix products round: fp32 in full, tf32 on tensor cores, bf16 by autocast."""
     torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = name == "tf32"
-    return torch.autocast(torch.device(device).type, torch.bfloat16) if name == "bf16" else nullcontext()
+    if name != "bf16":
+        return nullcontext()
+    # Without its cache, which would keep the weights of the first step for as long as the whole training.
+    return torch.autocast(torch.device(device).type, torch.bfloat16, cache_enabled=False)
 
 
 def seed_everything(seed: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 from adbench_tgan import cli, hooks
+from adbench_tgan.audits import COLUMNS as AUDIT_COLUMNS
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, RESULT_COLUMNS
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing import CHECKS, check_detector
@@ -33,6 +34,7 @@ def test_every_column_is_explained():
     text = (ROOT / "leaderboards/README.md").read_text()
     assert table_cells(text, "## `results.csv`") == RESULT_COLUMNS
     assert table_cells(text, "## `leaderboard.csv`") == LEADERBOARD_COLUMNS
+    assert sorted(table_cells(text, "## `audit.csv`")) == sorted(AUDIT_COLUMNS)
 
 
 def commands(group, prefix="adbench"):

@@ -13,7 +13,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore, read_scores
-from adbench_tgan.runner import Settings
+from adbench_tgan.runner import Settings, precision
 
 RESULT_KEYS = {"scores.parquet"}
 
@@ -179,7 +179,7 @@ def test_a_labelled_detector_without_labels_on_offer_is_one_class_and_said_to_be
     reporter = Silent()
     outcome = run(registry, tmp_path, "taught", reporter=reporter, protocol="leave-one-out")
     assert outcome.results[0].job.supervision == "one-class"
-    note = "taught: leave-one-out offers no labelled anomalies, so it trains as one-class"
+    note = "taught: leave-one-out offers no labelled anomalies; it gets normal images only"
     assert ("warn", note) in reporter.heard
 
 
@@ -328,6 +328,24 @@ def test_bf16_is_another_job_and_stays_close(registry, tmp_path):
     half = run(registry, tmp_path, "plain", precision="bf16").results[0]
     assert half.job.key != plain.job.key
     assert half.metrics["auroc"] == pytest.approx(plain.metrics["auroc"], abs=0.01)
+
+
+def test_training_in_bf16_follows_the_weights_that_it_changes():
+    """Autocast's cache would show the first weights to every step."""
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(8, 1), torch.randn(64, 8)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    losses = []
+    with precision("bf16", "cpu"):
+        for _ in range(50):
+            out = layer(x)
+            loss = (out.float()[:, 0] - x.sum(1)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss))
+    assert out.dtype == torch.bfloat16
+    assert losses[-1] < 0.05 * losses[0]
 
 
 def test_trivial_anchors_are_beaten_where_they_should_be(registry, tmp_path):

@@ -1,10 +1,15 @@
-"""Layers that several papers share: the DCGAN pyramid and its initialisation."""
+"""What several papers share: the DCGAN pyramid and its initialisation, the gradient penalty, budgets in steps."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
 
 from adbench_tgan import AdbenchError
+
+REPORTS = 20
 
 
 def check_size(size: int) -> None:
@@ -59,3 +64,17 @@ def dcgan_init(module: nn.Module) -> None:
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """WGAN-GP: mean of (||grad of the critic at a random mix||_2 - 1)^2, one mixing weight per image."""
+    weight = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
+    mix = torch.lerp(fake.detach(), real.detach(), weight).requires_grad_()  # (B, C, H, W)
+    (gradient,) = torch.autograd.grad(critic(mix).sum(), mix, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def portions(steps: int) -> Iterator[int]:
+    """`steps` cut into about `REPORTS` equal parts, the last one smaller: how often losses are reported."""
+    part = -(-steps // REPORTS)
+    yield from (min(part, steps - start) for start in range(0, steps, part))

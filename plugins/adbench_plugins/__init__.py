@@ -10,6 +10,14 @@ from adbench_tgan import DetectorInfo, hookimpl
 @hookimpl
 def adbench_detectors() -> Iterator[DetectorInfo]:
     yield DetectorInfo(
+        name="transgan_anogan",
+        target="adbench_plugins.transgan.anogan:TransGANAnoGAN",
+        family="latent-search GAN",
+        paper="Nayan Khemka, thesis 'Anomaly Detection using TransGAN', on Jiang et al., TransGAN, "
+        "NeurIPS 2021, https://arxiv.org/abs/2102.07074",
+        extras=("anomaly_map", "reconstruct"),
+    )
+    yield DetectorInfo(
         name="transgan_dual",
         target="adbench_plugins.transgan.dual:TransGANDual",
         family="gan",
@@ -18,6 +26,23 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
         paper="Nayan Khemka, thesis 'Anomaly Detection using TransGAN', on Jiang et al., TransGAN, "
         "NeurIPS 2021, https://arxiv.org/abs/2102.07074",
         extras=("anomaly_map", "reconstruct"),
+    )
+    yield DetectorInfo(
+        name="anotrans",
+        target="adbench_plugins.anotrans:AnoTrans",
+        family="skip-connected GAN",
+        paper="Yang, Lan et al., ICANN 2022, https://github.com/SYLan2019/Transformer-Gan-Anomaly-Detection",
+        extras=("anomaly_map", "reconstruct"),
+    )
+    yield DetectorInfo(
+        name="knn", target="adbench_plugins.feature_anchors:KNN", family="anchor", pretrained=True
+    )
+    yield DetectorInfo(
+        name="logistic",
+        target="adbench_plugins.feature_anchors:Logistic",
+        family="anchor",
+        supervision="labelled",
+        pretrained=True,
     )
     yield DetectorInfo(name="random", target="adbench_plugins.anchors:Random", family="anchor")
     for name, cls in (("mean_image", "MeanImage"), ("pca", "PCA")):

@@ -1,0 +1,223 @@
+"""AnoGAN: a GAN learns normal images; an image is anomalous if no z makes the generator draw it.
+
+Schlegl, Seeboeck, Waldstein, Schmidt-Erfurth, Langs: "Unsupervised Anomaly Detection with Generative Adversarial
+Networks to Guide Marker Discovery", IPMI 2017, https://arxiv.org/abs/1703.05921. The authors published no code; the
+search follows the baseline in https://github.com/houssamzenati/Efficient-GAN-Anomaly-Detection (EGBAD), whose
+settings are the best specified of all re-implementations.
+
+Where this differs from that code, and why
+1. The networks are DCGAN's at 32 and 64 pixels, with z of 100; EGBAD's are for MNIST's 28 pixels.
+2. The learning rate is 2e-4 and the batch 64, as in the other re-implementations. EGBAD's 1e-5 (`lr`) wants hundreds
+   of epochs, for which it has no default; ours are 25, or `iterations` where the training set is small.
+3. Both networks that search are the averaged ones. EGBAD hands D the averages of G, so that D runs with its raw weights.
+4. All images of a batch walk together, each as it would alone: see latent_search.py. z0 is seeded by the detector's
+   seed and the image's pixels, so that a score does not depend on what was scored before.
+5. `restarts` and an early exit are our additions, both off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from adbench_baselines.latent_search import Found, in_groups, search, starts
+from adbench_baselines.layers import check_size, dcgan_init, decoder, pyramid
+from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+
+
+class Discriminator(nn.Module):
+    """x -> the logit that x is real, and the features f(x) before the last convolution."""
+
+    def __init__(self, size: int, channels: int, width: int):
+        super().__init__()
+        self.features = pyramid(size, channels, width)
+        self.classifier = nn.Conv2d(width * size // 8, 1, 4, 1, 0, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        f = self.features(x)  # (B, width * H / 8, 4, 4)
+        return self.classifier(f).flatten(), f  # (B,)
+
+
+class Config(DetectorConfig):
+    latent: int = Field(default=100, ge=1)
+    """nz: length of z"""
+    width: int = Field(default=64, ge=1)
+    """channels after the first convolution of D and before the last one of G"""
+    epochs: int = Field(default=25, ge=1)
+    """passes over the training images"""
+    iterations: int | None = Field(default=None, ge=1)
+    """steps of training instead of passes; 10,000 suits the small categories of MVTec AD"""
+    batch_size: int = Field(default=64, ge=2)
+    """images a step"""
+    lr: float = Field(default=2e-4, gt=0)
+    """learning rate of both Adams; 1e-5 in EGBAD's code"""
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    """first moment decay of both Adams"""
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    """decay of the averages of both networks' weights, which are what searches; 0 takes the last weights"""
+
+    lam: float = Field(default=0.1, ge=0, le=1)
+    """lambda: share of the discriminator's loss"""
+    feature: Literal["fm", "cross-e"] = "fm"
+    """the discriminator's loss: distance of features, or cross-entropy of G(z) and "real\""""
+    steps: int = Field(default=500, ge=1)
+    """Gamma: steps of the search"""
+    search_lr: tuple[float, float, float] = (0.01, 0.001, 0.0005)
+    """learning rates of the search, one after the other"""
+    search_lr_until: tuple[int, int] = (200, 300)
+    """the last step of the first and of the second of those rates"""
+    restarts: int = Field(default=1, ge=1)
+    """searches an image, of which the best one counts"""
+    patience: int = Field(default=0, ge=0)
+    """steps between looks at whether an image's search still gets on; 0 lets each take all steps"""
+    tolerance: float = Field(default=1e-3, ge=0, lt=1)
+    """with patience: a search ends when its loss fell by no more than this share of itself"""
+    together: int | None = Field(default=None, ge=1)
+    """images that walk side by side, always so many: scores are then the same to the last bit in any batch"""
+
+
+class AnoGAN(Detector):
+    Config = Config
+    presets = {
+        "quick": {
+            "width": 16,
+            "epochs": 15,
+            "batch_size": 16,
+            "ema": 0.9,
+            "steps": 20,
+            "search_lr": (0.1, 0.01, 0.005),
+            "search_lr_until": (8, 12),
+        }
+    }
+
+    def build(self, shape: tuple[int, int, int]) -> None:
+        channels, size, _ = shape
+        check_size(size)
+        c = self.config
+        self.generator = decoder(size, channels, c.width, c.latent).to(self.device).apply(dcgan_init)
+        self.discriminator = Discriminator(size, channels, c.width).to(self.device).apply(dcgan_init)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """While training those that learn, afterwards their averages."""
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
+        self.build(train.shape)
+        c = self.config
+        averages = {name: averaged(network, c.ema) for name, network in self.networks.items()}
+        optimizer_g, optimizer_d = self.adam(self.generator), self.adam(self.discriminator)
+        batches, per_epoch = self.endless(train)
+        total = c.iterations or c.epochs * per_epoch
+        span = per_epoch if c.iterations is None else -(-total // 20)
+
+        def step(images: Tensor) -> dict[str, Tensor]:
+            losses = self.step(to_unit(images), optimizer_g, optimizer_d)
+            for name, network in self.networks.items():
+                averages[name].update_parameters(network)
+            return losses
+
+        for done in range(0, total, span):
+            yield mean_losses(step(images) for images in islice(batches, min(span, total - done)))
+        self.generator, self.discriminator = (averages[name].module for name in self.networks)
+
+    def endless(self, train: TrainSet) -> tuple[Iterator[Tensor], int]:
+        """Batches of uint8 images in pass after pass, and how many make a pass."""
+        order = torch.Generator().manual_seed(self.seed)
+        size = min(self.config.batch_size, len(train.normal))
+
+        def batches() -> Iterator[Tensor]:
+            while True:
+                yield from train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
+
+        return batches(), len(train.normal) // size
+
+    def adam(self, network: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=(self.config.beta1, 0.999))
+
+    def step(
+        self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        """One step of D, then one of G with a z of its own."""
+        with torch.no_grad():
+            fake = self.generator(self.prior(x))
+        loss_d = discriminator_loss(self.discriminator(x)[0], self.discriminator(fake)[0])
+        optimizer_d.zero_grad()
+        loss_d.backward()
+        optimizer_d.step()
+
+        self.discriminator.requires_grad_(False)
+        loss_g = real_loss(self.discriminator(self.generator(self.prior(x)))[0]).mean()
+        self.discriminator.requires_grad_(True)
+        optimizer_g.zero_grad()
+        loss_g.backward()
+        optimizer_g.step()
+        return {"loss_g": loss_g, "loss_d": loss_d}
+
+    def prior(self, x: Tensor) -> Tensor:
+        """As many z from N(0, I) as there are images, (B, latent, 1, 1)."""
+        return torch.randn(len(x), self.config.latent, 1, 1, device=x.device)
+
+    def score(self, images: Tensor) -> Tensor:
+        return self.find(images).loss
+
+    @torch.no_grad()
+    def anomaly_map(self, images: Tensor) -> Tensor:
+        return (to_unit(images) - self.draw(self.find(images).z)).abs().sum(1)
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return to_uint8(self.draw(self.find(images).z))
+
+    def draw(self, z: Tensor) -> Tensor:  # (B, latent) -> (B, C, H, W)
+        return self.generator(z[:, :, None, None]).float()
+
+    def find(self, images: Tensor) -> Found:
+        """The z with which the generator draws each image best, and its loss."""
+        return in_groups(self.walk, images, self.config.together)
+
+    def walk(self, images: Tensor) -> Found:
+        """Steps 1 to `search_lr_until` with the first rate, and so on, from a z of each image's own."""
+        c = self.config
+        x = to_unit(images)
+        with torch.no_grad():
+            f = self.discriminator(x)[1].float()
+        first, second = c.search_lr_until
+        rates = [
+            c.search_lr[(number > first) + (number > max(first, second))] for number in range(1, c.steps + 1)
+        ]
+        z0 = starts(images, c.latent, self.seed, c.restarts, prior="truncated")
+        return search(self.loss, (x, f), z0, rates, patience=c.patience, tolerance=c.tolerance)
+
+    def loss(self, z: Tensor, x: Tensor, f: Tensor) -> Tensor:
+        """(1 - lambda) R(z) + lambda F(z) of each image, (B,): sums over pixels and features, not means."""
+        x_hat = self.draw(z)
+        logit, f_hat = self.discriminator(x_hat)
+        residual = (x - x_hat).abs().flatten(1).sum(1)
+        if self.config.feature == "fm":
+            judged = (f - f_hat.float()).abs().flatten(1).sum(1)
+        else:
+            judged = real_loss(logit.float())
+        return (1 - self.config.lam) * residual + self.config.lam * judged
+
+
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """A running average of the weights; buffers, such as batch norm's statistics, are the live ones."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
+
+
+def real_loss(logits: Tensor) -> Tensor:
+    """Cross-entropy of each logit, (B,), and "real"."""
+    return F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits), reduction="none")
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Binary cross-entropy on logits (B,): real images towards 1, generated ones towards 0."""
+    return (real_loss(real) + real_loss(-fake)).mean()

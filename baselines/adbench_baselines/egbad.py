@@ -1,0 +1,279 @@
+"""EGBAD: a BiGAN; an image is anomalous if the generator does not draw it again from its code, or if the
+discriminator, which judges pairs of image and code, sees another image in the pair.
+
+Zenati, Foo, Lecouat, Manek, Chandrasekhar: "Efficient GAN-Based Anomaly Detection", ICLR Workshops 2018,
+https://arxiv.org/abs/1802.06222. Authors' code: https://github.com/houssamzenati/Efficient-GAN-Anomaly-Detection
+
+Where this differs from the authors' code, and why
+1. Theirs is for 28 x 28 MNIST. Images of other sizes and colours take the topology that a PyTorch article on EGBAD
+   gives for 64 x 64: a DCGAN whose pyramids end in one 4 x 4 convolution, with biases; 8 * width features of x in E and D.
+2. That article's D has no joint layer: it judges 8 * width features of x next to as many of z, and its f does not see
+   z. Theirs is a layer on top of both. We lay it there: linear, 16 * width -> 16 * width, LeakyReLU, dropout, and the
+   logit from it. This adds 1,049,600 parameters to the article's D at width 64; `feature="image"` is the article's D.
+3. Dropout follows every activation of D, as in theirs; the article has none (`dropout=0`).
+4. The first blocks of E and D have no batch norm, as in theirs; the article has one there (`bn_first=True`).
+5. lr is 2e-4 and z has 100 dimensions. Theirs are 1e-5, which needs several hundred epochs of MNIST, and 200.
+6. Training is counted in steps, because their code has no default number of epochs, and because the averaged weights
+   look 1,000 steps back: a fixed number of epochs would leave small categories with their first weights.
+7. The images come cut into training and test sets. Theirs draws two permutations for the two sets, so that about
+   80 % of the normal test images are training images.
+8. The batch is 100 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
+9. `anomaly_map`, |x - G(E(x))| averaged over channels, is our addition; their code has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from adbench_baselines.layers import check_size, portions
+from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+
+SLOPE = 0.1  # of LeakyReLU
+BN_EPS = 1e-3  # the authors', TensorFlow's default
+
+
+class Config(DetectorConfig):
+    latent: int = Field(default=100, ge=1)
+    """length of z; 200 in the authors' code"""
+    width: int = Field(default=64, ge=1)
+    """channels after the first convolution"""
+    feature: Literal["joint", "image"] = "joint"
+    """f: the layer that sees x and z, or the article's features of x alone"""
+    bn_first: bool = False
+    """batch norm in the first block of encoder and discriminator too, as in the article"""
+    bn_momentum: float = Field(default=0.01, gt=0, le=1)
+    """share of a batch in batch norm's moving averages"""
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    """dropout in the discriminator"""
+    steps: int = Field(default=20_000, ge=1)
+    """training steps, each of the discriminator and of generator and encoder"""
+    batch_size: int = Field(default=100, ge=2)
+    """images a step"""
+    lr: float = Field(default=2e-4, gt=0)
+    """learning rate of the three Adams; 1e-5 in the authors' code"""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """betas of the three Adams"""
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    """decay of the averaged weights, which score"""
+    m: Literal["fm", "cross-e"] = "fm"
+    """the discriminator's part of the score: feature matching, or the cross-entropy of (G(E(x)), E(x)) being real"""
+    w: float = Field(default=0.1, ge=0, le=1)
+    """its weight; that of the residual is 1 - w"""
+
+
+def norm(channels: int, c: Config) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=BN_EPS, momentum=c.bn_momentum)
+
+
+def trunk(size: int, channels: int, c: Config, dropout: float = 0.0) -> nn.Sequential:
+    """(B, channels, size, size) -> (B, 8 * width)."""
+    layers: list[nn.Module] = []
+    inputs, outputs = channels, c.width
+    while size > 4:
+        layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1))
+        if layers[1:] or c.bn_first:
+            layers.append(norm(outputs, c))
+        layers += [nn.LeakyReLU(SLOPE), nn.Dropout(dropout)]
+        inputs, outputs, size = outputs, 2 * outputs, size // 2
+    return nn.Sequential(*layers, nn.Conv2d(inputs, 8 * c.width, 4, 1, 0), nn.Flatten())
+
+
+def encoder(size: int, channels: int, c: Config) -> nn.Sequential:
+    """x (B, channels, size, size) -> z (B, latent)."""
+    return nn.Sequential(trunk(size, channels, c), nn.Linear(8 * c.width, c.latent))
+
+
+def generator(size: int, channels: int, c: Config) -> nn.Sequential:
+    """z (B, latent) -> x (B, channels, size, size) in [-1, 1]."""
+    top = c.width * size // 8
+    layers = [
+        nn.Unflatten(1, (c.latent, 1, 1)),
+        nn.ConvTranspose2d(c.latent, top, 4, 1, 0),
+        norm(top, c),
+        nn.ReLU(),
+    ]
+    while top > c.width:
+        layers += [nn.ConvTranspose2d(top, top // 2, 4, 2, 1), norm(top // 2, c), nn.ReLU()]
+        top //= 2
+    return nn.Sequential(*layers, nn.ConvTranspose2d(top, channels, 4, 2, 1), nn.Tanh())
+
+
+class Discriminator(nn.Module):
+    """x, z -> the logit that z was encoded from x, not x generated from z, and the features f(x, z)."""
+
+    def __init__(self, size: int, channels: int, c: Config):
+        super().__init__()
+        side, joint = 8 * c.width, 16 * c.width
+        self.feature = c.feature
+        self.x_branch = trunk(size, channels, c, c.dropout)
+        self.z_branch = nn.Sequential(
+            nn.Linear(c.latent, side),
+            nn.BatchNorm1d(side, eps=BN_EPS, momentum=c.bn_momentum),
+            nn.LeakyReLU(SLOPE),
+            nn.Dropout(c.dropout),
+        )
+        last = (nn.Linear(joint, joint), nn.LeakyReLU(SLOPE), nn.Dropout(c.dropout))
+        self.joint = nn.Sequential(*last) if c.feature == "joint" else nn.Identity()
+        self.critic = nn.Linear(joint, 1)
+
+    def forward(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        f_x = self.x_branch(x)  # (B, 8 * width)
+        f = self.joint(torch.cat([f_x, self.z_branch(z)], 1))  # (B, 16 * width)
+        return self.critic(f).flatten(), f if self.feature == "joint" else f_x
+
+
+def initialise(module: nn.Module) -> None:
+    """The authors' weights: kernels N(0, .02), biases 0; batch norm stays at 1 and 0."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        nn.init.zeros_(module.bias)
+
+
+@dataclass(frozen=True)
+class Optimizers:
+    generator: torch.optim.Optimizer
+    encoder: torch.optim.Optimizer
+    discriminator: torch.optim.Optimizer
+
+
+class EGBAD(Detector):
+    Config = Config
+    presets = {
+        "quick": {
+            "width": 16,
+            "steps": 40,
+            "batch_size": 16,
+            "lr": 1e-3,
+            "bn_momentum": 0.1,
+            "ema_decay": 0.9,
+        }
+    }
+
+    def build(self, shape: tuple[int, int, int]) -> None:
+        channels, size, _ = shape
+        check_size(size)
+        self.generator = generator(size, channels, self.config)
+        self.encoder = encoder(size, channels, self.config)
+        self.discriminator = Discriminator(size, channels, self.config)
+        for network in self.networks.values():
+            network.to(self.device).apply(initialise)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The trained ones while training; with their averaged weights afterwards."""
+        return {"generator": self.generator, "encoder": self.encoder, "discriminator": self.discriminator}
+
+    def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
+        self.build(train.shape)
+        optimizers = self.optimizers()
+        averages = self.averages()
+        pairs = self.pairs(train)
+        for count in portions(self.config.steps):
+            yield mean_losses(self.averaged_step(averages, *next(pairs), optimizers) for _ in range(count))
+        for name, network in self.networks.items():
+            network.load_state_dict(averages[name].module.state_dict())
+
+    def optimizers(self) -> Optimizers:
+        c = self.config
+        return Optimizers(
+            **{
+                name: torch.optim.Adam(network.parameters(), lr=c.lr, betas=c.betas)
+                for name, network in self.networks.items()
+            }
+        )
+
+    def averages(self) -> dict[str, AveragedModel]:
+        """Copies of the networks with averaged weights, and batch norm's own moving averages."""
+        average = get_ema_multi_avg_fn(self.config.ema_decay)
+        return {name: AveragedModel(net, multi_avg_fn=average) for name, net in self.networks.items()}
+
+    def pairs(self, train: TrainSet) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches a and b without end, in two orders, both new in each pass."""
+        order = torch.Generator().manual_seed(self.seed)
+        size = min(self.config.batch_size, len(train.normal))
+        while True:
+            passes = (
+                train.normal.batches(size, device=self.device, shuffle=order, drop_last=True) for _ in "ab"
+            )
+            for a, b in zip(*passes, strict=True):
+                yield to_unit(a), to_unit(b)
+
+    def averaged_step(
+        self, averages: Mapping[str, AveragedModel], a: Tensor, b: Tensor, optimizers: Optimizers
+    ) -> dict[str, Tensor]:
+        losses = self.step(a, b, optimizers)
+        for name, network in self.networks.items():
+            averages[name].update_parameters(network)
+        return losses
+
+    def step(self, a: Tensor, b: Tensor, optimizers: Optimizers) -> dict[str, Tensor]:
+        """One step of the discriminator on batch a, then one of generator and encoder together on batch b."""
+        return self.discriminator_step(a, optimizers) | self.generator_encoder_step(b, optimizers)
+
+    def draw(self, count: int) -> Tensor:
+        return torch.randn(count, self.config.latent, device=self.device)  # z (count, latent)
+
+    def discriminator_step(self, x: Tensor, optimizers: Optimizers) -> dict[str, Tensor]:
+        z = self.draw(len(x))
+        with torch.no_grad():
+            code, image = self.encoder(x), self.generator(z)
+        logits, logits_drawn = self.discriminator(x, code)[0], self.discriminator(image, z)[0]
+        loss = bce(logits, 1).mean() + bce(logits_drawn, 0).mean()
+        optimizers.discriminator.zero_grad()
+        loss.backward()
+        optimizers.discriminator.step()
+        return {"loss_d": loss}
+
+    def generator_encoder_step(self, x: Tensor, optimizers: Optimizers) -> dict[str, Tensor]:
+        z = self.draw(len(x))
+        self.discriminator.requires_grad_(False)
+        loss_g = bce(self.discriminator(self.generator(z), z)[0], 1).mean()
+        loss_e = bce(self.discriminator(x, self.encoder(x))[0], 0).mean()
+        self.discriminator.requires_grad_(True)
+        optimizers.generator.zero_grad()
+        optimizers.encoder.zero_grad()
+        (loss_g + loss_e).backward()  # each depends on its own network only
+        optimizers.generator.step()
+        optimizers.encoder.step()
+        return {"loss_g": loss_g, "loss_e": loss_e}
+
+    @torch.no_grad()
+    def score(self, images: Tensor) -> Tensor:
+        """(1 - w) sum |x - G(E(x))| + w C(x): sums over pixels and over features, not means."""
+        x = to_unit(images)
+        z = self.encoder(x)
+        x_hat = self.generator(z)
+        w = self.config.w
+        return ((1 - w) * l1(x, x_hat) + w * self.discriminator_score(x, x_hat, z)).float()
+
+    def discriminator_score(self, x: Tensor, x_hat: Tensor, z: Tensor) -> Tensor:
+        """C(x), (B,)."""
+        logit, f_hat = self.discriminator(x_hat, z)
+        return l1(self.discriminator(x, z)[1], f_hat) if self.config.m == "fm" else bce(logit, 1)
+
+    @torch.no_grad()
+    def anomaly_map(self, images: Tensor) -> Tensor:
+        x = to_unit(images)
+        return (x - self.generator(self.encoder(x))).abs().mean(1).float()
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return to_uint8(self.generator(self.encoder(to_unit(images))))
+
+
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of absolute differences of each image, (B,)."""
+    return (a - b).abs().flatten(1).sum(1)
+
+
+def bce(logits: Tensor, target: float) -> Tensor:
+    """Binary cross-entropy of each logit, (B,)."""
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target), reduction="none")

@@ -1,0 +1,161 @@
+"""Search of a generator's latent space by gradient descent: for each image its own z, many images at a time.
+
+AnoGAN (Schlegl et al., IPMI 2017) and its descendants ask which z gives the image that comes closest to the one at
+hand. All images of a batch walk together, and each walks as it would alone: losses are summed over the batch, never
+averaged, so that its gradient is that of batch 1; Adam and the clipping of gradients look at one image at a time;
+and a walk starts where its image's own pixels say, not where its place in the batch says. What remains is rounding:
+matrix products of batches of different sizes can differ in the last bit, and a long walk, which is a chaotic one,
+amplifies that to some 5e-4 of the loss, in double precision too. `in_groups` takes away this last difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, as everywhere
+Prior = Literal["normal", "truncated"]
+Loss = Callable[..., Tensor]  # (z, *targets) -> (B,): the loss of each image
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where the walks ended."""
+
+    z: Tensor  # (B, latent)
+    loss: Tensor  # (B,), at that z
+
+
+def in_groups(find: Callable[[Tensor], Found], images: Tensor, size: int | None) -> Found:
+    """`find` the z of (B, ...) in groups of exactly `size` images, the last one filled up with copies.
+
+    As all products then have the same shape, what is found for an image is the same to the last bit whatever batch it
+    came in. It costs time where there are fewer images than `size`. With None all images are one group.
+    """
+    if size is None:
+        return find(images)
+    parts = []
+    for first in range(0, len(images), size):
+        index = torch.arange(first, first + size, device=images.device).clamp(max=len(images) - 1)
+        found = find(images[index])
+        count = min(size, len(images) - first)
+        parts.append(Found(found.z[:count], found.loss[:count]))
+    return Found(torch.cat([part.z for part in parts]), torch.cat([part.loss for part in parts]))
+
+
+def starts(
+    images: Tensor, latent: int, seed: int, restarts: int = 1, *, prior: Prior = "normal"
+) -> list[Tensor]:
+    """`restarts` starting points of uint8 (B, C, H, W), each (B, latent) from N(0, I), cut at |z| = 2 if truncated.
+
+    They depend on `seed` and on each image's own pixels; the first ones are the same for any number of restarts.
+    """
+    drawn = [torch.stack(list(_draws(image, latent, seed, restarts, prior))) for image in images.cpu()]
+    z0 = torch.stack(drawn, dim=1).to(images.device)  # (restarts, B, latent)
+    return list(z0)
+
+
+def _draws(image: Tensor, latent: int, seed: int, restarts: int, prior: Prior) -> Iterator[Tensor]:
+    digest = hashlib.sha256(str(seed).encode() + b":" + image.contiguous().numpy().tobytes()).digest()
+    dice = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    for _ in range(restarts):
+        if prior == "truncated":
+            yield nn.init.trunc_normal_(torch.empty(latent), a=-2.0, b=2.0, generator=dice)
+        else:
+            yield torch.randn(latent, generator=dice)
+
+
+def search(
+    loss: Loss,
+    targets: Sequence[Tensor],
+    z0: Sequence[Tensor],
+    rates: Sequence[float],
+    *,
+    clip: float | None = None,
+    patience: int = 0,
+    tolerance: float = 0.0,
+) -> Found:
+    """Walk from each start of `z0` by Adam steps of `rates`; keep for each image the end with the lowest loss.
+
+    Args:
+        loss: the loss of each image, (z, *targets) -> (B,); eval-mode networks, so that images stay apart.
+        targets: what is known of each image beforehand, such as its pixels and its features, (B, ...) each.
+        z0: starting points, (B, latent) each.
+        rates: the learning rate of each step.
+        clip: largest norm of one image's gradient.
+        patience: after every so many steps, an image stops whose loss fell by no more than a share of `tolerance`
+            of itself since the last look; 0 lets all of them walk to the end.
+    """
+    best: Found | None = None
+    for start in z0:
+        z = walk(loss, targets, start, rates, clip=clip, patience=patience, tolerance=tolerance)
+        with torch.no_grad():
+            found = Found(z, loss(z, *targets))
+        best = found if best is None else better(best, found)
+    if best is None:
+        raise ValueError("no starting point")
+    return best
+
+
+def better(one: Found, other: Found) -> Found:
+    """For each image the one with the lower loss."""
+    wins = other.loss < one.loss
+    return Found(torch.where(wins[:, None], other.z, one.z), torch.where(wins, other.loss, one.loss))
+
+
+def walk(
+    loss: Loss,
+    targets: Sequence[Tensor],
+    z0: Tensor,
+    rates: Sequence[float],
+    *,
+    clip: float | None = None,
+    patience: int = 0,
+    tolerance: float = 0.0,
+) -> Tensor:
+    """The end of one walk of each image, (B, latent); see `search`."""
+    end = z0.detach().clone()
+    walking = torch.arange(len(end), device=end.device)
+    z, mean, square = end.clone(), torch.zeros_like(end), torch.zeros_like(end)
+    before = torch.full((len(end),), torch.inf, device=end.device)
+    for number, rate in enumerate(rates):
+        values, gradient = slope(loss, z, targets)
+        if patience and number % patience == 0:
+            going = values < (1 - tolerance) * before
+            end[walking] = z
+            z, mean, square, gradient, walking, before, *targets = (
+                rows[going] for rows in (z, mean, square, gradient, walking, values, *targets)
+            )
+            if not len(walking):
+                return end
+        adam(z, gradient if clip is None else clipped(gradient, clip), mean, square, rate, number + 1)
+    end[walking] = z
+    return end
+
+
+def slope(loss: Loss, z: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The loss of each image, (B,), and its gradient by the image's own z, (B, latent)."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        values = loss(z, *targets)
+        (gradient,) = torch.autograd.grad(values.sum(), z)
+    return values.detach(), gradient
+
+
+def clipped(gradient: Tensor, most: float) -> Tensor:
+    """Each image's gradient, (B, latent), scaled down to norm `most` where it is longer."""
+    norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+    return gradient * (most / (norm + 1e-6)).clamp(max=1.0)
+
+
+def adam(z: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, rate: float, number: int) -> None:
+    """Adam's step `number`, counted from 1, in place. As torch.optim.Adam, whose rows cannot be let go one by one."""
+    mean.lerp_(gradient, 1 - BETA1)
+    square.lerp_(gradient.square(), 1 - BETA2)
+    root = square.sqrt() / (1 - BETA2**number) ** 0.5 + EPS
+    z.addcdiv_(mean, root, value=-rate / (1 - BETA1**number))

@@ -1,0 +1,248 @@
+"""Skip-Attention GAN (SAGAN): Skip-GANomaly with a U-Net of depthwise separable convolutions whose skip connections
+pass through attention; an image is anomalous if its reconstruction differs from it, in its pixels or in the
+discriminator's code.
+
+Liu, Lan et al.: "SAGAN: Skip-Attention GAN for Anomaly Detection", ICIP 2021, pp. 2468-2472,
+https://doi.org/10.1109/ICIP42928.2021.9506332. Authors' code: https://github.com/SYLan2019/Skip-Attention-GAN
+(Not the "SAGAN" of Zhang et al., which is self-attention.)
+
+Where this differs from the authors' code, and why
+1. The generator is the paper's. Their code contains it but builds Skip-GANomaly's U-Net instead. With two depthwise
+   filters a channel both networks have 5,102,035 parameters at 32 pixels, with one, as in their code, 3,131,765; the
+   paper's Table 1 says 5,181,089.
+2. Max pooling, as in the paper; theirs uses an external CUDA package for SoftPool. `softpool=True` is a plain SoftPool.
+3. The reconstruction weighs 40, as in the paper; theirs 50. The learning rate is 2e-4, as theirs; the paper's is 2e-3.
+4. The reconstruction ends in tanh, as images are in [-1, 1]; theirs is not bounded (`out_act="none"`).
+5. Where paper and code disagree on the rest, the code is followed: attended maps go to the skips and the bottleneck
+   only, in the paper also down (`attend_path=True`); the image's share of the score is .9, in the paper .2
+   (`score_lambda=0.2`).
+6. The discriminator sees the images again for its own step, because current PyTorch refuses to go back through a
+   graph whose weights have changed.
+7. Networks are in eval mode when scoring, and the last epoch is kept. Theirs stay in train mode, so that every score
+   depends on the test images around it, sorted by class, and keeps the epoch of the best *test* AUROC.
+8. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
+9. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
+10. The batch is 32 or the whole training set, whichever is smaller.
+11. No learning rate schedule: the paper names one ("lambda decay"), theirs is built and never stepped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from timm.layers.cbam import CbamModule
+from torch import Tensor, nn
+
+from adbench_baselines.layers import check_size, dcgan_init
+from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss, restart_if_won
+from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+
+
+class Config(DetectorConfig):
+    latent: int = Field(default=100, ge=1)
+    """length of the discriminator's code"""
+    width: int = Field(default=64, ge=1)
+    """channels at the first level of the generator, and after the discriminator's first convolution"""
+    depth_multiplier: int = Field(default=2, ge=1)
+    """k: depthwise filters a channel (authors' code: 1)"""
+    separable: bool = True
+    """depthwise separable convolutions (DSC); false: ordinary ones, as in a part of the paper's tables"""
+    attention: bool = True
+    """attention (CBAM) on the skips; false: a plain U-Net"""
+    attend_path: bool = False
+    """the attended maps, not the plain ones, go down to the next level (paper)"""
+    softpool: bool = False
+    """SoftPool (authors' code) instead of max pooling"""
+    out_act: Literal["tanh", "none"] = "tanh"
+    """what bounds the reconstruction; none in the authors' code"""
+    epochs: int = Field(default=25, ge=1)
+    """passes over the training images"""
+    batch_size: int = Field(default=32, ge=2)
+    """images a step"""
+    lr: float = Field(default=2e-4, gt=0)
+    """learning rate of both Adams (paper: 2e-3)"""
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    """first moment decay of both Adams"""
+    w_adv: float = 1.0
+    """weight of the adversarial loss"""
+    w_con: float = 40.0
+    """weight of the reconstruction (authors' code: 50)"""
+    w_lat: float = 1.0
+    """weight of the distance of codes"""
+    d_uses_lat: bool = True
+    """the discriminator, too, learns to bring codes together (authors' code)"""
+    score_lambda: float = Field(default=0.9, ge=0, le=1)
+    """share of the image in the score; the rest is that of the code (paper: 0.2)"""
+
+
+class Generator(nn.Module):
+    """x -> x_hat: a U-Net of five levels whose skips, and bottleneck, pass through attention."""
+
+    def __init__(self, channels: int, config: Config):
+        super().__init__()
+        w = config.width
+        widths = [w, 2 * w, 4 * w, 8 * w, 8 * w]
+        inputs = [channels, *widths]
+        self.encoder = nn.ModuleList(
+            double_block(a, b, b, config) for a, b in zip(inputs, widths, strict=False)
+        )
+        self.attention = nn.ModuleList(cbam(c) if config.attention else nn.Identity() for c in widths)
+        self.decoder = nn.ModuleList(
+            double_block(a, a // 2, b, config)
+            for a, b in [(16 * w, 4 * w), (8 * w, 2 * w), (4 * w, w), (2 * w, w)]
+        )
+        self.last = nn.Conv2d(w, channels, 1)
+        self.out_act = nn.Tanh() if config.out_act == "tanh" else nn.Identity()
+        self.pool = softpool if config.softpool else max_pool
+        self.attend_path = config.attend_path
+
+    def forward(self, x: Tensor) -> Tensor:
+        attended: list[Tensor] = []  # (B, w, H, W), (B, 2w, H/2, W/2), ... (B, 8w, H/16, W/16)
+        h = x
+        for level, (block, attention) in enumerate(zip(self.encoder, self.attention, strict=True)):
+            h = block(self.pool(h) if level else h)
+            attended.append(attention(h))
+            h = attended[-1] if self.attend_path else h
+        h = attended.pop()
+        for block in self.decoder:
+            h = F.interpolate(h, scale_factor=2, mode="bilinear", align_corners=True)
+            h = block(torch.cat([attended.pop(), h], dim=1))  # (B, 4w, H/8, W/8), ... (B, w, H, W)
+        return self.out_act(self.last(h))  # (B, C, H, W)
+
+
+def double_block(inputs: int, middle: int, outputs: int, config: Config) -> nn.Sequential:
+    """Twice: convolution 3x3, batch norm, ReLU."""
+    layers: list[nn.Module] = []
+    for a, b in ((inputs, middle), (middle, outputs)):
+        k = config.depth_multiplier
+        layers += separable_convolution(a, b, k) if config.separable else [nn.Conv2d(a, b, 3, padding=1)]
+        layers += [nn.BatchNorm2d(b), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def separable_convolution(inputs: int, outputs: int, k: int) -> list[nn.Module]:
+    """DSC: k filters 3x3 on each channel alone, then a 1x1 convolution over all."""
+    return [nn.Conv2d(inputs, k * inputs, 3, padding=1, groups=inputs), nn.Conv2d(k * inputs, outputs, 1)]
+
+
+def cbam(channels: int) -> nn.Module:
+    """Channel gate, then spatial gate (Woo et al., CBAM, ECCV 2018); its perceptron shrinks channels 16 times."""
+    return CbamModule(channels, rd_channels=max(1, channels // 16), spatial_kernel_size=7, mlp_bias=True)
+
+
+def max_pool(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 2)
+
+
+def softpool(x: Tensor) -> Tensor:
+    """The mean of each 2x2 window, weighted by the softmax of its values (Stergiou et al., ICCV 2021)."""
+    windows = F.pixel_unshuffle(x, 2).unflatten(1, (-1, 4))  # (B, C, 4, H / 2, W / 2)
+    return (windows * windows.softmax(2)).sum(2)
+
+
+class SAGAN(Detector):
+    Config = Config
+    # At 2e-4 a few steps leave the generator where it started; its training loss falls at the paper's rate.
+    presets = {"quick": {"width": 8, "epochs": 6, "batch_size": 16, "lr": 2e-3}}
+
+    def build(self, shape: tuple[int, int, int]) -> None:
+        channels, size, _ = shape
+        check_size(size)
+        c = self.config
+        self.generator = Generator(channels, c).to(self.device).apply(dcgan_init)
+        self.discriminator = Discriminator(size, channels, c.width, c.latent).to(self.device)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
+        self.build(train.shape)
+        optimizer_g = self.adam(self.generator)
+        optimizer_d = self.adam(self.discriminator)
+        order = torch.Generator().manual_seed(self.seed)
+        size = min(self.config.batch_size, len(train.normal))
+        for _ in range(self.config.epochs):
+            batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
+            yield mean_losses(
+                self.train_batch(to_unit(images), optimizer_g, optimizer_d) for images in batches
+            )
+
+    def adam(self, network: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=(self.config.beta1, 0.999))
+
+    def train_batch(
+        self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        """A step, after which a discriminator that has won is drawn anew."""
+        losses = self.step(x, optimizer_g, optimizer_d)
+        restarts = restart_if_won(self.discriminator, optimizer_d, losses["loss_d"])
+        return losses | {"restarts": restarts}
+
+    def step(
+        self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        """One step of the generator, then one of the discriminator, on the same images and reconstructions."""
+        x_hat = self.generator(x)  # (B, C, H, W)
+
+        self.discriminator.requires_grad_(False)
+        _, f = self.discriminator(x)  # (B, latent)
+        logit_hat, f_hat = self.discriminator(x_hat)  # (B,), (B, latent)
+        self.discriminator.requires_grad_(True)
+        loss_g = generator_loss(x, x_hat, f, f_hat, logit_hat, self.config)
+        optimizer_g.zero_grad()
+        loss_g.backward()
+        optimizer_g.step()
+
+        logit, f = self.discriminator(x)
+        logit_hat, f_hat = self.discriminator(x_hat.detach())
+        loss_d = discriminator_loss(logit, logit_hat, f, f_hat, self.config)
+        optimizer_d.zero_grad()
+        loss_d.backward()
+        optimizer_d.step()
+        return {"loss_g": loss_g, "loss_d": loss_d}
+
+    @torch.no_grad()
+    def score(self, images: Tensor) -> Tensor:
+        x = to_unit(images)
+        x_hat = self.generator(x)
+        _, f = self.discriminator(x)
+        _, f_hat = self.discriminator(x_hat)
+        return anomaly_score(x, x_hat, f, f_hat, self.config.score_lambda)
+
+    @torch.no_grad()
+    def anomaly_map(self, images: Tensor) -> Tensor:
+        x = to_unit(images)
+        return (x - self.generator(x)).abs().mean(1)
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return to_uint8(self.generator(to_unit(images)))
+
+
+def generator_loss(
+    x: Tensor, x_hat: Tensor, f: Tensor, f_hat: Tensor, logit_hat: Tensor, config: Config
+) -> Tensor:
+    """Adversarial + contextual + latent loss, all element means."""
+    return (
+        config.w_adv * adversarial_loss(logit_hat, real=True)
+        + config.w_con * F.l1_loss(x_hat, x)
+        + config.w_lat * F.mse_loss(f_hat, f)
+    )
+
+
+def discriminator_loss(logit: Tensor, logit_hat: Tensor, f: Tensor, f_hat: Tensor, config: Config) -> Tensor:
+    """Images towards 1, reconstructions towards 0, not halved; and the latent loss of the generator."""
+    loss = adversarial_loss(logit, real=True) + adversarial_loss(logit_hat, real=False)
+    return loss + config.w_lat * F.mse_loss(f_hat, f) if config.d_uses_lat else loss
+
+
+def anomaly_score(x: Tensor, x_hat: Tensor, f: Tensor, f_hat: Tensor, score_lambda: float) -> Tensor:
+    """A(x) = lambda R(x) + (1 - lambda) L(x), mean squares over pixels and over the code."""
+    in_image = (x - x_hat).square().flatten(1).mean(1)  # (B,)
+    in_code = (f - f_hat).square().mean(1)  # (B,)
+    return score_lambda * in_image + (1 - score_lambda) * in_code

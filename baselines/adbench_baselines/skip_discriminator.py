@@ -1,0 +1,58 @@
+"""The discriminator of Skip-GANomaly, which Skip-Attention GAN and AnoTrans use as well.
+
+Akcay, Atapour-Abarghouei, Breckon, IJCNN 2019, https://arxiv.org/abs/1901.08954: it judges images, and the codes that
+it finds for an image and its reconstruction are compared in training and in the score.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adbench_baselines.layers import dcgan_init, encoder
+
+WON = 1e-5  # a discriminator whose loss falls under this has won, and is drawn anew
+
+
+class Discriminator(nn.Module):
+    """x -> the logit that x is real (B,), and its code f(x) (B, latent), which is not activated."""
+
+    def __init__(self, size: int, channels: int, width: int = 64, latent: int = 100):
+        super().__init__()
+        self.encoder = encoder(size, channels, width, latent)
+        self.classifier = nn.Conv2d(
+            latent, 1, 3, 1, 1, bias=False
+        )  # of its 9 taps only the centre sees the code
+        self.apply(dcgan_init)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        f = self.encoder(x)  # (B, latent, 1, 1)
+        return self.classifier(f).flatten(), f.flatten(1)
+
+
+def adversarial_loss(logit: Tensor, real: bool) -> Tensor:
+    """Binary cross-entropy of logits (B,) towards "real" or towards "made"."""
+    return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, float(real)))
+
+
+def restart(discriminator: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Draw the weights anew; running statistics and the optimiser's moments start anew with them, in place."""
+    for module in discriminator.modules():
+        dcgan_init(module)
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    for state in optimizer.state.values():
+        for value in state.values():
+            value.zero_()
+
+
+def restart_if_won(discriminator: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """Draw a discriminator that has won anew, and say whether that was so as 0. or 1.
+
+    It waits for the device, so it is called between steps, not in them.
+    """
+    won = bool(loss < WON)
+    if won:
+        restart(discriminator, optimizer)
+    return torch.tensor(float(won))

@@ -1,0 +1,202 @@
+"""Skip-GANomaly: a U-Net reconstructs images as a GAN; an image is anomalous if its reconstruction differs from it,
+in its pixels or in the discriminator's code.
+
+Akcay, Atapour-Abarghouei, Breckon: "Skip-GANomaly: Skip Connected and Adversarially Trained Encoder-Decoder Anomaly
+Detection", IJCNN 2019, https://arxiv.org/abs/1901.08954. Authors' code: https://github.com/samet-akcay/skip-ganomaly
+
+Where this differs from the authors' code, and why
+1. The discriminator sees the images again for its own step. Theirs goes back through a graph whose weights the
+   generator's step has changed, which current PyTorch refuses.
+2. The generator sees the images as they are (`input_noise_std` adds noise in training). Theirs adds a buffer that
+   is never filled: whatever was in that memory.
+3. Networks are in eval mode when scoring. Theirs stay in train mode, so that through batch norm every score depends
+   on the other test images of its batch, which their CIFAR-10 loader sorts by class.
+4. The last of 25 epochs is kept. Theirs keeps the epoch of the best *test* AUROC, often the first.
+5. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
+6. Images of every dataset are scaled to [-1, 1], the range of tanh. Theirs scales MNIST to [-0.42, 2.82].
+7. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
+8. The batch is 64 or the whole training set, whichever is smaller.
+9. No learning rate schedule: theirs is built and never stepped.
+Kept although it is odd: the discriminator, too, learns to bring the two codes together (`d_uses_lat`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from adbench_baselines.layers import check_size, dcgan_init
+from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss, restart_if_won
+from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+
+
+class Generator(nn.Module):
+    """x -> x_hat: a U-Net whose bottleneck is one pixel."""
+
+    def __init__(self, size: int, channels: int, width: int):
+        super().__init__()
+        depth = size.bit_length() - 1  # halvings down to one pixel
+        widths = [width * min(2**level, 8) for level in range(depth)]  # 64, 128, 256, 512, 512 at 32 pixels
+        self.downs = nn.ModuleList([nn.Conv2d(channels, width, 4, 2, 1, bias=False)])
+        for level in range(1, depth):
+            self.downs.append(down(widths[level - 1], widths[level], norm=level < depth - 1))
+        self.ups = nn.ModuleList([up(widths[-1], widths[-2])])  # from the bottleneck up
+        for level in reversed(range(1, depth - 1)):
+            self.ups.append(up(2 * widths[level], widths[level - 1]))
+        self.last = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(2 * width, channels, 4, 2, 1), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.downs[0](x)  # (B, width, H / 2, W / 2)
+        skips: list[Tensor] = []
+        for halve in self.downs[1:]:
+            h = F.leaky_relu(h, 0.2)
+            skips.append(h)  # activated, as theirs is in place; the ReLU that follows hides the difference
+            h = halve(h)  # ... (B, 8 * width, 1, 1)
+        for double in self.ups:
+            h = torch.cat([skips.pop(), double(h)], dim=1)  # ... (B, 2 * width, H / 2, W / 2)
+        return self.last(h)  # (B, C, H, W) in [-1, 1]
+
+
+def down(inputs: int, outputs: int, norm: bool) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs) if norm else nn.Identity())
+
+
+def up(inputs: int, outputs: int) -> nn.Sequential:
+    convolution = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
+    return nn.Sequential(nn.ReLU(), convolution, nn.BatchNorm2d(outputs))
+
+
+class Config(DetectorConfig):
+    latent: int = Field(default=100, ge=1)
+    """nz: length of the discriminator's code"""
+    width: int = Field(default=64, ge=1)
+    """ngf: channels after the first convolution of both networks"""
+    epochs: int = Field(default=25, ge=1)
+    """passes over the training images"""
+    batch_size: int = Field(default=64, ge=2)
+    """images a step"""
+    lr: float = Field(default=2e-4, gt=0)
+    """learning rate of both Adams"""
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    """first moment decay of both Adams"""
+    w_adv: float = 1.0
+    """weight of the adversarial loss"""
+    w_con: float = 50.0
+    """weight of the reconstruction"""
+    w_lat: float = 1.0
+    """weight of the distance of codes"""
+    d_uses_lat: bool = True
+    """the discriminator, too, learns to bring codes together (authors' code)"""
+    input_noise_std: float = Field(default=0.0, ge=0)
+    """standard deviation of the noise on the generator's input in training"""
+    score_lambda: float = Field(default=0.9, ge=0, le=1)
+    """share of the image in the score; the rest is that of the code"""
+
+
+class SkipGANomaly(Detector):
+    Config = Config
+    presets = {"quick": {"width": 16, "epochs": 15, "batch_size": 16}}
+
+    def build(self, shape: tuple[int, int, int]) -> None:
+        channels, size, _ = shape
+        check_size(size)
+        c = self.config
+        self.generator = Generator(size, channels, c.width).to(self.device).apply(dcgan_init)
+        self.discriminator = Discriminator(size, channels, c.width, c.latent).to(self.device)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
+        self.build(train.shape)
+        optimizer_g = self.adam(self.generator)
+        optimizer_d = self.adam(self.discriminator)
+        order = torch.Generator().manual_seed(self.seed)
+        size = min(self.config.batch_size, len(train.normal))
+        for _ in range(self.config.epochs):
+            batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
+            yield mean_losses(
+                self.train_batch(to_unit(images), optimizer_g, optimizer_d) for images in batches
+            )
+
+    def adam(self, network: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=(self.config.beta1, 0.999))
+
+    def train_batch(
+        self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        """A step, after which a discriminator that has won is drawn anew."""
+        losses = self.step(x, optimizer_g, optimizer_d)
+        restarts = restart_if_won(self.discriminator, optimizer_d, losses["loss_d"])
+        return losses | {"restarts": restarts}
+
+    def step(
+        self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        """One step of the generator, then one of the discriminator, on the same images and reconstructions."""
+        std = self.config.input_noise_std
+        x_hat = self.generator(x + std * torch.randn_like(x) if std else x)  # (B, C, H, W)
+
+        self.discriminator.requires_grad_(False)
+        _, f = self.discriminator(x)  # (B, latent)
+        logit_hat, f_hat = self.discriminator(x_hat)  # (B,), (B, latent)
+        self.discriminator.requires_grad_(True)
+        loss_g = generator_loss(x, x_hat, f, f_hat, logit_hat, self.config)
+        optimizer_g.zero_grad()
+        loss_g.backward()
+        optimizer_g.step()
+
+        logit, f = self.discriminator(x)
+        logit_hat, f_hat = self.discriminator(x_hat.detach())
+        loss_d = discriminator_loss(logit, logit_hat, f, f_hat, self.config)
+        optimizer_d.zero_grad()
+        loss_d.backward()
+        optimizer_d.step()
+        return {"loss_g": loss_g, "loss_d": loss_d}
+
+    @torch.no_grad()
+    def score(self, images: Tensor) -> Tensor:
+        x = to_unit(images)
+        x_hat = self.generator(x)
+        _, f = self.discriminator(x)
+        _, f_hat = self.discriminator(x_hat)
+        return anomaly_score(x, x_hat, f, f_hat, self.config.score_lambda)
+
+    @torch.no_grad()
+    def anomaly_map(self, images: Tensor) -> Tensor:
+        x = to_unit(images)
+        return (x - self.generator(x)).abs().mean(1)
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return to_uint8(self.generator(to_unit(images)))
+
+
+def generator_loss(
+    x: Tensor, x_hat: Tensor, f: Tensor, f_hat: Tensor, logit_hat: Tensor, config: Config
+) -> Tensor:
+    """Adversarial + contextual + latent loss, all element means."""
+    return (
+        config.w_adv * adversarial_loss(logit_hat, real=True)
+        + config.w_con * F.l1_loss(x_hat, x)
+        + config.w_lat * F.mse_loss(f_hat, f)
+    )
+
+
+def discriminator_loss(logit: Tensor, logit_hat: Tensor, f: Tensor, f_hat: Tensor, config: Config) -> Tensor:
+    """Images towards 1, reconstructions towards 0, not halved; and the latent loss of the generator."""
+    loss = adversarial_loss(logit, real=True) + adversarial_loss(logit_hat, real=False)
+    return loss + config.w_lat * F.mse_loss(f_hat, f) if config.d_uses_lat else loss
+
+
+def anomaly_score(x: Tensor, x_hat: Tensor, f: Tensor, f_hat: Tensor, score_lambda: float) -> Tensor:
+    """A(x) = lambda R(x) + (1 - lambda) L(x), mean squares over pixels and over the code."""
+    in_image = (x - x_hat).square().flatten(1).mean(1)  # (B,)
+    in_code = (f - f_hat).square().mean(1)  # (B,)
+    return score_lambda * in_image + (1 - score_lambda) * in_code

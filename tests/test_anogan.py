@@ -1,0 +1,299 @@
+"""AnoGAN against the specification: sizes, losses by hand, averages, and its search against one of torch's own parts."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from adbench_baselines import anogan
+from adbench_baselines.anogan import AnoGAN, Config, discriminator_loss
+from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_uint8, to_unit
+from adbench_tgan.testing import smooth_images
+
+SMALL = Config(width=4, latent=8, epochs=1, batch_size=8, steps=6, search_lr_until=(2, 4))
+
+
+def images(count=16, channels=1, seed=0):
+    return smooth_images(count, (channels, 32, 32), seed)
+
+
+def built(shape=(1, 32, 32), config=SMALL, **settings):
+    torch.manual_seed(0)
+    detector = AnoGAN(config.model_copy(update=settings))
+    detector.build(shape)
+    return detector
+
+
+def fitted(**settings):
+    torch.manual_seed(0)
+    return AnoGAN(SMALL.model_copy(update=settings)).fit(TrainSet(ImageSet(images(24))))
+
+
+@pytest.fixture(scope="module", name="trained")
+def fixture_trained():
+    return fitted(epochs=3, ema=0.5, lr=1e-3)
+
+
+def changed(detector, **settings):
+    """The same networks with other settings."""
+    twin = AnoGAN(detector.config.model_copy(update=settings), seed=detector.seed)
+    twin.generator, twin.discriminator = detector.generator, detector.discriminator
+    return twin
+
+
+@pytest.mark.parametrize(
+    ("shape", "generator", "discriminator"),
+    [
+        ((1, 32, 32), 1_066_880, 661_248),
+        ((3, 32, 32), 1_068_928, 663_296),
+        ((1, 64, 64), 3_574_656, 2_763_520),
+        ((3, 64, 64), 3_576_704, 2_765_568),
+    ],
+)
+def test_parameter_counts_of_the_specification(shape, generator, discriminator):
+    counts = built(shape, Config(image_size=shape[1])).parameter_counts()
+    assert counts == {"generator": generator, "discriminator": discriminator}
+
+
+@pytest.mark.parametrize(("size", "features"), [(32, 256), (64, 512)])
+def test_images_logits_and_features(size, features):
+    detector = built((3, size, size), Config())
+    z = torch.randn(2, 100)
+    x_hat = detector.draw(z * 100)
+    logit, f = detector.discriminator(x_hat)
+    assert x_hat.shape == (2, 3, size, size)
+    assert 0.5 < x_hat.abs().max() <= 1
+    assert logit.shape == (2,)
+    assert f.shape == (2, features, 4, 4)
+    assert detector.generator[0].weight.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+def test_defaults_are_those_of_the_specification():
+    c = Config()
+    assert (c.latent, c.lr, c.beta1, c.batch_size, c.epochs, c.ema) == (100, 2e-4, 0.5, 64, 25, 0.999)
+    assert (c.lam, c.steps, c.restarts, c.patience) == (0.1, 500, 1, 0)
+
+
+def test_discriminator_loss_by_hand():
+    real, fake = torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.0])
+    s = torch.sigmoid
+    expected = -(s(real).log().mean() + (1 - s(fake)).log().mean())
+    torch.testing.assert_close(discriminator_loss(real, fake), expected)
+    assert discriminator_loss(torch.zeros(3), torch.zeros(3)).item() == pytest.approx(2 * 0.693147, abs=1e-5)
+
+
+def idle():
+    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
+
+
+def weights(network):
+    return [parameter.detach().clone() for parameter in network.parameters()]
+
+
+def same(before, network):
+    return [torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
+
+
+def test_each_optimiser_moves_its_own_network():
+    x = to_unit(images(8))
+    for moving, resting in (("generator", "discriminator"), ("discriminator", "generator")):
+        detector = built()
+        before = {name: weights(network) for name, network in detector.networks.items()}
+        adams = [
+            detector.adam(detector.networks[name]) if name == moving else idle()
+            for name in ("generator", "discriminator")
+        ]
+        detector.step(x, *adams)
+        assert not any(same(before[moving], detector.networks[moving]))
+        assert all(same(before[resting], detector.networks[resting]))
+        assert all(p.requires_grad for p in detector.discriminator.parameters())
+
+
+def test_the_discriminator_moves_first_and_the_generator_meets_the_new_one():
+    x = to_unit(images(8))
+    losses = []
+    for lr in (0.0, 0.02):
+        detector = built()
+        torch.manual_seed(1)
+        optimizer_d = torch.optim.SGD(detector.discriminator.parameters(), lr=lr)
+        losses.append(detector.step(x, idle(), optimizer_d))
+    assert losses[0]["loss_d"] == losses[1]["loss_d"]
+    assert losses[1]["loss_g"] > losses[0]["loss_g"]  # a better judge is harder to deceive
+
+
+def test_losses_of_a_step_are_those_of_the_networks_outputs():
+    detector = built()
+    x = to_unit(images(8))
+    torch.manual_seed(1)
+    z_d, z_g = torch.randn(2, 8, 8, 1, 1).unbind()
+    fake_d, fake_g = detector.generator(z_d).detach(), detector.generator(z_g).detach()
+    judge = detector.discriminator
+    on_real, on_fake = judge(x)[0].sigmoid(), judge(fake_d)[0].sigmoid()
+    torch.manual_seed(1)
+    losses = detector.step(x, idle(), idle())
+    torch.testing.assert_close(losses["loss_d"], -(on_real.log().mean() + (1 - on_fake).log().mean()))
+    torch.testing.assert_close(losses["loss_g"], -judge(fake_g)[0].sigmoid().log().mean())
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_what_searches_are_averages_of_the_weights_with_the_last_statistics(ema, monkeypatch):
+    seen = []
+    step = AnoGAN.step
+
+    def spy(self, *args):
+        losses = step(self, *args)
+        seen.append({name: network.state_dict() for name, network in self.networks.items()})
+        seen[-1] = {name: {k: v.clone() for k, v in state.items()} for name, state in seen[-1].items()}
+        return losses
+
+    monkeypatch.setattr(AnoGAN, "step", spy)
+    detector = fitted(epochs=2, ema=ema, lr=1e-2)
+    assert len(seen) == 6
+    for name, key in (("generator", "0.weight"), ("discriminator", "classifier.weight")):
+        expected = seen[0][name][key]
+        for state in seen[1:]:
+            expected = ema * expected + (1 - ema) * state[name][key]
+        torch.testing.assert_close(detector.networks[name].state_dict()[key], expected)
+    statistics = "1.running_mean"
+    assert torch.equal(detector.generator.state_dict()[statistics], seen[-1]["generator"][statistics])
+
+
+def test_a_budget_in_iterations_or_in_passes(monkeypatch):
+    calls = []
+    monkeypatch.setattr(AnoGAN, "step", lambda *_: calls.append(1) or {"loss": torch.zeros(())})
+    train = TrainSet(ImageSet(images(24)))
+    assert len(list(AnoGAN(SMALL.model_copy(update={"epochs": 4})).epochs(train))) == 4
+    assert len(calls) == 12
+    calls.clear()
+    assert len(list(AnoGAN(SMALL.model_copy(update={"iterations": 47})).epochs(train))) == 16
+    assert len(calls) == 47
+
+
+def reference(detector, image, cross_entropy=False):
+    """AnoGAN's search for one image, with torch's own Adam."""
+    c = detector.config
+    x = to_unit(image[None])
+    z = anogan.starts(image[None], c.latent, detector.seed, prior="truncated")[0].requires_grad_()
+    optimizer = torch.optim.Adam([z])
+
+    def loss():
+        x_hat = detector.generator(z[:, :, None, None])
+        residual = (x - x_hat).abs().sum()
+        logit, f = detector.discriminator(x_hat)
+        judged = (f - detector.discriminator(x)[1]).abs().sum()
+        if cross_entropy:
+            judged = F.binary_cross_entropy_with_logits(logit, torch.ones(1))
+        return 0.9 * residual + 0.1 * judged
+
+    for rate in (0.01, 0.01, 0.001, 0.001, 0.0005, 0.0005):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    detector.discriminator.zero_grad()
+    detector.generator.zero_grad()
+    return z.detach(), loss().detach()
+
+
+@pytest.mark.parametrize("feature", ["fm", "cross-e"])
+def test_the_score_is_the_loss_at_the_end_of_each_images_own_search(trained, feature):
+    probe = images(3, seed=5)
+    detector = changed(trained, feature=feature)
+    found = detector.find(probe)
+    ends = [reference(detector, image, feature == "cross-e") for image in probe]
+    torch.testing.assert_close(found.z, torch.cat([z for z, _ in ends]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(detector.score(probe), torch.stack([loss for _, loss in ends]))
+
+
+def test_the_two_discriminator_losses_differ_and_lambda_weighs_them(trained):
+    probe = images(4, seed=5)
+    assert not torch.allclose(changed(trained, feature="cross-e").score(probe), trained.score(probe))
+    residual = changed(trained, lam=0.0)
+    sums = residual.anomaly_map(probe).sum((1, 2))
+    torch.testing.assert_close(residual.score(probe), sums)
+
+
+def test_learning_rates_of_the_search(trained, monkeypatch):
+    rates = {}
+    monkeypatch.setattr(anogan, "search", lambda *args, **_: rates.update(now=args[3]))
+    changed(trained, **{name: getattr(Config(), name) for name in ("steps", "search_lr_until")}).walk(
+        images(1)
+    )
+    assert rates["now"] == [0.01] * 200 + [0.001] * 100 + [0.0005] * 200
+
+
+def test_features_of_the_real_image_are_taken_once(trained):
+    calls = []
+    hook = trained.discriminator.register_forward_hook(lambda *_: calls.append(1))
+    trained.score(images(2))
+    hook.remove()
+    assert len(calls) == 1 + trained.config.steps + 1  # the image, each step, and the end
+
+
+def test_map_and_reconstruction_are_of_the_z_that_was_found(trained):
+    probe = images(4, seed=3)
+    x_hat = trained.draw(trained.find(probe).z).detach()
+    torch.testing.assert_close(trained.anomaly_map(probe), (to_unit(probe) - x_hat).abs().sum(1))
+    assert torch.equal(trained.reconstruct(probe), to_uint8(x_hat))
+
+
+def test_maps_sum_over_channels():
+    detector = built((3, 32, 32)).fit(TrainSet(ImageSet(images(8, 3))))
+    probe = images(2, 3)
+    x_hat = detector.draw(detector.find(probe).z).detach()
+    torch.testing.assert_close(detector.anomaly_map(probe), (to_unit(probe) - x_hat).abs().sum(1))
+
+
+def test_more_restarts_find_no_worse_and_another_seed_another_z(trained):
+    probe = images(4, seed=3)
+    once, thrice = trained.score(probe), changed(trained, restarts=3).score(probe)
+    assert (thrice <= once).all()
+    assert (thrice < once).any()
+    other = changed(trained)
+    other.seed = 1
+    assert not torch.equal(other.score(probe), once)
+
+
+def test_patience_ends_searches_early_near_the_same_loss(trained):
+    probe = images(4, seed=3)
+    long = changed(trained, steps=300, search_lr=(0.1, 0.1, 0.1))
+    short = changed(long, patience=10, tolerance=0.02)
+    calls = []
+    hook = trained.discriminator.register_forward_hook(lambda *_: calls.append(1))
+    scores = short.score(probe)
+    hook.remove()
+    assert len(calls) < 250
+    assert (scores >= 0.98 * long.score(probe)).all()
+    assert (scores < trained.score(probe)).all()
+
+
+@pytest.mark.parametrize("together", [None, 1, 4])
+def test_scores_do_not_depend_on_the_batch(trained, together):
+    probe = images(7, seed=3)
+    detector = changed(trained, together=together, steps=20)
+    whole = detector.score(probe)
+    for size in (1, 3):
+        parts = torch.cat([detector.score(part) for part in probe.split(size)])
+        torch.testing.assert_close(parts, whole, rtol=1e-5 if together is None else 0, atol=0)
+
+
+def test_scoring_leaves_no_gradients(trained):
+    trained.score(images(2))
+    grads = [p.grad for network in trained.networks.values() for p in network.parameters()]
+    assert all(grad is None for grad in grads)
+
+
+def test_noise_scores_above_normal_images(trained):
+    detector = changed(trained, steps=40, search_lr=(0.1, 0.1, 0.1))
+    noise = torch.randint(0, 256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0))
+    assert detector.score(noise.to(torch.uint8)).min() > detector.score(images(8, seed=9)).max()
+
+
+@pytest.mark.parametrize("size", [8, 24, 48])
+def test_a_side_that_cannot_be_halved_to_four_is_refused(size):
+    with pytest.raises(AdbenchError, match=f"image_size={size}: it must be a power of two, 16 or more"):
+        AnoGAN(Config(image_size=size)).build((3, size, size))
+
+
+def test_fewer_images_than_a_batch_still_train():
+    detector = AnoGAN(SMALL.model_copy(update={"batch_size": 64})).fit(TrainSet(ImageSet(images(5))))
+    assert detector.score(images(3)).isfinite().all()

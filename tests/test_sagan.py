@@ -1,0 +1,323 @@
+"""Skip-Attention GAN against the specification: sizes, attention, pooling, options, losses, update order, score."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from adbench_baselines import skip_discriminator
+from adbench_baselines.sagan import (
+    SAGAN,
+    Config,
+    Generator,
+    anomaly_score,
+    cbam,
+    discriminator_loss,
+    generator_loss,
+    max_pool,
+    softpool,
+)
+from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_unit
+from adbench_tgan.registry import Registry
+from adbench_tgan.testing import smooth_images
+
+SMALL = Config(width=8, latent=10, epochs=1, batch_size=8)
+LOG2 = 0.693147
+
+
+def images(count=16, channels=3, size=32, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, channels, size, size), dtype=torch.uint8, generator=draw)
+
+
+def built(shape=(3, 32, 32), **settings):
+    torch.manual_seed(0)
+    detector = SAGAN(SMALL.model_copy(update=settings))
+    detector.build(shape)
+    return detector
+
+
+def idle():
+    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
+
+
+def copies(network):
+    return [p.detach().clone() for p in network.parameters()]
+
+
+def same(before, network):
+    return [torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
+
+
+def test_both_names_lead_to_it():
+    registry = Registry.discover()
+    assert registry.detector("sagan") is registry.detector("skip_attention_gan") is SAGAN
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameters"),
+    [
+        ({}, 4_032_335),
+        ({"depth_multiplier": 1}, 2_062_065),
+        ({"separable": False}, 17_345_875),
+        ({"separable": False, "attention": False}, 17_267_523),
+    ],
+)
+def test_parameter_counts_of_the_generators_variants(settings, parameters):
+    with torch.device("meta"):
+        generator = Generator(3, Config(**settings))
+    assert sum(p.numel() for p in generator.parameters()) == parameters
+
+
+def test_parameter_counts_of_both_networks():
+    detector = SAGAN()
+    detector.build((3, 32, 32))
+    assert detector.parameter_counts() == {"generator": 4_032_335, "discriminator": 1_069_700}
+    assert sum(detector.parameter_counts().values()) == 5_102_035
+
+
+def test_the_papers_numbers_are_the_defaults():
+    c = Config()
+    assert (c.w_adv, c.w_con, c.w_lat, c.lr, c.beta1, c.epochs) == (1, 40, 1, 2e-4, 0.5, 25)
+    assert (c.depth_multiplier, c.score_lambda, c.batch_size, c.out_act) == (2, 0.9, 32, "tanh")
+    assert not c.softpool
+    assert not c.attend_path
+
+
+@pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 32), (3, 64), (1, 128)])
+def test_levels_halve_the_side_and_the_output_has_the_images_shape(channels, size):
+    generator = built((channels, size, size)).generator
+    seen = []
+    for block in generator.encoder:
+        block.register_forward_hook(lambda _, __, output: seen.append(tuple(output.shape[1:])))
+    x = to_unit(images(2, channels, size))
+    assert generator(x).shape == x.shape
+    widths = [8, 16, 32, 64, 64]
+    assert seen == [(w, size >> level, size >> level) for level, w in enumerate(widths)]
+
+
+def test_initial_weights_follow_dcgan():
+    torch.manual_seed(0)
+    detector = SAGAN()
+    detector.build((3, 32, 32))
+    depthwise, pointwise, norm, *_ = detector.generator.encoder[4]
+    assert depthwise.weight.shape == (1024, 1, 3, 3)
+    assert depthwise.groups == 512
+    for convolution in (depthwise, pointwise, detector.generator.attention[4].channel.fc1):
+        assert convolution.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert not convolution.bias.any()
+    assert norm.weight.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_every_block_is_twice_a_convolution_norm_and_relu():
+    generator = Generator(3, SMALL)
+    for block in [*generator.encoder, *generator.decoder]:
+        kinds = [type(layer) for layer in block]
+        assert kinds == 2 * [nn.Conv2d, nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    wide = [
+        (block[0].in_channels, block[2].num_features, block[6].num_features) for block in generator.decoder
+    ]
+    assert wide == [(128, 64, 32), (64, 32, 16), (32, 16, 8), (16, 8, 8)]
+    ordinary = Generator(3, SMALL.model_copy(update={"separable": False})).encoder[1]
+    assert [type(layer) for layer in ordinary] == 2 * [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    assert ordinary[0].groups == 1
+
+
+def test_attention_is_cbams():
+    torch.manual_seed(0)
+    attention = cbam(32).eval()
+    x = torch.randn(2, 32, 5, 5)
+    fc1, fc2 = attention.channel.fc1, attention.channel.fc2
+    assert fc1.weight.shape == (2, 32, 1, 1)
+
+    def perceptron(v):
+        hidden = (v @ fc1.weight.flatten(1).T + fc1.bias).relu()
+        return hidden @ fc2.weight.flatten(1).T + fc2.bias
+
+    gate = (perceptron(x.mean((2, 3))) + perceptron(x.amax((2, 3)))).sigmoid()
+    gated = x * gate[:, :, None, None]
+    convolution = next(m for m in attention.spatial.modules() if isinstance(m, nn.Conv2d))
+    norm = next(m for m in attention.spatial.modules() if isinstance(m, nn.BatchNorm2d))
+    assert convolution.bias is None
+    assert convolution.weight.shape == (1, 2, 7, 7)
+    both = torch.stack([gated.mean(1), gated.amax(1)], dim=1)
+    spatial = norm(F.conv2d(both, convolution.weight, padding=3)).sigmoid()
+    torch.testing.assert_close(attention(x), gated * spatial)
+
+
+def test_pools():
+    x = torch.tensor([[0.0, 1.0, 5.0, 5.0], [2.0, 3.0, 5.0, 5.0]]).expand(2, 3, 2, 4) + torch.arange(
+        3.0
+    ).reshape(1, 3, 1, 1)
+    weights = torch.tensor([0.0, 1.0, 2.0, 3.0]).exp()
+    value = float((weights * torch.arange(4.0)).sum() / weights.sum())
+    expected = torch.tensor([value, 5.0]) + torch.arange(3.0)[:, None]
+    torch.testing.assert_close(softpool(x)[1, :, 0], expected)
+    assert torch.equal(max_pool(x)[1, :, 0], torch.tensor([3.0, 5.0]) + torch.arange(3.0)[:, None])
+    assert softpool(x * 1e4).isfinite().all()
+
+
+def test_the_pool_is_chosen_by_the_setting():
+    x = to_unit(images(4))
+    plain, soft = built().generator, built(softpool=True).generator
+    assert plain.pool is max_pool
+    assert soft.pool is softpool
+    assert (plain(x) - soft(x)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("attend_path", [False, True])
+def test_attended_maps_go_down_only_if_asked(attend_path):
+    generator = built(attend_path=attend_path).generator
+    seen = {}
+    generator.attention[0].register_forward_hook(
+        lambda _, given, made: seen.update(plain=given[0], attended=made)
+    )
+    generator.encoder[1].register_forward_pre_hook(lambda _, given: seen.update(down=given[0]))
+    generator.decoder[-1].register_forward_pre_hook(lambda _, given: seen.update(up=given[0]))
+    generator.decoder[0].register_forward_pre_hook(lambda _, given: seen.update(bottom=given[0]))
+    generator.attention[4].register_forward_hook(lambda _, __, made: seen.update(bottleneck=made))
+    generator(to_unit(images(4)))
+    assert not torch.equal(seen["plain"], seen["attended"])
+    assert torch.equal(seen["down"], max_pool(seen["attended" if attend_path else "plain"]))
+    assert torch.equal(seen["up"][:, :8], seen["attended"])  # the skip comes first
+    enlarged = F.interpolate(seen["bottleneck"], scale_factor=2, mode="bilinear", align_corners=True)
+    assert torch.equal(seen["bottom"][:, 64:], enlarged)
+
+
+def test_the_reconstruction_is_bounded_unless_asked_otherwise():
+    x = to_unit(images(4))
+    bounded, free = built().generator, built(out_act="none").generator
+    for generator in (bounded, free):
+        generator.last.bias.data.fill_(3.0)
+    assert 0.9 < bounded(x).max() <= 1
+    assert free(x).max() > 1.5
+    torch.testing.assert_close(free(x).tanh(), bounded(x))
+
+
+def test_losses_by_hand():
+    config = Config(w_adv=2, w_lat=3)
+    x, x_hat = torch.zeros(2, 1, 2, 2), torch.full((2, 1, 2, 2), 0.5)
+    f, f_hat = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0]])
+    zero, sure = torch.zeros(2), torch.tensor([20.0])
+    # 2 log 2 + 40 * 0.5 + 3 * (4 + 0) / 2
+    assert generator_loss(x, x_hat, f, f_hat, zero, config).item() == pytest.approx(2 * LOG2 + 20 + 6)
+    assert generator_loss(x, x, f, f, sure, config).item() < 1e-7
+    assert discriminator_loss(zero, zero, f, f_hat, config).item() == pytest.approx(2 * LOG2 + 6)
+    assert discriminator_loss(sure, -sure, f, f, config).item() < 1e-7
+    without = config.model_copy(update={"d_uses_lat": False})
+    assert discriminator_loss(zero, zero, f, f_hat, without).item() == pytest.approx(2 * LOG2)
+
+
+def test_each_step_changes_its_own_network_only():
+    x = to_unit(images(8))
+    detector = built()
+    discriminator, generator = copies(detector.discriminator), copies(detector.generator)
+    detector.step(x, detector.adam(detector.generator), idle())
+    assert all(same(discriminator, detector.discriminator))
+    assert not all(same(generator, detector.generator))
+
+    detector = built()
+    generator, discriminator = copies(detector.generator), copies(detector.discriminator)
+    detector.step(x, idle(), detector.adam(detector.discriminator))
+    assert all(same(generator, detector.generator))
+    assert not any(same(discriminator, detector.discriminator))
+
+
+def test_every_parameter_of_the_generator_learns():
+    detector = built()
+    detector.step(to_unit(images(8)), idle(), idle())
+    unused = [name for name, p in detector.generator.named_parameters() if p.grad is None]
+    assert unused == []
+
+
+def test_the_discriminator_learns_from_reconstructions_made_before_the_generators_step():
+    one, two = built(), built()
+    x = to_unit(images(8))
+    with_g = one.step(x, one.adam(one.generator), one.adam(one.discriminator))
+    without_g = two.step(x, idle(), two.adam(two.discriminator))
+    assert with_g["loss_d"] == without_g["loss_d"]
+    assert all(map(torch.equal, one.discriminator.parameters(), two.discriminator.parameters()))
+
+
+def test_a_step_reports_the_losses_of_its_two_passes():
+    detector, twin = built(w_adv=0.7, w_lat=1.3), built()
+    x = to_unit(images(8))
+    losses = detector.step(x, idle(), idle())
+    x_hat = twin.generator(x)
+    logit, f = twin.discriminator(x)
+    logit_hat, f_hat = twin.discriminator(x_hat)
+    latent = 1.3 * (f_hat - f).square().mean()
+    expected = 0.7 * F.softplus(-logit_hat).mean() + 40 * (x_hat - x).abs().mean()
+    torch.testing.assert_close(losses["loss_g"], expected + latent)
+    expected = F.softplus(-logit).mean() + F.softplus(logit_hat).mean()
+    torch.testing.assert_close(losses["loss_d"], expected + latent)
+
+
+def test_a_discriminator_that_has_won_is_drawn_anew(monkeypatch):
+    detector = built()
+    optimizer_g, optimizer_d = detector.adam(detector.generator), detector.adam(detector.discriminator)
+    x = to_unit(images(8))
+    assert detector.train_batch(x, optimizer_g, optimizer_d)["restarts"] == 0
+    monkeypatch.setattr(skip_discriminator, "WON", 1e3)
+    old = detector.discriminator.classifier.weight.clone()
+    assert detector.train_batch(x, optimizer_g, optimizer_d)["restarts"] == 1
+    assert (detector.discriminator.classifier.weight - old).abs().mean() > 0.01
+    assert not optimizer_d.state[detector.discriminator.classifier.weight]["exp_avg"].any()
+
+
+@pytest.mark.parametrize("share", [0.9, 0.2])
+def test_score_is_a_weighted_sum_of_mean_squares(share):
+    x, x_hat = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0)
+    f, f_hat = torch.zeros(1, 2), torch.tensor([[0.0, 4.0]])
+    assert anomaly_score(x, x_hat, f, f_hat, share).item() == pytest.approx(share * 4 + (1 - share) * 8)
+
+    detector = built(score_lambda=share)
+    for network in detector.networks.values():
+        network.eval()
+    probe = images(4)
+    with torch.no_grad():
+        x_hat = detector.generator(to_unit(probe))
+        gap = detector.discriminator(x_hat)[1] - detector.discriminator(to_unit(probe))[1]
+    in_image = (x_hat - to_unit(probe)).square().mean((1, 2, 3))
+    expected = share * in_image + (1 - share) * gap.square().mean(1)
+    torch.testing.assert_close(detector.score(probe), expected)
+
+
+def test_map_and_reconstruction():
+    detector = built()
+    detector.generator.eval()
+    probe = images(4, seed=3)
+    x_hat = detector.generator(to_unit(probe)).detach()
+    torch.testing.assert_close(detector.anomaly_map(probe), (to_unit(probe) - x_hat).abs().mean(1))
+    expected = ((x_hat + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    assert torch.equal(detector.reconstruct(probe), expected)
+
+
+def test_training_lowers_the_reconstruction_error():
+    train = ImageSet(smooth_images(8, (3, 32, 32), seed=0))
+    torch.manual_seed(0)
+    detector = SAGAN(Config(width=8, latent=20, epochs=30, batch_size=8, lr=2e-3))
+    history = [losses["loss_g"] for losses in detector.epochs(TrainSet(train))]
+    assert len(history) == 30
+    assert history[-1] < 0.7 * history[0]
+
+
+def test_images_of_another_brightness_score_higher():
+    normal = smooth_images(24, (3, 32, 32), seed=0)
+    torch.manual_seed(0)
+    detector = SAGAN(Config(width=8, epochs=5, batch_size=8)).fit(TrainSet(ImageSet(normal)))
+    brighter = (normal.int() + 80).clamp(0, 255).to(torch.uint8)
+    assert detector.score(brighter).min() > detector.score(normal).mean()
+
+
+@pytest.mark.parametrize("size", [8, 24, 48])
+def test_a_side_that_cannot_be_halved_is_refused(size):
+    with pytest.raises(AdbenchError, match=f"image_size={size}: it must be a power of two, 16 or more"):
+        SAGAN(Config(image_size=size)).build((3, size, size))
+
+
+@pytest.mark.parametrize("settings", [{}, {"softpool": True, "attend_path": True, "out_act": "none"}])
+def test_fewer_images_than_a_batch_still_train(settings):
+    config = SMALL.model_copy(update={"batch_size": 32, **settings})
+    detector = SAGAN(config).fit(TrainSet(ImageSet(images(5))))
+    assert detector.score(images(3)).isfinite().all()
