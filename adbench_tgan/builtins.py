@@ -8,11 +8,8 @@ from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
 from adbench_tgan.hooks import ExecutorSpec, hookimpl
 from adbench_tgan.metrics import MetricSpec
 
-
-@hookimpl
-def adbench_datasets() -> Iterator[DatasetSpec]:
-    """The datasets with a file each in `adbench_tgan.data`."""
-    yield DatasetSpec(
+DATASETS = (
+    DatasetSpec(
         name="digits",
         target="adbench_tgan.data.digits:load",
         layout="classes",
@@ -22,16 +19,16 @@ def adbench_datasets() -> Iterator[DatasetSpec]:
         summary="1,797 handwritten digits of 8x8 pixels, embedded in scikit-learn",
         source="https://archive.ics.uci.edu/dataset/80",
         licence="CC BY 4.0",
-    )
-    yield DatasetSpec(
+    ),
+    DatasetSpec(
         name="cifar10",
         target="adbench_tgan.data.cifar10:load",
         layout="classes",
         protocol="one-vs-rest",
         summary="60,000 colour images of 32x32 pixels in ten classes",
         source="https://www.cs.toronto.edu/~kriz/cifar.html",
-    )
-    yield DatasetSpec(
+    ),
+    DatasetSpec(
         name="mnist",
         target="adbench_tgan.data.mnist:load_mnist",
         layout="classes",
@@ -39,8 +36,8 @@ def adbench_datasets() -> Iterator[DatasetSpec]:
         channels=1,
         summary="70,000 handwritten digits of 28x28 pixels",
         source="http://yann.lecun.com/exdb/mnist/",
-    )
-    yield DatasetSpec(
+    ),
+    DatasetSpec(
         name="fashion_mnist",
         target="adbench_tgan.data.mnist:load_fashion_mnist",
         layout="classes",
@@ -49,16 +46,16 @@ def adbench_datasets() -> Iterator[DatasetSpec]:
         summary="70,000 grey images of clothes of 28x28 pixels",
         source="https://github.com/zalandoresearch/fashion-mnist",
         licence="MIT",
-    )
-    yield DatasetSpec(
+    ),
+    DatasetSpec(
         name="stl10",
         target="adbench_tgan.data.stl10:load",
         layout="classes",
         protocol="one-vs-rest",
         summary="13,000 labelled colour images of 96x96 pixels in ten classes",
         source="https://cs.stanford.edu/~acoates/stl10/",
-    )
-    yield DatasetSpec(
+    ),
+    DatasetSpec(
         name="mvtec",
         target="adbench_tgan.data.mvtec:load",
         layout="defects",
@@ -66,21 +63,28 @@ def adbench_datasets() -> Iterator[DatasetSpec]:
         summary="MVTec AD: 5,354 images of 15 objects and textures, defects with masks",
         source="https://www.mvtec.com/company/research/datasets/mvtec-ad",
         licence="CC BY-NC-SA 4.0",
-    )
-    yield DatasetSpec(
+    ),
+    DatasetSpec(
         name="folder",
         target="adbench_tgan.data.folder:load",
         layout="defects",
         protocol="official",
         summary="your own images: train/0.normal, test/0.normal, test/1.abnormal, or the MVTec AD layout",
-    )
-    yield DatasetSpec(
+    ),
+    DatasetSpec(
         name="imagefolder",
         target="adbench_tgan.data.imagefolder:load",
         layout="classes",
         protocol="one-vs-rest",
         summary="your own images in class folders, any class as normal or as anomaly",
-    )
+    ),
+)
+
+
+@hookimpl
+def adbench_datasets() -> tuple[DatasetSpec, ...]:
+    """The datasets with a file each in `adbench_tgan.data`."""
+    return DATASETS
 
 
 @hookimpl

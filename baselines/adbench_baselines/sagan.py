@@ -38,7 +38,13 @@ from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
 from adbench_baselines.layers import check_size, dcgan_init
-from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss, restart_if_won
+from adbench_baselines.skip_discriminator import (
+    Discriminator,
+    anomaly_score,
+    discriminator_loss,
+    generator_loss,
+    restart_if_won,
+)
 from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
 
 
@@ -222,27 +228,3 @@ class SAGAN(Detector):
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
         return to_uint8(self.generator(to_unit(images)))
-
-
-def generator_loss(
-    x: Tensor, x_hat: Tensor, f: Tensor, f_hat: Tensor, logit_hat: Tensor, config: Config
-) -> Tensor:
-    """Adversarial + contextual + latent loss, all element means."""
-    return (
-        config.w_adv * adversarial_loss(logit_hat, real=True)
-        + config.w_con * F.l1_loss(x_hat, x)
-        + config.w_lat * F.mse_loss(f_hat, f)
-    )
-
-
-def discriminator_loss(logit: Tensor, logit_hat: Tensor, f: Tensor, f_hat: Tensor, config: Config) -> Tensor:
-    """Images towards 1, reconstructions towards 0, not halved; and the latent loss of the generator."""
-    loss = adversarial_loss(logit, real=True) + adversarial_loss(logit_hat, real=False)
-    return loss + config.w_lat * F.mse_loss(f_hat, f) if config.d_uses_lat else loss
-
-
-def anomaly_score(x: Tensor, x_hat: Tensor, f: Tensor, f_hat: Tensor, score_lambda: float) -> Tensor:
-    """A(x) = lambda R(x) + (1 - lambda) L(x), mean squares over pixels and over the code."""
-    in_image = (x - x_hat).square().flatten(1).mean(1)  # (B,)
-    in_code = (f - f_hat).square().mean(1)  # (B,)
-    return score_lambda * in_image + (1 - score_lambda) * in_code

@@ -1,10 +1,12 @@
-"""The discriminator of Skip-GANomaly, which Skip-Attention GAN and AnoTrans use as well.
+"""The discriminator of Skip-GANomaly and its losses, which Skip-Attention GAN and AnoTrans use as well.
 
 Akcay, Atapour-Abarghouei, Breckon, IJCNN 2019, https://arxiv.org/abs/1901.08954: it judges images, and the codes that
 it finds for an image and its reconstruction are compared in training and in the score.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,3 +58,27 @@ def restart_if_won(discriminator: nn.Module, optimizer: torch.optim.Optimizer, l
     if won:
         restart(discriminator, optimizer)
     return torch.tensor(float(won))
+
+
+def generator_loss(
+    x: Tensor, x_hat: Tensor, f: Tensor, f_hat: Tensor, logit_hat: Tensor, config: Any
+) -> Tensor:
+    """Adversarial + contextual + latent loss, all element means."""
+    return (
+        config.w_adv * adversarial_loss(logit_hat, real=True)
+        + config.w_con * F.l1_loss(x_hat, x)
+        + config.w_lat * F.mse_loss(f_hat, f)
+    )
+
+
+def discriminator_loss(logit: Tensor, logit_hat: Tensor, f: Tensor, f_hat: Tensor, config: Any) -> Tensor:
+    """Images towards 1, reconstructions towards 0, not halved; and the latent loss of the generator."""
+    loss = adversarial_loss(logit, real=True) + adversarial_loss(logit_hat, real=False)
+    return loss + config.w_lat * F.mse_loss(f_hat, f) if config.d_uses_lat else loss
+
+
+def anomaly_score(x: Tensor, x_hat: Tensor, f: Tensor, f_hat: Tensor, score_lambda: float) -> Tensor:
+    """A(x) = lambda R(x) + (1 - lambda) L(x), mean squares over pixels and over the code."""
+    in_image = (x - x_hat).square().flatten(1).mean(1)  # (B,)
+    in_code = (f - f_hat).square().mean(1)  # (B,)
+    return score_lambda * in_image + (1 - score_lambda) * in_code
