@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,22 @@ RESULT_COLUMNS = (
     "detector dataset protocol category seed status auroc average_precision f1_max fpr95 balanced_accuracy "
     "pixel_auroc aupro fit_seconds score_seconds latency_ms_p50 latency_ms_p99 images_per_second peak_memory_mb "
     "flops_per_image parameters device precision supervision pretrained preset detector_version "
-    "split_fingerprint key adbench_version error"
+    "split_fingerprint key adbench_version error purity_delta"
 ).split()
 LEADERBOARD_COLUMNS = (
     "rank tie_group detector supervision pretrained preset auroc_mean auroc_ci_low auroc_ci_high auroc_seed_std "
     "average_precision_mean pixel_auroc_mean aupro_mean n_categories n_seeds n_failed fit_seconds latency_ms_p50 "
-    "images_per_second peak_memory_mb parameters published_auroc published_source as_published_auroc"
+    "images_per_second peak_memory_mb parameters published_auroc published_source as_published_auroc "
+    "remark"
 ).split()
 METRICS = RESULT_COLUMNS[6:13]
 TIMINGS = RESULT_COLUMNS[13:20]
 INTEGERS = ("flops_per_image", "parameters", "rank", "tie_group")  # also where some cells are empty
 RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)  # percentiles
+# By how much a score may change with its batch, relative to the largest score, before its row is flagged: rounding,
+# which for tf32 and bf16 is a few units in the last place of what is multiplied.
+PURITY = {"fp32": 1e-4, "tf32": 4 * 2**-10, "bf16": 4 * 2**-8}
 
 
 def row(result: Result) -> dict[str, Any]:
@@ -53,7 +57,8 @@ def row(result: Result) -> dict[str, Any]:
         "split_fingerprint": job.split_fingerprint,
         "key": job.key,
         "adbench_version": result.version,
-        "error": result.error,
+        "error": result.error or "; ".join(f"note: {note}" for note in result.notes),
+        "purity_delta": result.purity_delta,
     }
     return cells
 
@@ -80,12 +85,30 @@ def leaderboard(results: Sequence[Result], read: Callable[[Job], pd.DataFrame]) 
         good = [result for result in members if result.status == "ok"]
         spreads.append(bootstrap(good, read, draws))
         lines.append(_line(members, good, spreads[-1]))
+    for line, members in zip(lines, variants.values(), strict=True):
+        line["remark"] = "; ".join(remarks(members, everything))
     complete = [line["n_categories"] == len(everything) for line in lines]
     for block in ("one-class", "labelled"):
         inside = [i for i, line in enumerate(lines) if line["supervision"] == block and complete[i]]
         _rank([lines[i] for i in inside], [spreads[i] for i in inside])
     lines.sort(key=_shown)
     return _with_integers(pd.DataFrame(lines, columns=LEADERBOARD_COLUMNS))
+
+
+def remarks(members: Sequence[Result], categories: set[str]) -> Iterator[str]:
+    """What a reader must know of a detector's row: why it has no rank, and whether its scores are pure."""
+    missing = categories - {result.job.category for result in members if result.status == "ok"}
+    if missing:
+        yield f"not ranked: no result for {', '.join(sorted(missing))}"
+    impure = [result for result in members if not is_pure(result)]
+    if impure:
+        worst = max(result.purity_delta or 0.0 for result in impure)
+        yield f"impure: scores change with their batch, by up to {worst:.2g} of the largest"
+
+
+def is_pure(result: Result) -> bool:
+    """Whether a score depended on its own image alone, as far as the runner's probe of a few images tells."""
+    return result.purity_delta is None or result.purity_delta <= PURITY[result.job.precision]
 
 
 def _shown(line: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-SCHEMA = 1  # of result.json
+SCHEMA = 2  # of result.json
 PARTIAL = ".partial"  # where folders are written before they are renamed into place
 
 
@@ -36,6 +36,9 @@ class Result:
     timing: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, int] = field(default_factory=dict)  # of each network
     threshold: float | None = None  # a quantile of training scores
+    purity_delta: float | None = (
+        None  # largest relative change of a score with its batch; see `runner.purity`
+    )
     anomalies_fingerprint: str = ""  # of the labelled anomalies trained on
     shape: tuple[int, int, int] | None = None  # of the images that the detector saw
     device: str = ""
@@ -165,7 +168,8 @@ def as_json(result: Result) -> dict[str, Any]:
         name: getattr(result, name)
         for name in ("status", "error", "metrics", "timing", "parameters", "threshold", "shape", "device")
     }
-    rest = {name: getattr(result, name) for name in ("anomalies_fingerprint", "machine", "notes", "version")}
+    names = ("anomalies_fingerprint", "purity_delta", "machine", "notes", "version")
+    rest = {name: getattr(result, name) for name in names}
     return {"schema": SCHEMA, "key": result.job.key, "job": asdict(result.job)} | plain | rest
 
 
@@ -183,6 +187,7 @@ def read_result(folder: Path) -> Result | None:
         return Result(
             job=job,
             threshold=data["threshold"],
+            purity_delta=data["purity_delta"],
             anomalies_fingerprint=data["anomalies_fingerprint"],
             shape=shape,
             machine=data["machine"],

@@ -29,6 +29,7 @@ from adbench_tgan.timing import PeakMemory, flops, latency, stopwatch
 from adbench_tgan.training import fit
 
 BATCH = 100  # images per score() call, the same for every detector
+PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
 THRESHOLD_IMAGES = 500  # at most so many training normals, evenly spaced, are scored to set the threshold
 
 
@@ -127,6 +128,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         check_scores(scores, len(split.labels))
         peak = memory.megabytes()
         threshold = float(np.quantile(score_some(detector, split.normal, device), QUANTILE))
+        purity_delta = purity(detector, split.test, scores, device)
         timing = measure(detector, pixels) if settings.timing else {}
 
         reporter.phase("metrics")
@@ -146,6 +148,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         timing=timing,
         parameters=detector.parameter_counts(),
         threshold=threshold,
+        purity_delta=purity_delta,
         anomalies_fingerprint=split.anomalies_fingerprint,
         shape=split.test.shape,
         device=device_name(device),
@@ -177,6 +180,20 @@ def check_scores(scores: np.ndarray, count: int) -> None:
         raise AdbenchError(f"score returned shape {scores.shape} for {count} images; it must return one each")
     if not np.isfinite(scores).all():
         raise AdbenchError(f"{(~np.isfinite(scores)).sum()} of {count} scores are NaN or infinite")
+
+
+def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str) -> float:
+    """The largest change of a score when a few images are scored alone, and together in another order.
+
+    Relative to the largest score of the set. Above rounding, a score depends on more than its own image.
+    """
+    count = min(len(images), PURITY_IMAGES)
+    chosen = np.random.default_rng(len(images)).permutation(len(images))[:count]
+    few = images.on("cpu")[torch.from_numpy(chosen)]
+    alone = np.concatenate([score_all(detector, ImageSet(image[None]), device) for image in few])
+    together = score_all(detector, ImageSet(few), device)
+    change = max(np.abs(again - scores[chosen]).max() for again in (alone, together))
+    return float(change / max(np.abs(scores).max(), np.finfo(np.float32).tiny))
 
 
 def measure(detector: Detector, image: Tensor) -> dict[str, Any]:

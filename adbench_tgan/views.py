@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
     Cell = Callable[[pd.Series], str]
 
-WORDS = ("detector", "supervision", "preset", "pretrained")  # columns of text; the others hold numbers
+WORDS = (
+    "detector",
+    "supervision",
+    "preset",
+    "pretrained",
+    "remark",
+)  # columns of text; the others hold numbers
 
 
 def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
@@ -31,6 +37,8 @@ def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
         quality.append(("pixel AUROC", lambda line: _number(line["pixel_auroc_mean"], "{:.3f}")))
         quality.append(("AUPRO", lambda line: _number(line["aupro_mean"], "{:.3f}")))
     quality.append(("jobs", _jobs))
+    if (board["remark"] != "").any():
+        quality.append(("remark", lambda line: escape(line["remark"])))
     cost: list[tuple[str, Cell]] = [
         ("detector", lambda line: escape(line["detector"])),
         ("pretrained", lambda line: "no" if line["pretrained"] == "False" else escape(line["pretrained"])),

@@ -30,15 +30,15 @@ LAYERS = (  # bottom up; a module imports from its own layer or below. Some are 
     "registry jobs results describe testing audit",
     "runner leaderboard predict report progress views",
     "executors benchmark audits",
-    "options cli",
+    "options commands cli",
 )
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}
 
 
 def layer(module: str) -> int:
-    """The layer of ``adbench_tgan.MODULE``; all of ``report`` has one."""
+    """The layer of ``adbench_tgan.MODULE``; all modules of a package but ``data`` have its own."""
     name = module.removeprefix("adbench_tgan.")
-    name = "report" if name.startswith("report.") else name
+    name = name if name.startswith("data.") else name.partition(".")[0]
     assert name in LAYER, f"{module} has no layer yet: add it to the table of {Path(__file__).name}"
     return LAYER[name]
 

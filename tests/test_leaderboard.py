@@ -1,5 +1,7 @@
 """Tables: averages, intervals, ties and order, on results made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,8 +58,8 @@ def test_columns_are_those_of_the_contract():
     results = [result("good"), result("bad", status="failed")]
     assert list(results_table(results).columns) == RESULT_COLUMNS
     assert list(board(results).columns) == LEADERBOARD_COLUMNS
-    assert len(RESULT_COLUMNS) == 31
-    assert len(LEADERBOARD_COLUMNS) == 24
+    assert len(RESULT_COLUMNS) == 32
+    assert len(LEADERBOARD_COLUMNS) == 25
 
 
 def test_absent_is_empty_never_zero_and_failures_are_rows(tmp_path):
@@ -140,6 +142,8 @@ def test_supervision_is_ranked_apart_and_incomplete_rows_not_at_all():
     assert table.loc["plain", "rank"] == 1
     assert table.loc["taught", "rank"] == 1
     assert pd.isna(table.loc["partial", "rank"])
+    assert table.loc["partial", "remark"] == "not ranked: no result for b"
+    assert table.loc["plain", "remark"] == ""
     assert table.loc["partial", "n_failed"] == 1
 
 
@@ -148,6 +152,22 @@ def test_a_detector_that_only_failed_is_still_a_row():
     assert pd.isna(table.loc["bad", "auroc_mean"])
     assert table.loc["bad", "n_failed"] == 1
     assert pd.isna(table.loc["bad", "rank"])
+
+
+@pytest.mark.parametrize(("precision", "rounding"), [("fp32", 5e-5), ("tf32", 2e-3), ("bf16", 1e-2)])
+def test_impure_scores_are_flagged_and_rounding_is_not(precision, rounding):
+    rows = [
+        replace(result("pure", precision=precision), purity_delta=rounding),
+        replace(result("impure", precision=precision), purity_delta=rounding * 3),
+    ]
+    remarks = board(rows).set_index("detector")["remark"]
+    assert remarks["pure"] == ""
+    assert remarks["impure"].startswith("impure: scores change with their batch, by up to 0.0")
+
+
+def test_a_fallback_stands_in_the_row():
+    table = results_table([replace(result("d"), notes=("trained without a graph", "and slowly"))])
+    assert table.iloc[0]["error"] == "note: trained without a graph; note: and slowly"
 
 
 def test_two_configurations_of_one_detector_are_two_rows():

@@ -183,7 +183,7 @@ def test_safe_names_are_distinct():
 def test_the_result_file_names_all_that_made_the_score(store):
     store.put(result("d"))
     data = json.loads((store.folder(result("d").job) / "result.json").read_text())
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert data["key"] == result("d").job.key
     assert set(data["files"]) == {"scores.parquet"}
 

@@ -130,6 +130,12 @@ class WrongShape(Plain):
         return super().score(images)[:, None]
 
 
+class RelativeToBatch(Plain):
+    def score(self, images):
+        scores = super().score(images)
+        return scores - scores.mean()
+
+
 class NotADetector:
     pass
 
@@ -203,6 +209,18 @@ def test_scores_labels_and_metrics_of_a_detector_that_can_be_worked_out(registry
     )
     threshold = np.quantile(((pixels[~test & (digits.target == 0)] - mean) ** 2).mean((1, 2)), 0.95)
     assert outcome.results[0].threshold == pytest.approx(threshold, rel=1e-5)
+
+
+def test_purity_is_measured_stored_and_printed_in_the_row(registry, tmp_path):
+    outcome = run(registry, tmp_path, "plain", "relativetobatch")
+    pure, impure = outcome.results
+    assert pure.purity_delta < 1e-6
+    assert impure.purity_delta > 0.01
+    stored = [ResultStore(tmp_path).get(result.job).purity_delta for result in outcome.results]
+    assert stored == [pure.purity_delta, impure.purity_delta]
+    remarks = outcome.leaderboard.set_index("detector")["remark"]
+    assert remarks["plain"] == ""
+    assert "impure" in remarks["relativetobatch"]
 
 
 def test_epochs_are_reported_and_their_losses_stored(registry, tmp_path):

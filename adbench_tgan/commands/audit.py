@@ -1,0 +1,67 @@
+"""``adbench audit``: how a published number comes about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adbench_tgan.commands.show import wide_console
+from adbench_tgan.options import (
+    Categories,
+    Data,
+    DataRoot,
+    Device,
+    Precision,
+    Preset,
+    Protocol,
+    Seeds,
+    Set,
+    complete,
+    interruptible,
+    registry,
+    request_of,
+)
+
+SHOWN = "detector category seed epochs clean batch_statistics class_sorted as_published published optimism"
+
+
+def audit(
+    detectors: Annotated[
+        str, typer.Option(help="Names with commas between.", autocompletion=complete("detector"))
+    ] = "ganomaly",
+    data: Data = "digits",
+    data_root: DataRoot = None,
+    protocol: Protocol = None,
+    categories: Categories = None,
+    seeds: Seeds = "0",
+    preset: Preset = None,
+    set_: Set = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    out: Annotated[Path, typer.Option(help="Folder of the audits.")] = Path("audits"),
+    published: Annotated[Path, typer.Option(help="Table of what papers print.")] = Path(
+        "leaderboards/published_numbers.csv"
+    ),
+) -> None:
+    """Train once, score each epoch as it should be and as it was published, and show the steps between."""
+    from rich.console import Console
+
+    from adbench_tgan.audits import run_audits
+    from adbench_tgan.progress import TerminalReporter
+    from adbench_tgan.runner import Settings
+    from adbench_tgan.views import records_view
+
+    found = registry()
+    request = request_of(
+        found, detectors, data, data_root, protocol, categories, seeds, preset, set_, precision
+    )
+    with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
+        table, failed = run_audits(request, Settings(device=device), found, reporter, out, published)
+    shown = table[SHOWN.split()].astype(object)
+    lines = shown.where(shown.notna(), "")  # what no paper printed stays empty
+    records = [{str(name): value for name, value in line.items()} for _, line in lines.iterrows()]
+    wide_console().print(records_view(records, f"AUROC, {data}, {request.protocol or 'its own protocol'}"))
+    print(f"{out / 'audit.csv'} holds the details, {out / 'curves'} a picture of each")
+    raise typer.Exit(1 if failed else 0)

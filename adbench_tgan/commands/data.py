@@ -1,0 +1,59 @@
+"""``adbench data``: look at a dataset, or bring it here."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from adbench_tgan.commands.show import show, warn
+from adbench_tgan.options import (
+    Categories,
+    DataRoot,
+    Json,
+    Protocol,
+    complete,
+    root,
+    split,
+    tasks_of,
+)
+
+
+def info(
+    name: Annotated[str, typer.Argument(autocompletion=complete("dataset", several=False))],
+    data_root: DataRoot = None,
+    protocol: Protocol = None,
+    categories: Categories = None,
+    as_json: Json = False,
+) -> None:
+    """Print a dataset's passport: sizes, prevalence, chance levels, fingerprint of each category."""
+    from adbench_tgan.describe import passports
+
+    tasks = tasks_of(name, data_root, protocol, fetch=False)
+    chosen = split(categories, "--categories") if categories is not None else tasks.categories
+    cards = passports(tasks, tuple(chosen))
+    if as_json:
+        print(json.dumps(cards, indent=1))
+        return
+    for key in ("summary", "source", "licence"):
+        print(f"{key}: {cards['dataset'][key] or 'not stated'}")
+    print(
+        f"protocol: {cards['protocol']['name']} version {cards['protocol']['version']}: {cards['protocol']['summary']}"
+    )
+    print(f"found: {cards['note']}")
+    good = [card for card in cards["categories"] if "error" not in card]
+    show(good, as_json, name)
+    for card in cards["categories"]:
+        if "error" in card:
+            warn(f"{card['category']}: {card['error']}")
+    raise typer.Exit(0 if len(good) == len(cards["categories"]) else 1)
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(autocompletion=complete("dataset", several=False))],
+    data_root: DataRoot = None,
+) -> None:
+    """Download a dataset, unless it is here already, and verify it."""
+    tasks = tasks_of(name, data_root, None, fetch=True)
+    print(f"{name} is in {root(data_root)}: {tasks.note}")

@@ -1,0 +1,92 @@
+"""``adbench list``, ``plugins`` and ``info``: what is installed, and what is known of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from adbench_tgan.commands.show import show, warn
+from adbench_tgan.options import (
+    Data,
+    Json,
+    Set,
+    complete,
+    registry,
+)
+
+KINDS = ("detectors", "datasets", "protocols", "metrics", "executors")
+
+
+def list_(
+    kind: Annotated[
+        str, typer.Argument(help=", ".join(KINDS) + ".", autocompletion=lambda: list(KINDS))
+    ] = "detectors",
+    as_json: Json = False,
+) -> None:
+    """List what is registered."""
+    from dataclasses import asdict
+
+    from adbench_tgan.errors import unknown
+
+    if kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
+    found = registry()
+    offers = found.offers(kind.removesuffix("s"))
+    records = [asdict(record) | {"plugin": origin} for record, origin in offers]
+    shown = (
+        "name",
+        "family",
+        "supervision",
+        "pretrained",
+        "layout",
+        "protocol",
+        "level",
+        "version",
+        "summary",
+    )
+    show(records, as_json, kind, only=(*shown, "paper", "plugin"))
+    for plugin in found.plugins():
+        if plugin.error:
+            warn(f"plugin {plugin.origin} is broken: {plugin.error}")
+
+
+def plugins(as_json: Json = False) -> None:
+    """List the installed plugins, broken ones too."""
+    records = [
+        {
+            "origin": plugin.origin,
+            "version": plugin.version,
+            "status": plugin.status,
+            "hooks": list(plugin.hooks),
+            "error": plugin.error,
+        }
+        for plugin in registry().plugins()
+    ]
+    show(records, as_json, "plugins")
+
+
+def info(
+    detector: Annotated[str, typer.Argument(autocompletion=complete("detector", several=False))],
+    data: Data = "cifar10",
+    preset: Annotated[str, typer.Option(help="paper, quick or tuned.")] = "paper",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Show a detector: its paper, its settings with help, and its parameters on a dataset's images."""
+    from adbench_tgan.describe import describe_detector
+    from adbench_tgan.jobs import Request, check_overrides, entry
+
+    found = registry()
+    check_overrides(Request(detectors=[detector], overrides=set_ or ()), found)
+    each = entry(found, detector, preset, set_ or (), warn)
+    card = describe_detector(each, found.find("dataset", data))
+    if as_json:
+        print(json.dumps(card, indent=1))
+        return
+    config, counts = card.pop("config"), card.pop("parameters")
+    show([{"": key, " ": value} for key, value in card.items()], as_json, each.info.name)
+    show([{"setting": key} | fields for key, fields in config.items()], as_json, "settings (--set)")
+    rows = [{"network": key, "parameters": f"{count:,}"} for key, count in counts.items()]
+    show(rows, as_json, f"parameters on {data}")

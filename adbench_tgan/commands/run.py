@@ -1,0 +1,72 @@
+"""``adbench run``: train, score, rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adbench_tgan.commands.show import warn, wide_console
+from adbench_tgan.options import (
+    Categories,
+    Data,
+    DataRoot,
+    Device,
+    Precision,
+    Preset,
+    Protocol,
+    Seeds,
+    Set,
+    complete,
+    interruptible,
+    registry,
+    request_of,
+)
+
+DETECTORS = "ganomaly,transgan_dual,pca,mean_image,random"  # two GANs and three anchors
+
+
+def run(
+    detectors: Annotated[
+        str, typer.Option(help="Names with commas between, or all.", autocompletion=complete("detector"))
+    ] = DETECTORS,
+    data: Data = "digits",
+    data_root: DataRoot = None,
+    protocol: Protocol = None,
+    categories: Categories = None,
+    seeds: Seeds = "0",
+    preset: Preset = None,
+    set_: Set = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    executor: Annotated[
+        str, typer.Option(help="How jobs are run.", autocompletion=complete("executor", several=False))
+    ] = "local",
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Leave the time columns empty.")] = False,
+    save_models: Annotated[bool, typer.Option("--save-models", help="Keep each job's model.")] = False,
+) -> None:
+    """Train and score detectors, and print the leaderboard. What is finished already is not run again."""
+    from rich.console import Console
+
+    from adbench_tgan.benchmark import benchmark
+    from adbench_tgan.progress import TerminalReporter
+    from adbench_tgan.runner import Settings
+    from adbench_tgan.views import leaderboard_views
+
+    found = registry()
+    request = request_of(
+        found, detectors, data, data_root, protocol, categories, seeds, preset, set_, precision
+    )
+    settings = Settings(device=device, timing=not no_timing, save_models=save_models)
+    with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
+        outcome = benchmark(request, settings, found, reporter, out, executor)
+    if outcome.ran == 0:
+        print(f"nothing was run: all {len(outcome.results)} jobs are finished in {out}")
+    for view in leaderboard_views(outcome.leaderboard, f"{data}, {outcome.results[0].job.protocol}"):
+        wide_console().print(view)
+    print(f"{out / 'results.csv'} and {out / 'leaderboard.csv'} hold the details")
+    for result in outcome.failed:
+        warn(f"failed: {result.job}: {result.error}")
+    raise typer.Exit(1 if outcome.failed else 0)

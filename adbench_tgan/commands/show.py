@@ -1,0 +1,40 @@
+"""How commands print: records as tables or JSON, remarks to the standard error stream."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def show(records: list[dict[str, Any]], as_json: bool, title: str, only: tuple[str, ...] = ()) -> None:
+    """Print records as JSON, or as a table of the columns `only`."""
+    if as_json:
+        print(json.dumps(records, indent=1))
+        return
+    from adbench_tgan.views import records_view
+
+    if only:
+        records = [{key: record[key] for key in only if key in record} for record in records]
+    wide_console().print(records_view(records, title))
+
+
+def wide_console() -> Console:
+    """The standard output; no table is folded for a file or a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def warn(message: str) -> None:
+    """Print a line to the standard error stream."""
+    print(message, file=sys.stderr)
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """End with one line that says what is wrong."""
+    warn(f"adbench: {message}")
+    raise SystemExit(status)
