@@ -27,7 +27,7 @@ RESULT_COLUMNS = (
     "detector,dataset,protocol,category,seed,status,auroc,average_precision,f1_max,fpr95,balanced_accuracy,"
     "pixel_auroc,aupro,fit_seconds,score_seconds,latency_ms_p50,latency_ms_p99,images_per_second,peak_memory_mb,"
     "flops_per_image,parameters,device,precision,supervision,pretrained,preset,detector_version,"
-    "split_fingerprint,key,adbench_version,error"
+    "split_fingerprint,key,adbench_version,error,purity_delta"
 )
 LEADERBOARD_COLUMNS = (
     "rank,tie_group,detector,supervision,pretrained,preset,auroc_mean,auroc_ci_low,auroc_ci_high,auroc_seed_std,"
