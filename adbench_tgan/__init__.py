@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from adbench_tgan.data import DatasetSpec, ProtocolSpec
-from adbench_tgan.detector import Detector, DetectorConfig, DetectorInfo
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, hookimpl
+from adbench_tgan.info import DetectorInfo
 
 if TYPE_CHECKING:
     from adbench_tgan.data import Cut, Dataset, ImageSet, Samples, TrainSet
+    from adbench_tgan.detector import Detector, DetectorConfig
     from adbench_tgan.training import mean_losses, to_uint8, to_unit
 
 __version__ = "0.1.0"
@@ -36,14 +38,17 @@ __all__ = [
 ]
 
 
+HOMES = {  # of names whose import takes time: pydantic's or torch's
+    "Detector": "detector",
+    "DetectorConfig": "detector",
+    "mean_losses": "training",
+    "to_uint8": "training",
+    "to_unit": "training",
+} | dict.fromkeys(("Cut", "Dataset", "ImageSet", "Samples", "TrainSet"), "data")
+
+
 def __getattr__(name: str) -> Any:
-    """Import what needs torch when it is first used, so that listing detectors stays instant."""
-    if name in ("Cut", "Dataset", "ImageSet", "Samples", "TrainSet"):
-        from adbench_tgan import data
-
-        return getattr(data, name)
-    if name in ("mean_losses", "to_uint8", "to_unit"):
-        from adbench_tgan import training
-
-        return getattr(training, name)
+    """Import what takes time when it is first used, so that listing detectors stays instant."""
+    if name in HOMES:
+        return getattr(import_module(f"adbench_tgan.{HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

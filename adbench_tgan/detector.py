@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,21 +17,6 @@ if TYPE_CHECKING:
     from adbench_tgan.data import TrainSet
 
 Shape = tuple[int, int, int]  # channels, height, width
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorInfo:
-    """What is known of a detector without importing it."""
-
-    name: str
-    target: str  # "module:Class"
-    family: str = ""
-    supervision: Literal["one-class", "labelled"] = "one-class"
-    pretrained: bool = False  # uses features learned on other data, by default
-    version: str = "1"  # bump it when scores change: stored results of other versions count as absent
-    paper: str = ""
-    aliases: tuple[str, ...] = ()
-    extras: tuple[str, ...] = ()  # what it offers beyond scores, such as "anomaly_map"
 
 
 class DetectorConfig(BaseModel):

@@ -17,7 +17,7 @@ from adbench_tgan.errors import AdbenchError
 
 if TYPE_CHECKING:
     from adbench_tgan.data import DatasetSpec, ProtocolSpec
-    from adbench_tgan.detector import DetectorInfo
+    from adbench_tgan.info import DetectorInfo
     from adbench_tgan.metrics import MetricSpec
 
 hookspec = pluggy.HookspecMarker("adbench")

@@ -13,8 +13,9 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.detector import Detector, DetectorConfig, DetectorInfo
+from adbench_tgan.detector import Detector, DetectorConfig
 from adbench_tgan.errors import AdbenchError, unknown
+from adbench_tgan.info import DetectorInfo
 from adbench_tgan.registry import Registry
 
 Precision = Literal["fp32", "tf32", "bf16"]

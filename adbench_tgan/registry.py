@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
 from adbench_tgan import hooks
 from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
-from adbench_tgan.detector import Detector, DetectorInfo
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load, one_line
+from adbench_tgan.info import DetectorInfo
 from adbench_tgan.metrics import MetricSpec
+
+if TYPE_CHECKING:
+    from adbench_tgan.detector import Detector
 
 GROUP = "adbench"
 FIRST_PARTY = "adbench-tgan"
@@ -150,6 +153,8 @@ class Registry:
 
     def detector(self, name: str) -> type[Detector]:
         """The class of a detector."""
+        from adbench_tgan.detector import Detector
+
         found = self.load("detector", name)
         if not (isinstance(found, type) and issubclass(found, Detector)):
             raise AdbenchError(f"detector {name!r} is {found!r}, not a subclass of adbench_tgan.Detector")

@@ -32,7 +32,7 @@ RESULT_COLUMNS = (
 LEADERBOARD_COLUMNS = (
     "rank,tie_group,detector,supervision,pretrained,preset,auroc_mean,auroc_ci_low,auroc_ci_high,auroc_seed_std,"
     "average_precision_mean,pixel_auroc_mean,aupro_mean,n_categories,n_seeds,n_failed,fit_seconds,latency_ms_p50,"
-    "images_per_second,peak_memory_mb,parameters,published_auroc,published_source,as_published_auroc"
+    "images_per_second,peak_memory_mb,parameters,published_auroc,published_source,as_published_auroc,remark"
 )
 
 # --- errors -----------------------------------------------------------------------------------------------------
