@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.hooks import ExecutorSpec
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.leaderboard import comparable, is_current, leaderboard, results_table, without_superseded
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore, write_atomically
+from adbench_tgan.results import PARTIAL, Result, ResultStore, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
 
 
@@ -44,12 +45,13 @@ def benchmark(
         KeyboardInterrupt: after the tables of what was finished are written.
     """
     execute = registry.load("executor", executor)
+    check_options(settings, registry.find("executor", executor), registry)
     device = usable(settings.device)
     if request.precision == "tf32" and not device.startswith("cuda"):
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
-    settings = replace(settings, device=device, data_root=request.data_root)
     store = ResultStore(out)
     store.open()
+    settings = replace(settings, device=device, data_root=request.data_root, scratch=store.root / PARTIAL)
     planned = plan(request, registry, reporter.warn)
     fresh: dict[str, Result] = {}
     missing = [job for job in planned.jobs if store.get(job, with_model=settings.save_models) is None]
@@ -63,6 +65,17 @@ def benchmark(
     table = write_tables(store, planned.jobs, registry)
     results = [fresh.get(job.key) or store.get(job) for job in planned.jobs]
     return Outcome(results=tuple(result for result in results if result), leaderboard=table, ran=len(fresh))
+
+
+def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry) -> None:
+    """Refuse what the executor would not heed."""
+    for name in ("workers", "job_timeout"):
+        if getattr(settings, name) is not None and name not in executor.options:
+            able = [spec.name for spec, _ in registry.offers("executor") if name in spec.options]
+            option = f"--{name.replace('_', '-')} {getattr(settings, name):g}"
+            raise AdbenchError(
+                f"{option}: executor {executor.name!r} cannot; use --executor {' or '.join(able)}"
+            )
 
 
 def write_tables(store: ResultStore, jobs: tuple[Job, ...], registry: Registry) -> pd.DataFrame:

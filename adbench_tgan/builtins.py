@@ -165,3 +165,9 @@ def adbench_executors() -> Iterator[ExecutorSpec]:
     yield ExecutorSpec(
         name="local", target="adbench_tgan.executors:local", summary="one job after another, in this process"
     )
+    yield ExecutorSpec(
+        name="processes",
+        target="adbench_tgan.processes:processes",
+        summary="each job in a fresh process: what a plugin breaks is one job",
+        options=("workers", "job_timeout"),
+    )

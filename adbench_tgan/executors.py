@@ -8,7 +8,7 @@ from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.jobs import Job
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
-from adbench_tgan.runner import Reporter, Settings, attempt
+from adbench_tgan.runner import Reporter, Settings, announce, attempt
 
 
 def local(
@@ -16,4 +16,5 @@ def local(
 ) -> Iterator[Result]:
     """One job after another, in this process."""
     for job in jobs:
+        announce(job, registry, reporter)
         yield attempt(job, settings, tasks, registry, reporter)

@@ -6,14 +6,14 @@ handed anything it could change, so none can alter a score, a split or a result.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.sources import load_module
 
 if TYPE_CHECKING:
     from adbench_tgan.data import DatasetSpec, ProtocolSpec
@@ -26,11 +26,16 @@ hookimpl = pluggy.HookimplMarker("adbench")
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSpec:
-    """A way to run jobs. `target` is a function ``(jobs, settings, tasks, registry, reporter) -> iterator of Result``."""
+    """A way to run jobs. `target` is a function ``(jobs, settings, tasks, registry, reporter) -> iterator of Result``.
+
+    It calls `adbench_tgan.runner.announce` before each job. `options` are those of `Settings` that it heeds; a run
+    that asks for another is refused.
+    """
 
     name: str
     target: str
     summary: str = ""
+    options: tuple[Literal["workers", "job_timeout"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,18 +88,20 @@ def adbench_job_finished(job: Any, result: Any) -> None:
 
 
 def load(target: str) -> Any:
-    """Import what ``"module:attribute"`` names.
+    """Import what ``"module:attribute"`` names, or ``"path.py:attribute"``, or ``"path.py"`` as a whole.
 
     Raises:
         AdbenchError: the module cannot be imported, in whatever way it fails, or lacks the attribute.
     """
-    module, _, attribute = target.partition(":")
+    module, attribute = (target, "") if target.endswith(".py") else target.rpartition(":")[::2]
     try:
-        return getattr(importlib.import_module(module), attribute)
+        loaded = load_module(module)
+        return getattr(loaded, attribute) if attribute else loaded
+    except AdbenchError:
+        raise
     except (Exception, SystemExit) as failure:  # a stranger's module may fail in any way
-        raise AdbenchError(
-            f"{target} cannot be imported: {one_line(failure)}; mend or uninstall its plugin"
-        ) from failure
+        remedy = "mend it" if module.endswith(".py") else "mend or uninstall its plugin"
+        raise AdbenchError(f"{target} cannot be imported: {one_line(failure)}; {remedy}") from failure
 
 
 def one_line(failure: BaseException) -> str:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from adbench_tgan.registry import Registry
 
 
-def registry() -> Registry:
-    """The installed plugins, found anew."""
+def registry(files: list[Path] | None = None) -> Registry:
+    """The installed plugins, found anew, and those in `files`."""
     from adbench_tgan.registry import Registry
 
-    return Registry.discover()
+    return Registry.discover(files or ())
 
 
 def complete(kind: str, *, several: bool = True) -> Any:
@@ -58,6 +58,12 @@ Preset = Annotated[
 ]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="DETECTOR.KEY=VALUE; may be given several times.")
+]
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file with hooks or detectors; may be given several times."),
 ]
 
 

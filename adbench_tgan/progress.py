@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from adbench_tgan.jobs import Job
@@ -35,10 +35,10 @@ class TerminalReporter:
             transient=True,
         )
         self.jobs = self.progress.add_task("jobs", total=None, detail="")
-        self.epochs = self.progress.add_task("epochs", total=None, detail="", visible=False)
+        self.epochs: dict[str, TaskID] = {}  # a bar for each job that is running, by its key
+        self.running: Job | None = None  # the one begun last
         self.done = 0
         self.count = 0
-        self.job = ""
         self.said = monotonic()
 
     def __enter__(self) -> Self:
@@ -60,26 +60,35 @@ class TerminalReporter:
 
     def job_started(self, job: Job) -> None:
         """A job begins."""
-        self.job = str(job)
-        self.progress.update(self.jobs, detail=escape(str(job)))
+        self.running = job
+        self.epochs[job.key] = self.progress.add_task("start", total=None, detail=escape(str(job)))
 
-    def phase(self, name: str) -> None:
-        """Show the epochs' bar while fitting only."""
-        self.progress.reset(self.epochs, description=name, total=None, visible=True, detail="")
+    def phase(self, name: str, job: Job | None = None) -> None:
+        """A job's bar begins anew with each phase."""
+        job = job or self.running
+        if job is not None and job.key in self.epochs:
+            bar = self.epochs[job.key]
+            self.progress.reset(bar, description=name, total=None, detail=escape(str(job)))
 
-    def epoch(self, number: int, total: int | None, losses: Mapping[str, float]) -> None:
+    def epoch(
+        self, number: int, total: int | None, losses: Mapping[str, float], job: Job | None = None
+    ) -> None:
         """An epoch has ended."""
+        job = job or self.running
         shown = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        self.progress.update(self.epochs, completed=number, total=total, detail=escape(shown))
+        if job is not None and job.key in self.epochs:
+            detail = escape(f"{job}  {shown}")
+            self.progress.update(self.epochs[job.key], completed=number, total=total, detail=detail)
         if not self.console.is_terminal and monotonic() - self.said > QUIET:
             of = f"{number}/{total}" if total else str(number)
-            self.say(f"[{self.done + 1}/{self.count}] {self.job}: epoch {of}  {shown}")
+            self.say(f"[{self.done + 1}/{self.count}] {job}: epoch {of}  {shown}")
 
     def job_finished(self, result: Result) -> None:
         """Print what became of the job."""
         self.done += 1
-        self.progress.update(self.epochs, visible=False)
-        self.progress.update(self.jobs, completed=self.done, detail="")
+        if result.job.key in self.epochs:
+            self.progress.remove_task(self.epochs.pop(result.job.key))
+        self.progress.update(self.jobs, completed=self.done)
         if result.status == "ok":
             seconds = result.timing.get("fit_seconds")
             clock = "" if seconds is None else f", fit {seconds:.1f} s"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
 from adbench_tgan import hooks
 from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
+from adbench_tgan.development import detectors_in, find_detector, info_of, is_word, shown, version_of
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load, one_line
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.metrics import MetricSpec
+from adbench_tgan.sources import load_module
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector
@@ -43,6 +47,7 @@ class Plugin:
     version: str
     hooks: tuple[str, ...] = ()
     error: str = ""  # why it is broken
+    import_ms: float = 0.0  # what importing it took, with all that nothing had imported before
 
     @property
     def status(self) -> str:
@@ -57,27 +62,41 @@ class Registry:
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(GROUP))
     _plugins: dict[str, Plugin] = field(default_factory=dict)
     _offers: dict[str, list[tuple[Any, str]]] = field(default_factory=dict)  # kind -> (record, origin)
+    _files: dict[str, Path] = field(default_factory=dict)  # origin -> file of a plugin that is not installed
+    _words: dict[str, DetectorInfo] = field(default_factory=dict)  # where to find it -> detector
 
     @classmethod
-    def discover(cls) -> Registry:
-        """Load every plugin; with ``ADBENCH_DISABLE_PLUGINS`` set (and not 0), first-party ones only."""
+    def discover(cls, plugins: Iterable[Path | str] = ()) -> Registry:
+        """Load every plugin; with ``ADBENCH_DISABLE_PLUGINS`` set (and not 0), first-party ones only.
+
+        `plugins` are files that are not installed: modules with hooks, or with nothing but detectors.
+
+        Raises:
+            AdbenchError: one of `plugins` cannot be used; an installed one that is broken only says so.
+        """
         registry = cls()
         registry.manager.add_hookspecs(hooks)
         only_ours = os.environ.get("ADBENCH_DISABLE_PLUGINS", "0") not in ("", "0")
         for entry in sorted(entry_points(group=GROUP), key=_order):
             if not only_ours or _distribution(entry)[0] == FIRST_PARTY:
-                registry._admit(entry)
+                distribution, version = _distribution(entry)
+                registry._admit(f"{distribution}:{entry.name}", distribution, version, entry.load)
+        for path in map(Path, plugins):
+            registry._admit_file(path)
         for kind in RECORDS:
             registry._offers[kind] = list(registry._collect(kind))
+        for origin in registry._files:
+            registry._offer_file(origin)
         return registry
 
-    def _admit(self, entry: EntryPoint) -> None:
-        distribution, version = _distribution(entry)
-        origin = f"{distribution}:{entry.name}"
+    def _admit(self, origin: str, distribution: str, version: str, load: Callable[[], Any]) -> None:
         found: tuple[str, ...] = ()
         error = ""
+        began = perf_counter()
+        took = None
         try:
-            module = entry.load()
+            module = load()
+            took = perf_counter() - began
             self.manager.register(module, origin)
             self.manager.check_pending()  # a misspelled hook is an error, not silence
             found = tuple(sorted(caller.name for caller in self.manager.get_hookcallers(module) or ()))
@@ -86,8 +105,45 @@ class Registry:
             if self.manager.has_plugin(origin):
                 self.manager.unregister(name=origin)
         self._plugins[origin] = Plugin(
-            origin=origin, distribution=distribution, version=version, hooks=found, error=error
+            origin=origin,
+            distribution=distribution,
+            version=version,
+            hooks=found,
+            error=error,
+            import_ms=round(1000 * (perf_counter() - began if took is None else took), 1),
         )
+
+    def _admit_file(self, path: Path) -> None:
+        """Load a plugin that the user named; that it cannot be used is an error."""
+        if path.suffix != ".py" or not path.is_file():
+            raise AdbenchError(f"--plugin {path}: no such file; give the path of a Python file")
+        path = path.resolve()
+        if all(getattr(module, "__file__", "") != str(path) for module in self.manager.get_plugins()):
+            origin = shown(path)
+            self._files[origin] = path
+            self._admit(origin, "", version_of(path), lambda: load_module(str(path)))
+
+    def _offer_file(self, origin: str) -> None:
+        """Of a file without hooks, offer every detector; refuse one with neither, or with a broken hook."""
+        plugin = self._plugins[origin]
+        if not plugin.error and not plugin.hooks:
+            module = self.manager.get_plugin(origin)
+            found = [] if module is None else detectors_in(module)
+            self._offers["detector"] += [(info_of(detector), origin) for detector in found]
+            if not found:
+                raise AdbenchError(f"--plugin {origin}: it has neither hooks nor a detector; write one")
+        if plugin.error:
+            raise AdbenchError(f"--plugin {origin}: {plugin.error}; mend it")
+
+    @property
+    def files(self) -> list[str]:
+        """The full paths of the plugins that are not installed."""
+        return [str(path) for path in self._files.values()]
+
+    @property
+    def words(self) -> list[str]:
+        """Where to find the detectors that were not named but pointed at."""
+        return [info.target for info in self._words.values()]
 
     def _collect(self, kind: str) -> Iterator[tuple[Any, str]]:
         """Call a plugin's hook by itself, so that one that raises is marked as broken and the rest go on."""
@@ -96,20 +152,16 @@ class Registry:
                 records = list(impl.function())
                 for record in records:
                     _check(record, kind)
+                if kind == "detector" and impl.plugin_name in self._files:
+                    stamp = version_of(self._files[impl.plugin_name])
+                    records = [replace(record, version=f"{record.version} {stamp}") for record in records]
             except (Exception, SystemExit) as failure:
                 self._mark_broken(impl.plugin_name, failure)
                 continue
             yield from ((record, impl.plugin_name) for record in records)
 
     def _mark_broken(self, origin: str, failure: BaseException) -> None:
-        was = self._plugins[origin]
-        self._plugins[origin] = Plugin(
-            origin=origin,
-            distribution=was.distribution,
-            version=was.version,
-            hooks=was.hooks,
-            error=one_line(failure),
-        )
+        self._plugins[origin] = replace(self._plugins[origin], error=one_line(failure))
 
     def plugins(self) -> list[Plugin]:
         """Every plugin found, broken ones included."""
@@ -124,20 +176,35 @@ class Registry:
         return sorted({record.name for record, _ in self._offers[kind]})
 
     def find(self, kind: str, name: str) -> Any:
-        """The one record of that name or alias.
+        """The one record of that name or alias; of a detector also where to find it: ``module:Class``, ``path.py``.
 
         Raises:
-            AdbenchError: no plugin offers it, or two do.
+            AdbenchError: no plugin offers it, or two do, or it is not to be found there.
         """
+        if kind == "detector" and is_word(name):
+            name = self._pointed_at(name).name
         found = [offer for offer in self.offers(kind) if name in (offer[0].name, *_aliases(offer[0]))]
         if not found:
             raise unknown(kind, name, self.names(kind))
         if len(found) > 1:
             origins = " and ".join(origin for _, origin in found)
-            raise AdbenchError(
-                f"{kind} {name!r} comes from both {origins}; uninstall one, or set ADBENCH_DISABLE_PLUGINS=1"
-            )
+            remedy = "uninstall one, or set ADBENCH_DISABLE_PLUGINS=1"
+            if any(origin in self._files or origin in self._words for _, origin in found):
+                remedy = "rename one"
+            raise AdbenchError(f"{kind} {name!r} comes from both {origins}; {remedy}")
         return found[0][0]
+
+    def _pointed_at(self, word: str) -> DetectorInfo:
+        """The record of a detector that is offered already, or a new one that is offered from now on."""
+        if word not in self._words:
+            detector = find_detector(word)
+            info = info_of(detector)
+            targets = (info.target, f"{detector.__module__}:{detector.__qualname__}")
+            known = [record for record, _ in self._offers["detector"] if record.target in targets]
+            self._words[word] = known[0] if known else info
+            if not known:
+                self._offers["detector"].append((info, word))
+        return self._words[word]
 
     def load(self, kind: str, name: str) -> Any:
         """Import what a record's target names.

@@ -102,7 +102,7 @@ class ResultStore:
         target = self.folder(result.job)
         if result.status == "failed" and self.get(result.job) is not None:
             return
-        draft = self.root / PARTIAL / f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}"
+        draft = self.root / PARTIAL / draft_name()
         try:
             draft.mkdir(parents=True)
             write_files(result, draft)
@@ -252,6 +252,11 @@ def safe_name(name: str) -> str:
     """A file name for any text: letters, digits, `._-` and spaces stay, the rest is percent-encoded."""
     encoded = quote(name, safe=" ")
     return encoded.replace(".", "%2E") if set(encoded) <= {"."} else encoded
+
+
+def draft_name() -> str:
+    """A new name for a folder under `PARTIAL`, by which `ResultStore.open` knows whose it was."""
+    return f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}"
 
 
 def _owner_is_gone(draft: str) -> bool:

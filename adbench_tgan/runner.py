@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +41,9 @@ class Settings:
     data_root: Path = Path("data")
     timing: bool = True
     save_models: bool = False
+    workers: int | None = None  # jobs at a time; None leaves it to the executor
+    job_timeout: float | None = None  # seconds that a job may take
+    scratch: Path | None = None  # for what executors write on the way; None is the system's temporary folder
 
 
 class Reporter(Protocol):
@@ -52,10 +55,12 @@ class Reporter(Protocol):
     def job_started(self, job: Job) -> None:
         """A job begins."""
 
-    def phase(self, name: str) -> None:
-        """It comes to "data", "fit", "score" or "metrics"."""
+    def phase(self, name: str, job: Job | None = None) -> None:
+        """`job`, or the one begun last, comes to "data", "fit", "score" or "metrics"."""
 
-    def epoch(self, number: int, total: int | None, losses: Mapping[str, float]) -> None:
+    def epoch(
+        self, number: int, total: int | None, losses: Mapping[str, float], job: Job | None = None
+    ) -> None:
         """An epoch has ended, out of `total` if the detector has a fixed number."""
 
     def job_finished(self, result: Result) -> None:
@@ -78,18 +83,26 @@ def run(
     reporter: Reporter,
 ) -> Iterator[Result]:
     """Yield a result per job, stored the moment it is there."""
-    for result in executor(jobs, settings, tasks, registry, reporter):
-        store.put(result)
-        reporter.job_finished(result)
-        registry.tell("adbench_job_finished", reporter.warn, job=result.job, result=result)
-        yield result
+    results = executor(jobs, settings, tasks, registry, reporter)
+    try:
+        for result in results:
+            store.put(result)
+            reporter.job_finished(result)
+            registry.tell("adbench_job_finished", reporter.warn, job=result.job, result=result)
+            yield result
+    finally:  # an executor's processes end now, not when its iterator happens to be collected
+        if isinstance(results, Generator):
+            results.close()
+
+
+def announce(job: Job, registry: Registry, reporter: Reporter) -> None:
+    """Tell plugins and the user that a job begins; executors do so in the command's own process."""
+    registry.tell("adbench_job_started", reporter.warn, job=job)
+    reporter.job_started(job)
 
 
 def attempt(job: Job, settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter) -> Result:
     """Run one job; whatever goes wrong in it becomes a failed result, never an exception."""
-    registry.tell("adbench_job_started", reporter.warn, job=job)
-    reporter.job_started(job)
-    failed = Result(job=job, status="failed", device=_named(settings.device), version=__version__)
     try:
         if job.problem:
             raise AdbenchError(job.problem)
@@ -100,7 +113,13 @@ def attempt(job: Job, settings: Settings, tasks: Tasks, registry: Registry, repo
             raise AdbenchError(f"the images of {job.category!r} changed since the job was planned; run again")
         return run_job(job, split, settings, registry, reporter)
     except (Exception, SystemExit) as error:
-        return replace(failed, error=explain(error, settings.device))
+        return failure(job, settings, explain(error, settings.device))
+
+
+def failure(job: Job, settings: Settings, reason: str) -> Result:
+    """The result of a job that came to nothing."""
+    device = _named(settings.device)
+    return Result(job=job, status="failed", error=reason, device=device, version=__version__)
 
 
 def run_job(job: Job, split: Split, settings: Settings, registry: Registry, reporter: Reporter) -> Result:

@@ -13,6 +13,7 @@ from adbench_tgan.options import (
     Data,
     DataRoot,
     Device,
+    Plugins,
     Precision,
     Preset,
     Protocol,
@@ -38,6 +39,7 @@ def audit(
     seeds: Seeds = "0",
     preset: Preset = None,
     set_: Set = None,
+    plugin: Plugins = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     out: Annotated[Path, typer.Option(help="Folder of the audits.")] = Path("audits"),
@@ -53,7 +55,7 @@ def audit(
     from adbench_tgan.runner import Settings
     from adbench_tgan.views import records_view
 
-    found = registry()
+    found = registry(plugin)
     request = request_of(
         found, detectors, data, data_root, protocol, categories, seeds, preset, set_, precision
     )

@@ -11,6 +11,7 @@ from adbench_tgan.commands.show import show, warn
 from adbench_tgan.options import (
     Data,
     Json,
+    Plugins,
     Set,
     complete,
     registry,
@@ -23,6 +24,7 @@ def list_(
     kind: Annotated[
         str, typer.Argument(help=", ".join(KINDS) + ".", autocompletion=lambda: list(KINDS))
     ] = "detectors",
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """List what is registered."""
@@ -32,7 +34,7 @@ def list_(
 
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    found = registry()
+    found = registry(plugin)
     offers = found.offers(kind.removesuffix("s"))
     records = [asdict(record) | {"plugin": origin} for record, origin in offers]
     shown = (
@@ -47,22 +49,24 @@ def list_(
         "summary",
     )
     show(records, as_json, kind, only=(*shown, "paper", "plugin"))
-    for plugin in found.plugins():
-        if plugin.error:
-            warn(f"plugin {plugin.origin} is broken: {plugin.error}")
+    for each in found.plugins():
+        if each.error:
+            warn(f"plugin {each.origin} is broken: {each.error}")
 
 
-def plugins(as_json: Json = False) -> None:
-    """List the installed plugins, broken ones too."""
+def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
+    """List the plugins with their hooks and the time that importing them took, broken ones too."""
     records = [
         {
-            "origin": plugin.origin,
-            "version": plugin.version,
-            "status": plugin.status,
-            "hooks": list(plugin.hooks),
-            "error": plugin.error,
+            "origin": each.origin,
+            "distribution": each.distribution,
+            "version": each.version,
+            "status": each.status,
+            "hooks": list(each.hooks),
+            "import_ms": each.import_ms,
+            "error": each.error,
         }
-        for plugin in registry().plugins()
+        for each in registry(plugin).plugins()
     ]
     show(records, as_json, "plugins")
 
@@ -72,13 +76,14 @@ def info(
     data: Data = "cifar10",
     preset: Annotated[str, typer.Option(help="paper, quick or tuned.")] = "paper",
     set_: Set = None,
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Show a detector: its paper, its settings with help, and its parameters on a dataset's images."""
     from adbench_tgan.describe import describe_detector
     from adbench_tgan.jobs import Request, check_overrides, entry
 
-    found = registry()
+    found = registry(plugin)
     check_overrides(Request(detectors=[detector], overrides=set_ or ()), found)
     each = entry(found, detector, preset, set_ or (), warn)
     card = describe_detector(each, found.find("dataset", data))

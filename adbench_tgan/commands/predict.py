@@ -11,6 +11,7 @@ from adbench_tgan.commands.show import show
 from adbench_tgan.options import (
     Device,
     Json,
+    Plugins,
     registry,
 )
 
@@ -22,13 +23,14 @@ def predict(
         Path | None, typer.Option(help="Write image, reconstruction and map to this PNG.")
     ] = None,
     device: Device = "auto",
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Score new images with a finished job's model."""
     from adbench_tgan import predict as saved
     from adbench_tgan.benchmark import usable
 
-    detector, result = saved.load_detector(job_folder, registry(), usable(device))
+    detector, result = saved.load_detector(job_folder, registry(plugin), usable(device))
     assert result.shape is not None
     images = saved.read_images(image, result.shape)
     found = saved.predict(detector, result, image, images)

@@ -13,6 +13,7 @@ from adbench_tgan.options import (
     Data,
     DataRoot,
     Device,
+    Plugins,
     Precision,
     Preset,
     Protocol,
@@ -38,11 +39,21 @@ def run(
     seeds: Seeds = "0",
     preset: Preset = None,
     set_: Set = None,
+    plugin: Plugins = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     executor: Annotated[
         str, typer.Option(help="How jobs are run.", autocompletion=complete("executor", several=False))
     ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Jobs at a time, for executors that run several.  [default: 1]")
+    ] = None,
+    job_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=1, metavar="SECONDS", help="Stop a job after this time; it fails.  [default: never]"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Leave the time columns empty.")] = False,
     save_models: Annotated[bool, typer.Option("--save-models", help="Keep each job's model.")] = False,
@@ -55,11 +66,17 @@ def run(
     from adbench_tgan.runner import Settings
     from adbench_tgan.views import leaderboard_views
 
-    found = registry()
+    found = registry(plugin)
     request = request_of(
         found, detectors, data, data_root, protocol, categories, seeds, preset, set_, precision
     )
-    settings = Settings(device=device, timing=not no_timing, save_models=save_models)
+    settings = Settings(
+        device=device,
+        timing=not no_timing,
+        save_models=save_models,
+        workers=workers,
+        job_timeout=job_timeout,
+    )
     with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
         outcome = benchmark(request, settings, found, reporter, out, executor)
     if outcome.ran == 0:

@@ -1,0 +1,86 @@
+"""Detectors that no plugin offers: pointed at as ``module:Class``, ``path.py:Class`` or ``path.py``."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.hooks import load
+from adbench_tgan.info import DetectorInfo
+from adbench_tgan.sources import digest, search_last
+
+if TYPE_CHECKING:
+    from adbench_tgan.detector import Detector
+
+
+def is_word(name: str) -> bool:
+    """Whether a detector's name is none, but says where to find it: ``module:Class`` or ``path.py[:Class]``."""
+    return ":" in name or name.endswith(".py")
+
+
+def find_detector(word: str) -> type[Detector]:
+    """The class that ``module:Class``, ``path.py:Class``, or ``path.py`` with one detector in it, names.
+
+    Raises:
+        AdbenchError: it cannot be imported, or holds no such detector, or several and none is named.
+    """
+    from adbench_tgan.detector import Detector
+
+    if word.endswith(".py"):
+        return _only(word, detectors_in(load(word)))
+    search_last(Path.cwd())  # a package may be tried out before it is installed
+    found = load(word)
+    if not (isinstance(found, type) and issubclass(found, Detector)):
+        raise AdbenchError(f"detector {word!r} is {found!r}, not a subclass of adbench_tgan.Detector")
+    return found
+
+
+def _only(word: str, found: list[type[Detector]]) -> type[Detector]:
+    if not found:
+        raise AdbenchError(f"{word} defines no subclass of adbench_tgan.Detector with a score; write one")
+    if len(found) > 1:
+        choices = " or ".join(f"{word}:{one.__name__}" for one in found)
+        raise AdbenchError(f"{word} defines {len(found)} detectors; name one: {choices}")
+    return found[0]
+
+
+def detectors_in(module: ModuleType) -> list[type[Detector]]:
+    """The detectors that a module defines itself; names with an underscore before them are its own business."""
+    from adbench_tgan.detector import Detector
+
+    return [
+        value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Detector)
+        and value.__module__ == module.__name__
+        and not (inspect.isabstract(value) or name.startswith("_"))
+    ]
+
+
+def info_of(detector: type[Detector]) -> DetectorInfo:
+    """The record of a detector that no plugin offers: named by its class, versioned by its file."""
+    path = Path(inspect.getfile(detector)).resolve()
+    return DetectorInfo(
+        name=snake_case(detector.__name__), target=f"{path}:{detector.__name__}", version=version_of(path)
+    )
+
+
+def version_of(path: Path) -> str:
+    """Changes with every edit of a file, so that results of what it was before count as absent."""
+    return f"dev {path.name} {digest(path.read_bytes())}"
+
+
+def snake_case(name: str) -> str:
+    """``MeanImage`` -> ``mean_image``, ``PCA`` -> ``pca``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def shown(path: Path) -> str:
+    """A path as the user would write it: from the working folder where it is below."""
+    return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,230 @@
+"""The executor `processes`: each job in a fresh process, so that what a plugin breaks is one job."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+
+from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.jobs import Job
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import Result, draft_name
+from adbench_tgan.runner import Reporter, Settings, announce, attempt, failure
+from adbench_tgan.worker import FAULT, RESULT, SPEC, read_back, spec_of
+
+PATIENCE = 0.1  # seconds between two looks at the processes
+START = 60.0  # seconds that a process may take to start, on top of its job's own limit
+LINE = 2**16  # characters after which a line that has no end is passed on
+
+Heard = queue.SimpleQueue[tuple["Process", list[Any]]]
+
+
+def processes(
+    jobs: Sequence[Job], settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter
+) -> Iterator[Result]:
+    """Each job in a fresh process, `settings.workers` at a time, else one; results come as they are ready.
+
+    A process that dies, or gives nothing within `settings.job_timeout` seconds of its job's begin, is a failed
+    result. No process outlives this iterator, nor the process that iterates.
+    """
+    workers = settings.workers or 1
+    if workers > 1 and settings.timing:
+        reporter.warn(
+            f"{workers} jobs at a time share this machine, and their times show it; --workers 1 times fairly"
+        )
+    waiting, running, heard = deque(jobs), list[Process](), Heard()
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.popleft()
+                announce(job, registry, reporter)
+                if job.problem:  # nothing to run
+                    yield attempt(job, settings, tasks, registry, reporter)
+                else:
+                    running.append(Process(job, settings, registry, heard))
+            listen(heard, reporter)
+            for process in [process for process in running if process.ended()]:
+                listen(heard, reporter)
+                running.remove(process)
+                yield process.result()
+    finally:
+        for process in running:
+            process.close()
+
+
+def listen(heard: Heard, reporter: Reporter) -> None:
+    """Wait a moment, and pass on what the processes tell."""
+    wait = PATIENCE
+    while True:
+        try:
+            process, (what, *facts) = heard.get(timeout=wait)
+        except queue.Empty:
+            return
+        wait = 0.0
+        if what == "phase":
+            process.begin()
+            reporter.phase(facts[0], process.job)
+        elif what == "epoch":
+            number, total, losses = facts
+            reporter.epoch(number, total, losses, process.job)
+        elif what == "warn":
+            reporter.warn(facts[0])
+        else:
+            sys.stderr.write(process.printed(facts[0]))
+
+
+class Process:
+    """A job's process, from its start to its result."""
+
+    def __init__(self, job: Job, settings: Settings, registry: Registry, heard: Heard):
+        self.job, self.settings = job, settings
+        self.limit = math.inf if settings.job_timeout is None else settings.job_timeout  # seconds
+        self.deadline = monotonic() + START + self.limit
+        self.begun = self.late = False
+        self.last = ""  # line that it printed
+        self.folder = new_folder(settings, spec_of(job, settings, registry))
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "adbench_tgan.worker", str(self.folder)],
+            stdin=subprocess.PIPE,  # never written to: it ends when the process on this side does
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(settings.workers or 1),
+            start_new_session=True,  # Ctrl-C is ours to pass on, and all that a plugin starts ends with it
+        )
+        self.readers = [
+            threading.Thread(target=self._hear, args=(heard, kind), daemon=True) for kind in (1, 2)
+        ]
+        for reader in self.readers:
+            reader.start()
+
+    def _hear(self, heard: Heard, stream: int) -> None:
+        pipe = self.process.stdout if stream == 1 else self.process.stderr
+        assert pipe is not None
+        with suppress(ValueError, OSError):  # closed while waiting
+            while line := pipe.readline(LINE):
+                if stream == 2:
+                    heard.put((self, ["print", line.decode(errors="replace")]))
+                    continue
+                with suppress(ValueError):  # a crash cut it short
+                    heard.put((self, json.loads(line)))
+
+    def begin(self) -> None:
+        """Its job begins, after all that had to be imported: from now on its time counts."""
+        if not self.begun:
+            self.begun, self.deadline = True, monotonic() + self.limit
+
+    def printed(self, text: str) -> str:
+        """Remember the last line that says something."""
+        self.last = text.strip() or self.last
+        return text
+
+    def ended(self) -> bool:
+        """Whether it has come to its end, or to that of its time; then nothing of it is left."""
+        running = self.process.poll() is None
+        if running and monotonic() < self.deadline:
+            return False
+        self.late = running
+        self.stop()
+        return True
+
+    def stop(self) -> None:
+        """End it, and all that it started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for reader in self.readers:
+            reader.join(timeout=1)
+
+    def close(self) -> None:
+        """End it, and remove what it wrote."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def result(self) -> Result:
+        """What it wrote; when that is not all there, a failure with the reason."""
+        found, reason = None, self.reason()
+        try:
+            if not reason:
+                found, reason = read_back(self.job, self.folder / RESULT), "the process left no result"
+        except AdbenchError as error:
+            reason = str(error)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if found is None:
+            return failure(self.job, self.settings, reason)
+        at_once = self.settings.workers or 1
+        machine = {"jobs_at_once": at_once} if found.machine and at_once > 1 else {}
+        return replace(found, machine={**found.machine, **machine})
+
+    def reason(self) -> str:
+        """Why there is no result, in a line; empty if the process ended well."""
+        code = self.process.returncode
+        if self.late and not self.begun:
+            return f"not started after {START + self.limit:g} s: stopped; is the machine too busy?"
+        if self.late:
+            return f"no result after {self.limit:g} s: stopped; raise --job-timeout if it needs longer"
+        if code > 0:
+            return f"the process ended with exit status {code}{self.last and f'; it said last: {self.last}'}"
+        if code == -signal.SIGKILL:
+            return "the process died by signal SIGKILL; if memory ran out, lower --workers, batch_size or image_size"
+        return (
+            f"the process died by signal {signal_name(-code)}{crash_site(self.folder / FAULT)}"
+            if code
+            else ""
+        )
+
+
+def new_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:
+    """A folder for one process, with its spec."""
+    folder = Path(settings.scratch or tempfile.gettempdir()) / draft_name()
+    try:
+        folder.mkdir(parents=True)
+        (folder / SPEC).write_text(json.dumps(spec))
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StoreError(
+            f"cannot write {folder}: {error.strerror}; free some space or give --out another folder"
+        ) from None
+    return folder
+
+
+def environment(workers: int) -> dict[str, str]:
+    """This process's own, with its search path; several workers share its threads, unless the user set them."""
+    path = os.pathsep.join(str(entry) for entry in sys.path if os.path.exists(entry))
+    threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers))} if workers > 1 else {}
+    return threads | os.environ | {"PYTHONPATH": path}
+
+
+def signal_name(number: int) -> str:
+    """``SIGSEGV``; real-time signals have numbers only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def crash_site(fault: Path) -> str:
+    """Where the interpreter was when it crashed, as `faulthandler` wrote it down: `` in fit (crash.py, line 12)``."""
+    with suppress(OSError):
+        if found := re.search(r'File "(.*)", line (\d+) in (.*)', fault.read_text(errors="replace")):
+            return f" in {found[3]} ({Path(found[1]).name}, line {found[2]})"
+    return ""

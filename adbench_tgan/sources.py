@@ -1,0 +1,76 @@
+"""Modules imported by name, or by the path of a file that is not installed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+from adbench_tgan.errors import AdbenchError
+
+
+def load_module(name: str) -> ModuleType:
+    """Import ``package.module`` or ``path/to/file.py``.
+
+    Raises:
+        AdbenchError: a file is not there, or the name of its package is taken.
+        Exception: whatever importing it raises.
+    """
+    return load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import a file, as a member of its package where it lies in one.
+
+    The folder joins the end of `sys.path`: the file may import its neighbours, which hide nothing installed.
+    """
+    if not path.is_file():
+        raise AdbenchError(f"{path} is not a file; give the path of a Python file")
+    path = path.resolve()
+    root, name = _home(path)
+    search_last(root)
+    spec = importlib.util.find_spec(name) if path.stem.isidentifier() else None
+    if spec is not None and spec.origin and Path(spec.origin).resolve() == path:
+        return importlib.import_module(name)
+    if root != path.parent:  # inside a package
+        raise AdbenchError(f"{path} cannot be imported as {name}, of which another is installed; rename it")
+    return _import_apart(f"adbench_file_{name}_{digest(str(path).encode())}", path)
+
+
+def _home(path: Path) -> tuple[Path, str]:
+    """The folder that has to be searched for a file, and the module's name from there."""
+    root, names = path.parent, [path.stem]
+    while (root / "__init__.py").exists():
+        root, names = root.parent, [root.name, *names]
+    return root, ".".join(names).removesuffix(".__init__")
+
+
+def search_last(folder: Path) -> None:
+    """Let modules be found in a folder, unless the name is found elsewhere."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    importlib.invalidate_caches()
+
+
+def _import_apart(name: str, path: Path) -> ModuleType:
+    """Import a file whose own name is another module's under a name that is nobody's."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert isinstance(spec, ModuleSpec)
+        assert spec.loader is not None
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def digest(data: bytes) -> str:
+    """A short name for some bytes."""
+    return hashlib.sha256(data).hexdigest()[:8]

@@ -1,0 +1,156 @@
+"""One job in a process of its own, and how what it is and what came of it cross the border: as files.
+
+``python -m adbench_tgan.worker FOLDER`` carries out ``FOLDER/spec.json`` and writes ``FOLDER/result``. Progress goes
+to its standard output, a line of JSON each; when its standard input ends, so does it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from adbench_tgan.jobs import Job
+    from adbench_tgan.registry import Registry
+    from adbench_tgan.results import Result
+    from adbench_tgan.runner import Reporter, Settings
+
+SPEC = "spec.json"
+RESULT = "result"  # folder of what `write_files` writes
+FAULT = "fault.txt"  # where the interpreter was when it crashed
+
+
+def spec_of(job: Job, settings: Settings, registry: Registry) -> dict[str, Any]:
+    """All that another process needs to run a job, as JSON; it loads data and plugins itself."""
+    own = asdict(settings) | {"data_root": str(settings.data_root.resolve()), "scratch": None}
+    return {"job": asdict(job), "settings": own, "plugins": registry.files, "detectors": registry.words}
+
+
+def carry_out(spec: Mapping[str, Any], folder: Path, reporter: Reporter) -> None:
+    """Run the job of a spec and write its result into `folder`; nothing is downloaded for it.
+
+    A job that fails has a result too. Raises only what ends a process, or when the result cannot be written.
+    """
+    from adbench_tgan.data.tasks import Tasks
+    from adbench_tgan.jobs import Job
+    from adbench_tgan.registry import Registry
+    from adbench_tgan.results import write_files
+    from adbench_tgan.runner import Settings, attempt, explain, failure
+
+    job = Job(**spec["job"])
+    settings = Settings(**spec["settings"] | {"data_root": Path(spec["settings"]["data_root"])})
+    try:
+        registry = Registry.discover(spec["plugins"])
+        for detector in spec["detectors"]:
+            registry.find("detector", detector)
+        dataset, protocol = registry.find("dataset", job.dataset), registry.find("protocol", job.protocol)
+        tasks = Tasks(dataset, protocol, settings.data_root, fetch=False)
+        result = attempt(job, settings, tasks, registry, reporter)
+    except (Exception, SystemExit) as error:  # of the data or of a plugin; `attempt` raises nothing
+        result = failure(job, settings, explain(error, settings.device))
+    folder.mkdir()
+    write_files(result, folder)
+
+
+def read_back(job: Job, folder: Path) -> Result | None:
+    """What `carry_out` wrote, whole; None if it did not come to that, or the result is another job's."""
+    import pandas as pd
+    from safetensors.torch import load_file
+
+    from adbench_tgan.results import is_whole, read_result, read_scores
+
+    result = read_result(folder)
+    if result is None or result.job.key != job.key or not is_whole(folder):
+        return None
+    scores, losses, model = (folder / name for name in ("scores.parquet", "losses.csv", "model.safetensors"))
+    history = pd.read_csv(losses, float_precision="round_trip") if losses.exists() else pd.DataFrame()
+    return replace(
+        result,
+        job=job,
+        scores=read_scores(folder) if scores.exists() else None,
+        losses=tuple(
+            {str(name): value for name, value in line.items() if name != "epoch"}
+            for line in history.to_dict("records")
+        ),
+        state=load_file(model) if model.exists() else None,
+    )
+
+
+class LineReporter:
+    """Tells of progress by lines of JSON."""
+
+    def __init__(self, out: TextIO):
+        self.out = out
+
+    def tell(self, what: str, *facts: Any) -> None:
+        """Write one line."""
+        self.out.write(json.dumps([what, *facts]) + "\n")
+        self.out.flush()
+
+    def planned(self, jobs: int, kept: int) -> None:
+        """The command's own process knows."""
+
+    def job_started(self, job: Job) -> None:
+        """The command's own process knows."""
+
+    def job_finished(self, result: Result) -> None:
+        """The command's own process will find out."""
+
+    def phase(self, name: str, job: Job | None = None) -> None:
+        """It comes to "data", "fit", "score" or "metrics"."""
+        self.tell("phase", name)
+
+    def epoch(
+        self, number: int, total: int | None, losses: Mapping[str, float], job: Job | None = None
+    ) -> None:
+        """An epoch has ended."""
+        self.tell("epoch", number, total, {name: float(value) for name, value in losses.items()})
+
+    def warn(self, message: str) -> None:
+        """Something to know that stops nothing."""
+        self.tell("warn", message)
+
+
+def main() -> None:
+    """Carry out one spec, tell of it, and leave without looking back."""
+    folder = Path(sys.argv[1])
+    out = take_streams()
+    with (folder / FAULT).open("w") as fault:
+        faulthandler.enable(fault, all_threads=False)
+        spec = json.loads((folder / SPEC).read_text())
+        carry_out(spec, folder / RESULT, LineReporter(out))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # threads that a plugin left running, and libraries that crash on the way out, have no say
+
+
+def take_streams() -> TextIO:
+    """Keep standard input and output for ourselves, so that a plugin that reads or prints disturbs nothing."""
+    life, out = os.dup(0), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    os.dup2(2, 1)
+    threading.Thread(target=end_with_parent, args=(life,), daemon=True).start()
+    return out
+
+
+def end_with_parent(life: int) -> None:
+    """End this process and all that it started when the other end of the pipe `life` is gone."""
+    while os.read(life, 1):
+        pass
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
