@@ -94,7 +94,11 @@ class Standing:
     def aurocs(self) -> dict[str, float]:
         """The mean over seeds, for each category."""
         table = pd.DataFrame([(r.job.category, r.metrics["auroc"]) for r in self.members if r.status == "ok"])
-        return {} if table.empty else {str(name): float(mean) for name, mean in table.groupby(0)[1].mean().items()}
+        return (
+            {}
+            if table.empty
+            else {str(name): float(mean) for name, mean in table.groupby(0)[1].mean().items()}
+        )
 
 
 def leaderboard(
@@ -201,9 +205,7 @@ def _variant(job: Job) -> str:
     )
 
 
-def _line(
-    members: Sequence[Result], good: Sequence[Result], spread: Mapping[str, Floats]
-) -> dict[str, Any]:
+def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str, Floats]) -> dict[str, Any]:
     job = members[0].job
     table = pd.DataFrame([row(result) for result in good], columns=RESULT_COLUMNS)
     one_machine = table["device"].nunique() == 1
@@ -248,9 +250,7 @@ def _middle(table: pd.DataFrame, column: str) -> float | None:
     return float(values.median()) if len(values) else None
 
 
-def bootstrap(
-    results: Sequence[Result], read: Callable[[Job], pd.DataFrame]
-) -> dict[str, dict[str, Floats]]:
+def bootstrap(results: Sequence[Result], read: Callable[[Job], pd.DataFrame]) -> dict[str, dict[str, Floats]]:
     """Resampled AUROCs by variant and category, (RESAMPLES,): test images drawn anew, and seeds.
 
     Raises:

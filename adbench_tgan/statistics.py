@@ -104,7 +104,7 @@ def wilcoxon(differences: Sequence[float]) -> float:
     if len(values) == 0:
         return 1.0
     every_sign = stats.PermutationMethod(n_resamples=2**EXACT)
-    return float(stats.wilcoxon(values, method=every_sign if len(values) <= EXACT else "asymptotic").pvalue)
+    return float(stats.wilcoxon(values, method=every_sign if len(values) <= EXACT else "approx").pvalue)
 
 
 def p_floor(categories: int) -> float:
