@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.detector import Detector, DetectorConfig
 from adbench_tgan.errors import AdbenchError, unknown
-from adbench_tgan.info import DetectorInfo
-from adbench_tgan.registry import Registry
+
+if TYPE_CHECKING:  # who reads stored results needs no torch
+    from adbench_tgan.data.tasks import Tasks
+    from adbench_tgan.detector import Detector, DetectorConfig
+    from adbench_tgan.info import DetectorInfo
+    from adbench_tgan.registry import Registry
 
 Precision = Literal["fp32", "tf32", "bf16"]
 
@@ -91,6 +93,8 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
     Raises:
         AdbenchError: a name is unknown, a setting is wrong, or the dataset cannot be read.
     """
+    from adbench_tgan.data.tasks import Tasks
+
     if request.precision not in get_args(Precision):
         raise unknown("precision", request.precision, get_args(Precision))
     dataset = registry.find("dataset", request.dataset)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.integer[Any]]
+from adbench_tgan.statistics import Draws, Floats, draws, groups, interval, over_seeds, resampled_auroc
 
 RESULT_COLUMNS = (
     "detector dataset protocol category seed status auroc average_precision f1_max fpr95 balanced_accuracy "
@@ -31,8 +31,6 @@ LEADERBOARD_COLUMNS = (
 METRICS = RESULT_COLUMNS[6:13]
 TIMINGS = RESULT_COLUMNS[13:20]
 INTEGERS = ("flops_per_image", "parameters", "rank", "tie_group")  # also where some cells are empty
-RESAMPLES = 1000
-INTERVAL = (2.5, 97.5)  # percentiles
 # By how much a score may change with its batch, relative to the largest score, before its row is flagged: rounding,
 # which for tf32 and bf16 is a few units in the last place of what is multiplied.
 PURITY = {"fp32": 1e-4, "tf32": 4 * 2**-10, "bf16": 4 * 2**-8}
@@ -70,40 +68,117 @@ def results_table(results: Iterable[Result]) -> pd.DataFrame:
     return _with_integers(frame.sort_values(order, ignore_index=True))
 
 
-def leaderboard(results: Sequence[Result], read: Callable[[Job], pd.DataFrame]) -> pd.DataFrame:
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a row needs to be ranked, besides a result for every category that others have."""
+
+    seeds: int = 1  # for each category
+    pure: bool = False  # the purity of every score was probed, and found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A detector's row, and the resampled AUROCs behind it, (RESAMPLES,) for each category."""
+
+    members: tuple[Result, ...]
+    line: Mapping[str, Any]
+    spread: Mapping[str, Floats]
+    ranked: bool  # or stands apart, for the reasons in its remark
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Detector and preset."""
+        return self.line["detector"], self.line["preset"]
+
+    @property
+    def aurocs(self) -> dict[str, float]:
+        """The mean over seeds, for each category."""
+        table = pd.DataFrame([(r.job.category, r.metrics["auroc"]) for r in self.members if r.status == "ok"])
+        return (
+            {}
+            if table.empty
+            else {str(name): float(mean) for name, mean in table.groupby(0)[1].mean().items()}
+        )
+
+
+def leaderboard(
+    results: Sequence[Result], read: Callable[[Job], pd.DataFrame], rules: Rules | None = None
+) -> pd.DataFrame:
     """``leaderboard.csv``: a row a detector, ranked within its kind of supervision.
 
-    `results` share one dataset and protocol, and one fingerprint a category; `read` gives a job's per-image
-    scores. A detector that lacks a category that others have stands without a rank.
+    `results` share one dataset and protocol; `read` gives a job's per-image scores.
+
+    Raises:
+        AdbenchError: a category has results on different images.
     """
+    return leaderboard_table(standings(results, read, rules))
+
+
+def leaderboard_table(ordered: Sequence[Standing]) -> pd.DataFrame:
+    """The lines of `ordered` as a table."""
+    frame = pd.DataFrame([dict(each.line) for each in ordered], columns=LEADERBOARD_COLUMNS)
+    return _with_integers(frame)
+
+
+def standings(
+    results: Sequence[Result], read: Callable[[Job], pd.DataFrame], rules: Rules | None = None
+) -> list[Standing]:
+    """All detectors in the order in which they are shown; see `leaderboard`."""
     variants: dict[str, list[Result]] = {}
-    for result in results:
+    for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
         variants.setdefault(_variant(result.job), []).append(result)
     everything = {result.job.category for result in results}
-    lines, spreads, draws = [], [], Draws()
-    for members in variants.values():
-        good = [result for result in members if result.status == "ok"]
-        spreads.append(bootstrap(good, read, draws))
-        lines.append(_line(members, good, spreads[-1]))
-    for line, members in zip(lines, variants.values(), strict=True):
-        line["remark"] = "; ".join(remarks(members, everything))
-    complete = [line["n_categories"] == len(everything) for line in lines]
-    for block in ("one-class", "labelled"):
-        inside = [i for i, line in enumerate(lines) if line["supervision"] == block and complete[i]]
-        _rank([lines[i] for i in inside], [spreads[i] for i in inside])
-    lines.sort(key=_shown)
-    return _with_integers(pd.DataFrame(lines, columns=LEADERBOARD_COLUMNS))
+    spreads = bootstrap(results, read)
+    unranked = [
+        _standing(members, spreads[name], everything, rules or Rules())
+        for name, members in sorted(variants.items())
+    ]
+    return sorted(_ranked(unranked), key=lambda each: _shown(each.line))
 
 
-def remarks(members: Sequence[Result], categories: set[str]) -> Iterator[str]:
-    """What a reader must know of a detector's row: why it has no rank, and whether its scores are pure."""
-    missing = categories - {result.job.category for result in members if result.status == "ok"}
+def _standing(
+    members: Sequence[Result], spread: Mapping[str, Floats], everything: set[str], rules: Rules
+) -> Standing:
+    lacking = list(lacks(members, everything, rules))
+    remark = [f"not ranked: {'; '.join(lacking)}"] if lacking else []
+    if impure := impurity(members):
+        remark += [] if rules.pure else [impure]
+    good = [result for result in members if result.status == "ok"]
+    line = _line(members, good, spread) | {"remark": "; ".join(remark)}
+    return Standing(members=tuple(members), line=line, spread=spread, ranked=not lacking)
+
+
+def _ranked(unranked: Sequence[Standing]) -> Iterator[Standing]:
+    """Give ranks by AUROC among those that may have one; each kind of supervision starts anew."""
+    yield from (each for each in unranked if not each.ranked)
+    for kind in ("one-class", "labelled"):
+        block = [each for each in unranked if each.ranked and each.line["supervision"] == kind]
+        means = [each.line["auroc_mean"] for each in block]
+        whole = [np.mean(list(each.spread.values()), axis=0) for each in block]
+        for each, (rank, group) in zip(block, groups(means, whole), strict=True):
+            yield replace(each, line={**each.line, "rank": rank, "tie_group": group})
+
+
+def lacks(members: Sequence[Result], categories: set[str], rules: Rules) -> Iterator[str]:
+    """What keeps a detector from being ranked."""
+    seeds = Counter(result.job.category for result in members if result.status == "ok")
+    missing = categories - set(seeds)
     if missing:
-        yield f"not ranked: no result for {', '.join(sorted(missing))}"
+        yield f"no result for {', '.join(sorted(missing))}"
+    fewest = min((seeds[category] for category in categories - missing), default=0)
+    if 0 < fewest < rules.seeds:
+        yield f"{fewest} of the {rules.seeds} seeds that it takes"
+    if rules.pure and any(result.purity_delta is None for result in members if result.status == "ok"):
+        yield "whether its scores depend on their batch was not probed"
+    if rules.pure and (impure := impurity(members)):
+        yield impure
+
+
+def impurity(members: Sequence[Result]) -> str:
+    """By how much scores depend on their batch, in words; empty if they do not."""
     impure = [result for result in members if not is_pure(result)]
-    if impure:
-        worst = max(result.purity_delta or 0.0 for result in impure)
-        yield f"impure: scores change with their batch, by up to {worst:.2g} of the largest"
+    worst = max((result.purity_delta or 0.0 for result in impure), default=0.0)
+    return f"impure: scores change with their batch, by up to {worst:.2g} of the largest" if impure else ""
 
 
 def is_pure(result: Result) -> bool:
@@ -130,11 +205,11 @@ def _variant(job: Job) -> str:
     )
 
 
-def _line(members: Sequence[Result], good: Sequence[Result], spread: Floats) -> dict[str, Any]:
+def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str, Floats]) -> dict[str, Any]:
     job = members[0].job
     table = pd.DataFrame([row(result) for result in good], columns=RESULT_COLUMNS)
     one_machine = table["device"].nunique() == 1
-    low, high = np.percentile(spread, INTERVAL) if good else (None, None)
+    low, high = interval(np.mean(list(spread.values()), axis=0)) if good else (None, None)
     return {
         "detector": job.detector,
         "supervision": job.supervision,
@@ -175,78 +250,39 @@ def _middle(table: pd.DataFrame, column: str) -> float | None:
     return float(values.median()) if len(values) else None
 
 
-class Draws:
-    """How often each test image was drawn in each resample; the same for all detectors, so that they are paired."""
+def bootstrap(results: Sequence[Result], read: Callable[[Job], pd.DataFrame]) -> dict[str, dict[str, Floats]]:
+    """Resampled AUROCs by variant and category, (RESAMPLES,): test images drawn anew, and seeds.
 
-    def __init__(self) -> None:
-        self._counts: dict[str, tuple[Counts, Counts]] = {}
-
-    def of(self, fingerprint: str, labels: NDArray[np.bool_]) -> tuple[Counts, Counts]:
-        """(RESAMPLES, anomalies) and (RESAMPLES, normal images), drawn within each class."""
-        if fingerprint not in self._counts:
-            random = np.random.default_rng(int(fingerprint[:16], 16))
-            self._counts[fingerprint] = (
-                _drawn(random, int(labels.sum())),
-                _drawn(random, int((~labels).sum())),
-            )
-        return self._counts[fingerprint]
-
-
-def _drawn(random: np.random.Generator, images: int) -> Counts:
-    return random.multinomial(images, np.full(images, 1 / images), RESAMPLES).astype(np.uint8)
-
-
-def bootstrap(results: Sequence[Result], read: Callable[[Job], pd.DataFrame], draws: Draws) -> Floats:
-    """Resampled means over categories of the AUROC, (RESAMPLES,): test images drawn anew, and seeds."""
+    Raises:
+        AdbenchError: a category has results on different images.
+    """
+    spreads: dict[str, dict[str, Floats]] = {_variant(result.job): {} for result in results}
     by_category: dict[str, list[Result]] = {}
     for result in results:
-        by_category.setdefault(result.job.category, []).append(result)
-    means = [_category_spread(members, read, draws) for _, members in sorted(by_category.items())]
-    return np.mean(means, axis=0) if means else np.full(RESAMPLES, np.nan)
+        if result.status == "ok":
+            by_category.setdefault(result.job.category, []).append(result)
+    for category, members in sorted(by_category.items()):
+        fingerprint = _one_fingerprint(category, members)
+        drawn: Draws | None = None
+        by_variant: dict[str, list[Floats]] = {}
+        for result in sorted(members, key=lambda result: (result.job.seed, result.job.key)):
+            table = read(result.job).sort_values("sample_id", kind="stable")
+            drawn = drawn or draws(fingerprint, table["label"].to_numpy() == 1)
+            spread = resampled_auroc(table["score"].to_numpy(), drawn)
+            by_variant.setdefault(_variant(result.job), []).append(spread)
+        for name, each in by_variant.items():
+            spreads[name][category] = over_seeds(np.stack(each), fingerprint)
+    return spreads
 
 
-def _category_spread(members: Sequence[Result], read: Callable[[Job], pd.DataFrame], draws: Draws) -> Floats:
-    fingerprint = members[0].job.split_fingerprint
-    tables = [read(result.job) for result in sorted(members, key=lambda result: result.job.seed)]
-    labels = tables[0]["label"].to_numpy() == 1
-    counts = draws.of(fingerprint, labels)
-    spreads = np.stack([weighted_auroc(table["score"].to_numpy(), labels, *counts) for table in tables])
-    random = np.random.default_rng([int(fingerprint[:16], 16), len(tables)])
-    chosen = random.integers(len(tables), size=spreads.shape)
-    mean: Floats = np.take_along_axis(spreads, chosen, axis=0).mean(axis=0)
-    return mean
-
-
-def weighted_auroc(
-    scores: NDArray[np.floating[Any]],
-    labels: NDArray[np.bool_],
-    positives: Counts,
-    negatives: Counts,
-) -> Floats:
-    """The AUROC of each resample: `positives` (R, P) and `negatives` (R, N) say how often each image was drawn."""
-    normal = scores[~labels]
-    order = np.argsort(normal, kind="stable")
-    below = np.zeros((len(negatives), len(normal) + 1))
-    np.cumsum(negatives[:, order], axis=1, out=below[:, 1:])  # drawn normals among the lowest k
-    left = np.searchsorted(normal[order], scores[labels], side="left")
-    right = np.searchsorted(normal[order], scores[labels], side="right")
-    wins = np.einsum("rp,rp->r", positives, (below[:, left] + below[:, right]) / 2)
-    total: Floats = wins / (positives.sum(axis=1) * negatives.sum(axis=1))
-    return total
-
-
-def _rank(lines: Sequence[dict[str, Any]], spreads: Sequence[Floats]) -> None:
-    """Give ranks by AUROC; those whose paired difference to a group's best may be zero share its rank."""
-    order = sorted(range(len(lines)), key=lambda i: -lines[i]["auroc_mean"])
-    leader, group = -1, 0
-    for position, i in enumerate(order, start=1):
-        tied = leader >= 0 and np.percentile(spreads[leader] - spreads[i], INTERVAL[0]) <= 0
-        if not tied:
-            leader, group = i, group + 1
-            lines[i]["rank"] = position
-        else:
-            lines[i]["rank"] = lines[leader]["rank"]
-        lines[i]["tie_group"] = group
+def _one_fingerprint(category: str, members: Sequence[Result]) -> str:
+    found = {result.job.split_fingerprint for result in members}
+    if len(found) > 1:
+        raise AdbenchError(
+            f"category {category!r} has results on {len(found)} different sets of images "
+            f"({', '.join(sorted(each[:8] for each in found))}), which do not compare; keep the results of one"
+        )
+    return found.pop()
 
 
 def _with_integers(frame: pd.DataFrame) -> pd.DataFrame:

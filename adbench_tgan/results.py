@@ -130,6 +130,10 @@ class ResultStore:
         """The per-image scores of a finished job: sample_id, label, score."""
         return read_scores(self.folder(job))
 
+    def losses(self, job: Job) -> pd.DataFrame:
+        """The losses of a finished job: epoch, and the mean of each loss."""
+        return read_losses(self.folder(job))
+
 
 def write_files(result: Result, folder: Path) -> None:
     """Write a result's files into `folder`, `result.json` last, each flushed to the disk."""
@@ -216,9 +220,26 @@ def read_scores(folder: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    path = folder / "scores.parquet"
+    return pd.read_parquet(_vouched(folder, "scores.parquet"))
+
+
+def read_losses(folder: Path) -> pd.DataFrame:
+    """The mean losses of each epoch; empty for a detector that has none.
+
+    Raises:
+        AdbenchError: as for `read_scores`.
+    """
+    import pandas as pd
+
+    if not (folder / "losses.csv").exists() and is_whole(folder):
+        return pd.DataFrame({"epoch": []})
+    return pd.read_csv(_vouched(folder, "losses.csv"))
+
+
+def _vouched(folder: Path, name: str) -> Path:
+    path = folder / name
     try:
-        expected = json.loads((folder / "result.json").read_text())["files"]["scores.parquet"]["sha256"]
+        expected = json.loads((folder / "result.json").read_text())["files"][name]["sha256"]
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -227,7 +248,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
         ) from None
     if found != expected:
         raise AdbenchError(f"{path} was changed after it was written; delete {folder} and run again")
-    return pd.read_parquet(path)
+    return path
 
 
 def write_atomically(path: Path, text: str) -> None:

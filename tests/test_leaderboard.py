@@ -14,7 +14,6 @@ from adbench_tgan.leaderboard import (
     comparable,
     leaderboard,
     results_table,
-    weighted_auroc,
 )
 from adbench_tgan.results import Result
 
@@ -90,19 +89,6 @@ def test_seed_deviation_is_that_of_whole_seeds_and_absent_with_one():
     aurocs = [r.metrics["auroc"] for r in results]
     assert board(results).iloc[0]["auroc_seed_std"] == pytest.approx(np.std(aurocs, ddof=1))
     assert pd.isna(board(results[:1]).iloc[0]["auroc_seed_std"])
-
-
-def test_weighted_auroc_equals_scikit_learn_on_the_images_drawn():
-    draw = np.random.default_rng(0)
-    scores = draw.integers(0, 8, 50).astype(float)  # many ties
-    labels = draw.random(50) < 0.4
-    positives = draw.multinomial(labels.sum(), np.full(labels.sum(), 1 / labels.sum()), 5)
-    negatives = draw.multinomial((~labels).sum(), np.full((~labels).sum(), 1 / (~labels).sum()), 5)
-    found = weighted_auroc(scores, labels, positives, negatives)
-    for i in range(5):
-        weights = np.empty(50)
-        weights[labels], weights[~labels] = positives[i], negatives[i]
-        assert found[i] == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights))
 
 
 def test_the_interval_holds_the_mean_and_is_as_wide_as_theory_says():

@@ -1,0 +1,18 @@
+"""Published leaderboards: folders of tables that anyone can recompute from the scores beside them. No torch needed."""
+
+from adbench_tgan.boards.board import Board, assemble
+from adbench_tgan.boards.folder import publish, read
+from adbench_tgan.boards.gather import Choice, from_runs
+from adbench_tgan.boards.verify import Finding, find_boards, verify
+
+__all__ = [
+    "Board",
+    "Choice",
+    "Finding",
+    "assemble",
+    "find_boards",
+    "from_runs",
+    "publish",
+    "read",
+    "verify",
+]

@@ -1,0 +1,126 @@
+"""A leaderboard with all that it rests on. Its tables follow from what was measured and from the scores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from adbench_tgan import metrics
+from adbench_tgan.boards.published import Paper, audited, published_cells
+from adbench_tgan.comparison import pairs
+from adbench_tgan.leaderboard import Rules, Standing, leaderboard_table, results_table, standings
+from adbench_tgan.results import Result
+
+RULES = Rules(seeds=3, pure=True)  # of a published board
+IMAGE_METRICS = ("auroc", "average_precision", "f1_max", "fpr95", "balanced_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a board states and no score can tell."""
+
+    name: str
+    dataset: Mapping[str, str]  # name, summary, source, licence
+    protocol: Mapping[str, str]  # name, version, summary
+    papers: tuple[Paper, ...] = ()  # what was published of these detectors on this dataset
+    audit: Mapping[str, float] | None = None  # job key -> AUROC under the authors' evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """All of one leaderboard: one dataset, one protocol, one set of images a category."""
+
+    facts: Facts
+    measured: tuple[Result, ...]  # one a job, in the order of results.csv; image metrics come from the scores
+    scores: Mapping[str, pd.DataFrame]  # by job key: sample_id, label, score, sorted by sample_id
+    losses: Mapping[str, pd.DataFrame]  # by job key: epoch, and the mean of each loss
+    results: pd.DataFrame  # results.csv
+    leaderboard: pd.DataFrame  # leaderboard.csv
+    pairs: pd.DataFrame  # pairs.csv
+    standings: tuple[
+        Standing, ...
+    ] = ()  # behind the leaderboard's rows; empty if the tables were read from files
+
+
+def assemble(
+    facts: Facts,
+    measured: tuple[Result, ...],
+    scores: Mapping[str, pd.DataFrame],
+    losses: Mapping[str, pd.DataFrame],
+    rules: Rules = RULES,
+) -> Board:
+    """Compute the tables. The scores must be `canonical`.
+
+    Raises:
+        AdbenchError: a category has results on different images.
+    """
+    judged = tuple(judge(result, scores) for result in measured)
+    table = results_table(judged)
+    place = {key: position for position, key in enumerate(table["key"])}
+    judged = tuple(sorted(judged, key=lambda result: place[result.job.key]))
+    ordered = tuple(completed(each, facts) for each in standings(judged, lambda job: scores[job.key], rules))
+    return Board(
+        facts=facts,
+        measured=judged,
+        scores=scores,
+        losses=losses,
+        results=table,
+        leaderboard=leaderboard_table(ordered),
+        pairs=pairs(ordered),
+        standings=ordered,
+    )
+
+
+def judge(result: Result, scores: Mapping[str, pd.DataFrame]) -> Result:
+    """Replace a result's image metrics by those of its scores; pixel metrics stay, their maps are not kept."""
+    if result.status != "ok":
+        return result
+    table = scores[result.job.key]
+    values, labels = table["score"].to_numpy(), table["label"].to_numpy()
+    threshold = float("inf") if result.threshold is None else result.threshold
+    found = {name: getattr(metrics, name)(values, labels, threshold) for name in IMAGE_METRICS}
+    if result.threshold is None:
+        del found["balanced_accuracy"]
+    return replace(result, metrics={**result.metrics, **found})
+
+
+def completed(standing: Standing, facts: Facts) -> Standing:
+    """A row with what papers print beside it."""
+    categories = tuple(standing.spread)
+    detector = standing.line["detector"]
+    printed, source = published_cells(detector, facts.protocol["name"], categories, facts.papers)
+    as_published, caution = audited(standing.members, facts.audit or {})
+    remark = "; ".join(text for text in (standing.line["remark"], caution) if text)
+    cells = {
+        "published_auroc": printed,
+        "published_source": source,
+        "as_published_auroc": as_published,
+        "remark": remark,
+    }
+    return replace(standing, line={**standing.line, **cells})
+
+
+def canonical(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores in the one form that is published: text ids in order, labels of a byte, scores in single precision."""
+    table = pd.DataFrame(
+        {
+            "sample_id": scores["sample_id"].astype(str),
+            "label": scores["label"].astype("uint8"),
+            "score": scores["score"].astype("float32"),
+        }
+    )
+    return table.sort_values("sample_id", kind="stable", ignore_index=True)
+
+
+def labels_hash(scores: pd.DataFrame) -> str:
+    """SHA-256 of the test images' names and labels."""
+    lines = (f"{name}\t{label}\n" for name, label in zip(scores["sample_id"], scores["label"], strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def scores_hash(scores: pd.DataFrame) -> str:
+    """SHA-256 of the scores alone, as little-endian single precision."""
+    return hashlib.sha256(scores["score"].to_numpy().astype("<f4").tobytes()).hexdigest()

@@ -1,0 +1,52 @@
+"""Tables as CSV text, the same bytes on every machine: six digits, and no cell that a spreadsheet would run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+import pandas as pd
+
+RISKY = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def neutral(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet could take for a formula, or that has one already."""
+    return f"'{text}" if text.startswith(RISKY) else text
+
+
+def plain(text: str) -> str:
+    """Undo `neutral`."""
+    return text.removeprefix("'")
+
+
+def to_csv(frame: pd.DataFrame, words: Sequence[str]) -> str:
+    """A table whose columns `words` hold text, and the others numbers. Absent is empty."""
+    table = frame.copy()
+    for name in words:
+        table[name] = [neutral("" if pd.isna(text) else str(text)) for text in table[name]]
+    return str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def from_csv(text: str, words: Sequence[str], whole: Sequence[str]) -> pd.DataFrame:
+    """Read what `to_csv` wrote; the columns `whole` hold whole numbers.
+
+    Raises:
+        ValueError: a number cannot be read.
+    """
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    for name in table.columns:
+        if name in words:
+            table[name] = [plain(cell) for cell in table[name]]
+        else:
+            table[name] = pd.to_numeric(table[name].replace("", None))
+            table[name] = table[name].astype("Int64" if name in whole else "float64")
+    return table
+
+
+def rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and lines of a CSV as plain text, for comparing them cell by cell."""
+    lines = list(csv.reader(io.StringIO(text, newline="")))
+    header = lines[0] if lines else []
+    return header, [dict(zip(header, line, strict=False)) for line in lines[1:]]

@@ -1,0 +1,245 @@
+"""``board.json``: what was measured, on which machines, under which protocol, and the hashes of all files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, labels_hash, scores_hash
+from adbench_tgan.boards.published import Paper
+from adbench_tgan.boards.schemas import SCHEMA
+from adbench_tgan.jobs import Job
+from adbench_tgan.leaderboard import PURITY
+from adbench_tgan.results import Result
+from adbench_tgan.statistics import INTERVAL, RESAMPLES
+
+PROVENANCE = {
+    "image_metrics": "recomputed from the scores: auroc, average_precision, f1_max, fpr95; balanced_accuracy with "
+    "each job's threshold",
+    "pixel_metrics": "pixel_auroc and aupro were computed when a job ran, from anomaly maps that are not kept; "
+    "from image scores they can only be checked to be the same in all files",
+    "measured": "threshold, purity_delta, times, memory, operations and parameters were measured when a job ran",
+    "scores": "each job's scores_sha256 is over its scores as little-endian float32 in the order of sample_id; a "
+    "category's labels_sha256 over 'sample_id TAB label NEWLINE'",
+}
+CONFIGURATION = ("detector", "detector_version", "config", "precision", "supervision", "preset", "pretrained")
+OF_JOB = ("category", "seed", "split_fingerprint", "offer_fingerprint", "problem")
+OF_RESULT = (
+    "status",
+    "error",
+    "parameters",
+    "threshold",
+    "purity_delta",
+    "anomalies_fingerprint",
+    "shape",
+    "device",
+)
+
+
+def document(board: Board, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """All of ``board.json``; `files` are the hashes of the other files."""
+    facts = board.facts
+    machines, configurations = _named(board.measured)
+    sections: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": facts.name,
+        "dataset": dict(facts.dataset),
+        "protocol": dict(facts.protocol),
+        "categories": categories(board),
+        "rules": {
+            "seeds_to_be_ranked": RULES.seeds,
+            "purity": PURITY,
+            "resamples": RESAMPLES,
+            "interval": list(INTERVAL),
+        },
+        "provenance": PROVENANCE,
+        "commands": commands(facts, [result.job for result in board.measured]),
+        "published": [asdict(paper) for paper in facts.papers],
+        "audit": dict(facts.audit or {}),
+        "machines": dict(machines.values()),
+        "configurations": dict(configurations.values()),
+        "files": {name: dict(files[name]) for name in sorted(files)},
+    }
+    sections = json.loads(json.dumps(sections))  # tuples become lists, as they will be read
+    jobs = [_job(result, machines, configurations, board) for result in board.measured]
+    seals = {name: seal(section) for name, section in sections.items()}
+    return sections | {"jobs": jobs, "seals": seals | {"jobs": seal([job["seal"] for job in jobs])}}
+
+
+def seal(section: Any) -> str:
+    """SHA-256 of a part of ``board.json``, in one fixed form."""
+    return hashlib.sha256(json.dumps(section, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def text_of(content: Mapping[str, Any]) -> str:
+    """``board.json`` as text, a job a line."""
+    body = {name: part for name, part in content.items() if name != "jobs"}
+    lines = [json.dumps(job, ensure_ascii=False, allow_nan=False) for job in content["jobs"]]
+    head = json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
+    return f'{head},\n "jobs": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
+
+
+def categories(board: Board) -> list[dict[str, Any]]:
+    """What the test sets are, as the scores' labels tell."""
+    cards = {}
+    for result in board.measured:
+        if result.status == "ok" and result.job.category not in cards:
+            cards[result.job.category] = _card(result, board)
+    return [cards[name] for name in sorted(cards)]
+
+
+def _card(result: Result, board: Board) -> dict[str, Any]:
+    scores = board.scores[result.job.key]
+    abnormal = int((scores["label"] == 1).sum())
+    share = abnormal / len(scores)
+    return {
+        "category": result.job.category,
+        "fingerprint": result.job.split_fingerprint,
+        "test_normal": len(scores) - abnormal,
+        "test_abnormal": abnormal,
+        "chance_average_precision": round(share, 6),
+        "chance_f1": round(2 * share / (1 + share), 6),
+        "labels_sha256": labels_hash(scores),
+    }
+
+
+def commands(facts: Facts, jobs: Sequence[Job]) -> list[str]:
+    """The command lines that run these jobs, and publish them."""
+    groups: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.preset.partition("; ")[0], job.precision), []).append(job)
+    found = []
+    for (preset, precision), members in sorted(groups.items()):
+        by_settings: dict[tuple[str, ...], list[Job]] = {}
+        for job in members:
+            by_settings.setdefault((job.detector, *job.preset.split("; ")[1:]), []).append(job)
+        found += [_command(facts, preset, precision, batch) for batch in _batches(by_settings)]
+    return [*found, f"adbench publish --runs runs --board {shlex.quote(facts.name)}"]
+
+
+Settings = tuple[str, ...]  # detector, and "key=value" each
+
+
+def _batches(by_settings: Mapping[Settings, Sequence[Job]]) -> Iterable[Mapping[Settings, Sequence[Job]]]:
+    """Together what one command can run: the same categories and seeds, no detector twice."""
+    batches: list[dict[Settings, Sequence[Job]]] = []
+    for settings, jobs in sorted(by_settings.items()):
+        for batch in batches:
+            first = next(iter(batch.values()))
+            alike = [{(job.category, job.seed) for job in each} for each in (first, jobs)]
+            if alike[0] == alike[1] and settings[0] not in {other[0] for other in batch}:
+                batch[settings] = jobs
+                break
+        else:
+            batches.append({settings: jobs})
+    return batches
+
+
+def _command(facts: Facts, preset: str, precision: str, batch: Mapping[Settings, Sequence[Job]]) -> str:
+    jobs = next(iter(batch.values()))
+    options = {
+        "--detectors": ",".join(settings[0] for settings in batch),
+        "--data": facts.dataset["name"],
+        "--protocol": facts.protocol["name"],
+        "--categories": ",".join(sorted({job.category for job in jobs})),
+        "--seeds": ",".join(map(str, sorted({job.seed for job in jobs}))),
+        "--preset": preset,
+        "--precision": precision,
+    }
+    words = [word for option in options.items() for word in option]
+    words += [word for name, *rest in batch for text in rest for word in ("--set", f"{name}.{text}")]
+    return shlex.join(["adbench", "run", *words])
+
+
+Named = dict[str, tuple[str, dict[str, Any]]]  # seal -> name and content
+
+
+def _named(measured: Sequence[Result]) -> tuple[Named, Named]:
+    """The machines and configurations of all jobs, each once and with a name."""
+    machines: Named = {}
+    configurations: Named = {}
+    for result in measured:
+        for known, content, prefix in (
+            (machines, _plain(result.machine), "machine"),
+            (
+                configurations,
+                _plain({name: getattr(result.job, name) for name in CONFIGURATION}),
+                result.job.detector,
+            ),
+        ):
+            key = seal(content)
+            known.setdefault(key, (f"{prefix}-{key[:8]}", content))
+    return dict(sorted(machines.items())), dict(sorted(configurations.items(), key=lambda item: item[1][0]))
+
+
+def _job(result: Result, machines: Named, configurations: Named, board: Board) -> dict[str, Any]:
+    job = result.job
+    configuration = seal(_plain({name: getattr(job, name) for name in CONFIGURATION}))
+    record = {
+        "key": job.key,
+        "configuration": configurations[configuration][0],
+        **{name: getattr(job, name) for name in OF_JOB},
+        **{name: getattr(result, name) for name in OF_RESULT},
+        "metrics": {name: value for name, value in result.metrics.items() if name not in IMAGE_METRICS},
+        "timing": {
+            name: value for name, value in result.timing.items() if not isinstance(value, list | tuple)
+        },
+        "machine": machines[seal(_plain(result.machine))][0],
+        "notes": result.notes,
+        "version": result.version,
+        "scores_sha256": scores_hash(board.scores[job.key]) if result.status == "ok" else "",
+    }
+    plain: dict[str, Any] = _plain(record)
+    return plain | {"seal": seal(plain)}
+
+
+def _plain(content: Any) -> Any:
+    """As it will be read from JSON; what is no number is absent."""
+    if isinstance(content, Mapping):
+        return {str(name): _plain(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def facts_of(content: Mapping[str, Any]) -> Facts:
+    """What a ``board.json`` states."""
+    return Facts(
+        name=content["name"],
+        dataset=content["dataset"],
+        protocol=content["protocol"],
+        papers=tuple(Paper(**paper) for paper in content["published"]),
+        audit=content["audit"],
+    )
+
+
+def results_of(content: Mapping[str, Any]) -> tuple[Result, ...]:
+    """The results that a ``board.json`` holds, without the metrics that follow from scores."""
+    return tuple(_result(record, content) for record in content["jobs"])
+
+
+def _result(record: Mapping[str, Any], content: Mapping[str, Any]) -> Result:
+    protocol = content["protocol"]
+    job = Job(
+        dataset=content["dataset"]["name"],
+        protocol=protocol["name"],
+        protocol_version=protocol["version"],
+        **content["configurations"][record["configuration"]],
+        **{name: record[name] for name in OF_JOB},
+    )
+    rest = {name: record[name] for name in OF_RESULT if name != "shape"}
+    return Result(
+        job=job,
+        metrics=record["metrics"],
+        timing=record["timing"],
+        machine=content["machines"][record["machine"]],
+        notes=tuple(record["notes"]),
+        version=record["version"],
+        shape=tuple(record["shape"]) if record["shape"] else None,
+        **rest,
+    )

@@ -1,0 +1,258 @@
+"""A board as a folder of files: rendered, read, and written all at once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adbench_tgan.boards import picture
+from adbench_tgan.boards.board import Board
+from adbench_tgan.boards.cells import from_csv, to_csv
+from adbench_tgan.boards.document import document, facts_of, results_of, text_of
+from adbench_tgan.boards.readme import PICTURE, readme
+from adbench_tgan.boards.schemas import (
+    LEADERBOARD,
+    PAIRS,
+    RESULTS,
+    SCHEMA,
+    SCORE_COLUMNS,
+    Table,
+    check,
+    check_scores,
+)
+from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.results import safe_name
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+def render(board: Board) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Every file of a board but the picture, by its path in the folder; and the content of ``board.json``.
+
+    Raises:
+        AdbenchError: a table does not keep its schema.
+    """
+    files: dict[str, bytes] = {}
+    for table, frame in ((RESULTS, board.results), (LEADERBOARD, board.leaderboard), (PAIRS, board.pairs)):
+        files[table.file] = to_csv(frame, table.words).encode()
+        check(parse(files[table.file], table), table)
+    for detector, frame in by_detector(board, board.scores).items():
+        name = f"scores/{safe_name(detector)}.parquet"
+        check_scores(frame, name)
+        files[name] = parquet(frame)
+    for detector, frame in by_detector(board, board.losses).items():
+        text = to_csv(frame, ("category", "key"))
+        files[f"losses/{safe_name(detector)}.csv"] = text.encode()
+    content = document(board, {})
+    files["README.md"] = readme(board, content, pictured=picture.is_drawn(board.pairs)).encode()
+    content = document(board, {name: facts_of_file(data) for name, data in files.items()})
+    return files | {"board.json": text_of(content).encode()}, content
+
+
+def facts_of_file(data: bytes) -> dict[str, Any]:
+    """Size and hash."""
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def by_detector(board: Board, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The tables of all jobs, one under another, a detector a file: category, seed and key before each line."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for result in board.measured:
+        job = result.job
+        if job.key in tables and len(tables[job.key]):
+            table = tables[job.key].copy()
+            for name, value in (("key", job.key), ("seed", job.seed), ("category", job.category)):
+                table.insert(0, name, value)
+            found.setdefault(job.detector, []).append(table)
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in sorted(found.items())}
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """Scores as Parquet, without anything that changes from day to day."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = (pa.string(), pa.int64(), pa.string(), pa.string(), pa.uint8(), pa.float32())
+    schema = pa.schema(list(zip(SCORE_COLUMNS, types, strict=True)))
+    table = pa.Table.from_pandas(frame, schema, preserve_index=False).replace_schema_metadata(None)
+    out = io.BytesIO()
+    pq.write_table(
+        table,
+        out,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=[name for name in SCORE_COLUMNS if name != "score"],
+        use_byte_stream_split=["score"],
+        store_schema=False,
+    )
+    return out.getvalue()
+
+
+def parse(data: bytes, table: Table) -> pd.DataFrame:
+    """A board's CSV as a table.
+
+    Raises:
+        AdbenchError: a number in it cannot be read.
+    """
+    try:
+        return from_csv(data.decode(), table.words, table.whole)
+    except (ValueError, TypeError) as error:
+        raise AdbenchError(f"{table.file} cannot be read: {error}") from None
+
+
+def read(path: Path) -> Board:
+    """A published board as its files say; `verify` says whether they are right.
+
+    Raises:
+        AdbenchError: a file is missing or damaged.
+    """
+    content = read_content(path)
+    try:
+        tables = [parse((path / table.file).read_bytes(), table) for table in (RESULTS, LEADERBOARD, PAIRS)]
+    except OSError as error:
+        raise AdbenchError(
+            f"{error.filename} cannot be read: {error.strerror}; publish the board again"
+        ) from None
+    return Board(
+        facts=facts_of(content),
+        measured=results_of(content),
+        scores=read_scores(path, content),
+        losses=read_losses(path, content),
+        results=tables[0],
+        leaderboard=tables[1],
+        pairs=tables[2],
+    )
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """A board's ``board.json``.
+
+    Raises:
+        AdbenchError: it is missing, damaged, or of another schema.
+    """
+    try:
+        content: dict[str, Any] = json.loads((path / "board.json").read_text(encoding="utf-8"))
+        schema = content["schema"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdbenchError(
+            f"{path / 'board.json'} cannot be read ({type(error).__name__}); publish again"
+        ) from None
+    if schema != SCHEMA:
+        raise AdbenchError(f"{path / 'board.json'} is of schema {schema}, not {SCHEMA}; publish again")
+    try:
+        facts_of(content), results_of(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise AdbenchError(f"{path / 'board.json'} lacks something: {error}; publish again") from None
+    return content
+
+
+def read_scores(path: Path, content: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """The scores of all jobs by key, out of ``scores/``."""
+    found: dict[str, pd.DataFrame] = {}
+    for name in sorted(content["files"]):
+        if name.startswith("scores/"):
+            frame = read_score_file(path / name)
+            for key, table in frame.groupby("key", sort=False):
+                found[str(key)] = table[["sample_id", "label", "score"]].reset_index(drop=True)
+    return found
+
+
+def read_score_file(path: Path) -> pd.DataFrame:
+    """One file of ``scores/``.
+
+    Raises:
+        AdbenchError: it is missing, damaged, or not as its schema says.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        frame: pd.DataFrame = pq.ParquetFile(path).read().to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise AdbenchError(f"{path} cannot be read: {reason}; publish the board again") from None
+    check_scores(frame, f"scores/{path.name}")
+    return frame
+
+
+def read_losses(path: Path, content: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """The losses of all jobs by key, out of ``losses/``."""
+    found: dict[str, pd.DataFrame] = {}
+    for name in sorted(content["files"]):
+        if name.startswith("losses/"):
+            try:
+                frame = from_csv(
+                    (path / name).read_text(encoding="utf-8"), ("category", "key"), ("seed", "epoch")
+                )
+                for key, table in frame.groupby("key", sort=False):
+                    kept = table.drop(columns=["category", "seed", "key"]).dropna(axis=1, how="all")
+                    found[str(key)] = kept.reset_index(drop=True)
+            except (OSError, ValueError, KeyError) as error:
+                raise AdbenchError(
+                    f"{path / name} cannot be read: {error}; publish the board again"
+                ) from None
+    return found
+
+
+def publish(board: Board, out: Path) -> bool:
+    """Write a board's folder under `out`, whole or not at all; whether anything changed.
+
+    Raises:
+        AdbenchError: the board's name is no folder name, or a folder of that name holds something else.
+        StoreError: it cannot be written.
+    """
+    target = out / board.facts.name
+    if not NAME.fullmatch(board.facts.name):
+        raise AdbenchError(f"--board {board.facts.name!r}: use small letters, digits, dots and dashes")
+    if target.exists() and not (target / "board.json").exists():
+        raise AdbenchError(f"{target} is there and is no board; choose another --board or --out")
+    files, _ = render(board)
+    if picture.is_drawn(board.pairs):
+        files[PICTURE] = picture.draw(board, files[PAIRS.file])
+    if _holds(target, files):
+        return False
+    _replace(target, files)
+    return True
+
+
+def _holds(target: Path, files: Mapping[str, bytes]) -> bool:
+    """Whether a folder holds exactly these files."""
+    if {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()} != set(files):
+        return False
+    return all((target / name).read_bytes() == data for name, data in files.items())
+
+
+def _replace(target: Path, files: Mapping[str, bytes]) -> None:
+    draft = target.with_name(f".{target.name}+{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}")
+    old = draft.with_name(f"{draft.name}+old")
+    try:
+        for name, data in files.items():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            with (draft / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        if target.exists():
+            os.rename(target, old)
+        os.rename(draft, target)
+    except OSError as error:
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        raise StoreError(
+            f"cannot write {target}: {error.strerror}; free some space or give --out another"
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,174 @@
+"""From stored runs to a board: what may share one table, with every file checked against its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, assemble, canonical, labels_hash
+from adbench_tgan.boards.published import read_audit, read_papers
+from adbench_tgan.errors import AdbenchError, unknown
+from adbench_tgan.leaderboard import Rules, is_current, without_superseded
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import Result, ResultStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What of some runs to take; empty is all."""
+
+    detectors: Sequence[str] = ()
+    dataset: str = ""
+    protocol: str = ""
+    presets: Sequence[str] = ()
+
+
+def from_runs(
+    runs: Sequence[Path],
+    registry: Registry,
+    *,
+    name: str = "runs",
+    choice: Choice | None = None,
+    published: Path | None = None,
+    audit: Path | None = None,
+    rules: Rules = RULES,
+    say: Callable[[str], None] = lambda _: None,
+) -> Board:
+    """The board of what `runs` hold. A job that several hold is taken from the first in which it ended well.
+
+    Raises:
+        AdbenchError: there is nothing to take, or it is not of one dataset, protocol and set of images, or a file
+            is damaged.
+    """
+    stores = [ResultStore(path) for path in runs]
+    homes = _homes(stores)
+    chosen = select([result for result, _ in homes.values()], choice or Choice(), registry, say)
+    good = [result.job for result in chosen if result.status == "ok"]
+    scores, losses = {}, {}
+    for job in good:
+        store = homes[job.key][1]
+        scores[job.key] = canonical(store.scores(job))
+        losses[job.key] = store.losses(job)
+    first = chosen[0].job
+    detectors = {result.job.detector for result in chosen}
+    facts = Facts(
+        name=name,
+        dataset=_card(registry, "dataset", first.dataset, ("summary", "source", "licence")),
+        protocol={
+            **_card(registry, "protocol", first.protocol, ("summary",)),
+            "version": first.protocol_version,
+        },
+        papers=read_papers(published, first.dataset, detectors) if published else (),
+        audit=read_audit(audit, [job.key for job in good]) if audit else {},
+    )
+    board = assemble(facts, tuple(chosen), scores, losses, rules)
+    check_images(board)
+    check_metrics(chosen, board.measured)
+    return board
+
+
+def _homes(stores: Sequence[ResultStore]) -> dict[str, tuple[Result, ResultStore]]:
+    """Every stored job once, by key, with the store it is taken from."""
+    found: dict[str, tuple[Result, ResultStore]] = {}
+    for store in stores:
+        if not store.root.is_dir():
+            raise AdbenchError(f"--runs {store.root} is no folder; give the folder that adbench run wrote to")
+        for result in store.results():
+            known = found.get(result.job.key)
+            if known is None or (known[0].status != "ok" and result.status == "ok"):
+                found[result.job.key] = result, store
+    return found
+
+
+def select(
+    results: Iterable[Result], choice: Choice, registry: Registry, say: Callable[[str], None] = lambda _: None
+) -> list[Result]:
+    """What of `results` a board takes: one dataset and protocol, current detectors, no mended failures.
+
+    Raises:
+        AdbenchError: nothing is left, or several datasets or protocols are.
+    """
+    results = list(results)
+    taken = [result for result in results if _wanted(result, choice)]
+    for name in choice.detectors:
+        if name not in {result.job.detector for result in taken}:
+            raise unknown("detector of these runs", name, {result.job.detector for result in results})
+    if not taken:
+        raise AdbenchError("these runs hold no such result; adbench run makes some")
+    kinds = sorted(
+        {(result.job.dataset, result.job.protocol, result.job.protocol_version) for result in taken}
+    )
+    if len(kinds) > 1:
+        known = ", ".join(f"{dataset} {protocol} (version {version})" for dataset, protocol, version in kinds)
+        raise AdbenchError(f"these runs hold {known}; choose one with --data and --protocol")
+    offered = [info for info, _ in registry.offers("detector")]
+    names = [info.name for info in offered]
+    versions = {info.name: info.version for info in offered if names.count(info.name) == 1}
+    current = [result for result in taken if is_current(result.job, versions)]
+    if len(current) < len(taken):
+        say(
+            f"left out: {len(taken) - len(current)} jobs of versions of detectors that are not the installed ones"
+        )
+    if not current:
+        raise AdbenchError("all results are of older versions of their detectors; run them again")
+    return without_superseded(current)
+
+
+def _wanted(result: Result, choice: Choice) -> bool:
+    job = result.job
+    return (
+        (not choice.detectors or job.detector in choice.detectors)
+        and choice.dataset in ("", job.dataset)
+        and choice.protocol in ("", job.protocol)
+        and (not choice.presets or job.preset in choice.presets)
+    )
+
+
+def _card(registry: Registry, kind: str, name: str, fields: Sequence[str]) -> dict[str, str]:
+    """What is known of a dataset or protocol; nothing more than its name when its plugin is gone."""
+    try:
+        record = registry.find(kind, name)
+    except AdbenchError:
+        return {"name": name} | dict.fromkeys(fields, "")
+    return {"name": name} | {field: getattr(record, field) for field in fields}
+
+
+def check_images(board: Board) -> None:
+    """Raise unless all jobs of a category scored the same test images, each once, with the same labels.
+
+    Raises:
+        AdbenchError: naming the job that differs.
+    """
+    first: dict[str, tuple[str, Result]] = {}
+    for result in board.measured:
+        if result.status == "ok":
+            table: pd.DataFrame = board.scores[result.job.key]
+            if table["sample_id"].duplicated().any():
+                raise AdbenchError(
+                    f"{result.job}: test images share a sample_id; the dataset must name each apart"
+                )
+            found = labels_hash(table)
+            known, other = first.setdefault(result.job.category, (found, result))
+            if found != known:
+                raise AdbenchError(
+                    f"{result.job} has other test images than {other.job}; run one of them again"
+                )
+
+
+def check_metrics(stored: Iterable[Result], judged: Iterable[Result]) -> None:
+    """Raise unless the stored metrics are those of the stored scores.
+
+    Raises:
+        AdbenchError: naming the job and the metric.
+    """
+    again: Mapping[str, Result] = {result.job.key: result for result in judged}
+    for result in stored:
+        for name in IMAGE_METRICS:
+            old, new = result.metrics.get(name), again[result.job.key].metrics.get(name)
+            if old is not None and (new is None or abs(old - new) > 1e-9):
+                raise AdbenchError(
+                    f"{result.job}: {name} is stored as {old}, its scores give {new}; run it again"
+                )

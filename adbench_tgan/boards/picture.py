@@ -1,0 +1,64 @@
+"""The critical-difference diagram: mean ranks over categories; a bar joins what Holm's tests cannot tell apart."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from adbench_tgan.boards.board import Board
+
+STAMP = "Description"  # a PNG text: the SHA-256 of the pairs.csv that it shows
+
+
+def is_drawn(pairs: pd.DataFrame) -> bool:
+    """Whether there is a diagram to draw: three detectors of one kind, ranked, on two categories or more."""
+    counts = pairs.groupby("supervision")["n_categories"].agg(["size", "min"])
+    return bool(((counts["size"] >= 3) & (counts["min"] >= 2)).any())
+
+
+def draw(board: Board, pairs_csv: bytes) -> bytes:
+    """A PNG. Its bytes depend on the drawing library, so that boards do not vouch for them but for its stamp."""
+    from matplotlib.figure import Figure
+
+    kinds = [str(kind) for kind, block in board.pairs.groupby("supervision", sort=False) if is_drawn(block)]
+    figure = Figure(figsize=(8, 3 * len(kinds)), layout="constrained")
+    panels = figure.subplots(len(kinds), squeeze=False)[:, 0]
+    for kind, axes in zip(kinds, panels, strict=True):
+        _diagram(board, kind, axes)
+        axes.set_title(f"{board.facts.name}, {kind}: mean rank, 1 = best", parse_math=False)
+    out = io.BytesIO()
+    metadata = {"Software": None, STAMP: hashlib.sha256(pairs_csv).hexdigest()}
+    figure.savefig(out, format="png", dpi=100, metadata=metadata)
+    return out.getvalue()
+
+
+def _diagram(board: Board, kind: str, axes: object) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries that it imports
+        from scikit_posthocs import critical_difference_diagram
+
+    block = [each for each in board.standings if each.ranked and each.line["supervision"] == kind]
+    names = [" ".join(each.name) for each in block]
+    aurocs = pd.DataFrame([each.aurocs for each in block], index=names)
+    p_values = pd.DataFrame(1.0, index=names, columns=names)
+    of_kind = board.pairs[board.pairs["supervision"] == kind]
+    for _, line in of_kind.iterrows():
+        a, b = (f"{line[f'detector_{side}']} {line[f'preset_{side}']}" for side in "ab")
+        p_values.loc[a, b] = p_values.loc[b, a] = line["holm_p"]
+    critical_difference_diagram(aurocs.rank(ascending=False).mean(axis=1), p_values, ax=axes)
+
+
+def stamp(path: Path) -> str:
+    """The hash of the table that a picture was drawn from; empty if it is no such picture."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return str(image.info.get(STAMP, ""))
+    except (OSError, ValueError, SyntaxError):
+        return ""

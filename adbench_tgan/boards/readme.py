@@ -1,0 +1,152 @@
+"""A board's ``README.md``: the table as a forge shows it, and how to run, publish and check it again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from adbench_tgan.boards.board import RULES, Board
+from adbench_tgan.boards.cells import neutral
+from adbench_tgan.statistics import p_floor
+
+PICTURE = "critical_difference.png"
+SPECIAL = re.compile(r"([\\`*\[\]<>&|~!#])")
+
+
+def cell(text: Any) -> str:
+    """Any text as one cell of a Markdown table: nothing in it is markup, HTML or a formula."""
+    return SPECIAL.sub(r"\\\1", neutral(" ".join(str(text).split())))
+
+
+def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:
+    """The whole page."""
+    parts = [
+        f"# {cell(board.facts.name)}",
+        _what(content),
+        _table(_leaderboard_rows(board.leaderboard)),
+        _how_sure(board),
+        *([f"![critical difference diagram]({PICTURE})"] if pictured else []),
+        "## AUROC of each category",
+        _table(_category_rows(board)),
+        "## Files",
+        FILES,
+        "## Again",
+        "\n".join(["```console", *content["commands"], "adbench verify .   # in this folder", "```"]),
+        _machines(content),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+FILES = """`leaderboard.csv` has all columns of the table, `results.csv` a row a job, `pairs.csv` the detectors two by two,
+`scores/` the score of every test image, `losses/` those of training. `board.json` has the protocol, the settings and
+machine of each job, thresholds, fingerprints, and the SHA-256 of every file. `adbench verify` recomputes all tables
+from the scores; it needs no GPU, no images and none of the detectors."""
+
+
+def _what(content: Mapping[str, Any]) -> str:
+    dataset, protocol = content["dataset"], content["protocol"]
+    cards = content["categories"]
+    images = sorted({card["test_normal"] + card["test_abnormal"] for card in cards})
+    sizes = f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,} to {images[-1]:,}" if images else "no"
+    return (
+        f"{cell(dataset['name'])}: {cell(dataset['summary']) or 'no summary'}. Protocol {cell(protocol['name'])}, "
+        f"version {cell(protocol['version'])}: {cell(protocol['summary']) or 'no summary'}. "
+        f"{len(cards)} {'category' if len(cards) == 1 else 'categories'} of {sizes} test images."
+    )
+
+
+def _leaderboard_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
+    return [
+        {
+            "rank": number(line["rank"], "d"),
+            "detector": cell(line["detector"]),
+            "supervision": line["supervision"],
+            "preset": cell(line["preset"]),
+            "AUROC": number(line["auroc_mean"]),
+            "95 % CI": _interval(line["auroc_ci_low"], line["auroc_ci_high"]),
+            "std over seeds": number(line["auroc_seed_std"]),
+            "AP": number(line["average_precision_mean"]),
+            "pixel AUROC": number(line["pixel_auroc_mean"]),
+            "AUPRO": number(line["aupro_mean"]),
+            "categories x seeds": f"{line['n_categories']}x{line['n_seeds']}",
+            "published": number(line["published_auroc"]),
+            "source": cell(line["published_source"]),
+            "as published": number(line["as_published_auroc"]),
+            "remark": cell(line["remark"]),
+        }
+        for _, line in frame.iterrows()
+    ]
+
+
+def _category_rows(board: Board) -> list[dict[str, str]]:
+    good = board.results[board.results["status"] == "ok"]
+    order = [str(name) for name in dict.fromkeys(board.leaderboard["detector"])]
+    names = sorted(good["category"].unique())
+    table = good.assign(preset=_preset(good)).groupby(["detector", "preset", "category"])["auroc"].mean()
+    rows = []
+    for detector, preset in sorted(
+        {key[:2] for key in table.index}, key=lambda key: (order.index(key[0]), key)
+    ):
+        values = {cell(name): number(table.get((detector, preset, name))) for name in names}
+        rows.append({"detector": cell(detector), "preset": cell(preset)} | values)
+    return rows
+
+
+def _preset(frame: pd.DataFrame) -> list[str]:
+    """The preset as the leaderboard has it: with the precision where that is not fp32."""
+    return [
+        preset if precision == "fp32" else f"{preset}; precision={precision}"
+        for preset, precision in zip(frame["preset"], frame["precision"], strict=True)
+    ]
+
+
+def _how_sure(board: Board) -> str:
+    count, pairs = board.results["category"].nunique(), board.pairs
+    text = (
+        f"Ranks are shared where the paired 95 % interval of the difference holds zero. {RULES.seeds} seeds and every "
+        "category are needed for a rank, and scores that do not depend on their batch; supervision is ranked apart."
+    )
+    if pairs.empty:
+        return text
+    floors = [
+        f"{kind}: {len(block)} pairs, smallest Holm-adjusted p {block['holm_floor'].iloc[0]:.2g}"
+        for kind, block in pairs.groupby("supervision", sort=False)
+    ]
+    return (
+        f"{text} The signed-rank test over {count} categories cannot give a p below {p_floor(count):.2g}; "
+        f"with Holm's adjustment over all pairs ({'; '.join(floors)})."
+    )
+
+
+def _machines(content: Mapping[str, Any]) -> str:
+    lines = [
+        f"* {cell(facts.get('gpu') or facts.get('cpu') or 'unknown machine')}: Python {cell(facts.get('python'))}, "
+        + ", ".join(f"{cell(k)} {cell(v)}" for k, v in (facts.get("versions") or {}).items() if v)
+        for facts in content["machines"].values()
+    ]
+    return "\n".join(["Made on:", "", *sorted(set(lines))])
+
+
+def number(value: Any, form: str = ".3f") -> str:
+    """A number, or nothing where there is none."""
+    return (
+        "" if value is None or pd.isna(value) else format(int(value) if form == "d" else float(value), form)
+    )
+
+
+def _interval(low: Any, high: Any) -> str:
+    return f"{number(low)} to {number(high)}" if number(low) else ""
+
+
+def _table(records: Sequence[Mapping[str, str]]) -> str:
+    """A Markdown table; columns in which no row has anything are left out."""
+    names = [name for name in (records[0] if records else ()) if any(record[name] for record in records)]
+    lines: Iterable[str] = (_line([record[name] for name in names]) for record in records)
+    return "\n".join([_line(names), _line(["---"] * len(names)), *lines])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,173 @@
+"""``adbench publish``, ``verify`` and ``compare``: leaderboards that anyone can check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adbench_tgan.commands.show import show, warn, wide_console
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.options import Json, complete, registry, split
+
+if TYPE_CHECKING:
+    from adbench_tgan.boards import Choice
+
+Runs = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder of results; may be given several times.  [default: runs]"),
+]
+Detectors = Annotated[
+    str | None,
+    typer.Option(help="Names, with commas between.  [default: all]", autocompletion=complete("detector")),
+]
+Data = Annotated[
+    str,
+    typer.Option(help="Dataset, if there are several.", autocompletion=complete("dataset", several=False)),
+]
+Protocol = Annotated[
+    str,
+    typer.Option(help="Protocol, if there are several.", autocompletion=complete("protocol", several=False)),
+]
+Presets = Annotated[
+    list[str] | None,
+    typer.Option("--preset", help="As the tables have it; may be given several times.  [default: all]"),
+]
+
+
+def publish(
+    board: Annotated[str, typer.Option(help="Name of the board, and of its folder.")],
+    runs: Runs = None,
+    out: Annotated[Path, typer.Option(help="Folder of the boards.")] = Path("leaderboards"),
+    detectors: Detectors = None,
+    data: Data = "",
+    protocol: Protocol = "",
+    preset: Presets = None,
+    published: Annotated[Path, typer.Option(help="Table of what papers print.")] = Path(
+        "leaderboards/published_numbers.csv"
+    ),
+    audit: Annotated[
+        Path | None, typer.Option(help="An audit.csv, for the column as_published_auroc.")
+    ] = None,
+) -> None:
+    """Write a leaderboard with everything that it takes to check it."""
+    from adbench_tgan import boards
+    from adbench_tgan.views import leaderboard_views
+
+    if not published.exists():
+        warn(f"note: there is no {published}; published numbers stay empty (--published)")
+    warn("reading results and scores, resampling them")
+    made = boards.from_runs(
+        runs or [Path("runs")],
+        registry(),
+        name=board,
+        choice=_choice(detectors, data, protocol, preset),
+        published=published if published.exists() else None,
+        audit=audit,
+        say=warn,
+    )
+    _warn_of_lost(out / board, set(made.results["key"]))
+    changed = boards.publish(made, out)
+    for view in leaderboard_views(made.leaderboard, board):
+        wide_console().print(view)
+    print(f"{out / board} {'is written' if changed else 'has not changed'}: {len(made.results)} jobs")
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(help="A board, or a folder of boards.")] = Path("leaderboards"),
+    as_json: Json = False,
+) -> None:
+    """Recompute every cell of published boards from their scores; name each that does not match."""
+    from dataclasses import asdict
+
+    from adbench_tgan import boards
+
+    found = []
+    places = boards.find_boards(path)
+    for place in places:
+        warn(f"{place}: recomputing")
+        findings = boards.verify(place)
+        found += findings
+        if not as_json:
+            for finding in findings:
+                print(finding)
+            print(f"{place}: {f'{len(findings)} findings' if findings else 'every cell matches'}")
+    if as_json:
+        print(
+            json.dumps(
+                {"boards": [str(place) for place in places], "findings": list(map(asdict, found))}, indent=1
+            )
+        )
+    raise typer.Exit(1 if found else 0)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="A detector, or detector:preset.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    runs: Runs = None,
+    board: Annotated[Path | None, typer.Option(help="A published board, instead of --runs.")] = None,
+    data: Data = "",
+    protocol: Protocol = "",
+    as_json: Json = False,
+) -> None:
+    """Compare two detectors on the same images: each category, the mean, and how sure the difference is."""
+    from dataclasses import asdict
+
+    from adbench_tgan import boards, comparison
+    from adbench_tgan.leaderboard import Rules
+
+    if board is not None:
+        if runs:
+            raise AdbenchError("give --runs or --board, not both")
+        material = boards.read(board)
+        made = boards.assemble(material.facts, material.measured, material.scores, {})
+    else:
+        choice = boards.Choice(dataset=data, protocol=protocol)
+        made = boards.from_runs(runs or [Path("runs")], registry(), choice=choice, rules=Rules(), say=warn)
+    found = comparison.compare(comparison.find(a, made.standings), comparison.find(b, made.standings))
+    if as_json:
+        print(json.dumps(asdict(found) | {"verdict": found.verdict}, indent=1))
+        return
+    lines = [*found.categories, found.overall]
+    records = [
+        {
+            "category": line.category or "mean",
+            found.a: f"{line.auroc_a:.3f}",
+            found.b: f"{line.auroc_b:.3f}",
+            "difference": f"{line.difference:+.3f}",
+            "95 % CI": f"{line.ci_low:+.3f} to {line.ci_high:+.3f}",
+        }
+        for line in lines
+    ]
+    show(records, as_json, f"AUROC, {made.facts.dataset['name']}, {made.facts.protocol['name']}")
+    print(
+        f"signed-rank test over {len(found.categories)} categories: p = {found.wilcoxon_p:.2g}; "
+        f"the smallest that so many can give is {found.p_floor:.2g}"
+    )
+    print(found.verdict)
+    for caution in found.cautions:
+        warn(f"note: {caution}")
+
+
+def _warn_of_lost(folder: Path, keys: set[str]) -> None:
+    """Say so when jobs of the board that is there are not in the new one."""
+    from adbench_tgan.boards.folder import read_content
+
+    if not (folder / "board.json").exists():
+        return
+    try:
+        old = {job["key"] for job in read_content(folder)["jobs"]}
+    except AdbenchError as error:
+        warn(f"note: the old board is replaced unread: {error}")
+        return
+    if old - keys:
+        warn(f"note: {len(old - keys)} jobs of the old board are not in these runs, and leave it")
+
+
+def _choice(detectors: str | None, data: str, protocol: str, presets: list[str] | None) -> Choice:
+    from adbench_tgan.boards import Choice
+
+    names = split(detectors, "--detectors") if detectors is not None else ()
+    return Choice(detectors=names, dataset=data, protocol=protocol, presets=presets or ())

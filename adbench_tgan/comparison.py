@@ -1,0 +1,171 @@
+"""Two detectors against each other, on the same images; and all pairs of a leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from adbench_tgan.errors import AdbenchError, unknown
+from adbench_tgan.leaderboard import Standing
+from adbench_tgan.statistics import Floats, holm, interval, p_floor, wilcoxon
+
+PAIR_COLUMNS = (
+    "supervision detector_a preset_a detector_b preset_b auroc_difference difference_ci_low difference_ci_high "
+    "n_categories wilcoxon_p holm_p p_floor holm_floor"
+).split()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """AUROCs of two detectors, and a's minus b's with its 95 % interval; paired by images and seeds."""
+
+    category: str  # empty: the mean over categories
+    auroc_a: float
+    auroc_b: float
+    difference: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Detector a against detector b, over the categories that both have."""
+
+    a: str
+    b: str
+    categories: tuple[Difference, ...]
+    overall: Difference
+    wilcoxon_p: float  # two-sided signed-rank test over categories
+    p_floor: float  # the smallest p that so many categories can give
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """What the numbers say, in plain words."""
+        better, worse = (self.a, self.b) if self.overall.difference >= 0 else (self.b, self.a)
+        size = f"{abs(self.overall.difference):.3f} AUROC"
+        sure = self.overall.ci_low > 0 or self.overall.ci_high < 0
+        if not sure:
+            return f"no difference shown: {better} is ahead by {size}, and the interval holds zero"
+        count = sum((each.difference > 0) == (self.overall.difference > 0) for each in self.categories)
+        text = f"{better} is better than {worse} by {size}, in {count} of {len(self.categories)} categories"
+        if self.wilcoxon_p < 0.05:
+            return f"{text}; the signed-rank test over categories agrees"
+        reason = "cannot show it with so few" if self.p_floor >= 0.05 else "does not show it"
+        return f"{text}; on these images and seeds: the signed-rank test over categories {reason}"
+
+
+def compare(a: Standing, b: Standing) -> Comparison:
+    """Compare two detectors of one dataset and protocol.
+
+    Raises:
+        AdbenchError: they have no category in common.
+    """
+    names = [name for name in sorted(a.spread) if name in b.spread]
+    if not names:
+        raise AdbenchError(f"{_title(a)} and {_title(b)} have no category in common; run both on one")
+    rows = tuple(_difference(name, a, b) for name in names)
+    mean = _spread(names, a) - _spread(names, b)
+    low, high = interval(mean)
+    means = [float(np.mean([getattr(row, name) for row in rows])) for name in ("auroc_a", "auroc_b")]
+    return Comparison(
+        a=_title(a),
+        b=_title(b),
+        categories=rows,
+        overall=Difference(
+            category="",
+            auroc_a=means[0],
+            auroc_b=means[1],
+            difference=means[0] - means[1],
+            ci_low=low,
+            ci_high=high,
+        ),
+        wilcoxon_p=wilcoxon([row.difference for row in rows]),
+        p_floor=p_floor(len(names)),
+        cautions=tuple(_cautions(a, b, len(names))),
+    )
+
+
+def _difference(category: str, a: Standing, b: Standing) -> Difference:
+    low, high = interval(a.spread[category] - b.spread[category])
+    first, second = a.aurocs[category], b.aurocs[category]
+    return Difference(
+        category=category,
+        auroc_a=first,
+        auroc_b=second,
+        difference=first - second,
+        ci_low=low,
+        ci_high=high,
+    )
+
+
+def _spread(names: Sequence[str], each: Standing) -> Floats:
+    mean: Floats = np.mean([each.spread[name] for name in names], axis=0)
+    return mean
+
+
+def _cautions(a: Standing, b: Standing, shared: int) -> list[str]:
+    found = []
+    if a.line["supervision"] != b.line["supervision"]:
+        kinds = [f"{_title(each)} is {each.line['supervision']}" for each in (a, b)]
+        found.append(f"{' and '.join(kinds)}: they did not learn from the same data")
+    for each in (a, b):
+        if len(each.spread) > shared:
+            found.append(
+                f"{_title(each)} has {len(each.spread) - shared} more categories, which are left out"
+            )
+        if each.line["remark"]:
+            found.append(f"{_title(each)}: {each.line['remark']}")
+    return found
+
+
+def _title(each: Standing) -> str:
+    return (
+        each.line["detector"] if not each.line["preset"] else f"{each.line['detector']}:{each.line['preset']}"
+    )
+
+
+def find(name: str, ordered: Sequence[Standing]) -> Standing:
+    """The row called ``detector`` or ``detector:preset``.
+
+    Raises:
+        AdbenchError: there is none, or a detector has several.
+    """
+    titles = [_title(each) for each in ordered]
+    found = [
+        each for each, title in zip(ordered, titles, strict=True) if name in (title, each.line["detector"])
+    ]
+    if not found:
+        raise unknown("detector of these results", name, titles)
+    if len(found) > 1:
+        choices = " or ".join(_title(each) for each in found)
+        raise AdbenchError(f"{name!r} has several rows; write {choices}")
+    return found[0]
+
+
+def pairs(ordered: Sequence[Standing]) -> pd.DataFrame:
+    """``pairs.csv``: every pair of ranked detectors of a kind, with Holm's adjustment over the pairs of that kind."""
+    lines = []
+    for kind in ("one-class", "labelled"):
+        block = [each for each in ordered if each.ranked and each.line["supervision"] == kind]
+        found = [(a, b, compare(a, b)) for a, b in combinations(block, 2)]
+        adjusted = holm([each.wilcoxon_p for _, _, each in found])
+        for (a, b, each), p in zip(found, adjusted, strict=True):
+            lines.append(
+                dict(zip(PAIR_COLUMNS, (kind, *a.name, *b.name), strict=False))
+                | {
+                    "auroc_difference": each.overall.difference,
+                    "difference_ci_low": each.overall.ci_low,
+                    "difference_ci_high": each.overall.ci_high,
+                    "n_categories": len(each.categories),
+                    "wilcoxon_p": each.wilcoxon_p,
+                    "holm_p": p,
+                    "p_floor": each.p_floor,
+                    "holm_floor": min(1.0, each.p_floor * len(found)),
+                }
+            )
+    return pd.DataFrame(lines, columns=PAIR_COLUMNS)

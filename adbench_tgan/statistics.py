@@ -1,0 +1,121 @@
+"""How sure a number is: resampled AUROCs, paired by images and seeds; tests of differences over categories.
+
+The generators are NumPy's frozen ones, whose streams no release changes: anyone gets the same intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.float32]  # whole numbers, and halves for ties
+
+RESAMPLES = 1000
+INTERVAL = (2.5, 97.5)  # percentiles
+EXACT = 15  # up to so many categories all signs are tried, 2**15 of them
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How often each test image was drawn: (anomalies, RESAMPLES) and (normal images, RESAMPLES)."""
+
+    labels: NDArray[np.bool_]
+    positives: Counts
+    negatives: Counts
+
+
+def draws(fingerprint: str, labels: NDArray[np.bool_]) -> Draws:
+    """Draw test images anew within each class. The same for all detectors and seeds, so that they are paired."""
+    random = np.random.RandomState(_words(fingerprint))
+    return Draws(labels, _drawn(random, int(labels.sum())), _drawn(random, int((~labels).sum())))
+
+
+def _words(fingerprint: str) -> list[int]:
+    return [int(fingerprint[start : start + 8], 16) for start in (0, 8)]
+
+
+def _drawn(random: np.random.RandomState, images: int) -> Counts:
+    chosen = random.randint(0, images, size=(RESAMPLES, images), dtype=np.int32).astype(np.int64)
+    chosen *= RESAMPLES
+    chosen += np.arange(RESAMPLES)[:, None]
+    counted = np.bincount(chosen.ravel(), minlength=images * RESAMPLES)
+    return counted.reshape(images, RESAMPLES).astype(np.float32)
+
+
+def resampled_auroc(scores: NDArray[np.floating[Any]], drawn: Draws) -> Floats:
+    """The AUROC of each resample, (RESAMPLES,); ties count half.
+
+    An anomaly wins over the normals below it: anomalies are added up by how many that are, all resamples at once.
+    """
+    from scipy.sparse import csr_matrix
+
+    normal, abnormal = scores[~drawn.labels], scores[drawn.labels]
+    order = np.argsort(normal, kind="stable")
+    below = np.zeros((len(normal) + 1, drawn.negatives.shape[1]))
+    np.cumsum(drawn.negatives[order], axis=0, out=below[1:])  # drawn normals among the lowest k
+    ends = [np.searchsorted(normal[order], abnormal, side=side) for side in ("left", "right")]
+    columns = np.tile(np.arange(len(abnormal)), 2)
+    halves = np.full(len(columns), 0.5, np.float32)
+    shape = (len(below), len(abnormal))
+    gathered = csr_matrix((halves, (np.concatenate(ends), columns)), shape=shape) @ drawn.positives
+    wins = np.einsum("kr,kr->r", gathered, below)
+    total: Floats = wins / (len(abnormal) * len(normal))  # as many as there are are drawn
+    return total
+
+
+def over_seeds(aurocs: Floats, fingerprint: str) -> Floats:
+    """Means over seeds drawn anew: (seeds, RESAMPLES) -> (RESAMPLES,)."""
+    random = np.random.RandomState([*_words(fingerprint), len(aurocs)])
+    chosen = random.randint(0, len(aurocs), size=aurocs.shape)
+    mean: Floats = np.take_along_axis(aurocs, chosen, axis=0).mean(axis=0)
+    return mean
+
+
+def interval(spread: Floats) -> tuple[float, float]:
+    """The 95 % interval of a resampled number."""
+    low, high = np.percentile(spread, INTERVAL)
+    return float(low), float(high)
+
+
+def groups(means: Sequence[float], spreads: Sequence[Floats]) -> list[tuple[int, int]]:
+    """Rank and tie group of each: those whose paired difference to a group's best may be zero share its rank."""
+    found: dict[int, tuple[int, int]] = {}
+    leader = -1
+    for position, i in enumerate(sorted(range(len(means)), key=lambda i: -means[i]), start=1):
+        if leader >= 0 and interval(spreads[leader] - spreads[i])[0] <= 0:
+            found[i] = found[leader]
+        else:
+            found[i] = position, found[leader][1] + 1 if leader >= 0 else 1
+            leader = i
+    return [found[i] for i in range(len(means))]
+
+
+def wilcoxon(differences: Sequence[float]) -> float:
+    """Two-sided p of the signed-rank test over categories; exact, also with ties, up to `EXACT` categories."""
+    from scipy import stats
+
+    values = np.round(differences, 12)  # equal ones are equal on every machine
+    values = values[values != 0]
+    if len(values) == 0:
+        return 1.0
+    every_sign = stats.PermutationMethod(n_resamples=2**EXACT)
+    return float(stats.wilcoxon(values, method=every_sign if len(values) <= EXACT else "approx").pvalue)
+
+
+def p_floor(categories: int) -> float:
+    """The smallest p that the signed-rank test can give: all categories point the same way."""
+    return float(2.0 ** (1 - max(categories, 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjustment for testing several hypotheses at once."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1)
+    return [float(p) for p in adjusted]

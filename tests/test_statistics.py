@@ -1,0 +1,85 @@
+"""Resampling, tie groups and tests, against brute force and other libraries."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from adbench_tgan.statistics import (
+    RESAMPLES,
+    Draws,
+    draws,
+    groups,
+    holm,
+    over_seeds,
+    p_floor,
+    resampled_auroc,
+    wilcoxon,
+)
+
+FINGERPRINT = "0123456789abcdef" * 4
+
+
+def test_resampled_auroc_equals_scikit_learn_on_the_images_drawn():
+    draw = np.random.default_rng(0)
+    scores = draw.integers(0, 8, 50).astype(np.float32)  # many ties
+    labels = draw.random(50) < 0.4
+    drawn = draws(FINGERPRINT, labels)
+    found = resampled_auroc(scores, drawn)
+    weights = np.empty(50)
+    for i in range(20):
+        weights[labels], weights[~labels] = drawn.positives[:, i], drawn.negatives[:, i]
+        assert found[i] == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights), abs=1e-12)
+
+
+def test_without_resampling_it_is_the_auroc():
+    labels = np.repeat([False, True], [7, 5])
+    scores = np.random.default_rng(1).normal(size=12)
+    once = Draws(labels, np.ones((5, RESAMPLES), np.float32), np.ones((7, RESAMPLES), np.float32))
+    assert resampled_auroc(scores, once) == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_draws_are_within_each_class_and_the_same_everywhere():
+    labels = np.arange(30) % 3 == 0
+    one, other = draws(FINGERPRINT, labels), draws(FINGERPRINT[::-1], labels)
+    assert (one.positives.sum(axis=0) == 10).all()
+    assert (one.negatives.sum(axis=0) == 20).all()
+    assert (one.positives != other.positives).any()
+    # NumPy promises that this generator's stream never changes; a published interval rests on it.
+    assert one.positives[:, 0].tolist() == [0, 2, 1, 1, 1, 0, 2, 2, 0, 1]
+    assert one.positives.mean(axis=1) == pytest.approx(np.ones(10), abs=0.15)
+
+
+def test_the_interval_over_seeds_is_as_wide_as_seeds_and_images_together():
+    draw = np.random.default_rng(2)
+    means = draw.normal(0.8, 0.05, 40)
+    aurocs = means[:, None] + draw.normal(0, 0.01, RESAMPLES)  # all seeds see the same images
+    spread = over_seeds(aurocs, FINGERPRINT)
+    assert spread.std() == pytest.approx(np.hypot(means.std() / 40**0.5, 0.01), rel=0.15)
+    assert over_seeds(aurocs[:1], FINGERPRINT) == pytest.approx(aurocs[0])
+
+
+def test_groups_are_led_by_their_best():
+    noise = np.random.default_rng(3).normal(0, 0.01, RESAMPLES)
+    spreads = [0.90 + noise, 0.95 + noise[::-1], 0.94 + noise, 0.5 + noise]
+    assert groups([0.90, 0.95, 0.94, 0.5], spreads) == [(3, 2), (1, 1), (1, 1), (4, 3)]
+    assert groups([], []) == []
+
+
+def test_wilcoxon_is_exact_and_reaches_its_floor():
+    up = [0.01, 0.02, 0.03, 0.05, 0.08]
+    assert wilcoxon(up) == p_floor(5) == 0.0625
+    assert p_floor(10) == 2**-9
+    mixed = [0.03, -0.01, 0.02, 0.05, -0.04, 0.07, 0.011]
+    assert wilcoxon(mixed) == pytest.approx(stats.wilcoxon(mixed, method="exact").pvalue)
+    assert wilcoxon([0.0, 0.0]) == 1.0
+    assert wilcoxon([*up, 0.0]) == 0.0625
+    assert wilcoxon([0.1 + 0.2, 0.3, -0.1]) == wilcoxon([0.3, 0.3, -0.1])  # ties despite rounding
+    assert 0 < wilcoxon(np.linspace(0.01, 0.4, 40)) < 1e-6
+
+
+def test_holm_equals_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p_values = [0.04, 0.001, 0.03, 0.2, 0.005]
+    assert holm(p_values) == pytest.approx(multitest.multipletests(p_values, method="holm")[1])
+    assert holm([]) == []
