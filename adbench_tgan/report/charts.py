@@ -7,6 +7,7 @@ and a dark background hides; with more entries than colours, dashes tell them ap
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -41,14 +42,14 @@ def intervals(board: pd.DataFrame) -> Spec:
     )
     zero = alt.Scale(zero=False, nice=True)
     bars = base.mark_rule(strokeWidth=3).encode(
-        x=alt.X("auroc_ci_low:Q", title="AUROC, mean over categories, with 95 % interval", scale=zero),
+        x=alt.X("auroc_ci_low:Q", title="AUROC", scale=zero),
         x2="auroc_ci_high:Q",
         color=_colour(order, legend=False),
     )
     points = base.mark_point(size=70, filled=True, opacity=1).encode(
         x=alt.X("auroc_mean:Q", scale=zero), color=_colour(order, legend=False), shape=_supervision()
     )
-    return _spec(bars + points, height=alt.Step(26))
+    return _spec(bars + points, height=26 * len(lines) + 10)
 
 
 def pareto(board: pd.DataFrame) -> Spec:
@@ -57,14 +58,18 @@ def pareto(board: pd.DataFrame) -> Spec:
 
     lines = _records(board, ("entry", "supervision", "auroc_mean", "latency_ms_p50", "images_per_second"))
     order = list(board["entry"])
+    middle = _middle([line["latency_ms_p50"] for line in lines])
     for line in lines:
+        line["right"] = line["latency_ms_p50"] > middle  # its name stands to the left, within the picture
         line["best"] = not any(_beats(other, line) for other in lines)
     base = _base(lines, order)
-    x = alt.X("latency_ms_p50:Q", title="milliseconds to score one image, median", scale=alt.Scale(type="log"))
-    y = alt.Y("auroc_mean:Q", title="AUROC", scale=alt.Scale(zero=False))
-    front = (
-        base.transform_filter("datum.best").mark_line(color="#7F7F7F", strokeDash=[2, 2]).encode(x=x, y=y)
+    x = alt.X(
+        "latency_ms_p50:Q",
+        title="milliseconds to score one image, median",
+        scale=alt.Scale(type="log", padding=45),
     )
+    y = alt.Y("auroc_mean:Q", title="AUROC", scale=alt.Scale(zero=False))
+    front = base.transform_filter("datum.best").mark_line(color="#7F7F7F", strokeDash=[2, 2]).encode(x=x, y=y)
     points = base.mark_point(size=90, filled=True, opacity=1).encode(
         x=x,
         y=y,
@@ -72,20 +77,23 @@ def pareto(board: pd.DataFrame) -> Spec:
         shape=_supervision(),
         tooltip=["entry:N", "supervision:N", _three("auroc_mean:Q"), _three("latency_ms_p50:Q"), "best:N"],
     )
-    names = base.mark_text(align="left", dx=8, dy=-7).encode(x=x, y=y, text="entry:N")
-    return _spec(front + points + names)
+    names = [
+        base.transform_filter(where).mark_text(align=side, dx=dx, dy=-9).encode(x=x, y=y, text="entry:N")
+        for where, side, dx in (("!datum.right", "left", 6), ("datum.right", "right", -6))
+    ]
+    return _spec(alt.layer(front, points, *names))
+
+
+def _middle(values: Sequence[float]) -> float:
+    """On a logarithmic axis."""
+    return math.sqrt(min(values) * max(values))
 
 
 def _beats(other: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
-    no_worse = (
-        other["auroc_mean"] >= line["auroc_mean"] and other["latency_ms_p50"] <= line["latency_ms_p50"]
-    )
+    no_worse = other["auroc_mean"] >= line["auroc_mean"] and other["latency_ms_p50"] <= line["latency_ms_p50"]
     return bool(
         no_worse
-        and (
-            other["auroc_mean"] > line["auroc_mean"]
-            or other["latency_ms_p50"] < line["latency_ms_p50"]
-        )
+        and (other["auroc_mean"] > line["auroc_mean"] or other["latency_ms_p50"] < line["latency_ms_p50"])
     )
 
 
@@ -97,13 +105,13 @@ def roc(records: Sequence[Record], order: Sequence[str]) -> Spec:
 
 def precision_recall(records: Sequence[Record], order: Sequence[str]) -> Spec:
     """Precision against recall, of the chosen category."""
-    lines = [{name: record[name] for name in ("entry", "category", "recall", "precision")} for record in records]
+    lines = [
+        {name: record[name] for name in ("entry", "category", "recall", "precision")} for record in records
+    ]
     return _curves(lines, order, ("recall", "recall"), ("precision", "precision"))
 
 
-def _curves(
-    lines: list[Record], order: Sequence[str], across: tuple[str, str], up: tuple[str, str]
-) -> Spec:
+def _curves(lines: list[Record], order: Sequence[str], across: tuple[str, str], up: tuple[str, str]) -> Spec:
     import altair as alt
 
     unit = alt.Scale(domain=[0, 1])
@@ -141,11 +149,13 @@ def histograms(records: Sequence[Record]) -> Spec:
     areas = (
         _one(bars, *chosen)
         .transform_flatten(["from", "to", "share"])
-        .mark_bar(opacity=0.55, binSpacing=0)
+        .transform_calculate(nothing="0")
+        .mark_rect(opacity=0.6)
         .encode(
             x=alt.X("from:Q", title="score", scale=alt.Scale(zero=False, nice=False)),
             x2="to:Q",
-            y=alt.Y("share:Q", title="share of the images", axis=alt.Axis(format="%"), stack=None),
+            y=alt.Y("share:Q", title="share of the images", axis=alt.Axis(format="%")),
+            y2="nothing:Q",
             color=alt.Color("images:N", scale=kinds, legend=alt.Legend(title="images", orient="bottom")),
             tooltip=["images:N", "from:Q", "to:Q", alt.Tooltip("share:Q", format=".1%")],
         )
@@ -158,7 +168,7 @@ def losses(records: Sequence[Record]) -> Spec:
     """Training losses against epochs, of the chosen detector and category."""
     import altair as alt
 
-    legend = alt.Legend(title="loss", orient="bottom", columns=3)
+    legend = alt.Legend(title="loss", orient="bottom", columns=3, symbolType="stroke")
     chart = (
         _one(list(records), records[0]["entry"], records[0]["category"])
         .transform_flatten(["epoch", "value"])
@@ -180,7 +190,7 @@ def audits(records: Sequence[Record]) -> Spec:
 
     names = list(AUDIT_STYLES)
     colours, dashes = zip(*AUDIT_STYLES.values(), strict=True)
-    legend = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300)
+    legend = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300, symbolType="stroke")
     chart = (
         alt.Chart(alt.Data(values=list(records)))
         .add_params(alt.param(name="audit", value=records[0]["audit"]))
@@ -239,8 +249,9 @@ def _dash(order: Sequence[str]) -> alt.StrokeDash:
 def _supervision() -> alt.Shape:
     import altair as alt
 
+    legend = alt.Legend(title=None, orient="bottom", symbolFillColor="#7F7F7F", symbolStrokeColor="#7F7F7F")
     kinds = alt.Scale(domain=["one-class", "labelled"], range=["circle", "diamond"])
-    return alt.Shape("supervision:N", scale=kinds, legend=alt.Legend(title=None, orient="bottom"))
+    return alt.Shape("supervision:N", scale=kinds, legend=legend)
 
 
 def _three(shorthand: str) -> alt.Tooltip:
@@ -259,5 +270,12 @@ def _records(board: pd.DataFrame, names: Sequence[str]) -> list[Record]:
 
 
 def _spec(chart: alt.Chart | alt.LayerChart, height: Any = HEIGHT) -> Spec:
-    spec: Spec = chart.properties(width="container", height=height).to_dict()
+    import altair as alt
+
+    size = {
+        "width": "container",
+        "height": height,
+        "autosize": alt.AutoSizeParams(type="fit-x", contains="padding"),
+    }
+    spec: Spec = chart.properties(**size).to_dict()
     return spec

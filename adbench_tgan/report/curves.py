@@ -12,7 +12,10 @@ from adbench_tgan.report.material import Material
 
 POINTS = 200  # of a curve, at most
 BINS = 40
-CENTRAL = (0.5, 99.5)  # percentiles between which a histogram's bars are even; the outermost take what is beyond
+CENTRAL = (
+    0.5,
+    99.5,
+)  # percentiles between which a histogram's bars are even; the outermost take what is beyond
 CATEGORIES = 30  # at most so many are offered in the selector, and ...
 ENTRIES = 24  # ... so many detectors have curves
 Record = dict[str, Any]
@@ -96,12 +99,13 @@ def loss_records(material: Material) -> Iterator[Record]:
         table = material.losses(key)
         if table is None:
             continue
-        rows = np.unique(np.linspace(0, len(table) - 1, POINTS).round().astype(int))
         for name in table.columns.drop("epoch"):
+            there = table.dropna(subset=[name])  # a loss may begin later, such as after a warm-up
+            rows = np.unique(np.linspace(0, len(there) - 1, POINTS).round().astype(int))
             yield {
                 "entry": entry,
                 "category": category,
                 "loss": str(name),
-                "epoch": [int(value) for value in table["epoch"].iloc[rows]],
-                "value": [float(f"{value:.5g}") for value in table[name].iloc[rows]],
+                "epoch": [int(value) for value in there["epoch"].iloc[rows]],
+                "value": [float(f"{value:.5g}") for value in there[name].iloc[rows]],
             }

@@ -29,11 +29,17 @@ class Material:
     results: pd.DataFrame  # a row a job
     leaderboard: pd.DataFrame  # a row a detector
     scores: Callable[[str], pd.DataFrame]  # by a job's key: sample_id, label, score
-    losses: Callable[[str], pd.DataFrame | None]  # by a job's key: epoch and a column a loss; None if it has none
+    losses: Callable[
+        [str], pd.DataFrame | None
+    ]  # by a job's key: epoch and a column a loss; None if it has none
     thresholds: Mapping[str, float]  # by a job's key: the quantile of training scores
     machines: tuple[Mapping[str, Any], ...] = ()  # each on which jobs ran
-    facts: Mapping[str, str] = field(default_factory=dict)  # what the dataset and the protocol say of themselves
-    folders: Mapping[str, Path] = field(default_factory=dict)  # by a job's key, where a model may have been saved
+    facts: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what the dataset and the protocol say of themselves
+    folders: Mapping[str, Path] = field(
+        default_factory=dict
+    )  # by a job's key, where a model may have been saved
     notes: tuple[str, ...] = ()  # what was left out, and why
 
     @property
@@ -80,7 +86,8 @@ def from_store(
         losses=lambda key: read_losses(store.folder(jobs[key])),
         thresholds={r.job.key: r.threshold for r in results if r.threshold is not None},
         machines=machines_of(results),
-        facts=facts_of(registry, first.dataset, first.protocol) | {"protocol version": first.protocol_version},
+        facts=facts_of(registry, first.dataset, first.protocol)
+        | {"protocol version": first.protocol_version},
         folders={key: store.folder(job) for key, job in jobs.items()},
         notes=notes,
     )
@@ -97,7 +104,9 @@ def of_one_task(
     ]
     asked = f" of {' and '.join(filter(None, (dataset, protocol)))}" if dataset or protocol else ""
     if not chosen:
-        raise AdbenchError(f"{root} holds no results{asked}; name the folder that adbench run wrote with --runs")
+        raise AdbenchError(
+            f"{root} holds no results{asked}; name the folder that adbench run wrote with --runs"
+        )
     tasks = sorted({f"{result.job.dataset} under {result.job.protocol}" for result in chosen})
     if len(tasks) > 1:
         raise AdbenchError(f"{root} holds {', '.join(tasks)}; choose one with --data and --protocol")
@@ -167,4 +176,6 @@ def read_losses(folder: Path) -> pd.DataFrame | None:
     try:
         return pd.read_csv(path) if path.exists() else None
     except (OSError, ValueError) as error:
-        raise AdbenchError(f"{path} cannot be read ({type(error).__name__}); delete {folder} and run again") from None
+        raise AdbenchError(
+            f"{path} cannot be read ({type(error).__name__}); delete {folder} and run again"
+        ) from None

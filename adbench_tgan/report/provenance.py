@@ -48,13 +48,24 @@ def commands(material: Material) -> list[str]:
         group = (preset, precision, seeds, categories, tuple(changes) and (detector, *changes))
         groups.setdefault(group, []).append(str(detector))
         settings[group] = [f"{detector}.{change}" for change in changes]
-    return [_command(material, group, names, settings[group]) for group, names in sorted(groups.items(), key=str)]
+    return [
+        _command(material, group, names, settings[group]) for group, names in sorted(groups.items(), key=str)
+    ]
 
 
 def _command(material: Material, group: Group, detectors: Sequence[str], settings: Sequence[str]) -> str:
     preset, precision, seeds, categories, _ = group
     words = ["adbench", "run", "--detectors", ",".join(sorted(detectors)), "--data", material.dataset]
-    words += ["--protocol", material.protocol, "--categories", categories, "--seeds", seeds, "--preset", preset]
+    words += [
+        "--protocol",
+        material.protocol,
+        "--categories",
+        categories,
+        "--seeds",
+        seeds,
+        "--preset",
+        preset,
+    ]
     words += [] if precision == "fp32" else ["--precision", precision]
     for setting in settings:
         words += ["--set", setting]
@@ -66,7 +77,11 @@ def machine_lines(machines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]
     lines = []
     for facts in machines:
         versions = facts.get("versions") or {}
-        line = {name: str(value) for name, value in facts.items() if name != "versions" and value not in (None, "")}
+        line = {
+            name: str(value)
+            for name, value in facts.items()
+            if name != "versions" and value not in (None, "")
+        }
         line["versions"] = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
         lines.append(line)
     return lines
