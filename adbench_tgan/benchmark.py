@@ -80,9 +80,7 @@ def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry
 
 def write_tables(store: ResultStore, jobs: tuple[Job, ...], registry: Registry) -> pd.DataFrame:
     """Write both tables from what is stored; return the leaderboard of the jobs' dataset and protocol."""
-    offered = [info for info, _ in registry.offers("detector")]
-    names = [info.name for info in offered]  # one that two plugins offer has no version to go by
-    versions = {info.name: info.version for info in offered if names.count(info.name) == 1}
+    versions = registry.versions()
     results = list(store.results())
     current = without_superseded([result for result in results if is_current(result.job, versions)])
     board = leaderboard(comparable(current, jobs, versions), store.scores)

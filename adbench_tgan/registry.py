@@ -175,6 +175,12 @@ class Registry:
         """The names of a kind, without aliases."""
         return sorted({record.name for record, _ in self._offers[kind]})
 
+    def versions(self) -> dict[str, str]:
+        """The version of each detector; one that two plugins offer has no version to go by."""
+        infos = [info for info, _ in self.offers("detector")]
+        names = [info.name for info in infos]
+        return {info.name: info.version for info in infos if names.count(info.name) == 1}
+
     def find(self, kind: str, name: str) -> Any:
         """The one record of that name or alias; of a detector also where to find it: ``module:Class``, ``path.py``.
 

@@ -1,0 +1,100 @@
+"""``adbench report``: one offline HTML page of a benchmark's results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adbench_tgan.commands.show import warn
+from adbench_tgan.options import DataRoot, Device, complete, registry, root
+
+if TYPE_CHECKING:
+    from adbench_tgan.registry import Registry
+    from adbench_tgan.report.examples import Gallery
+    from adbench_tgan.report.material import Material
+
+
+def report(
+    runs: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Dataset, if there are results of several.",
+            autocompletion=complete("dataset", several=False),
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Protocol, if there are results of several.",
+            autocompletion=complete("protocol", several=False),
+        ),
+    ] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="Folder that adbench audit wrote, for its curves.")
+    ] = None,
+    examples: Annotated[
+        str | None,
+        typer.Option(help="Category of the example images.  [default: the first with a saved model]"),
+    ] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Write a page with the leaderboard, charts and example images: one file that needs no network."""
+    from adbench_tgan.report import page
+    from adbench_tgan.report.material import from_store
+    from adbench_tgan.results import write_atomically
+
+    page.check_extra()
+    found = registry()
+    material = from_store(runs, found, data, protocol)
+    for note in material.notes:
+        warn(f"note: {note}")
+    audits, no_audits = audits_of(audit, material)
+    galleries, no_examples = galleries_of(material, found, data_root, examples, device)
+    told: dict[str, Any] = {"no_audits": no_audits} if no_audits else {}
+    text = page.render(material, galleries, no_examples, audits, **told)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, text)
+    print(f"wrote {out}, {len(text.encode()) / 1e6:.1f} MB")
+
+
+def audits_of(folder: Path | None, material: Material) -> tuple[list[dict[str, Any]], str]:
+    """The audits of the page's dataset and protocol; else why there are none."""
+    from adbench_tgan.report.audited import audits_in
+
+    if folder is None:
+        return [], ""
+    audits = audits_in(folder, material.dataset, material.protocol)
+    reason = f"{folder} holds no audit of {material.dataset} under {material.protocol}."
+    return audits, "" if audits else reason
+
+
+def galleries_of(
+    material: Material, found: Registry, data_root: Path | None, category: str | None, device: str
+) -> tuple[list[Gallery], str]:
+    """The example images; else, or for the detectors without, why there are none."""
+    from adbench_tgan.benchmark import usable
+    from adbench_tgan.data.tasks import Tasks
+    from adbench_tgan.errors import AdbenchError, unknown
+    from adbench_tgan.report.examples import galleries, models
+
+    if category is not None and category not in material.categories:
+        raise unknown("category", category, material.categories)
+    if not models(material, category):
+        return [], "No model was saved with these results, so no image can be shown: run with --save-models."
+    shown: list[Gallery] = []
+    try:
+        spec, protocol = found.find("dataset", material.dataset), found.find("protocol", material.protocol)
+        tasks = Tasks(spec, protocol, root(data_root), fetch=False)
+        for gallery in galleries(material, tasks, found, category, usable(device)):
+            warn(f"examples of {gallery.entry}")
+            shown.append(gallery)
+    except AdbenchError as error:
+        warn(f"note: no more examples: {error}")
+        return shown, f"Examples are missing: {error}."
+    without = [entry for entry in material.entries if entry not in {gallery.entry for gallery in shown}]
+    return shown, f"No saved model, and so no examples: {', '.join(without)}." if without else ""

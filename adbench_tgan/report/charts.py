@@ -1,0 +1,281 @@
+"""The charts, as Vega-Lite specifications made with Altair.
+
+Two parameters reach every chart from the page: `shown`, the entries that its filters leave, and where one is drawn
+of many, `category` or `entry`. Colours are those of Okabe and Ito without black and yellow, which one of a light
+and a dark background hides; with more entries than colours, dashes tell them apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adbench_tgan.report.curves import Record
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])
+NORMAL, ABNORMAL = COLOURS[0], COLOURS[5]
+AUDIT_STYLES = {  # as in the pictures that `adbench audit` draws
+    "clean: eval mode": ("#0072B2", [1, 0]),
+    "+ batch statistics, shuffled": ("#009E73", [6, 3]),
+    "+ sorted by class": ("#E69F00", [8, 2, 2, 2]),
+    "+ best epoch so far = as published": ("#D55E00", [2, 2]),
+}
+HEIGHT = 320
+Spec = dict[str, Any]
+
+
+def intervals(board: pd.DataFrame) -> Spec:
+    """AUROC of each entry with its 95 % interval."""
+    import altair as alt
+
+    lines = _records(board, ("entry", "supervision", "auroc_mean", "auroc_ci_low", "auroc_ci_high"))
+    order = [line["entry"] for line in lines]
+    base = _base(lines, order).encode(
+        y=alt.Y("entry:N", sort=order, title=None, axis=alt.Axis(labelLimit=150)),
+        tooltip=["entry:N", "supervision:N", *(_three(f"{name}:Q") for name in list(lines[0])[2:])],
+    )
+    zero = alt.Scale(zero=False, nice=True)
+    bars = base.mark_rule(strokeWidth=3).encode(
+        x=alt.X("auroc_ci_low:Q", title="AUROC", scale=zero),
+        x2="auroc_ci_high:Q",
+        color=_colour(order, legend=False),
+    )
+    points = base.mark_point(size=70, filled=True, opacity=1).encode(
+        x=alt.X("auroc_mean:Q", scale=zero), color=_colour(order, legend=False), shape=_supervision()
+    )
+    return _spec(bars + points, height=26 * len(lines) + 10)
+
+
+def pareto(board: pd.DataFrame) -> Spec:
+    """AUROC against latency; the line joins those that none beats in both."""
+    import altair as alt
+
+    lines = _records(board, ("entry", "supervision", "auroc_mean", "latency_ms_p50", "images_per_second"))
+    order = list(board["entry"])
+    middle = _middle([line["latency_ms_p50"] for line in lines])
+    for line in lines:
+        line["right"] = line["latency_ms_p50"] > middle  # its name stands to the left, within the picture
+        line["best"] = not any(_beats(other, line) for other in lines)
+    base = _base(lines, order)
+    x = alt.X(
+        "latency_ms_p50:Q",
+        title="milliseconds to score one image, median",
+        scale=alt.Scale(type="log", padding=45),
+    )
+    y = alt.Y("auroc_mean:Q", title="AUROC", scale=alt.Scale(zero=False))
+    front = base.transform_filter("datum.best").mark_line(color="#7F7F7F", strokeDash=[2, 2]).encode(x=x, y=y)
+    points = base.mark_point(size=90, filled=True, opacity=1).encode(
+        x=x,
+        y=y,
+        color=_colour(order, legend=False),
+        shape=_supervision(),
+        tooltip=["entry:N", "supervision:N", _three("auroc_mean:Q"), _three("latency_ms_p50:Q"), "best:N"],
+    )
+    names = [
+        base.transform_filter(where).mark_text(align=side, dx=dx, dy=-9).encode(x=x, y=y, text="entry:N")
+        for where, side, dx in (("!datum.right", "left", 6), ("datum.right", "right", -6))
+    ]
+    return _spec(alt.layer(front, points, *names))
+
+
+def _middle(values: Sequence[float]) -> float:
+    """On a logarithmic axis."""
+    return math.sqrt(min(values) * max(values))
+
+
+def _beats(other: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
+    no_worse = other["auroc_mean"] >= line["auroc_mean"] and other["latency_ms_p50"] <= line["latency_ms_p50"]
+    return bool(
+        no_worse
+        and (other["auroc_mean"] > line["auroc_mean"] or other["latency_ms_p50"] < line["latency_ms_p50"])
+    )
+
+
+def roc(records: Sequence[Record], order: Sequence[str]) -> Spec:
+    """True against false positive rate, of the chosen category."""
+    lines = [{name: record[name] for name in ("entry", "category", "false", "true")} for record in records]
+    return _curves(lines, order, ("false", "false positive rate"), ("true", "true positive rate"))
+
+
+def precision_recall(records: Sequence[Record], order: Sequence[str]) -> Spec:
+    """Precision against recall, of the chosen category."""
+    lines = [
+        {name: record[name] for name in ("entry", "category", "recall", "precision")} for record in records
+    ]
+    return _curves(lines, order, ("recall", "recall"), ("precision", "precision"))
+
+
+def _curves(lines: list[Record], order: Sequence[str], across: tuple[str, str], up: tuple[str, str]) -> Spec:
+    import altair as alt
+
+    unit = alt.Scale(domain=[0, 1])
+    chart = (
+        _base(lines, order, category=lines[0]["category"])
+        .transform_flatten([across[0], up[0]])
+        .mark_line(clip=True)
+        .encode(
+            x=alt.X(f"{across[0]}:Q", title=across[1], scale=unit),
+            y=alt.Y(f"{up[0]}:Q", title=up[1], scale=unit),
+            order=alt.Order(f"{across[0]}:Q"),
+            color=_colour(order),
+            strokeDash=_dash(order),
+            tooltip=["entry:N", _three(f"{across[0]}:Q"), _three(f"{up[0]}:Q")],
+        )
+    )
+    return _spec(chart)
+
+
+def histograms(records: Sequence[Record]) -> Spec:
+    """Scores of normal and of abnormal images, of the chosen detector and category, with the threshold."""
+    import altair as alt
+
+    bars, marks = [], []
+    for record in records:
+        edges, where = record["histogram"]["edges"], {name: record[name] for name in ("entry", "category")}
+        for kind in ("normal", "abnormal"):
+            shares = record["histogram"][kind]
+            bars.append(where | {"images": kind, "from": edges[:-1], "to": edges[1:], "share": shares})
+        if record["threshold"] is not None:
+            inside = min(max(record["threshold"], edges[0]), edges[-1])
+            marks.append(where | {"threshold": inside})
+    chosen = records[0]["entry"], records[0]["category"]
+    kinds = alt.Scale(domain=["normal", "abnormal"], range=[NORMAL, ABNORMAL])
+    areas = (
+        _one(bars, *chosen)
+        .transform_flatten(["from", "to", "share"])
+        .transform_calculate(nothing="0")
+        .mark_rect(opacity=0.6)
+        .encode(
+            x=alt.X("from:Q", title="score", scale=alt.Scale(zero=False, nice=False)),
+            x2="to:Q",
+            y=alt.Y("share:Q", title="share of the images", axis=alt.Axis(format="%")),
+            y2="nothing:Q",
+            color=alt.Color("images:N", scale=kinds, legend=alt.Legend(title="images", orient="bottom")),
+            tooltip=["images:N", "from:Q", "to:Q", alt.Tooltip("share:Q", format=".1%")],
+        )
+    )
+    lines = _one(marks, *chosen).mark_rule(strokeDash=[4, 3], color="#7F7F7F", strokeWidth=2)
+    return _spec(areas + lines.encode(x="threshold:Q", tooltip=["threshold:Q"]))
+
+
+def losses(records: Sequence[Record]) -> Spec:
+    """Training losses against epochs, of the chosen detector and category."""
+    import altair as alt
+
+    legend = alt.Legend(title="loss", orient="bottom", columns=3, symbolType="stroke")
+    chart = (
+        _one(list(records), records[0]["entry"], records[0]["category"])
+        .transform_flatten(["epoch", "value"])
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("value:Q", title="mean loss of an epoch"),
+            color=alt.Color("loss:N", scale=alt.Scale(range=list(COLOURS)), legend=legend),
+            strokeDash=alt.StrokeDash("loss:N", scale=alt.Scale(range=list(DASHES)), legend=legend),
+            tooltip=["loss:N", "epoch:Q", alt.Tooltip("value:Q", format=".4g")],
+        )
+    )
+    return _spec(chart)
+
+
+def audits(records: Sequence[Record]) -> Spec:
+    """The four curves of the chosen audit: AUROC against epochs."""
+    import altair as alt
+
+    names = list(AUDIT_STYLES)
+    colours, dashes = zip(*AUDIT_STYLES.values(), strict=True)
+    legend = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300, symbolType="stroke")
+    chart = (
+        alt.Chart(alt.Data(values=list(records)))
+        .add_params(alt.param(name="audit", value=records[0]["audit"]))
+        .transform_filter("datum.audit === audit")
+        .transform_flatten(["epoch", "auroc"])
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("scored:N", scale=alt.Scale(domain=names, range=list(colours)), legend=legend),
+            strokeDash=alt.StrokeDash(
+                "scored:N", scale=alt.Scale(domain=names, range=list(dashes)), legend=legend
+            ),
+            tooltip=["scored:N", "epoch:Q", _three("auroc:Q")],
+        )
+    )
+    return _spec(chart)
+
+
+def _base(lines: list[Record], order: Sequence[str], category: str | None = None) -> alt.Chart:
+    """A chart of the entries that the page shows, and of one category if it has many."""
+    import altair as alt
+
+    chart = alt.Chart(alt.Data(values=lines)).add_params(alt.param(name="shown", value=list(order)))
+    if category is not None:
+        chart = chart.add_params(alt.param(name="category", value=category))
+        chart = chart.transform_filter("datum.category === category")
+    return chart.transform_filter("indexof(shown, datum.entry) >= 0")
+
+
+def _one(lines: list[Record], entry: str, category: str) -> alt.Chart:
+    """A chart of one entry in one category."""
+    import altair as alt
+
+    chosen = (alt.param(name="entry", value=entry), alt.param(name="category", value=category))
+    chart = alt.Chart(alt.Data(values=lines)).add_params(*chosen)
+    return chart.transform_filter("datum.category === category && datum.entry === entry")
+
+
+def _colour(order: Sequence[str], legend: bool = True) -> alt.Color:
+    import altair as alt
+
+    shown = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=170) if legend else None
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(order))]
+    return alt.Color("entry:N", scale=alt.Scale(domain=list(order), range=colours), legend=shown)
+
+
+def _dash(order: Sequence[str]) -> alt.StrokeDash:
+    import altair as alt
+
+    dashes = [DASHES[i // len(COLOURS) % len(DASHES)] for i in range(len(order))]
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=170)
+    return alt.StrokeDash("entry:N", scale=alt.Scale(domain=list(order), range=dashes), legend=legend)
+
+
+def _supervision() -> alt.Shape:
+    import altair as alt
+
+    legend = alt.Legend(title=None, orient="bottom", symbolFillColor="#7F7F7F", symbolStrokeColor="#7F7F7F")
+    kinds = alt.Scale(domain=["one-class", "labelled"], range=["circle", "diamond"])
+    return alt.Shape("supervision:N", scale=kinds, legend=legend)
+
+
+def _three(shorthand: str) -> alt.Tooltip:
+    import altair as alt
+
+    return alt.Tooltip(shorthand, format=".3f")
+
+
+def _records(board: pd.DataFrame, names: Sequence[str]) -> list[Record]:
+    """Plain records of some columns; what is absent is null."""
+    plain = board[list(names)].astype(object)
+    return [
+        {str(name): value for name, value in line.items()}
+        for line in plain.where(plain.notna(), None).to_dict("records")
+    ]
+
+
+def _spec(chart: alt.Chart | alt.LayerChart, height: Any = HEIGHT) -> Spec:
+    import altair as alt
+
+    size = {
+        "width": "container",
+        "height": height,
+        "autosize": alt.AutoSizeParams(type="fit-x", contains="padding"),
+    }
+    spec: Spec = chart.properties(**size).to_dict()
+    return spec

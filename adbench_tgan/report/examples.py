@@ -1,0 +1,190 @@
+"""Example images with reconstruction and anomaly map, chosen by rule, scored again by the saved models."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.detector import Detector
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.leaderboard import PURITY
+from adbench_tgan.predict import load_detector
+from adbench_tgan.registry import Registry
+from adbench_tgan.report.material import Material
+from adbench_tgan.results import Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+EACH = 3  # images of each case
+SEED = 0  # of the random cases
+SIDE = 96  # larger pictures are made smaller
+DETECTORS = 24  # with examples, at most
+CASES = ("found: anomalies scored highest", "missed: anomalies scored lowest")
+FALSE = "false alarms: normal images scored highest"
+RANDOM = "at random"
+RULE = (
+    f"{EACH} images of each kind, by the stored scores of the lowest seed: the anomalies scored highest (best) and "
+    f"lowest (worst), the normal images scored highest (worst), and {EACH} of all test images drawn with seed {SEED}."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture as a data URI, with what it shows."""
+
+    title: str
+    uri: str
+    side: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One test image, why it is shown, and what the detector makes of it."""
+
+    case: str
+    sample_id: str
+    label: str
+    score: float
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """The examples of one entry in one category; `note` says what a reader must know of them."""
+
+    entry: str
+    category: str
+    examples: tuple[Example, ...]
+    note: str
+
+    @property
+    def cases(self) -> dict[str, list[Example]]:
+        """The examples by case, best and worst first."""
+        return {case: [one for one in self.examples if one.case == case] for case in (*CASES, FALSE, RANDOM)}
+
+
+def galleries(
+    material: Material, tasks: Tasks, registry: Registry, category: str | None, device: str
+) -> Iterator[Gallery]:
+    """The examples of each entry with a saved model: in `category`, else in its first one that has a model.
+
+    Raises:
+        AdbenchError: the images are not those that were scored, or a model does not load.
+    """
+    for entry, (name, folder) in models(material, category).items():
+        detector, result = load_detector(folder, registry, device)
+        if tasks.fingerprint(name) != result.job.split_fingerprint:
+            raise AdbenchError(
+                f"the images of {name!r} in {tasks.root} are not those that were scored; name others with --data-root"
+            )
+        yield gallery(entry, detector, result, material.scores(result.job.key), tasks)
+
+
+def models(material: Material, category: str | None = None) -> dict[str, tuple[str, Path]]:
+    """Category and folder of a saved model for each entry that has one."""
+    found: dict[str, tuple[str, Path]] = {}
+    for (entry, name), key in sorted(material.first_seeds().items()):
+        folder = material.folders.get(key)
+        fits = category in (None, name) and entry not in found and len(found) < DETECTORS
+        if fits and folder is not None and (folder / "model.safetensors").exists():
+            found[entry] = name, folder
+    return found
+
+
+def gallery(entry: str, detector: Detector, result: Result, scores: pd.DataFrame, tasks: Tasks) -> Gallery:
+    """The examples of one job's model."""
+    assert result.shape is not None
+    cases = chosen(scores["score"].to_numpy("float64"), scores["label"].to_numpy() == 1)
+    rows = [row for members in cases.values() for row in members]
+    samples, cut = tasks.cut(result.job.category)
+    images = samples.images(cut.test[rows], result.shape[1])
+    strips, again = draw(detector, images)
+    names = [case for case, members in cases.items() for _ in members]
+    examples = tuple(
+        Example(
+            case=case,
+            sample_id=str(scores["sample_id"].iloc[row]),
+            label="anomaly" if scores["label"].iloc[row] == 1 else "normal",
+            score=float(scores["score"].iloc[row]),
+            pictures=strip,
+        )
+        for case, row, strip in zip(names, rows, strips, strict=True)
+    )
+    note = same_scores(again, scores["score"].to_numpy("float64"), rows, PURITY[result.job.precision])
+    return Gallery(entry=entry, category=result.job.category, examples=examples, note=note)
+
+
+def chosen(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Mapping[str, list[int]]:
+    """The rows of each case; of equal scores the first come first."""
+    order = np.argsort(scores, kind="stable")
+    anomalies, normals = order[labels[order]], order[~labels[order]]
+    drawn = np.random.default_rng(SEED).permutation(len(scores))[:EACH]
+    return {
+        CASES[0]: anomalies[::-1][:EACH].tolist(),
+        CASES[1]: anomalies[:EACH].tolist(),
+        FALSE: normals[::-1][:EACH].tolist(),
+        RANDOM: sorted(drawn.tolist()),
+    }
+
+
+def same_scores(
+    again: NDArray[np.float64], stored: NDArray[np.float64], rows: list[int], allowed: float
+) -> str:
+    """What to say if the model here does not give the scores that are stored; nothing if it does."""
+    change = float(np.abs(again - stored[rows]).max() / max(np.abs(stored).max(), np.finfo(np.float32).tiny))
+    if change <= allowed:
+        return ""
+    return f"scored again here, these images differ from their stored scores by up to {change:.2g} of the largest"
+
+
+def draw(detector: Detector, images: Tensor) -> tuple[list[tuple[Picture, ...]], NDArray[np.float64]]:
+    """Of each image the pictures side by side, and its score. Maps share one scale."""
+    pixels = images.to(detector.device)
+    scores = detector.score(pixels).detach().double().cpu().numpy()
+    strips = [("image", [encode(image) for image in images])]
+    if type(detector).reconstruct is not Detector.reconstruct:
+        drawn = detector.reconstruct(pixels).detach().cpu()
+        strips.append(("reconstruction", [encode(image) for image in drawn]))
+    if detector.has_maps:
+        strips.append(
+            ("map", [encode(heat) for heat in coloured(detector.anomaly_map(pixels).detach().cpu())])
+        )
+    side = min(SIDE, images.shape[-1])
+    rows = [
+        tuple(Picture(title=title, uri=uris[i], side=side) for title, uris in strips)
+        for i in range(len(images))
+    ]
+    return rows, scores
+
+
+def coloured(maps: Tensor) -> Tensor:
+    """Maps (B, H, W) as uint8 (B, 3, H, W), dark where lowest and light where highest among them."""
+    from matplotlib import colormaps
+
+    values = maps.float().numpy()
+    low, high = values.min(), values.max()
+    unit = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    colours = (colormaps["viridis"](unit)[..., :3] * 255).round().astype(np.uint8)
+    return torch.from_numpy(colours).permute(0, 3, 1, 2)
+
+
+def encode(image: Tensor) -> str:
+    """Uint8 (C, H, W) as a data URI, at most `SIDE` wide."""
+    from PIL import Image
+
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy().squeeze())
+    picture.thumbnail((SIDE, SIDE))
+    file = BytesIO()
+    picture.save(file, "WEBP", quality=85)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,181 @@
+"""What a page is made of, wherever it comes from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.leaderboard import is_current, leaderboard, results_table, without_superseded
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import Result, ResultStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VARIANT = ["detector", "supervision", "pretrained", "preset"]  # what tells the rows of a leaderboard apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """The results of one dataset under one protocol. Both tables have a further column `entry`: a row's short name."""
+
+    dataset: str
+    protocol: str
+    source: str  # the folder it was read from
+    results: pd.DataFrame  # a row a job
+    leaderboard: pd.DataFrame  # a row a detector
+    scores: Callable[[str], pd.DataFrame]  # by a job's key: sample_id, label, score
+    losses: Callable[
+        [str], pd.DataFrame | None
+    ]  # by a job's key: epoch and a column a loss; None if it has none
+    thresholds: Mapping[str, float]  # by a job's key: the quantile of training scores
+    machines: tuple[Mapping[str, Any], ...] = ()  # each on which jobs ran
+    facts: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what the dataset and the protocol say of themselves
+    folders: Mapping[str, Path] = field(
+        default_factory=dict
+    )  # by a job's key, where a model may have been saved
+    notes: tuple[str, ...] = ()  # what was left out, and why
+
+    @property
+    def entries(self) -> list[str]:
+        """The short names of the leaderboard's rows, in its order."""
+        return list(self.leaderboard["entry"])
+
+    @property
+    def categories(self) -> list[str]:
+        """All categories in the order of their names."""
+        return sorted(self.results["category"].unique())
+
+    def first_seeds(self) -> dict[tuple[str, str], str]:
+        """The key of the finished job with the lowest seed, by entry and category."""
+        good = self.results[self.results["status"] == "ok"].sort_values("seed")
+        lines = good.drop_duplicates(["entry", "category"])
+        return {(line["entry"], line["category"]): line["key"] for _, line in lines.iterrows()}
+
+
+def from_store(
+    root: Path, registry: Registry, dataset: str | None = None, protocol: str | None = None
+) -> Material:
+    """The material in a folder that ``adbench run`` wrote.
+
+    Raises:
+        AdbenchError: there are no results, or those of several datasets or protocols and none is chosen.
+    """
+    store = ResultStore(root)
+    versions = registry.versions()
+    stored = [result for result in store.results() if is_current(result.job, versions)]
+    chosen = of_one_task(stored, root, dataset, protocol)
+    results, notes = of_one_fingerprint(without_superseded(chosen))
+    jobs = {result.job.key: result.job for result in results}
+    table, board = results_table(results), leaderboard(results, store.scores)
+    name_entries(table, board)
+    first = results[0].job
+    return Material(
+        dataset=first.dataset,
+        protocol=first.protocol,
+        source=str(root),
+        results=table,
+        leaderboard=board,
+        scores=lambda key: store.scores(jobs[key]),
+        losses=lambda key: read_losses(store.folder(jobs[key])),
+        thresholds={r.job.key: r.threshold for r in results if r.threshold is not None},
+        machines=machines_of(results),
+        facts=facts_of(registry, first.dataset, first.protocol)
+        | {"protocol version": first.protocol_version},
+        folders={key: store.folder(job) for key, job in jobs.items()},
+        notes=notes,
+    )
+
+
+def of_one_task(
+    results: Sequence[Result], root: Path, dataset: str | None, protocol: str | None
+) -> list[Result]:
+    """The results of the dataset and protocol asked for, or of the only ones there are."""
+    chosen = [
+        result
+        for result in results
+        if dataset in (None, result.job.dataset) and protocol in (None, result.job.protocol)
+    ]
+    asked = f" of {' and '.join(filter(None, (dataset, protocol)))}" if dataset or protocol else ""
+    if not chosen:
+        raise AdbenchError(
+            f"{root} holds no results{asked}; name the folder that adbench run wrote with --runs"
+        )
+    tasks = sorted({f"{result.job.dataset} under {result.job.protocol}" for result in chosen})
+    if len(tasks) > 1:
+        raise AdbenchError(f"{root} holds {', '.join(tasks)}; choose one with --data and --protocol")
+    return chosen
+
+
+def of_one_fingerprint(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
+    """Of each category the results on the images that most of its jobs had, and a note of what is left out."""
+    prints: dict[str, Counter[tuple[str, str]]] = {}
+    for result in results:
+        job = result.job
+        prints.setdefault(job.category, Counter())[job.protocol_version, job.split_fingerprint] += 1
+    usual = {category: found.most_common(1)[0][0] for category, found in prints.items()}
+    kept = [r for r in results if (r.job.protocol_version, r.job.split_fingerprint) == usual[r.job.category]]
+    left = len(results) - len(kept)
+    note = f"{left} jobs are left out: their images or protocol are not those of most jobs of their category"
+    return kept, (note,) if left else ()
+
+
+def name_entries(table: pd.DataFrame, board: pd.DataFrame) -> None:
+    """Give both tables the column `entry`: the detector, with its preset and weights where several rows have it."""
+    table["shown_preset"] = [
+        preset if precision == "fp32" else f"{preset}; precision={precision}"
+        for preset, precision in zip(table["preset"], table["precision"], strict=True)
+    ]
+    several = board["detector"].duplicated(keep=False)
+    names = {}
+    for (_, line), shared in zip(board.iterrows(), several, strict=True):
+        variant = tuple(line[VARIANT])
+        more = [line["preset"], *([] if line["pretrained"] == "False" else [line["pretrained"]])]
+        names[variant] = f"{line['detector']} ({', '.join(more)})" if shared else str(line["detector"])
+    board["entry"] = [names[tuple(line)] for line in board[VARIANT].itertuples(index=False)]
+    keys = table[[*VARIANT[:3], "shown_preset"]].itertuples(index=False)
+    table["entry"] = [names[tuple(key)] for key in keys]
+
+
+def machines_of(results: Sequence[Result]) -> tuple[Mapping[str, Any], ...]:
+    """Each machine that finished a job, once, with the device."""
+    found: list[Mapping[str, Any]] = []
+    for result in results:
+        facts = {"device": result.device, **result.machine}
+        if result.status == "ok" and facts not in found:
+            found.append(facts)
+    return tuple(found)
+
+
+def facts_of(registry: Registry, dataset: str, protocol: str) -> dict[str, str]:
+    """What is registered of a dataset and a protocol; nothing of those whose plugin is gone."""
+    facts = {}
+    for kind, name in (("dataset", dataset), ("protocol", protocol)):
+        try:
+            spec = registry.find(kind, name)
+        except AdbenchError:
+            continue
+        for key in ("summary", "source", "licence"):
+            text = str(getattr(spec, key, ""))
+            if text:
+                facts[kind if key == "summary" else f"{kind}'s {key}"] = text
+    return facts
+
+
+def read_losses(folder: Path) -> pd.DataFrame | None:
+    """The losses of a job's folder; None if its detector reports none."""
+    import pandas as pd
+
+    path = folder / "losses.csv"
+    try:
+        return pd.read_csv(path) if path.exists() else None
+    except (OSError, ValueError) as error:
+        raise AdbenchError(
+            f"{path} cannot be read ({type(error).__name__}); delete {folder} and run again"
+        ) from None

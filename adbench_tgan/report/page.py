@@ -1,0 +1,180 @@
+"""The page: sections with what there is to show, each with a sentence in place of what there is not."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adbench_tgan import __version__
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.report import audited, charts, curves, provenance, tables
+from adbench_tgan.report.examples import RULE, Gallery
+from adbench_tgan.report.material import Material
+
+TEMPLATE = Path(__file__).parent / "template"
+NEEDED = ("jinja2", "altair", "vl_convert")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A chart, or the sentence that stands in its place."""
+
+    name: str
+    title: str
+    about: str = ""
+    spec: charts.Spec | None = None
+    absent: str = ""
+
+
+def check_extra() -> None:
+    """Raise `AdbenchError` if the packages that make pages are not installed."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AdbenchError(
+            f"a report needs {' and '.join(missing)}; install them with: pip install 'adbench-tgan[report]'"
+        )
+
+
+def render(
+    material: Material,
+    galleries: Sequence[Gallery] = (),
+    no_examples: str = "No examples were asked for.",
+    audits: Sequence[dict[str, Any]] = (),
+    no_audits: str = "No audit was given: name a folder that adbench audit wrote with --audit.",
+) -> str:
+    """The page as one HTML text that needs no network. The same material gives the same text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    columns = tables.leaderboard_columns(material.leaderboard)
+    rows = tables.leaderboard_rows(material.leaderboard, columns)
+    return environment.get_template("page.html.jinja").render(
+        material=material,
+        version=__version__,
+        columns=columns,
+        rows=rows,
+        filters={
+            name: tables.choices(rows, lambda row, name=name: getattr(row, name))
+            for name in ("supervision", "pretrained", "preset")
+        },
+        heat=tables.heat_table(material),
+        overview=overview(material),
+        curve_charts=curve_charts(material),
+        detail_charts=detail_charts(material),
+        chosen=curves.chosen_jobs(material),
+        rule=RULE,
+        galleries=galleries,
+        no_examples=no_examples,
+        audits=tables.audit_rows(audits),
+        audit_chart=audit_chart(audits),
+        no_audits=no_audits,
+        passport=provenance.passport(material),
+        machines=provenance.machine_lines(material.machines),
+        commands=provenance.commands(material),
+        remarks=provenance.remarks(material.results),
+        style=(TEMPLATE / "page.css").read_text(),
+        script=(TEMPLATE / "page.js").read_text(),
+        bundle=bundle(),
+    )
+
+
+def bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, so that nothing is loaded from elsewhere."""
+    import altair
+    import vl_convert
+
+    number = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    text = vl_convert.javascript_bundle(vl_version=number)
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def overview(material: Material) -> list[Chart]:
+    """AUROC with intervals, and AUROC against latency."""
+    board = material.leaderboard
+    ranked = board[board["auroc_mean"].notna()]
+    timed = ranked[ranked["latency_ms_p50"].notna()]
+    return [
+        Chart(
+            name="intervals",
+            title="AUROC with its uncertainty",
+            about="The bar is the 95 % interval: test images drawn anew, and seeds. Detectors of different "
+            "supervision are not ranked together.",
+            spec=charts.intervals(ranked) if len(ranked) else None,
+            absent="No job ended well, so there is no AUROC.",
+        ),
+        Chart(
+            name="pareto",
+            title="AUROC against latency",
+            about="Up and to the left is better; the dashed line joins those that no other beats in both. "
+            "Only detectors all of whose jobs ran on one device have a latency here.",
+            spec=charts.pareto(timed) if comparable_times(material) and len(timed) else None,
+            absent="The jobs were run without timing, or on several devices, whose times do not compare.",
+        ),
+    ]
+
+
+def comparable_times(material: Material) -> bool:
+    """Whether all times were taken on one device."""
+    good = material.results[material.results["status"] == "ok"]
+    return bool(good["device"].nunique() == 1)
+
+
+def curve_charts(material: Material) -> list[Chart]:
+    """ROC and precision-recall curves of a category."""
+    records = list(curves.curve_records(material))
+    entries = [entry for entry in material.entries if any(record["entry"] == entry for record in records)]
+    absent = "No job ended well, so there are no scores."
+    return [
+        Chart(
+            name="roc",
+            title="ROC curves",
+            spec=charts.roc(records, entries) if records else None,
+            absent=absent,
+        ),
+        Chart(
+            name="precision-recall",
+            title="Precision-recall curves",
+            spec=charts.precision_recall(records, entries) if records else None,
+            absent=absent,
+        ),
+    ]
+
+
+def detail_charts(material: Material) -> list[Chart]:
+    """Histogram and losses of one detector in one category."""
+    records, losses = list(curves.curve_records(material)), list(curves.loss_records(material))
+    return [
+        Chart(
+            name="histogram",
+            title="Scores of normal and abnormal images",
+            about="The dashed line is the 0.95 quantile of training scores. The outermost bars hold all beyond.",
+            spec=charts.histograms(records) if records else None,
+            absent="No job ended well, so there are no scores.",
+        ),
+        Chart(
+            name="losses",
+            title="Training losses",
+            about="Empty for a detector that does not train in epochs.",
+            spec=charts.losses(losses) if losses else None,
+            absent="No detector here reports losses: none trains in epochs.",
+        ),
+    ]
+
+
+def audit_chart(audits: Sequence[dict[str, Any]]) -> Chart | None:
+    """The four curves of an audit."""
+    if not audits:
+        return None
+    records = audited.curve_records(list(audits))
+    return Chart(
+        name="audit", title="From the clean number to the published one", spec=charts.audits(records)
+    )

@@ -1,0 +1,168 @@
+"""The tables of a page, as plain texts with the values they are sorted by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from adbench_tgan.report.material import Material
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the leaderboard as it is shown; one that is empty in all rows is left out."""
+
+    name: str
+    title: str
+    form: str = "{}"  # how its numbers are written
+    numeric: bool = True
+    help: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What is shown, and by what it is sorted; empty where nothing was measured."""
+
+    text: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of the leaderboard with what it can be filtered by."""
+
+    entry: str
+    supervision: str
+    pretrained: str
+    preset: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heat:
+    """One cell of the heat table; `strength` from 0 to 1 says how far the AUROC is from chance."""
+
+    text: str
+    strength: float
+    below_chance: bool
+
+
+COLUMNS = (
+    Column(
+        name="rank", title="rank", form="{:.0f}", help="within its kind of supervision; shared in a tie group"
+    ),
+    Column(name="entry", title="detector", numeric=False),
+    Column(name="supervision", title="supervision", numeric=False),
+    Column(name="pretrained", title="pretrained", numeric=False),
+    Column(name="preset", title="preset", numeric=False),
+    Column(name="auroc_mean", title="AUROC", form="{:.3f}", help="mean over seeds, then over categories"),
+    Column(name="interval", title="95 % interval", help="bootstrap over test images and seeds"),
+    Column(name="auroc_seed_std", title="± seeds", form="{:.3f}", help="standard deviation over seeds"),
+    Column(name="average_precision_mean", title="AP", form="{:.3f}", help="average precision"),
+    Column(name="pixel_auroc_mean", title="pixel AUROC", form="{:.3f}"),
+    Column(name="aupro_mean", title="AUPRO", form="{:.3f}"),
+    Column(name="n_categories", title="categories", form="{:.0f}", help="that ended well"),
+    Column(name="n_seeds", title="seeds", form="{:.0f}"),
+    Column(name="n_failed", title="failed", form="{:.0f}", help="jobs that ended in an error"),
+    Column(name="fit_seconds", title="fit s", form="{:,.1f}", help="median over jobs"),
+    Column(name="latency_ms_p50", title="ms / image", form="{:,.2f}", help="median, one image at a time"),
+    Column(name="images_per_second", title="images / s", form="{:,.0f}"),
+    Column(name="peak_memory_mb", title="peak MiB", form="{:,.0f}"),
+    Column(name="parameters", title="parameters", form="{:,.0f}"),
+    Column(
+        name="published_auroc",
+        title="published",
+        form="{:.3f}",
+        help="what the paper prints under this protocol",
+    ),
+    Column(
+        name="as_published_auroc", title="as published", form="{:.3f}", help="under the authors' evaluation"
+    ),
+    Column(name="remark", title="remark", numeric=False),
+)
+
+
+def leaderboard_columns(board: pd.DataFrame) -> list[Column]:
+    """The columns in which some row has something to show."""
+    return [column for column in COLUMNS if column.name == "interval" or _present(board[column.name]).any()]
+
+
+def _present(column: pd.Series) -> pd.Series:
+    return column.notna() & (column.astype(str) != "")
+
+
+def leaderboard_rows(board: pd.DataFrame, columns: Sequence[Column]) -> list[Row]:
+    """The leaderboard's rows in its own order."""
+    return [
+        Row(
+            entry=line["entry"],
+            supervision=line["supervision"],
+            pretrained=_word(line["pretrained"]),
+            preset=line["preset"],
+            cells=tuple(_cell(line, column) for column in columns),
+        )
+        for _, line in board.iterrows()
+    ]
+
+
+def _cell(line: pd.Series, column: Column) -> Cell:
+    if column.name == "interval":
+        return _interval(line)
+    value = line[column.name]
+    if pd.isna(value) or value == "":
+        return Cell(text="", value="")
+    if not column.numeric:
+        text = _word(value) if column.name == "pretrained" else str(value)
+        return Cell(text=text, value=text.lower())
+    return Cell(text=column.form.format(float(value)), value=repr(float(value)))
+
+
+def _interval(line: pd.Series) -> Cell:
+    low, high = line["auroc_ci_low"], line["auroc_ci_high"]
+    if pd.isna(low):
+        return Cell(text="", value="")
+    return Cell(text=f"{low:.3f} to {high:.3f}", value=repr(float(low)))
+
+
+def _word(pretrained: Any) -> str:
+    return "no" if str(pretrained) == "False" else str(pretrained)
+
+
+def heat_table(material: Material) -> dict[str, list[Heat]]:
+    """AUROC by entry and category, the mean over seeds."""
+    good = material.results[material.results["status"] == "ok"]
+    means = good.groupby(["entry", "category"])["auroc"].mean()
+    return {
+        entry: [_heat(means.get((entry, category))) for category in material.categories]
+        for entry in material.entries
+    }
+
+
+def _heat(auroc: float | None) -> Heat:
+    if auroc is None or pd.isna(auroc):
+        return Heat(text="", strength=0, below_chance=False)
+    return Heat(text=f"{auroc:.3f}", strength=round(abs(auroc - 0.5) * 2, 3), below_chance=auroc < 0.5)
+
+
+def choices(rows: Sequence[Row], of: Callable[[Row], str]) -> list[str]:
+    """The values among which a filter lets choose."""
+    return sorted({of(row) for row in rows})
+
+
+def audit_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """The last epoch of each audit's curves, and what is between the clean number and the published way."""
+    return [
+        {
+            "audit": record["audit"],
+            "epochs": str(len(record["clean"])),
+            "clean": f"{record['clean'][-1]:.3f}",
+            "+ batch statistics": f"{record['batch_statistics'][-1]:.3f}",
+            "+ sorted by class": f"{record['class_sorted'][-1]:.3f}",
+            "+ best epoch = as published": f"{max(record['class_sorted']):.3f}",
+            "optimism": f"{max(record['class_sorted']) - record['clean'][-1]:+.3f}",
+        }
+        for record in records
+    ]

@@ -1,0 +1,97 @@
+"use strict";
+(() => {
+  const board = document.getElementById("board");
+  const filters = document.getElementById("filters");
+  const views = new Map(); // by a chart's name
+  const choices = {}; // what the selectors say, by signal
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+
+  const rows = () => [...board.tBodies[0].rows];
+  const shown = () => rows().filter((row) => !row.hidden).map((row) => row.dataset.entry);
+
+  function sortBy(button) {
+    const head = button.closest("th");
+    const column = head.cellIndex;
+    const down = head.getAttribute("aria-sort") !== "descending" && (button.dataset.numeric === "true" || head.hasAttribute("aria-sort"));
+    const sign = down ? -1 : 1;
+    const value = (row) => row.cells[column].dataset.value;
+    const compare = button.dataset.numeric === "true" ? (a, b) => Number(a) - Number(b) : (a, b) => a.localeCompare(b);
+    const sorted = rows().sort((a, b) => {
+      const [left, right] = [value(a), value(b)];
+      if (left === "" || right === "") return (left === "") - (right === ""); // what was not measured comes last
+      return sign * compare(left, right);
+    });
+    board.tBodies[0].append(...sorted);
+    for (const other of board.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  }
+
+  function filter() {
+    const wanted = new FormData(filters);
+    const part = wanted.get("entry").trim().toLowerCase();
+    for (const row of rows()) {
+      const named = row.dataset.entry.toLowerCase().includes(part);
+      const fits = ["supervision", "pretrained", "preset"].every((name) => !wanted.get(name) || wanted.get(name) === row.dataset[name]);
+      row.hidden = !(named && fits);
+    }
+    const left = shown();
+    for (const other of document.querySelectorAll("#heat tbody tr, #examples details")) other.hidden = !left.includes(other.dataset.entry);
+    document.getElementById("count").textContent = `${left.length} of ${rows().length} rows`;
+    tell("shown", left);
+  }
+
+  function tell(signal, value) {
+    choices[signal] = value;
+    for (const view of views.values()) set(view, signal, value);
+    for (const select of document.querySelectorAll(".choice")) if (select.dataset.signal === signal) select.value = value;
+  }
+
+  function set(view, signal, value) {
+    if (!(signal in (view.getState({ signals: () => true, data: () => false }).signals || {}))) return;
+    view.signal(signal, value).runAsync().then(() => markEmpty(view));
+  }
+
+  function markEmpty(view) {
+    const figure = view.container().closest("figure");
+    const drawn = figure.querySelector(".mark-line path[d], .mark-rect path[d], .mark-rule line, .mark-symbol path[d]");
+    figure.querySelector(".empty").hidden = Boolean(drawn);
+    figure.querySelector(".chart").classList.toggle("nothing", !drawn);
+  }
+
+  function theme() {
+    const style = getComputedStyle(document.documentElement);
+    const [ink, soft, line] = ["--ink", "--soft", "--line"].map((name) => style.getPropertyValue(name).trim());
+    return {
+      background: null,
+      font: "system-ui, sans-serif",
+      view: { stroke: line },
+      axis: { labelColor: ink, titleColor: ink, gridColor: line, domainColor: soft, tickColor: soft, labelFontSize: 12, titleFontSize: 12 },
+      legend: { labelColor: ink, titleColor: ink, labelFontSize: 12 },
+      text: { color: ink, fontSize: 12 },
+    };
+  }
+
+  async function draw(chart) {
+    const spec = JSON.parse(chart.parentElement.querySelector(".spec").textContent);
+    const name = chart.dataset.name;
+    views.get(name)?.finalize();
+    const options = { renderer: "svg", actions: false, ast: true, config: theme(), tooltip: { theme: dark.matches ? "dark" : "light" } };
+    const { view } = await vegaEmbed(chart, spec, options);
+    views.set(name, view);
+    for (const [signal, value] of Object.entries(choices)) set(view, signal, value);
+    markEmpty(view);
+  }
+
+  const drawAll = () => Promise.all([...document.querySelectorAll(".chart")].map(draw));
+
+  for (const button of board.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button));
+  filters.addEventListener("input", filter);
+  filters.addEventListener("reset", () => setTimeout(filter));
+  filters.addEventListener("submit", (event) => event.preventDefault());
+  for (const select of document.querySelectorAll(".choice")) {
+    choices[select.dataset.signal] ??= select.value;
+    select.addEventListener("change", () => tell(select.dataset.signal, select.value));
+  }
+  dark.addEventListener("change", drawAll);
+  drawAll().then(() => { document.documentElement.dataset.drawn = "yes"; });
+})();
