@@ -27,7 +27,7 @@ LAYERS = (  # bottom up; a module imports from its own layer or below. Some are 
     data data.cifar10 data.digits data.files data.folder data.imagefolder data.images data.mnist data.mvtec
     data.protocols data.samples data.spec data.stl10 data.tasks
     """,
-    "registry jobs results describe testing audit",
+    "registry jobs results describe scaffold testing audit",
     "runner leaderboard predict report progress views",
     "executors benchmark audits",
     "options commands cli",
