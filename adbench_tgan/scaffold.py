@@ -93,7 +93,9 @@ def write_plugin(names: Names, parent: Path) -> Path:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        raise StoreError(f"{target} cannot be written: {error.strerror}; choose a folder with --out") from None
+        raise StoreError(
+            f"{target} cannot be written: {error.strerror}; choose a folder with --out"
+        ) from None
     return target
 
 
