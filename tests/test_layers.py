@@ -27,7 +27,7 @@ LAYERS = (  # bottom up; a module imports from its own layer or below. Some are 
     data data.cifar10 data.digits data.files data.folder data.imagefolder data.images data.mnist data.mvtec
     data.protocols data.samples data.spec data.stl10 data.tasks
     """,
-    "registry development jobs results describe testing audit",
+    "registry development jobs results describe testing audit scaffold",
     "runner leaderboard predict report progress views comparison boards",
     "executors processes worker benchmark audits",
     "options commands cli",

@@ -6,48 +6,29 @@ Needs setuptools and build, and what ``adbench list`` imports; not torch. Run by
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import sys
-import sysconfig
 import tarfile
 import tomllib
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from make_environment import ROOMS, ROOT, call, copy_of_tree, fresh_environment, install
 
 pytestmark = pytest.mark.packaging
 
-ROOT = Path(__file__).parent.parent
-ROOMS = {
-    "adbench_tgan": ROOT / "adbench_tgan",
-    "adbench_plugins": ROOT / "plugins/adbench_plugins",
-    "adbench_baselines": ROOT / "baselines/adbench_baselines",
-}
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 INFO = f"adbench_tgan-{VERSION}.dist-info"
 
 
 def shipped() -> set[str]:
-    """The files of the rooms as they should stand in a wheel."""
-    modules = {
-        path.relative_to(room.parent).as_posix() for room in ROOMS.values() for path in room.rglob("*.py")
+    """The files of the rooms, modules and templates, as they should stand in a wheel."""
+    return {
+        path.relative_to(room.parent).as_posix()
+        for room in ROOMS.values()
+        for path in room.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
-    return modules | {"adbench_tgan/py.typed"}
-
-
-def copy_of_tree(place: Path) -> Path:
-    """What a build needs, so that nothing is built in the checkout."""
-    place.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, place)
-    for room in ROOMS.values():
-        target = place / room.relative_to(ROOT)
-        shutil.copytree(room, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    return place
 
 
 def leave_over(tree: Path) -> None:
@@ -56,22 +37,6 @@ def leave_over(tree: Path) -> None:
         ghost = tree / f"build/lib/{name}/deleted.py"
         ghost.parent.mkdir(parents=True)
         ghost.write_text("raise SystemExit('a module that was deleted')\n")
-
-
-def call(*words: object, cwd: Path, **variables: str) -> str:
-    """Run a command; its standard output."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    ended = subprocess.run(
-        [*map(str, words)],
-        cwd=cwd,
-        env=environment | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert ended.returncode == 0, f"{words}\n{ended.stdout}\n{ended.stderr}"
-    return ended.stdout
 
 
 def files(wheel: Path) -> set[str]:
@@ -114,21 +79,11 @@ def test_sdist_holds_the_same_modules(built: Path) -> None:
     assert [name for name in names if name.startswith(("build/", "runs/", "data/"))] == []
 
 
-def fresh_environment(place: Path) -> Path:
-    """A new virtual environment that also sees what is installed here; its python."""
-    venv.create(place, with_pip=False, symlinks=True)
-    (site,) = place.glob("lib/python*/site-packages")
-    (site / "zz_here.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return place / "bin/python"
-
-
 @pytest.mark.parametrize("way", ["wheel", "editable"])
 def test_installed_package_works_from_another_folder(way: str, wheel: Path, tmp_path: Path) -> None:
     python = fresh_environment(tmp_path / "venv")
-    pip = (python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--quiet")
     tree = copy_of_tree(tmp_path / "tree") if way == "editable" else None
-    what = ("-e", tree) if tree else (wheel,)
-    call(*pip, "--ignore-installed", *what, cwd=tmp_path)
+    install(python, *(("-e", tree) if tree else (wheel,)), cwd=tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     adbench = python.parent / "adbench"
