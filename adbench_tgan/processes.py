@@ -34,6 +34,7 @@ from adbench_tgan.worker import FAULT, RESULT, SPEC, read_back, spec_of
 PATIENCE = 0.1  # seconds between two looks at the processes
 START = 60.0  # seconds that a process may take to start, on top of its job's own limit
 MANY = 1000  # lines that wait to be passed on, after which those who print more have to wait
+WORDS = 200  # characters of its last line that a failed job's reason quotes
 LINE = 2**16  # characters after which a line that has no end is passed on
 
 Heard = queue.Queue[tuple["Process", list[Any]]]
@@ -134,8 +135,9 @@ class Process:
             self.begun, self.deadline = True, monotonic() + self.limit
 
     def printed(self, text: str) -> str:
-        """Remember the last line that says something."""
-        self.last = text.strip() or self.last
+        """Remember the last line that says something, in a form fit for a table."""
+        shown = "".join(char for char in text if char.isprintable()).strip()
+        self.last = shown[:WORDS] or self.last
         return text
 
     def ended(self) -> bool:
@@ -213,7 +215,7 @@ def new_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:
 
 def environment(workers: int) -> dict[str, str]:
     """This process's own, with its search path; several workers share its threads, unless the user set them."""
-    path = os.pathsep.join(str(entry) for entry in sys.path if os.path.exists(entry))
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path if os.path.exists(entry or "."))
     threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers))} if workers > 1 else {}
     return threads | os.environ | {"PYTHONPATH": path}
 

@@ -63,8 +63,9 @@ def test_a_file_with_a_detector_runs_and_its_row_says_where_it_came_from(adbench
 def test_a_detector_may_be_pointed_at_wherever_its_name_is_taken(word: str, adbench: Call) -> None:
     for path in ("bright.py", "package/bright.py"):
         write(path, detector_source())
-    ended = adbench(*RUN, "--detectors", f"{word},random", "--set", "bright.image_size=8")
+    ended = adbench(*RUN, "--detectors", f"{word},random,{word}", "--set", "bright.image_size=8")
     assert ended.status == 0, ended.err
+    assert "[2/2] random" in ended.err  # the same detector twice is one
     assert rows().loc["bright", "preset"] == "quick; image_size=8"
     again = adbench(*RUN, "--detectors", f"{word},random", "--set", "bright.image_size=8")
     assert "nothing was run" in again.out

@@ -275,7 +275,12 @@ def test_ctrl_c_ends_the_processes_and_all_that_they_started(tmp_path: Path, adb
     (tmp_path / "sleeper.py").write_text(
         dedent(SLEEPER).replace("INTERRUPT", "os.kill(os.getppid(), signal.SIGINT)")
     )
-    ended = adbench(*RUN, "--plugin", "sleeper.py", "--detectors", "sleeper", "--out", "runs")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    words = ("--plugin", "sleeper.py", "--detectors", "sleeper", "--out", "runs", "--job-timeout", "60")
+    try:
+        ended = adbench(*RUN, *words)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended.status == 130
     assert "interrupted; finished jobs are kept in runs" in ended.err
     pids = [int(pid) for pid in Path("pids").read_text().split()]
