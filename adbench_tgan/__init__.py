@@ -9,6 +9,7 @@ from adbench_tgan.data import DatasetSpec, ProtocolSpec
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, hookimpl
 from adbench_tgan.info import DetectorInfo
+from adbench_tgan.metrics import MetricSpec
 
 if TYPE_CHECKING:
     from adbench_tgan.data import Cut, Dataset, ImageSet, Samples, TrainSet
@@ -28,6 +29,7 @@ __all__ = [
     "DetectorInfo",
     "ExecutorSpec",
     "ImageSet",
+    "MetricSpec",
     "ProtocolSpec",
     "Samples",
     "TrainSet",

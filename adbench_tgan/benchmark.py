@@ -74,7 +74,7 @@ def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry
             able = [spec.name for spec, _ in registry.offers("executor") if name in spec.options]
             option = f"--{name.replace('_', '-')} {getattr(settings, name):g}"
             raise AdbenchError(
-                f"{option}: executor {executor.name!r} cannot; use --executor {' or '.join(able)}"
+                f"{option}: executor {executor.name!r} has no such option; use --executor {' or '.join(able)}"
             )
 
 

@@ -101,7 +101,8 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
     protocol = registry.find("protocol", request.protocol or dataset.protocol)
     preset = request.preset or dataset.preset
     check_overrides(request, registry)
-    entries = [entry(registry, name, preset, request.overrides, say) for name in request.detectors]
+    names = dict.fromkeys(registry.find("detector", name).name for name in request.detectors)
+    entries = [entry(registry, name, preset, request.overrides, say) for name in names]
     tasks = Tasks(dataset, protocol, request.data_root)
     if tasks.note:
         say(f"{dataset.name}: {tasks.note}")

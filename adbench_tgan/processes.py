@@ -33,9 +33,11 @@ from adbench_tgan.worker import FAULT, RESULT, SPEC, read_back, spec_of
 
 PATIENCE = 0.1  # seconds between two looks at the processes
 START = 60.0  # seconds that a process may take to start, on top of its job's own limit
+MANY = 1000  # lines that wait to be passed on, after which those who print more have to wait
+WORDS = 200  # characters of its last line that a failed job's reason quotes
 LINE = 2**16  # characters after which a line that has no end is passed on
 
-Heard = queue.SimpleQueue[tuple["Process", list[Any]]]
+Heard = queue.Queue[tuple["Process", list[Any]]]
 
 
 def processes(
@@ -51,7 +53,7 @@ def processes(
         reporter.warn(
             f"{workers} jobs at a time share this machine, and their times show it; --workers 1 times fairly"
         )
-    waiting, running, heard = deque(jobs), list[Process](), Heard()
+    waiting, running, heard = deque(jobs), list[Process](), Heard(MANY)
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -62,24 +64,24 @@ def processes(
                 else:
                     running.append(Process(job, settings, registry, heard))
             listen(heard, reporter)
-            for process in [process for process in running if process.ended()]:
-                listen(heard, reporter)
-                running.remove(process)
-                yield process.result()
+            for process in list(running):
+                if process.ended():
+                    listen(heard, reporter)
+                    running.remove(process)
+                    yield process.result()
     finally:
         for process in running:
             process.close()
 
 
 def listen(heard: Heard, reporter: Reporter) -> None:
-    """Wait a moment, and pass on what the processes tell."""
-    wait = PATIENCE
-    while True:
+    """Pass on what the processes tell, for a moment: some may never fall silent."""
+    until = monotonic() + PATIENCE
+    while (rest := until - monotonic()) > 0:
         try:
-            process, (what, *facts) = heard.get(timeout=wait)
+            process, (what, *facts) = heard.get(timeout=rest)
         except queue.Empty:
             return
-        wait = 0.0
         if what == "phase":
             process.begin()
             reporter.phase(facts[0], process.job)
@@ -119,7 +121,7 @@ class Process:
     def _hear(self, heard: Heard, stream: int) -> None:
         pipe = self.process.stdout if stream == 1 else self.process.stderr
         assert pipe is not None
-        with suppress(ValueError, OSError):  # closed while waiting
+        with pipe:
             while line := pipe.readline(LINE):
                 if stream == 2:
                     heard.put((self, ["print", line.decode(errors="replace")]))
@@ -133,8 +135,9 @@ class Process:
             self.begun, self.deadline = True, monotonic() + self.limit
 
     def printed(self, text: str) -> str:
-        """Remember the last line that says something."""
-        self.last = text.strip() or self.last
+        """Remember the last line that says something, in a form fit for a table."""
+        shown = "".join(char for char in text if char.isprintable()).strip()
+        self.last = shown[:WORDS] or self.last
         return text
 
     def ended(self) -> bool:
@@ -150,7 +153,10 @@ class Process:
         """End it, and all that it started."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        with suppress(subprocess.TimeoutExpired):  # a driver may keep it for ever
+            self.process.wait(timeout=10)
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         for reader in self.readers:
             reader.join(timeout=1)
 
@@ -209,7 +215,7 @@ def new_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:
 
 def environment(workers: int) -> dict[str, str]:
     """This process's own, with its search path; several workers share its threads, unless the user set them."""
-    path = os.pathsep.join(str(entry) for entry in sys.path if os.path.exists(entry))
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path if os.path.exists(entry or "."))
     threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers))} if workers > 1 else {}
     return threads | os.environ | {"PYTHONPATH": path}
 

@@ -6,8 +6,10 @@ to its standard output, a line of JSON each; when its standard input ends, so do
 
 from __future__ import annotations
 
+import csv
 import faulthandler
 import json
+import math
 import os
 import signal
 import sys
@@ -62,7 +64,6 @@ def carry_out(spec: Mapping[str, Any], folder: Path, reporter: Reporter) -> None
 
 def read_back(job: Job, folder: Path) -> Result | None:
     """What `carry_out` wrote, whole; None if it did not come to that, or the result is another job's."""
-    import pandas as pd
     from safetensors.torch import load_file
 
     from adbench_tgan.results import is_whole, read_result, read_scores
@@ -71,16 +72,22 @@ def read_back(job: Job, folder: Path) -> Result | None:
     if result is None or result.job.key != job.key or not is_whole(folder):
         return None
     scores, losses, model = (folder / name for name in ("scores.parquet", "losses.csv", "model.safetensors"))
-    history = pd.read_csv(losses, float_precision="round_trip") if losses.exists() else pd.DataFrame()
     return replace(
         result,
         job=job,
         scores=read_scores(folder) if scores.exists() else None,
-        losses=tuple(
-            {str(name): value for name, value in line.items() if name != "epoch"}
-            for line in history.to_dict("records")
-        ),
+        losses=read_losses(losses) if losses.exists() else (),
         state=load_file(model) if model.exists() else None,
+    )
+
+
+def read_losses(path: Path) -> tuple[dict[str, float], ...]:
+    """The losses of each epoch, every digit of them."""
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    return tuple(
+        {name: json.loads(cell) if cell else math.nan for name, cell in line.items() if name != "epoch"}
+        for line in lines
     )
 
 

@@ -76,17 +76,19 @@ def test_strangers_dataset_protocol_metric_and_executor_work(
         assert listed(adbench("list", kind, "--json"))[name]["plugin"] == "visitor-dist:visitor"
     ended = adbench(
         *("run", "--detectors", "random,mean_image", "--data", "stripes", "--executor", "backwards"),
-        *("--device", "cpu", "--no-timing", "--out", tmp_path / "runs"),
+        *("--device", "cpu", "--no-timing", "--out", tmp_path / "runs", "--workers", "3"),
     )
     assert ended.status == 0, ended.err
-    assert "[1/2] mean_image on stripes/wide" in ended.err
+    assert "note: 3 workers, last job first\n[1/2] mean_image on stripes/wide" in ended.err
     stored = list((tmp_path / "runs").glob("stripes/halves/*/wide-*/result.json"))
     assert len(stored) == 2
     for path in stored:
         result = json.loads(path.read_text())
         assert result["metrics"]["spread"] == pytest.approx(result["threshold"] + 1000)
         assert result["job"]["protocol_version"] == "7"
-    assert len(pd.read_csv(tmp_path / "runs/results.csv")) == 2
+    table = pd.read_csv(tmp_path / "runs/results.csv")
+    assert len(table) == 2
+    assert "spread" not in table.columns  # its columns are fixed; result.json holds every metric
 
 
 VISITOR = """
@@ -109,7 +111,7 @@ VISITOR = """
 
     @hookimpl
     def adbench_executors():
-        return [ExecutorSpec(name="backwards", target="visitor_parts:backwards")]
+        return [ExecutorSpec(name="backwards", target="visitor_parts:backwards", options=("workers",))]
 """
 VISITOR_PARTS = """
     import numpy as np
@@ -140,16 +142,18 @@ VISITOR_PARTS = """
 
     def backwards(jobs, settings, tasks, registry, reporter):
         from adbench_tgan.executors import local
+        reporter.warn(f"{settings.workers} workers, last job first")
         return local(list(jobs)[::-1], settings, tasks, registry, reporter)
 """
 
 
 def test_strangers_command_runs_and_cannot_take_a_name_of_ours(site: Path, adbench: Call) -> None:
-    make_plugin(
-        site, "caller", CALLER, files={"caller_command": "def greet(name: str): print('hello', name)"}
-    )
+    make_plugin(site, "caller", CALLER, files={"caller_command": CALLER_COMMAND})
     left_out = "command 'run' of plugin caller-dist:caller is left out: adbench has one of that name\n"
     assert adbench("greet", "you") == Ended(0, "hello you\n", left_out)
+    assert adbench("greet", "you", "--times", "2", "--loud").out == "HELLO YOU\nHELLO YOU\n"
+    assert "How often." in adbench("greet", "--help").out
+    assert adbench("greet", "you", "--times", "0").status == 2
     ended = adbench("--help")
     assert "say hello" in ended.out
     assert ended.err == left_out
@@ -159,6 +163,16 @@ def test_strangers_command_runs_and_cannot_take_a_name_of_ours(site: Path, adben
     )
 
 
+CALLER_COMMAND = """
+    from typing import Annotated
+    import typer
+
+    def greet(
+        name: str, times: Annotated[int, typer.Option(min=1, help="How often.")] = 1, loud: bool = False
+    ):
+        for _ in range(times):
+            print(f"HELLO {name.upper()}" if loud else f"hello {name}")
+"""
 CALLER = """
     from adbench_tgan import CommandSpec, hookimpl
 
@@ -228,7 +242,13 @@ def test_mistaken_plugins_are_listed_as_broken_and_all_else_works(
     assert {plugins[name]["status"] for name in plugins if name.startswith(("adbench-tgan:", "good-"))} == {
         "ok"
     }
-    assert plugins["good-dist:good"]["hooks"] == ["adbench_detectors"]
+    good = plugins["good-dist:good"]
+    assert (good["hooks"], good["distribution"], good["version"]) == (
+        ["adbench_detectors"],
+        "good-dist",
+        "1.0",
+    )
+    assert 0 < good["import_ms"] < 10_000
 
     ended = adbench("list", "detectors", "--json")
     assert {"fine", "ganomaly", "random"} <= set(listed(ended))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import show, warn
+from adbench_tgan.commands.show import show, warn, warn_of_broken
 from adbench_tgan.options import (
     Data,
     Json,
@@ -49,9 +49,7 @@ def list_(
         "summary",
     )
     show(records, as_json, kind, only=(*shown, "paper", "plugin"))
-    for each in found.plugins():
-        if each.error:
-            warn(f"plugin {each.origin} is broken: {each.error}")
+    warn_of_broken(found)
 
 
 def plugins(plugin: Plugins = None, as_json: Json = False) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import warn, wide_console
+from adbench_tgan.commands.show import warn, warn_of_broken, wide_console
 from adbench_tgan.options import (
     Categories,
     Data,
@@ -67,6 +67,7 @@ def run(
     from adbench_tgan.views import leaderboard_views
 
     found = registry(plugin)
+    warn_of_broken(found)
     request = request_of(
         found, detectors, data, data_root, protocol, categories, seeds, preset, set_, precision
     )

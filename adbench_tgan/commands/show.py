@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adbench_tgan.registry import Registry
+
 
 def show(records: list[dict[str, Any]], as_json: bool, title: str, only: tuple[str, ...] = ()) -> None:
     """Print records as JSON, or as a table of the columns `only`."""
@@ -32,6 +34,13 @@ def wide_console() -> Console:
 def warn(message: str) -> None:
     """Print a line to the standard error stream."""
     print(message, file=sys.stderr)
+
+
+def warn_of_broken(found: Registry) -> None:
+    """A line for each plugin that offers less than it should."""
+    for plugin in found.plugins():
+        if plugin.error:
+            warn(f"plugin {plugin.origin} is broken: {plugin.error}")
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -1,0 +1,208 @@
+"""Detectors that are not installed: ``--plugin path.py``, ``path.py:Class`` and ``module:Class``."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pandas as pd
+import pytest
+from conftest import Ended
+from make_plugin import detector_source, installed, offer
+
+from adbench_tgan.development import snake_case
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.registry import Registry
+
+Call = Callable[..., Ended]
+RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing", "--out", "runs")
+
+
+@pytest.fixture(autouse=True)
+def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Files of one test are not found in the next."""
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    with installed(tmp_path / "nothing"):
+        before = set(sys.modules)
+        yield
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+    sys.path[:] = path
+
+
+def write(path: str, text: str) -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(dedent(text))
+    return Path(path)
+
+
+def rows() -> pd.DataFrame:
+    return pd.read_csv("runs/results.csv", keep_default_na=False).set_index("detector")
+
+
+def test_a_file_with_a_detector_runs_and_its_row_says_where_it_came_from(adbench: Call) -> None:
+    write("bright.py", detector_source("BrightImage"))
+    ended = adbench(*RUN, "--plugin", "bright.py", "--detectors", "bright_image,random")
+    assert ended.status == 0, ended.err
+    assert re.fullmatch(r"dev bright\.py [0-9a-f]{8}", rows().loc["bright_image", "detector_version"])
+    record = {
+        each["name"]: each for each in json.loads(adbench("list", "--plugin", "bright.py", "--json").out)
+    }
+    assert record["bright_image"]["plugin"] == "bright.py"
+    assert record["bright_image"]["target"] == f"{Path('bright.py').resolve()}:BrightImage"
+    assert json.loads(adbench("info", "bright.py", "--json").out)["name"] == "bright_image"
+
+
+@pytest.mark.parametrize("word", ["bright.py", "bright.py:Bright", "bright:Bright", "package.bright:Bright"])
+def test_a_detector_may_be_pointed_at_wherever_its_name_is_taken(word: str, adbench: Call) -> None:
+    for path in ("bright.py", "package/bright.py"):
+        write(path, detector_source())
+    ended = adbench(*RUN, "--detectors", f"{word},random,{word}", "--set", "bright.image_size=8")
+    assert ended.status == 0, ended.err
+    assert "[2/2] random" in ended.err  # the same detector twice is one
+    assert rows().loc["bright", "preset"] == "quick; image_size=8"
+    again = adbench(*RUN, "--detectors", f"{word},random", "--set", "bright.image_size=8")
+    assert "nothing was run" in again.out
+
+
+def test_an_edit_makes_earlier_results_count_as_absent(adbench: Call) -> None:
+    write("bright.py", detector_source())
+    adbench(*RUN, "--detectors", "bright.py")
+    first = rows().loc["bright"]
+    write("bright.py", detector_source().replace(".mean(", ".amax("))
+    sys.modules.pop("bright")
+    ended = adbench(*RUN, "--detectors", "bright.py")
+    assert "[1/1] bright" in ended.err
+    second = rows().loc["bright"]
+    assert first["detector_version"] != second["detector_version"]
+    assert first["auroc"] != second["auroc"]
+
+
+def test_a_file_with_hooks_is_a_plugin_with_all_that_it_offers(adbench: Call) -> None:
+    write("mine.py", offer("glow", "mine:Bright", version="4", paper="none yet") + METRIC + detector_source())
+    ended = adbench(*RUN, "--plugin", "mine.py", "--detectors", "glow")
+    assert ended.status == 0, ended.err
+    assert re.fullmatch(r"4 dev mine\.py [0-9a-f]{8}", rows().loc["glow", "detector_version"])
+    (path,) = Path("runs").glob("*/*/glow/*/result.json")
+    assert json.loads(path.read_text())["metrics"]["half"] == 0.5
+    plugin = json.loads(adbench("plugins", "--plugin", "mine.py", "--json").out)[-1]
+    assert (plugin["origin"], plugin["hooks"]) == ("mine.py", ["adbench_detectors", "adbench_metrics"])
+
+
+METRIC = """
+from adbench_tgan import MetricSpec
+
+@hookimpl
+def adbench_metrics():
+    yield MetricSpec(name="half", target=f"{__name__}:half")
+
+def half(scores, labels, threshold):
+    return 0.5
+"""
+
+
+def test_neighbours_are_found_and_hide_nothing_that_is_installed() -> None:
+    write("here/neighbour.py", "VALUE = 7")
+    write("here/json.py", "raise ImportError('this is not the json you look for')")
+    source = "import json\nfrom neighbour import VALUE\njson.dumps(VALUE)\n" + detector_source("Near")
+    path = write("here/near.py", source)
+    assert Registry.discover([path]).detector("near").__name__ == "Near"
+    write("here/statistics.py", detector_source("Far"))  # a name that the standard library has
+    found = Registry.discover()
+    assert found.detector("here/statistics.py").__module__ != "statistics"
+    assert found.find("detector", "far").target.endswith("statistics.py:Far")
+
+
+def test_a_member_of_a_package_is_imported_as_such() -> None:
+    write("room/pack/__init__.py", "")
+    write("room/pack/parts.py", "VALUE = 7")
+    write("room/pack/inside.py", "from .parts import VALUE\n" + detector_source("Inside"))
+    assert Registry.discover().detector("room/pack/inside.py").__module__ == "pack.inside"
+
+
+def test_what_points_at_an_installed_detector_is_that_detector() -> None:
+    found = Registry.discover()
+    assert found.find("detector", "adbench_plugins.anchors:PCA") == found.find("detector", "pca")
+    assert found.words == ["adbench_plugins.anchors:PCA"]
+
+
+TWO = detector_source("One") + detector_source("Two")
+MISTAKES = {
+    "absent.py": "absent.py is not a file; give the path of a Python file",
+    "syntax.py": "syntax.py cannot be imported: SyntaxError: '(' was never closed (syntax.py, line 1); mend it",
+    "raises.py": "raises.py cannot be imported: RuntimeError: no luck; mend it",
+    "exits.py:X": "exits.py:X cannot be imported: SystemExit: 4; mend it",
+    "empty.py": "empty.py defines no subclass of adbench_tgan.Detector with a score; write one",
+    "two.py": "two.py defines 2 detectors; name one: two.py:One or two.py:Two",
+    "two.py:Three": "two.py:Three cannot be imported: AttributeError: module 'two' has no attribute 'Three'; mend it",
+    "json:JSONDecoder": "detector 'json:JSONDecoder' is <class 'json.decoder.JSONDecoder'>, not a subclass of "
+    "adbench_tgan.Detector",
+    "nowhere:X": "nowhere:X cannot be imported: ModuleNotFoundError: No module named 'nowhere'; mend or uninstall "
+    "its plugin",
+    "clash.py": "detector 'pca' comes from both adbench-tgan:plugins and clash.py; rename one",
+}
+FILES = {
+    "syntax.py": "f(",
+    "raises.py": "raise RuntimeError('no luck')",
+    "exits.py": "raise SystemExit(4)",
+    "empty.py": "from adbench_tgan import Detector\nclass _Own(Detector): pass\nclass Abstract(Detector): pass",
+    "two.py": TWO,
+    "clash.py": detector_source("PCA"),
+}
+
+
+@pytest.mark.parametrize("word", MISTAKES)
+def test_mistakes_with_a_pointer_are_one_line(word: str, adbench: Call) -> None:
+    for name, text in FILES.items():
+        write(name, text)
+    ended = adbench("info", word)
+    assert (ended.status, ended.error) == (2, MISTAKES[word])
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("absent.py", "no such file; give the path of a Python file"),
+        ("folder", "no such file; give the path of a Python file"),
+        ("syntax.py", "SyntaxError: '(' was never closed (syntax.py, line 1); mend it"),
+        ("exits.py", "SystemExit: 4; mend it"),
+        ("empty.py", "it has neither hooks nor a detector; write one"),
+        ("hook.py", "ZeroDivisionError: division by zero; mend it"),
+        ("misspelled.py", "PluginValidationError: unknown hook 'adbench_detectros' in plugin <module 'miss"),
+    ],
+)
+def test_a_plugin_file_that_cannot_be_used_is_an_error(name: str, error: str, adbench: Call) -> None:
+    hook = "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_{}():\n    yield 1 / 0"
+    Path("folder").mkdir()
+    more = {"hook.py": hook.format("detectors"), "misspelled.py": hook.format("detectros")}
+    for file, text in (FILES | more).items():
+        write(file, text)
+    ended = adbench("list", "--plugin", name)
+    assert ended.status == 2
+    assert ended.error.startswith(f"--plugin {name}: {error}")
+
+
+def test_an_installed_plugin_given_as_a_file_too_is_one_plugin() -> None:
+    import adbench_plugins
+
+    found = Registry.discover([Path(adbench_plugins.__file__)])
+    assert found.find("detector", "pca").version == "1"
+    with pytest.raises(AdbenchError, match="unknown detector"):
+        found.find("detector", "anchors")
+
+
+def test_names_are_those_of_classes_in_snake_case() -> None:
+    names = ["PCA", "MeanImage", "F1Max", "KNNScore", "already_snake"]
+    assert [snake_case(name) for name in names] == [
+        "pca",
+        "mean_image",
+        "f1_max",
+        "knn_score",
+        "already_snake",
+    ]

@@ -1,0 +1,369 @@
+"""Jobs in processes of their own: what a plugin breaks is one row, and results are those of `local`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pandas as pd
+import pytest
+from conftest import Ended
+from make_plugin import installed, make_plugin
+from test_registry import LISTENER, VISITOR, VISITOR_PARTS
+from test_runner import Silent
+
+from adbench_tgan.benchmark import benchmark
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Request
+from adbench_tgan.processes import environment
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import PARTIAL, ResultStore
+from adbench_tgan.runner import Settings
+from adbench_tgan.worker import read_back, read_losses
+
+Call = Callable[..., Ended]
+RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing", "--executor", "processes")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with installed(folder):
+        yield folder
+
+
+# --- the demonstration ------------------------------------------------------------------------------------------
+
+OFFERS = """
+    from adbench_tgan import DetectorInfo, hookimpl
+
+    @hookimpl
+    def adbench_detectors():
+        for name in ("Sound", "RaisesInFit", "RaisesInScore", "Crashes", "Leaves", "Hangs"):
+            yield DetectorInfo(name=name.lower(), target=f"trouble_detectors:{name}")
+"""
+DETECTORS = """
+    import ctypes, os, sys, threading, time
+    from adbench_tgan import Detector
+
+    class Sound(Detector):
+        def fit(self, train):
+            print("printed by a plugin")
+            threading.Thread(target=time.sleep, args=(600,)).start()  # nobody waits for it
+            return self
+
+        def score(self, images):
+            return images.float().mean((1, 2, 3))
+
+    class RaisesInFit(Sound):
+        def fit(self, train):
+            raise ValueError("no way to learn this")
+
+    class RaisesInScore(Sound):
+        def score(self, images):
+            raise RuntimeError("no score")
+
+    class Crashes(Sound):
+        def fit(self, train):
+            ctypes.string_at(0)
+
+    class Leaves(Sound):
+        def fit(self, train):
+            print("I am off", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(3)
+
+    class Hangs(Sound):
+        def fit(self, train):
+            time.sleep(600)
+"""
+BAD_HOOK = (
+    "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_detectors():\n    raise KeyError('no list')"
+)
+REASONS = {
+    "raisesinfit": "ValueError: no way to learn this",
+    "raisesinscore": "RuntimeError: no score",
+    "crashes": "the process died by signal SIGSEGV in string_at (__init__.py, line ",
+    "leaves": "the process ended with exit status 3; it said last: I am off",
+    "hangs": "no result after 20 s: stopped; raise --job-timeout if it needs longer",
+}
+
+
+def test_each_mistake_of_a_plugin_is_one_row_or_one_line_and_the_rest_of_the_run_is_intact(
+    site: Path, tmp_path: Path, adbench: Call
+) -> None:
+    make_plugin(site, "bad_import", "raise ImportError('half installed')")
+    make_plugin(site, "bad_hook", BAD_HOOK)
+    make_plugin(site, "trouble", OFFERS, files={"trouble_detectors": DETECTORS})
+    ended = adbench(
+        *(*RUN, "--detectors", ",".join(["hangs", *REASONS, "sound"]), "--out", "runs"),
+        *("--workers", "2", "--job-timeout", "20"),
+    )
+    assert ended.status == 1
+    rows = pd.read_csv("runs/results.csv", keep_default_na=False).set_index("detector")
+    assert len(rows) == 6
+    assert dict(rows["status"]) == dict.fromkeys(REASONS, "failed") | {"sound": "ok"}
+    assert rows.loc["sound", "error"] == ""
+    for name, reason in REASONS.items():
+        assert str(rows.loc[name, "error"]).startswith(reason)
+        assert sum(line.startswith(f"failed: {name} on ") for line in ended.err.splitlines()) == 1
+    lines = [line for line in ended.err.splitlines() if line.startswith("plugin ")]
+    assert lines == [
+        "plugin bad_hook-dist:bad_hook is broken: KeyError: 'no list'",
+        "plugin bad_import-dist:bad_import is broken: ImportError: half installed",
+    ]
+    assert "printed by a plugin" in ended.err
+    assert "printed by a plugin" not in ended.out
+    assert "Traceback" not in ended.err
+    assert not any(Path("runs", PARTIAL).iterdir())
+
+
+# --- the same results as `local` --------------------------------------------------------------------------------
+
+SAME = """
+    import torch
+    from adbench_tgan import Detector, DetectorConfig, DetectorInfo, hookimpl
+
+    @hookimpl
+    def adbench_detectors():
+        yield DetectorInfo(name="drawn", target=f"{__name__}:Drawn", supervision="labelled")
+
+    class Drawn(Detector):
+        class Config(DetectorConfig):
+            epochs: int = 3
+
+        def epochs(self, train):
+            self.network = torch.nn.Linear(32 * 32, 1).to(self.device)
+            images = torch.cat([train.normal.on("cpu"), train.anomalies.on("cpu")]).float() / 255
+            labels = torch.arange(len(images)) >= len(train.normal)
+            optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-3)
+            for _ in range(self.config.epochs):
+                out = self.network(images.flatten(1))[:, 0]
+                loss = torch.nn.functional.binary_cross_entropy_with_logits(out, labels.float())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                yield {"loss": loss.item() / 3, "other": 1}
+
+        @property
+        def networks(self):
+            return {"network": self.network}
+
+        @torch.no_grad()
+        def score(self, images):
+            return self.network(images.float().flatten(1) / 255)[:, 0]
+"""
+
+
+def test_results_are_those_of_local_to_the_byte_and_progress_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "same.py"
+    path.write_text(dedent(SAME))
+    request = Request(detectors=["drawn", "pca"], categories=["0"], seeds=[3])
+    heard: dict[str, list[object]] = {}
+    for executor, workers in (("local", None), ("processes", 2)):
+        reporter = Told()
+        registry = Registry.discover([path])
+        settings = Settings(save_models=True, workers=workers)
+        outcome = benchmark(request, settings, registry, reporter, tmp_path / executor, executor)
+        assert outcome.failed == ()
+        heard[executor] = [each for each in reporter.heard if each[0] in ("phase", "epoch") and each[-1]]
+    assert_same_files(tmp_path / "local", tmp_path / "processes")
+    drawn = [each[:-1] for each in heard["processes"] if each[-1] == "drawn on digits/0 seed 3"]
+    assert [each[1] for each in drawn if each[0] == "phase"] == ["data", "fit", "score", "metrics"]
+    losses = read_losses(ResultStore(tmp_path / "local").folder(outcome.results[0].job) / "losses.csv")
+    assert [each[3] for each in drawn if each[0] == "epoch"] == list(losses)
+    assert len(losses) == 3
+    assert ("warn", "2 jobs at a time share this machine") in [
+        (what, str(rest[0])[:35]) for what, *rest in reporter.heard
+    ]
+
+
+class Told(Silent):
+    """Remembers also of which job it was told."""
+
+    def phase(self, name, job=None):
+        self.heard.append(("phase", name, str(job or self.heard[-1])))
+
+    def epoch(self, number, total, losses, job=None):
+        self.heard.append(("epoch", number, total, dict(losses), str(job)))
+
+
+def assert_same_files(here: Path, there: Path) -> None:
+    files = sorted(path.relative_to(here) for path in here.glob("*/*/*/*/*"))
+    assert len(files) == 7  # result, scores and model of both, losses of one
+    for name in files:
+        if name.name != "result.json":
+            assert (here / name).read_bytes() == (there / name).read_bytes(), name
+            continue
+        one, other = (json.loads((root / name).read_text()) for root in (here, there))
+        assert set(one.pop("timing")) == set(timing := other.pop("timing"))
+        assert 0 < timing["peak_memory_mb"] < 20_000
+        assert other["machine"].pop("jobs_at_once") == 2
+        assert one == other
+
+
+def test_a_plugins_dataset_protocol_and_metric_reach_the_processes_and_its_listener_is_told_here(
+    site: Path, tmp_path: Path, adbench: Call
+) -> None:
+    make_plugin(site, "visitor", VISITOR, files={"visitor_parts": VISITOR_PARTS})
+    make_plugin(site, "listener", LISTENER)
+    words = ("--data", "stripes", "--detectors", "mean_image", "--device", "cpu", "--no-timing")
+    ended = adbench("run", *words, "--executor", "processes", "--out", "runs")
+    assert ended.status == 0, ended.err
+    told = importlib.import_module("listener").HEARD  # here, not in the process of the job
+    assert [line.split(":")[0] for line in told] == [
+        f"{what} mean_image on stripes/wide seed 0" for what in ("started", "ok")
+    ]
+    (path,) = Path("runs").glob("stripes/halves/mean_image/wide-*/result.json")
+    result = json.loads(path.read_text())
+    assert result["metrics"]["spread"] == pytest.approx(result["threshold"] + 1000)
+
+
+# --- nothing is left behind -------------------------------------------------------------------------------------
+
+SLEEPER = """
+    import os, signal, subprocess, time
+    from pathlib import Path
+    from adbench_tgan import Detector
+
+    class Sleeper(Detector):
+        def fit(self, train):
+            child = subprocess.Popen(["sleep", "600"])
+            draft = Path("pids.draft")
+            draft.write_text(f"{os.getpid()} {child.pid}")
+            draft.rename("pids")
+            INTERRUPT
+            time.sleep(600)
+
+        def score(self, images):
+            return images.float().mean((1, 2, 3))
+"""
+
+
+def all_gone(pids: list[int], seconds: float = 20) -> bool:
+    """Whether none of these processes is running any more, or was soon after."""
+    until = time.monotonic() + seconds
+    while any(map(alive, pids)):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+
+
+@linux
+def test_ctrl_c_ends_the_processes_and_all_that_they_started(tmp_path: Path, adbench: Call) -> None:
+    (tmp_path / "sleeper.py").write_text(
+        dedent(SLEEPER).replace("INTERRUPT", "os.kill(os.getppid(), signal.SIGINT)")
+    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    words = ("--plugin", "sleeper.py", "--detectors", "sleeper", "--out", "runs", "--job-timeout", "60")
+    try:
+        ended = adbench(*RUN, *words)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.status == 130
+    assert "interrupted; finished jobs are kept in runs" in ended.err
+    pids = [int(pid) for pid in Path("pids").read_text().split()]
+    assert len(pids) == 2
+    assert all_gone(pids)
+    assert not any(Path("runs", PARTIAL).iterdir())
+
+
+@linux
+def test_a_killed_command_leaves_no_orphans(tmp_path: Path) -> None:
+    (tmp_path / "sleeper.py").write_text(dedent(SLEEPER).replace("INTERRUPT", ""))
+    words = [
+        sys.executable,
+        "-m",
+        "adbench_tgan.cli",
+        *RUN,
+        "--detectors",
+        "sleeper.py:Sleeper",
+        "--out",
+        "runs",
+    ]
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not (tmp_path / "pids").exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert all(map(alive, pids))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert all_gone(pids)
+    store = ResultStore(tmp_path / "runs")
+    assert any((store.root / PARTIAL).iterdir())
+    store.open()  # the next run clears what is left
+    assert not any((store.root / PARTIAL).iterdir())
+
+
+# --- options ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (
+            "--job-timeout 30",
+            "--job-timeout 30: executor 'local' has no such option; use --executor processes",
+        ),
+        ("--workers 4", "--workers 4: executor 'local' has no such option; use --executor processes"),
+    ],
+)
+def test_an_option_that_the_executor_would_not_heed_is_refused(words: str, error: str, adbench: Call) -> None:
+    ended = adbench("run", "--detectors", "mean_image", *words.split())
+    assert (ended.status, ended.error) == (2, error)
+
+
+def test_workers_share_the_threads_unless_the_user_set_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert [environment(workers).get("OMP_NUM_THREADS") for workers in (1, 2, 3, 16)] == [None, "4", "2", "1"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert environment(2)["OMP_NUM_THREADS"] == "5"
+    assert str(Path(__file__).parent) in environment(1)["PYTHONPATH"].split(os.pathsep)
+
+
+def test_another_jobs_result_or_half_of_one_is_no_result(tmp_path: Path) -> None:
+    outcome = benchmark(
+        Request(detectors=["mean_image"], categories=["0", "1"]),
+        Settings(timing=False),
+        Registry.discover(),
+        Silent(),
+        tmp_path,
+    )
+    store = ResultStore(tmp_path)
+    one, other = (result.job for result in outcome.results)
+    assert read_back(one, store.folder(other)) is None
+    found = read_back(one, store.folder(one))
+    assert found is not None
+    pd.testing.assert_frame_equal(found.scores, outcome.results[0].scores)
+    scores = store.folder(one) / "scores.parquet"
+    data = scores.read_bytes()
+    scores.write_bytes(data[:-1])
+    assert read_back(one, store.folder(one)) is None
+    scores.write_bytes(data[:-1] + b"!")
+    with pytest.raises(AdbenchError, match="was changed after it was written"):
+        read_back(one, store.folder(one))
