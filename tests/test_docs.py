@@ -10,6 +10,7 @@ import typer.main
 
 from adbench_tgan import cli, hooks
 from adbench_tgan.audits import COLUMNS as AUDIT_COLUMNS
+from adbench_tgan.comparison import PAIR_COLUMNS
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, RESULT_COLUMNS
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing import CHECKS, check_detector
@@ -34,6 +35,7 @@ def test_every_column_is_explained():
     text = (ROOT / "leaderboards/README.md").read_text()
     assert table_cells(text, "## `results.csv`") == RESULT_COLUMNS
     assert table_cells(text, "## `leaderboard.csv`") == LEADERBOARD_COLUMNS
+    assert table_cells(text, "## `pairs.csv`") == PAIR_COLUMNS
     assert sorted(table_cells(text, "## `audit.csv`")) == sorted(AUDIT_COLUMNS)
 
 
@@ -47,7 +49,7 @@ def commands(group, prefix="adbench"):
 
 def test_every_command_is_in_the_readme():
     found = list(commands(typer.main.get_command(cli.app)))
-    assert len(found) == 8
+    assert len(found) == 11
     assert [name for name in found if f"`{name}" not in README] == []
 
 

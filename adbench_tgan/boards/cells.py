@@ -38,7 +38,7 @@ def from_csv(text: str, words: Sequence[str], whole: Sequence[str]) -> pd.DataFr
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     for name in table.columns:
         if name in words:
-            table[name] = [plain(cell) for cell in table[name]]
+            table[name] = pd.Series([plain(cell) for cell in table[name]], index=table.index, dtype=str)
         else:
             table[name] = pd.to_numeric(table[name].replace("", None))
             table[name] = table[name].astype("Int64" if name in whole else "float64")

@@ -35,6 +35,7 @@ from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.results import safe_name
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+FILE = re.compile(r"(results|leaderboard|pairs)\.csv|README\.md|scores/[^/]+\.parquet|losses/[^/]+\.csv")
 
 
 def render(board: Board) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -152,6 +153,9 @@ def read_content(path: Path) -> dict[str, Any]:
         raise AdbenchError(f"{path / 'board.json'} is of schema {schema}, not {SCHEMA}; publish again")
     try:
         facts_of(content), results_of(content)
+        strangers = [name for name in content["files"] if not FILE.fullmatch(name)]
+        if strangers:
+            raise AdbenchError(f"{path / 'board.json'} lists {strangers[0]!r}, which is no file of a board")
     except (KeyError, TypeError, AttributeError) as error:
         raise AdbenchError(f"{path / 'board.json'} lacks something: {error}; publish again") from None
     return content

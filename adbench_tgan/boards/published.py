@@ -11,6 +11,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.results import Result
 
 AVERAGE = "average"  # how the table of published numbers calls a mean over categories
+METRICS = ("AUROC", "image AUROC", "AUROC (as printed)")  # its names for shares, not per cent, of image AUROC
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -36,7 +37,7 @@ def read_papers(path: Path, dataset: str, detectors: Iterable[str]) -> tuple[Pap
             lines = [
                 line
                 for line in csv.DictReader(file)
-                if line["metric"].startswith("AUROC")
+                if line["metric"] in METRICS
                 and line["our_dataset"] == dataset
                 and line["our_detector"] in wanted
             ]
@@ -46,11 +47,9 @@ def read_papers(path: Path, dataset: str, detectors: Iterable[str]) -> tuple[Pap
 
 
 def _paper(line: Mapping[str, str]) -> Paper:
-    as_printed = line["metric"].removeprefix("AUROC").strip(" ()")
-    words = f"{line['protocol']} ({as_printed})" if as_printed else line["protocol"]
     return Paper(
         detector=line["our_detector"],
-        protocol=line["our_protocol"] or words,
+        protocol=line["our_protocol"] or f"'{line['protocol']}'",
         category=line["category"],
         auroc=float(line["value"]),
         source=f"{line['source']}, {line['table']}" if line["table"] else line["source"],

@@ -28,6 +28,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.results import safe_name
 
 Content = Mapping[str, Any]
+SOURCES = ("name", "dataset", "protocol", "published", "audit", "machines", "configurations", "jobs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,8 @@ def find_boards(path: Path) -> list[Path]:
 def verify(path: Path) -> list[Finding]:
     """All that does not match in one board; nothing when all is well. What is found is not searched twice.
 
-    A table that was changed is named by its cells, a score or label by its job; the tables that follow from scores
-    which are themselves wrong are only compared with their hashes.
+    A table that was changed is named by its cells, a score or label by its job. Where the scores or the measurements
+    of ``board.json`` are themselves wrong, the tables that follow from them are only compared with their hashes.
     """
     name = path.resolve().name
     try:
@@ -84,27 +85,43 @@ Found = tuple[str, str, str]  # file, where, problem
 
 def _all(path: Path, content: Content) -> Iterator[Found]:
     yield from _names(path, content)
-    yield from _files(path, content)
     sealed = list(_seals(content))
-    yield from sealed
+    named = list(_contents(path, content, {where for _, where, _ in sealed}))
+    yield from named
+    told = {
+        where.partition("/")[0]
+        for file, where, _ in (*named, *sealed)
+        if file == "board.json" and "/" in where
+    }
+    yield from (found for found in sealed if found[1] not in told)
+
+
+def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found]:
+    """Everything but names and seals; `suspect` are the parts of ``board.json`` whose seals are broken."""
     measured = results_of(content)
+    there = {
+        **content,
+        "files": {name: each for name, each in content["files"].items() if (path / name).is_file()},
+    }
     try:
-        scores, unsound = _scores(path, content)
+        scores, unsound = _scores(path, there, suspect)
         yield from unsound
-        if unsound or any(result.status == "ok" and result.job.key not in scores for result in measured):
-            yield from _hashes(path, content)
+        changed = any(name in SOURCES or name.startswith("jobs/") for name in suspect)
+        lacking = any(result.status == "ok" and result.job.key not in scores for result in measured)
+        if unsound or changed or lacking:
+            yield from _hashes(path, there)
             return
-        board = assemble(facts_of(content), measured, scores, read_losses(path, content))
+        board = assemble(facts_of(content), measured, scores, read_losses(path, there))
         files, expected = render(board)
     except AdbenchError as error:
         yield "board.json", "", f"its tables cannot be recomputed: {error}"
-        yield from _hashes(path, content)
+        yield from _hashes(path, there)
         return
     for table in TABLES:
         yield from _cells(path, table, files[table.file])
     yield from _page(path, files["README.md"])
-    yield from _sections(content, expected, {where for _, where, _ in sealed})
-    yield from _recorded(path, content, files)
+    yield from _sections(content, expected)
+    yield from _recorded(path, there, files, "files" in suspect)
     if (path / PICTURE).exists() and picture.stamp(path / PICTURE) != _sha(files[PAIRS.file]):
         yield PICTURE, "", "is not drawn from this pairs.csv; publish the board again"
 
@@ -114,7 +131,7 @@ def _sha(data: bytes) -> str:
 
 
 def _names(path: Path, content: Content) -> Iterator[Found]:
-    """The folder's name, and files that should not be there."""
+    """The folder's name, files that should not be there, and files that should."""
     if content["name"] != path.resolve().name:
         yield "board.json", "name", f"is {content['name']!r}, the folder's is {path.resolve().name!r}"
     known = {*content["files"], "board.json", PICTURE}
@@ -122,10 +139,6 @@ def _names(path: Path, content: Content) -> Iterator[Found]:
         name = file.relative_to(path).as_posix()
         if file.is_file() and name not in known:
             yield name, "", "should not be there: board.json does not list it"
-
-
-def _files(path: Path, content: Content) -> Iterator[Found]:
-    """Files that should be there."""
     for name in content["files"]:
         if not (path / name).is_file():
             yield name, "", "is missing"
@@ -134,28 +147,20 @@ def _files(path: Path, content: Content) -> Iterator[Found]:
 def _hashes(path: Path, content: Content) -> Iterator[Found]:
     """Tables and pages compared with their recorded hashes, where they cannot be recomputed."""
     for name, facts in content["files"].items():
-        derived = not name.startswith("scores/")
-        if derived and (path / name).is_file() and facts_of_file((path / name).read_bytes()) != facts:
+        if not name.startswith("scores/") and facts_of_file((path / name).read_bytes()) != facts:
             yield name, "", "is not the file that board.json vouches for"
 
 
-def _recorded(path: Path, content: Content, files: Mapping[str, bytes]) -> Iterator[Found]:
+def _recorded(path: Path, content: Content, files: Mapping[str, bytes], suspect: bool) -> Iterator[Found]:
     """The recorded hashes of files that hold measurements; those of the tables are among the sections."""
     for name, facts in content["files"].items():
-        if not name.startswith(("scores/", "losses/")) or not (path / name).is_file():
-            continue
-        if facts_of_file((path / name).read_bytes()) == facts:
-            continue
-        if name.startswith("losses/"):
-            yield name, "", "is not the file that board.json vouches for"
-        elif facts["sha256"] != _sha(files[name]):  # else its bytes changed, though no score did
-            yield (
-                "board.json",
-                f"files/{name}",
-                "is not the size and SHA-256 of that file, whose scores are sound",
-            )
-        else:
-            yield name, "", "has other bytes than were published, with the same scores"
+        if name.startswith(("scores/", "losses/")) and facts_of_file((path / name).read_bytes()) != facts:
+            if suspect:
+                yield "board.json", f"files/{name}", "is not the size and SHA-256 of that file"
+            elif name.startswith("losses/"):
+                yield name, "", "is not the file that board.json vouches for"
+            else:
+                yield name, "", "has other bytes than were published, though no score differs"
 
 
 def _seals(content: Content) -> Iterator[Found]:
@@ -176,19 +181,21 @@ def _seals(content: Content) -> Iterator[Found]:
         if name == "jobs":
             matches = seal([job["seal"] for job in section]) == seals.get(name)
         else:
-            matches = name == "seals" or name == "files" or seal(section) == seals.get(name)
+            matches = name == "seals" or seal(section) == seals.get(name)
         if not matches:
             yield "board.json", name, "was changed: its seal does not match"
 
 
-def _scores(path: Path, content: Content) -> tuple[dict[str, pd.DataFrame], list[Found]]:
+def _scores(path: Path, content: Content, suspect: set[str]) -> tuple[dict[str, pd.DataFrame], list[Found]]:
     """The scores of all jobs by key, and what is wrong with them."""
     records = {job["key"]: job for job in content["jobs"] if job["status"] == "ok"}
     labels = {card["category"]: card["labels_sha256"] for card in content["categories"]}
+    if "categories" in suspect:
+        labels = {}
     tables: dict[str, pd.DataFrame] = {}
     found: list[Found] = []
     for name in content["files"]:
-        if not name.startswith("scores/") or not (path / name).is_file():
+        if not name.startswith("scores/"):
             continue
         try:
             frame = read_score_file(path / name)
@@ -203,20 +210,20 @@ def _scores(path: Path, content: Content) -> tuple[dict[str, pd.DataFrame], list
                 found.append((name, where, "board.json has no such job"))
             elif not table["sample_id"].equals(canonical(table)["sample_id"]):
                 found.append((name, where, "its images are not in the order of their sample_id"))
-            elif scores_hash(table) != record["scores_sha256"]:
+            elif scores_hash(table) != record["scores_sha256"] and f"jobs/{key}" not in suspect:
                 found.append((name, where, "a score was changed: the scores' SHA-256 does not match"))
             tables[str(key)] = table
     missing = [key for key in records if key not in tables]
     detector = {result.job.key: result.job.detector for result in results_of(content)}
     for key in missing:
         file = f"scores/{safe_name(detector[key])}.parquet"
-        if (path / file).is_file():
+        if file in content["files"]:
             found.append((file, key, "the scores of this job are missing"))
     return tables, [*found, *_labels(tables, records, detector, labels)]
 
 
 def _labels(
-    tables: Mapping[str, pd.DataFrame], records: Content, detector: Content, labels: Content
+    tables: Mapping[str, pd.DataFrame], records: Content, detector: Content, labels: dict[str, str]
 ) -> Iterator[Found]:
     """Jobs whose test images or labels are not those of their category; the image is named if another job tells."""
     right: dict[str, pd.DataFrame] = {}
@@ -224,7 +231,7 @@ def _labels(
     for key, table in tables.items():
         if key in records:
             category = records[key]["category"]
-            if labels_hash(table) == labels.get(category):
+            if labels_hash(table) == labels.setdefault(category, labels_hash(table)):
                 right[category] = table
             else:
                 wrong.append(key)
@@ -323,10 +330,10 @@ def _page(path: Path, expected: bytes) -> Iterator[Found]:
     yield "README.md", f"line {at + 1}", "is not as the tables say"
 
 
-def _sections(content: Content, expected: Content, known: set[str]) -> Iterator[Found]:
+def _sections(content: Content, expected: Content) -> Iterator[Found]:
     """The parts of ``board.json`` that follow from others, and the recorded hashes of the tables."""
     for name in expected:
-        if name in ("jobs", "seals") or name in known:
+        if name in ("jobs", "seals"):
             continue
         for where, have, want in _leaves(content.get(name), expected[name], name):
             if not where.startswith(("files/scores/", "files/losses/")):

@@ -1,0 +1,89 @@
+"""A small board of made-up scores: no training, all that a published one has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adbench_tgan.boards import Board, Choice, from_runs
+from adbench_tgan.jobs import Job
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import Result, ResultStore
+
+LABELS = np.repeat([0, 1], [40, 30]).astype(np.uint8)
+CATEGORIES = ("ant", "bee", "cat", "dog")
+FINGERPRINTS = {name: format(number, "x") * 64 for number, name in enumerate(CATEGORIES, start=10)}
+
+
+def made(detector: str, category: str, seed: int, shift: float, **changes: object) -> Result:
+    """A result whose anomalies score `shift` standard deviations above its normal images."""
+    fields = {
+        "detector": detector,
+        "detector_version": "1",
+        "config": {"epochs": 2},
+        "dataset": "toy",
+        "protocol": "one-vs-rest",
+        "protocol_version": "1",
+        "category": category,
+        "seed": seed,
+        "precision": "fp32",
+        "supervision": "one-class",
+        "split_fingerprint": FINGERPRINTS[category],
+    }
+    job = Job(**(fields | changes))
+    draw = np.random.default_rng([CATEGORIES.index(category), seed])
+    scores = (draw.normal(size=len(LABELS)) + shift * LABELS).astype(np.float32)
+    names = [f"test-{number:03}" for number in range(len(LABELS))]
+    order = draw.permutation(len(LABELS))  # a store keeps the dataset's order, a board that of the names
+    return Result(
+        job=job,
+        status="ok",
+        metrics={"pixel_auroc": 0.75},
+        timing={"fit_seconds": 1.25 + seed, "peak_memory_mb": 10.0, "latency_ms": [1.0, 2.0]},
+        parameters={"generator": 7},
+        threshold=1.5,
+        purity_delta=1e-7,
+        shape=(1, 8, 8),
+        device="cpu",
+        machine={"cpu": "an abacus", "python": "3.11", "versions": {"torch": "2"}},
+        version="0.1.0",
+        scores=pd.DataFrame({"sample_id": names, "label": LABELS, "score": scores}).iloc[order],
+        losses=({"loss": 2.0 + seed}, {"loss": 1 / 3}),
+    )
+
+
+def grid() -> list[Result]:
+    """Three one-class detectors and a labelled one, on four categories with three seeds."""
+    kinds = {"good": 2.0, "fair": 1.2, "poor": 0.1, "taught": 1.5}
+    return [
+        made(name, category, seed, shift, supervision="labelled" if name == "taught" else "one-class")
+        for name, shift in kinds.items()
+        for category in CATEGORIES
+        for seed in (0, 1, 2)
+    ]
+
+
+def stored(root: Path, results: list[Result]) -> Path:
+    """A folder of runs that holds `results`."""
+    store = ResultStore(root)
+    store.open()
+    for result in results:
+        store.put(result)
+    return root
+
+
+def board_of(root: Path, results: list[Result], **options: object) -> Board:
+    """The board of some results."""
+    choice = options.pop("choice", Choice())
+    return from_runs([stored(root, results)], Registry(_offers=NOTHING), name="toy", choice=choice, **options)
+
+
+NOTHING = {kind: [] for kind in ("detector", "dataset", "protocol")}
+
+
+def with_purity(result: Result, delta: float | None) -> Result:
+    """The same result with another purity."""
+    return replace(result, purity_delta=delta)

@@ -1,0 +1,571 @@
+"""Published boards: the same bytes again, from the scores alone, and every change is named."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from make_board import CATEGORIES, board_of, grid, made, stored, with_purity
+from sklearn.metrics import roc_auc_score
+
+from adbench_tgan import boards
+from adbench_tgan.boards import Choice
+from adbench_tgan.boards.cells import from_csv, neutral, plain, to_csv
+from adbench_tgan.boards.document import commands, seal, text_of
+from adbench_tgan.boards.folder import parquet
+from adbench_tgan.boards.published import Paper, published_cells, read_papers
+from adbench_tgan.errors import AdbenchError
+
+ROOT = Path(__file__).parent.parent
+PUBLISHED = [path.parent for path in sorted((ROOT / "leaderboards").glob("*/board.json"))]
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.*"))}
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """A board in memory, and its folder."""
+    place = tmp_path_factory.mktemp("boards")
+    board = board_of(place / "runs", grid())
+    assert boards.publish(board, place)
+    return board, place / "toy"
+
+
+@pytest.fixture
+def folder(material, tmp_path):
+    """A copy of the board's folder to spoil."""
+    return Path(shutil.copytree(material[1], tmp_path / "toy"))
+
+
+def test_a_board_has_all_its_files_and_publishing_again_changes_nothing(material, tmp_path):
+    _, place = material
+    names = ("good", "fair", "poor", "taught")
+    expected = {
+        "results.csv",
+        "leaderboard.csv",
+        "pairs.csv",
+        "board.json",
+        "README.md",
+        "critical_difference.png",
+    }
+    expected |= {f"scores/{name}.parquet" for name in names} | {f"losses/{name}.csv" for name in names}
+    first = contents(place)
+    assert set(first) == expected
+    again = board_of(tmp_path / "runs", grid()[::-1])
+    assert not boards.publish(again, place.parent)
+    assert boards.publish(again, tmp_path)
+    assert contents(tmp_path / "toy") == first
+    assert [path.name for path in place.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_scores_alone_rebuild_the_same_bytes(material, tmp_path):
+    read = boards.read(material[1])
+    again = boards.assemble(read.facts, read.measured, read.scores, read.losses)
+    assert boards.publish(again, tmp_path)
+    assert contents(tmp_path / "toy") == contents(material[1])
+
+
+def test_what_is_read_is_what_was_published(material):
+    board, place = material
+    read = boards.read(place)
+    assert read.facts == board.facts
+    for name in ("results", "leaderboard", "pairs"):
+        pd.testing.assert_frame_equal(
+            getattr(read, name), getattr(board, name), check_dtype=False, rtol=1e-5, atol=1e-6
+        )
+    key = board.measured[0].job.key
+    pd.testing.assert_frame_equal(read.scores[key], board.scores[key], check_dtype=False)
+    assert read.losses[key]["loss"].tolist() == pytest.approx(board.losses[key]["loss"], rel=1e-5)
+    assert read.measured[0].job == board.measured[0].job
+
+
+def test_the_tables_hold_what_the_scores_say(material):
+    board, place = material
+    frame = pq.read_table(place / "scores/good.parquet").to_pandas()
+    assert list(frame.columns) == ["category", "seed", "key", "sample_id", "label", "score"]
+    assert frame.equals(frame.sort_values(["category", "seed", "key", "sample_id"], kind="stable"))
+    aurocs = frame.groupby(["category", "seed"]).apply(lambda one: roc_auc_score(one["label"], one["score"]))
+    line = board.leaderboard.set_index("detector").loc["good"]
+    assert line["auroc_mean"] == pytest.approx(aurocs.groupby("category").mean().mean())
+    assert line["rank"] == 1
+    assert line["pixel_auroc_mean"] == 0.75
+    ranked = board.leaderboard.set_index("detector")["rank"]
+    assert ranked.to_dict() == {"good": 1, "fair": 2, "poor": 3, "taught": 1}
+    pairs = board.pairs.set_index(["detector_a", "detector_b"])
+    assert list(pairs.index) == [("good", "fair"), ("good", "poor"), ("fair", "poor")]
+    assert pairs["p_floor"].tolist() == [0.125] * 3
+    assert pairs["holm_floor"].tolist() == [0.375] * 3
+    assert pairs.loc[("good", "poor"), "wilcoxon_p"] == 0.125
+    assert pairs.loc[("good", "poor"), "holm_p"] == 0.375
+
+
+def test_board_json_says_how_to_do_it_again(material):
+    content = json.loads((material[1] / "board.json").read_text())
+    assert content["commands"] == [
+        "adbench run --detectors fair,good,poor,taught --data toy --protocol one-vs-rest "
+        "--categories ant,bee,cat,dog --seeds 0,1,2 --preset paper --precision fp32",
+        "adbench publish --runs runs --board toy",
+    ]
+    assert len(content["jobs"]) == 48
+    assert content["jobs"][0]["threshold"] == 1.5
+    assert "latency_ms" not in content["jobs"][0]["timing"]
+    assert next(iter(content["machines"].values()))["cpu"] == "an abacus"
+    assert (
+        "cannot" in content["provenance"]["pixel_metrics"] or "only" in content["provenance"]["pixel_metrics"]
+    )
+    assert content["categories"][0]["test_abnormal"] == 30
+    for name, facts in content["files"].items():
+        assert hashlib.sha256((material[1] / name).read_bytes()).hexdigest() == facts["sha256"]
+
+
+def test_settings_by_hand_are_in_the_commands(tmp_path):
+    results = [
+        made("good", "ant", 0, 1.0, preset="quick; epochs=3; name=a b", config={"epochs": 3}),
+        made("good", "ant", 0, 1.0, preset="quick"),
+        made("fair", "ant", 0, 1.0, precision="bf16", preset="quick"),
+    ]
+    board = board_of(tmp_path, results)
+    assert commands(board.facts, [result.job for result in board.measured])[:-1] == [
+        COMMAND.format("fair", "bf16"),
+        COMMAND.format("good", "fp32"),
+        COMMAND.format("good", "fp32") + " --set good.epochs=3 --set 'good.name=a b'",
+    ]
+
+
+COMMAND = (
+    "adbench run --detectors {} --data toy --protocol one-vs-rest --categories ant --seeds 0 --preset quick "
+    "--precision {}"
+)
+
+
+def test_a_sound_board_has_no_finding(material):
+    assert boards.verify(material[1]) == []
+
+
+@pytest.mark.parametrize("place", PUBLISHED, ids=lambda path: path.name)
+def test_published_boards_are_sound(place):
+    assert boards.verify(place) == []
+
+
+def findings(folder):
+    return [(each.file, each.where) for each in boards.verify(folder)]
+
+
+def change_cell(path, row, column):
+    """Change one digit of one cell."""
+    lines = path.read_text().splitlines()
+    at = lines[0].split(",").index(column)
+    cells = lines[row].split(",")
+    digit = re.search(r"[1-8](?=\D*$)", cells[at])
+    changed = str(int(digit[0]) + 1)
+    cells[at] = cells[at][: digit.start()] + changed + cells[at][digit.end() :]
+    lines[row] = ",".join(cells)
+    path.write_text("\n".join(lines) + "\n")
+    return cells
+
+
+@pytest.mark.parametrize(
+    "column", ["auroc", "balanced_accuracy", "pixel_auroc", "fit_seconds", "purity_delta"]
+)
+def test_a_digit_of_the_results_is_named(folder, column):
+    cells = change_cell(folder / "results.csv", 5, column)
+    key = next(cell for cell in cells if re.fullmatch("[0-9a-f]{16}", cell))
+    ((file, where),) = findings(folder)
+    assert file == "results.csv"
+    assert where == f"{key} ({cells[0]}, {cells[3]}, seed {cells[4]}), {column}"
+
+
+@pytest.mark.parametrize("column", ["rank", "auroc_mean", "auroc_ci_low", "n_seeds", "pixel_auroc_mean"])
+def test_a_digit_of_the_leaderboard_is_named(folder, column):
+    change_cell(folder / "leaderboard.csv", 2, column)
+    assert findings(folder) == [("leaderboard.csv", f"fair paper False one-class, {column}")]
+
+
+def test_a_digit_of_the_pairs_and_a_line_of_the_page_are_named(folder):
+    change_cell(folder / "pairs.csv", 1, "difference_ci_high")
+    page = folder / "README.md"
+    lines = page.read_text().splitlines()
+    lines[5] = lines[5].replace("1", "2", 1)
+    page.write_text("\n".join(lines) + "\n")
+    assert findings(folder) == [
+        ("pairs.csv", "one-class good paper fair paper, difference_ci_high"),
+        ("README.md", "line 6"),
+    ]
+
+
+def change_scores(folder, column, change):
+    path = folder / "scores/good.parquet"
+    frame = pq.read_table(path).to_pandas()
+    frame.loc[100, column] = change(frame.loc[100, column])
+    path.write_bytes(parquet(frame))
+    return frame.loc[100]
+
+
+def test_one_score_is_named_by_its_job(folder):
+    line = change_scores(folder, "score", lambda score: np.nextafter(score, np.float32(9)))
+    where = f"{line['key']} ({line['category']}, seed {line['seed']})"
+    assert findings(folder) == [("scores/good.parquet", where)]
+
+
+def test_one_label_is_named_by_its_image(folder):
+    line = change_scores(folder, "label", lambda label: 1 - label)
+    where = f"{line['key']} ({line['category']}, seed {line['seed']}), {line['sample_id']}"
+    assert findings(folder) == [("scores/good.parquet", where)]
+
+
+def test_scores_of_nobody_and_missing_ones_are_named(folder):
+    path = folder / "scores/good.parquet"
+    frame = pq.read_table(path).to_pandas()
+    key = frame.loc[100, "key"]
+    frame.loc[frame["key"] == key, "key"] = "f" * 16
+    path.write_bytes(parquet(frame))
+    found = findings(folder)
+    assert {file for file, _ in found} == {"scores/good.parquet"}
+    assert [where.split(" ")[0] for _, where in found] == ["f" * 16, key]
+
+
+def edit(folder, change):
+    """Change ``board.json`` as a hand would."""
+    content = json.loads((folder / "board.json").read_text())
+    change(content)
+    (folder / "board.json").write_text(text_of(content))
+    return content
+
+
+def flip(text):
+    return ("1" if text[0] == "0" else "0") + text[1:]
+
+
+@pytest.mark.parametrize("file", ["results.csv", "README.md", "scores/good.parquet", "losses/good.csv"])
+def test_a_digit_of_a_files_hash_is_named(folder, file):
+    edit(folder, lambda c: c["files"][file].update(sha256=flip(c["files"][file]["sha256"])))
+    ((found, where),) = findings(folder)
+    assert found == "board.json"
+    assert where in (f"files/{file}", f"files/{file}/sha256")
+
+
+@pytest.mark.parametrize("field", ["scores_sha256", "seal", "split_fingerprint", "key"])
+def test_a_digit_of_a_jobs_hash_is_named(folder, field):
+    content = edit(folder, lambda c: c["jobs"][3].update({field: flip(c["jobs"][3][field])}))
+    key = content["jobs"][3]["key"]
+    found = findings(folder)
+    assert ("board.json", f"jobs/{key}") in found
+    assert all(key in where or flip(key) in where for _, where in found)
+
+
+@pytest.mark.parametrize("field", ["labels_sha256", "fingerprint"])
+def test_a_digit_of_a_categorys_hash_is_named(folder, field):
+    edit(folder, lambda c: c["categories"][1].update({field: flip(c["categories"][1][field])}))
+    assert findings(folder) == [("board.json", f"categories/1/{field}")]
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda c: c["jobs"][3].update(threshold=1.6), "jobs/"),
+        (lambda c: c["jobs"][3]["timing"].update(fit_seconds=0.1), "jobs/"),
+        (lambda c: c["protocol"].update(summary="another"), "protocol"),
+        (lambda c: next(iter(c["machines"].values())).update(cpu="a faster one"), "machines"),
+        (lambda c: c["commands"].append("rm"), "commands"),
+        (lambda c: c["seals"].update(rules="0" * 64), "rules"),
+        (lambda c: c.update(more=1), "more"),
+    ],
+)
+def test_what_was_changed_in_board_json_is_named(folder, change, where):
+    edit(folder, change)
+    found = findings(folder)
+    assert len(set(found)) == 1
+    assert found[0][0] == "board.json"
+    assert found[0][1].startswith(where)
+
+
+def test_files_that_are_missing_or_should_not_be_there_are_named(folder):
+    (folder / "notes.txt").write_text("hello")
+    (folder / "losses/fair.csv").unlink()
+    (folder / "pairs.csv").unlink()
+    assert sorted(findings(folder)) == [("losses/fair.csv", ""), ("notes.txt", ""), ("pairs.csv", "")]
+
+
+def test_changed_losses_and_foreign_pictures_are_named(folder, material, tmp_path):
+    text = (folder / "losses/good.csv").read_text()
+    (folder / "losses/good.csv").write_text(text.replace("0.333333", "0.333334", 1))
+    other = board_of(tmp_path / "runs", [each for each in grid() if each.job.category != "ant"])
+    boards.publish(other, tmp_path / "other")
+    shutil.copy(tmp_path / "other/toy/critical_difference.png", folder)
+    assert findings(folder) == [("losses/good.csv", ""), ("critical_difference.png", "")]
+
+
+def test_a_row_with_impure_scores_is_refused_as_ranked(folder):
+    """Even when someone has written a seal anew."""
+
+    def change(content):
+        record = content["jobs"][0]
+        record["purity_delta"] = 0.5
+        record["seal"] = seal({name: value for name, value in record.items() if name != "seal"})
+        content["seals"]["jobs"] = seal([job["seal"] for job in content["jobs"]])
+
+    edit(folder, change)
+    found = boards.verify(folder)
+    ranks = [str(each) for each in found if each.file == "leaderboard.csv" and each.where.endswith(", rank")]
+    assert len(ranks) >= 1
+    assert "not ranked: impure: scores change with their batch, by up to 0.5" in ranks[0]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"schema": 1}', b"\x00\xff"])
+def test_a_damaged_board_json_is_a_finding(folder, damage):
+    (folder / "board.json").write_bytes(damage)
+    assert findings(folder) == [("board.json", "")]
+
+
+@pytest.mark.parametrize("file", ["scores/good.parquet", "results.csv", "losses/good.csv"])
+def test_a_damaged_file_is_a_finding(folder, file):
+    (folder / file).write_bytes(b"\x00\xffPAR1")
+    assert {each for each, _ in findings(folder)} == {file}
+
+
+def test_board_json_names_no_file_outside_its_folder(folder):
+    edit(folder, lambda c: c["files"].update({"scores/../../x.parquet": {}}))
+    (found,) = boards.verify(folder)
+    assert "no file of a board" in found.problem
+
+
+def test_verify_needs_neither_torch_nor_plugins(material, tmp_path):
+    code = (
+        "import sys, json\nfrom adbench_tgan import cli\n"
+        f"sys.argv = ['adbench', 'verify', {str(material[1])!r}]\n"
+        "try:\n    cli.main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert "every cell matches" in ended.stdout
+    loaded = set(json.loads(ended.stdout.splitlines()[-1]))
+    assert (
+        loaded & {"torch", "torchvision", "anomalib", "timm", "adbench_plugins", "adbench_baselines"} == set()
+    )
+    assert {"pandas", "sklearn"} <= loaded
+
+
+def test_few_seeds_missing_categories_and_impure_scores_are_shown_unranked(tmp_path):
+    results = grid()
+    drop = [("fair", "bee", 2), ("poor", "cat", 0), ("poor", "cat", 1), ("poor", "cat", 2)]
+    results = [r for r in results if (r.job.detector, r.job.category, r.job.seed) not in drop]
+    results = [with_purity(r, 0.01) if r.job.detector == "taught" else r for r in results]
+    more = [made("unknown", c, s, 1.0) for c in CATEGORIES for s in (0, 1, 2)]
+    results += [with_purity(r, None) for r in more]
+    failed = made("poor", "cat", 0, 0.1)
+    results.append(
+        replace(
+            failed,
+            status="failed",
+            error="=cmd|' /C calc'!A0",
+            scores=None,
+            losses=(),
+            metrics={},
+            parameters={},
+        )
+    )
+    board = board_of(tmp_path / "runs", results)
+    remark = board.leaderboard.set_index("detector")["remark"]
+    assert remark["good"] == ""
+    assert remark["fair"] == "not ranked: 2 of the 3 seeds that it takes"
+    assert remark["poor"] == "not ranked: no result for cat"
+    assert remark["taught"].startswith("not ranked: impure: scores change with their batch, by up to 0.01")
+    assert remark["unknown"] == "not ranked: whether its scores depend on their batch was not probed"
+    assert board.leaderboard.set_index("detector")["rank"].notna().sum() == 1
+    assert boards.publish(board, tmp_path)
+    assert ",'=cmd|" in (tmp_path / "toy/results.csv").read_text()
+    assert (boards.read(tmp_path / "toy").results["error"] == "=cmd|' /C calc'!A0").sum() == 1
+    assert boards.verify(tmp_path / "toy") == []
+
+
+def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):
+    results = [*grid(), made("good", "ant", 0, 1.0, dataset="other")]
+    with pytest.raises(AdbenchError, match=r"other one-vs-rest .*toy one-vs-rest .*--data and --protocol"):
+        board_of(tmp_path / "runs", results)
+    board = board_of(tmp_path / "runs", [], choice=Choice(dataset="toy", detectors=["good", "poor"]))
+    assert set(board.leaderboard["detector"]) == {"good", "poor"}
+    with pytest.raises(AdbenchError, match="unknown detector of these runs 'godo'; did you mean good"):
+        board_of(tmp_path / "runs", [], choice=Choice(dataset="toy", detectors=["godo"]))
+    with pytest.raises(AdbenchError, match="no such result"):
+        board_of(tmp_path / "runs", [], choice=Choice(presets=["tuned"]))
+
+
+def test_other_images_never_share_a_board(tmp_path):
+    results = [made("good", "ant", 0, 1.0), made("fair", "ant", 0, 1.0, split_fingerprint="9" * 64)]
+    with pytest.raises(
+        AdbenchError, match=r"'ant' has results on 2 different sets of images \(99999999, aaaaaaaa\)"
+    ):
+        board_of(tmp_path / "a", results)
+    one, other = made("good", "ant", 0, 1.0), made("fair", "ant", 0, 1.0)
+    other.scores.loc[3, "label"] = 1 - other.scores.loc[3, "label"]
+    with pytest.raises(AdbenchError, match="good on toy/ant seed 0 has other test images than fair"):
+        board_of(tmp_path / "b", [one, other])
+
+
+def test_a_metric_that_is_not_the_scores_own_is_refused(tmp_path):
+    one = made("good", "ant", 0, 1.0)
+    with pytest.raises(AdbenchError, match=r"good on toy/ant seed 0: auroc is stored as 0.99"):
+        board_of(tmp_path, [replace(one, metrics={"auroc": 0.99})])
+
+
+def test_results_of_several_folders_are_one_board(tmp_path):
+    from make_board import NOTHING
+
+    from adbench_tgan.registry import Registry
+
+    results = grid()
+    halves = [stored(tmp_path / "a", results[:30]), stored(tmp_path / "b", results[20:])]
+    board = boards.from_runs(halves, Registry(_offers=NOTHING), name="toy")
+    assert len(board.results) == 48
+
+
+def test_only_a_board_is_replaced_and_names_are_folder_names(material, tmp_path):
+    board, _ = material
+    (tmp_path / "toy").mkdir()
+    with pytest.raises(AdbenchError, match="is there and is no board"):
+        boards.publish(board, tmp_path)
+    with pytest.raises(AdbenchError, match=r"--board '../x': use small letters"):
+        boards.publish(replace(board, facts=replace(board.facts, name="../x")), tmp_path)
+
+
+def test_cells_that_a_spreadsheet_would_run_are_neutral_and_come_back():
+    texts = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "'=x", "'", "plain", "", "a=b", 'a,"b"\nc', "NA"]
+    frame = pd.DataFrame({"words": texts, "number": [-1.5] * len(texts)})
+    text = to_csv(frame, ["words"])
+    back = from_csv(text, ["words"], [])
+    assert back["words"].tolist() == texts
+    assert back["number"].tolist() == [-1.5] * len(texts)
+    assert not any(neutral(each).startswith(("=", "+", "-", "@", "\t", "\r")) for each in texts)
+    assert [plain(neutral(each)) for each in texts] == texts
+
+
+def test_no_text_is_markup_on_a_page(tmp_path):
+    name = "<img src=x onerror=alert(1)>|[a](b)`"
+    results = [made("good", "ant", seed, 1.0, preset=name) for seed in (0, 1, 2)]
+    board = board_of(tmp_path / "runs", results)
+    boards.publish(board, tmp_path)
+    page = (tmp_path / "toy/README.md").read_text().partition("## Again")[0]
+    assert r"\<img src=x onerror=alert(1)\>\|\[a\](b)\`" in page
+    assert boards.verify(tmp_path / "toy") == []
+
+
+PAPERS = tuple(
+    Paper(detector="good", protocol="one-vs-rest", category=name, auroc=value, source="a paper, Table 1")
+    for name, value in (("ant", 0.8), ("bee", 0.9), ("average", 0.85))
+)
+
+
+def test_published_numbers_are_filled_only_where_all_categories_agree():
+    assert published_cells("good", "one-vs-rest", ["ant", "bee"], PAPERS) == (
+        pytest.approx(0.85),
+        "a paper, Table 1",
+    )
+    assert published_cells("good", "one-vs-rest", ["ant", "bee", "cat"], PAPERS) == (
+        None,
+        "0.850 over 2 of 3 categories only (a paper, Table 1)",
+    )
+    assert published_cells("good", "leave-one-out", ["ant"], PAPERS) == (
+        None,
+        "0.850 published under one-vs-rest (a paper, Table 1): not comparable",
+    )
+    assert published_cells("fair", "one-vs-rest", ["ant"], PAPERS) == (None, "")
+
+
+def test_our_table_of_published_numbers_is_read():
+    table = ROOT / "leaderboards/published_numbers.csv"
+    papers = read_papers(table, "cifar10", ["sagan", "ganomaly"])
+    eight = ["frog", "bird", "cat", "deer", "dog", "horse", "ship", "truck"]
+    number, source = published_cells("ganomaly", "leave-one-out-6k", eight, papers)
+    assert number == pytest.approx(np.mean([0.777, 0.552, 0.647, 0.684, 0.815, 0.683, 0.818, 0.844]))
+    assert source == "SAGAN paper (ICIP 2021), Table 2"
+    number, source = published_cells("ganomaly", "one-vs-rest", eight, papers)
+    assert number is None
+    assert source.startswith("0.728 published under leave-one-out-6k (SAGAN paper (ICIP 2021), Table 2)")
+    thesis = read_papers(table, "cifar10", ["transgan_dual"])
+    number, source = published_cells("transgan_dual", "one-vs-rest", ["ship"], thesis)
+    assert number is None
+    assert source.startswith("0.790 published under 'one class normal, labelled anomalies in training; printed as")
+    assert source.endswith("(Khemka thesis (2024), Table 6): not comparable")
+
+
+def test_of_an_audit_only_the_as_published_number_enters(tmp_path):
+    results = grid()
+    keys = {(r.job.detector, r.job.category, r.job.seed): r.job.key for r in results}
+    rows = [(keys["good", name, 0], 0.9 + number / 100, 0.1) for number, name in enumerate(CATEGORIES)]
+    rows += [(keys["fair", "ant", 0], 0.95, 0.1), ("0" * 16, 0.5, 0.1)]
+    audit = tmp_path / "audit.csv"
+    pd.DataFrame(rows, columns=["key", "as_published", "clean"]).to_csv(audit, index=False)
+    board = board_of(tmp_path / "runs", results, audit=audit)
+    lines = board.leaderboard.set_index("detector")
+    assert lines.loc["good", "as_published_auroc"] == pytest.approx(0.915)
+    assert pd.isna(lines.loc["fair", "as_published_auroc"])
+    assert lines.loc["fair", "remark"] == "as published 0.950 on ant, no other category was audited"
+    assert lines.loc["fair", "rank"] == 2
+    boards.publish(board, tmp_path)
+    assert boards.verify(tmp_path / "toy") == []
+    assert len(json.loads((tmp_path / "toy/board.json").read_text())["audit"]) == 5
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return stored(tmp_path / "runs", grid())
+
+
+def test_publish_verify_and_compare_from_the_command_line(adbench, runs, tmp_path):
+    ended = adbench("publish", "--board", "toy", "--audit", "none.csv")
+    assert "none.csv cannot be read as an audit.csv" in ended.error
+    ended = adbench("publish", "--board", "toy")
+    assert ended.status == 0
+    assert "leaderboards/toy is written: 48 jobs" in ended.out
+    assert "note: there is no leaderboards/published_numbers.csv" in ended.err
+    assert "has not changed" in adbench("publish", "--board", "toy").out
+    ended = adbench("verify")
+    assert (ended.status, ended.out) == (0, "leaderboards/toy: every cell matches\n")
+    fewer = adbench("publish", "--board", "toy", "--detectors", "good,fair,poor")
+    assert "note: 12 jobs of the old board are not in these runs, and leave it" in fewer.err
+    change_cell(tmp_path / "leaderboards/toy/leaderboard.csv", 1, "auroc_mean")
+    ended = adbench("verify", "leaderboards/toy", "--json")
+    assert ended.status == 1
+    (finding,) = json.loads(ended.out)["findings"]
+    assert (finding["file"], finding["where"]) == (
+        "leaderboard.csv",
+        "good paper False one-class, auroc_mean",
+    )
+    assert "there is no board in nowhere" in adbench("verify", "nowhere").error
+
+    ended = adbench("compare", "good", "poor", "--runs", runs)
+    assert ended.status == 0
+    assert "good:paper is better than poor:paper by 0." in ended.out
+    assert "cannot show it with so few" in ended.out
+    from_board = json.loads(adbench("compare", "good", "poor", "--board", "leaderboards/toy", "--json").out)
+    assert from_board == json.loads(adbench("compare", "good", "poor", "--json").out)
+    assert [each["category"] for each in from_board["categories"]] == list(CATEGORIES)
+    assert from_board["p_floor"] == 0.125
+    ended = adbench("compare", "good", "taught")
+    assert "they did not learn from the same data" in ended.err
+    assert "unknown detector of these results 'gut'" in adbench("compare", "gut", "poor").error
+    assert "no folder" in adbench("compare", "good", "poor", "--runs", "absent").error
+
+
+def test_a_killed_publication_leaves_the_old_board(material, tmp_path, monkeypatch):
+    board, place = material
+    shutil.copytree(place, tmp_path / "toy")
+    fewer = boards.assemble(board.facts, board.measured[:40], board.scores, board.losses)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(AdbenchError, match="No space left on device; free some space"):
+        boards.publish(fewer, tmp_path)
+    assert contents(tmp_path / "toy") == contents(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
