@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands import audit, data, offers, predict, report, run
+from adbench_tgan.commands import audit, bench, data, offers, predict, report, run
 from adbench_tgan.commands.show import fail, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
@@ -37,6 +37,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
 app.command("run")(run.run)
 app.command("audit")(audit.audit)
+app.command("bench")(bench.bench)
 app.command("list")(offers.list_)
 app.command("plugins")(offers.plugins)
 app.command("info")(offers.info)

@@ -23,13 +23,13 @@ ROOMS = {
 
 LAYERS = (  # bottom up; a module imports from its own layer or below. Some are yet to be written.
     """
-    adbench_tgan errors hooks info detector metrics timing machine training builtins
+    adbench_tgan errors hooks info detector metrics timing machine energy training builtins
     data data.cifar10 data.digits data.files data.folder data.imagefolder data.images data.mnist data.mvtec
     data.protocols data.samples data.spec data.stl10 data.tasks
     """,
     "registry jobs results describe testing audit",
-    "runner leaderboard predict report progress views",
-    "executors benchmark audits",
+    "runner leaderboard predict report progress views speed events",
+    "executors benchmark audits speeds",
     "options commands cli",
 )
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}

@@ -36,7 +36,8 @@ def shipped() -> set[str]:
     modules = {
         path.relative_to(room.parent).as_posix() for room in ROOMS.values() for path in room.rglob("*.py")
     }
-    return modules | {"adbench_tgan/py.typed"}
+    template = {f"adbench_tgan/report/template/{name}" for name in ("page.html.jinja", "page.css", "page.js")}
+    return modules | template | {"adbench_tgan/py.typed"}
 
 
 def copy_of_tree(place: Path) -> Path:
