@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class EventReporter:
     """Tells another reporter everything, and writes what it hears to a folder a job below `root`.
 
-    Losses are written as they come while one job runs. With several at a time an epoch's job is not known: they
-    are written when their job has ended.
+    Losses are written as they come, if it is known of which job. Where it is not, with several at a time, they are
+    written when their job has ended.
     """
 
     def __init__(self, inner: Reporter, root: Path):
@@ -31,7 +31,8 @@ class EventReporter:
                 "--tensorboard needs tensorboard; install it with: pip install 'adbench-tgan[tensorboard]'"
             ) from None
         self._open: Any = SummaryWriter
-        self.inner, self.root = inner, root
+        self.inner: Any = inner
+        self.root = root
         self._writers: dict[str, Any] = {}  # of the jobs that run, by key
         self._written: dict[str, int] = {}  # epochs, by the same keys
 
@@ -53,16 +54,18 @@ class EventReporter:
         self.inner.job_started(job)
         self._begin(job)
 
-    def phase(self, name: str) -> None:
+    def phase(self, name: str, job: Job | None = None) -> None:
         """Pass it on."""
-        self.inner.phase(name)
+        self.inner.phase(name, *_given(job))
 
-    def epoch(self, number: int, total: int | None, losses: Mapping[str, float]) -> None:
+    def epoch(
+        self, number: int, total: int | None, losses: Mapping[str, float], job: Job | None = None
+    ) -> None:
         """Write the losses, if it is plain whose they are."""
-        self.inner.epoch(number, total, losses)
-        if len(self._writers) == 1:
-            (key,) = self._writers
-            self._losses(key, number, losses)
+        self.inner.epoch(number, total, losses, *_given(job))
+        keys = [key for key in self._writers if job is None or key == job.key]
+        if len(keys) == 1:
+            self._losses(keys[0], number, losses)
 
     def job_finished(self, result: Result) -> None:
         """Write what is not written yet, and the pictures."""
@@ -92,6 +95,10 @@ class EventReporter:
             self._writers[key].add_scalar(f"losses/{name}", value, number)
         self._writers[key].flush()
         self._written[key] = number
+
+
+def _given(job: Job | None) -> tuple[Job, ...]:
+    return () if job is None else (job,)
 
 
 def folder_of(job: Job) -> Path:
