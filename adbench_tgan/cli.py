@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands import audit, boards, data, new_plugin, offers, predict, report, run
+from adbench_tgan.commands import audit, bench, boards, data, new_plugin, offers, predict, report, run
 from adbench_tgan.commands.show import fail, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
@@ -40,6 +40,7 @@ app.command("audit")(audit.audit)
 app.command("publish")(boards.publish)
 app.command("verify")(boards.verify)
 app.command("compare")(boards.compare)
+app.command("bench")(bench.bench)
 app.command("list")(offers.list_)
 app.command("plugins")(offers.plugins)
 app.command("info")(offers.info)

@@ -125,11 +125,12 @@ def tasks_of(name: str, data_root: Path | None, protocol: str | None, *, fetch: 
 
 
 @contextmanager
-def interruptible(say: Callable[[str], None], out: Path) -> Iterator[None]:
+def interruptible(say: Callable[[str], None], out: Path | None) -> Iterator[None]:
     """Let Ctrl-C, and a polite kill, end a run with a line that says how to go on."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        say(f"interrupted; finished jobs are kept in {out}, the same command goes on from there")
+        kept = f"finished jobs are kept in {out}, the same command goes on from there"
+        say(f"interrupted; {kept if out else 'nothing is kept without --out'}")
         raise typer.Exit(130) from None

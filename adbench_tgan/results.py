@@ -48,6 +48,7 @@ class Result:
     scores: pd.DataFrame | None = field(default=None, repr=False)  # sample_id, label, score
     losses: tuple[Mapping[str, float], ...] = field(default=(), repr=False)  # one an epoch
     state: Mapping[str, Tensor] | None = field(default=None, repr=False)  # with --save-models
+    pictures: Mapping[str, Tensor] = field(default_factory=dict, repr=False)  # for a reporter; never stored
 
 
 class ResultStore:

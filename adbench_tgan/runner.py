@@ -30,6 +30,7 @@ from adbench_tgan.training import fit
 
 BATCH = 100  # images per score() call, the same for every detector
 PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
+PICTURES = 8  # training images that a reporter may show
 THRESHOLD_IMAGES = 500  # at most so many training normals, evenly spaced, are scored to set the threshold
 
 
@@ -44,6 +45,7 @@ class Settings:
     workers: int | None = None  # jobs at a time; None leaves it to the executor
     job_timeout: float | None = None  # seconds that a job may take
     scratch: Path | None = None  # for what executors write on the way; None is the system's temporary folder
+    pictures: bool = False  # of training images, for a reporter that shows them
 
 
 class Reporter(Protocol):
@@ -177,7 +179,22 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         scores=pd.DataFrame({"sample_id": split.test_ids, "label": split.labels, "score": scores}),
         losses=tuple(losses),
         state=detector.state() if settings.save_models else None,
+        pictures=pictures(detector, split.normal) if settings.pictures else {},
     )
+
+
+def pictures(detector: Detector, images: ImageSet) -> dict[str, Tensor]:
+    """A few training images, uint8 (N, C, H, W), their reconstructions and their maps (N, H, W), as far as it has any.
+
+    Training images only: who watches a run must not come to choose by the test set.
+    """
+    few = images.on("cpu")[:PICTURES].to(detector.device)
+    found = {"images": few}
+    if type(detector).reconstruct is not Detector.reconstruct:
+        found["reconstructions"] = detector.reconstruct(few)
+    if detector.has_maps:
+        found["maps"] = detector.anomaly_map(few)
+    return {name: tensor.detach().cpu() for name, tensor in found.items()}
 
 
 def score_all(detector: Detector, images: ImageSet, device: str) -> np.ndarray:

@@ -51,19 +51,29 @@ def stopwatch(device: str | torch.device) -> Iterator[Clock]:
 
 def latency(score: Callable[[Tensor], object], image: Tensor) -> list[float]:
     """Milliseconds to score one image (1, C, H, W), one sample a call, after a warm-up; all samples."""
-    least, most = SAMPLES
+    return [1000 * clock.device_seconds for clock in clocks(score, image, SAMPLES, BUDGET)]
+
+
+def clocks(
+    score: Callable[[Tensor], object], images: Tensor, samples: tuple[int, int], budget: float
+) -> list[Clock]:
+    """Time calls on the same images (B, C, H, W), after a warm-up: at least and at most so many `samples`.
+
+    Within these bounds no more calls than fit into `budget` seconds.
+    """
+    least, most = samples
     started = perf_counter()
     for _ in range(WARMUP):
-        score(image)
-        if perf_counter() - started > BUDGET:
+        score(images)
+        if perf_counter() - started > budget:
             break
-    samples: list[float] = []
+    found: list[Clock] = []
     started = perf_counter()
-    while len(samples) < least or (len(samples) < most and perf_counter() - started < BUDGET):
-        with stopwatch(image.device) as clock:
-            score(image)
-        samples.append(1000 * clock.device_seconds)
-    return samples
+    while len(found) < least or (len(found) < most and perf_counter() - started < budget):
+        with stopwatch(images.device) as clock:
+            score(images)
+        found.append(clock)
+    return found
 
 
 class PeakMemory:

@@ -23,13 +23,9 @@ ROOMS = {
 
 LAYERS = (  # bottom up; a module imports from its own layer or below. Some are yet to be written.
     """
-    adbench_tgan errors hooks sources info detector metrics timing machine training builtins statistics
-    data data.cifar10 data.digits data.files data.folder data.imagefolder data.images data.mnist data.mvtec
-    data.protocols data.samples data.spec data.stl10 data.tasks
-    """,
     "registry development jobs results describe testing audit scaffold",
-    "runner leaderboard predict report progress views comparison boards",
-    "executors processes worker benchmark audits",
+    "runner leaderboard predict report progress views comparison boards speed events",
+    "executors processes worker benchmark audits speeds",
     "options commands cli",
 )
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}

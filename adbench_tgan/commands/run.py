@@ -57,11 +57,17 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Leave the time columns empty.")] = False,
     save_models: Annotated[bool, typer.Option("--save-models", help="Keep each job's model.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard's event files: losses, pictures.")
+    ] = None,
 ) -> None:
     """Train and score detectors, and print the leaderboard. What is finished already is not run again."""
+    from contextlib import ExitStack
+
     from rich.console import Console
 
     from adbench_tgan.benchmark import benchmark
+    from adbench_tgan.events import EventReporter
     from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.runner import Settings
     from adbench_tgan.views import leaderboard_views
@@ -77,8 +83,12 @@ def run(
         save_models=save_models,
         workers=workers,
         job_timeout=job_timeout,
+        pictures=tensorboard is not None,
     )
-    with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
+    with ExitStack() as stack:
+        terminal = stack.enter_context(TerminalReporter(Console(stderr=True)))
+        stack.enter_context(interruptible(terminal.say, out))
+        reporter = stack.enter_context(EventReporter(terminal, tensorboard)) if tensorboard else terminal
         outcome = benchmark(request, settings, found, reporter, out, executor)
     if outcome.ran == 0:
         print(f"nothing was run: all {len(outcome.results)} jobs are finished in {out}")

@@ -77,11 +77,10 @@ def pareto(board: pd.DataFrame) -> Spec:
         shape=_supervision(),
         tooltip=["entry:N", "supervision:N", _three("auroc_mean:Q"), _three("latency_ms_p50:Q"), "best:N"],
     )
-    names = [
-        base.transform_filter(where).mark_text(align=side, dx=dx, dy=-9).encode(x=x, y=y, text="entry:N")
-        for where, side, dx in (("!datum.right", "left", 6), ("datum.right", "right", -6))
-    ]
-    return _spec(alt.layer(front, points, *names))
+    left = base.transform_filter("!datum.right").mark_text(align="left", dx=6, dy=-9)
+    right = base.transform_filter("datum.right").mark_text(align="right", dx=-6, dy=-9)
+    names = [text.encode(x=x, y=y, text="entry:N") for text in (left, right)]
+    return _spec(front + points + names[0] + names[1])
 
 
 def _middle(values: Sequence[float]) -> float:
@@ -192,7 +191,7 @@ def audits(records: Sequence[Record]) -> Spec:
     colours, dashes = zip(*AUDIT_STYLES.values(), strict=True)
     legend = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300, symbolType="stroke")
     chart = (
-        alt.Chart(alt.Data(values=list(records)))
+        alt.Chart(alt.InlineData(values=list(records)))
         .add_params(alt.param(name="audit", value=records[0]["audit"]))
         .transform_filter("datum.audit === audit")
         .transform_flatten(["epoch", "auroc"])
@@ -214,7 +213,7 @@ def _base(lines: list[Record], order: Sequence[str], category: str | None = None
     """A chart of the entries that the page shows, and of one category if it has many."""
     import altair as alt
 
-    chart = alt.Chart(alt.Data(values=lines)).add_params(alt.param(name="shown", value=list(order)))
+    chart = alt.Chart(alt.InlineData(values=lines)).add_params(alt.param(name="shown", value=list(order)))
     if category is not None:
         chart = chart.add_params(alt.param(name="category", value=category))
         chart = chart.transform_filter("datum.category === category")
@@ -226,7 +225,7 @@ def _one(lines: list[Record], entry: str, category: str) -> alt.Chart:
     import altair as alt
 
     chosen = (alt.param(name="entry", value=entry), alt.param(name="category", value=category))
-    chart = alt.Chart(alt.Data(values=lines)).add_params(*chosen)
+    chart = alt.Chart(alt.InlineData(values=lines)).add_params(*chosen)
     return chart.transform_filter("datum.category === category && datum.entry === entry")
 
 

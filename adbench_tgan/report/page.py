@@ -63,7 +63,7 @@ def render(
         columns=columns,
         rows=rows,
         filters={
-            name: tables.choices(rows, lambda row, name=name: getattr(row, name))
+            name: sorted({getattr(row, name) for row in rows})
             for name in ("supervision", "pretrained", "preset")
         },
         heat=tables.heat_table(material),
@@ -93,7 +93,7 @@ def bundle() -> str:
     import vl_convert
 
     number = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    text = vl_convert.javascript_bundle(vl_version=number)
+    text = vl_convert.javascript_bundle(snippet=None, vl_version=number)
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -40,13 +40,14 @@ def commands(material: Material) -> list[str]:
     """Commands that run the jobs of a page again, one for each choice of settings, seeds and categories."""
     groups: dict[Group, list[str]] = {}
     settings: dict[Group, list[str]] = {}
-    for (detector, label, precision), jobs in material.results.groupby(["detector", "preset", "precision"]):
-        preset, *changes = str(label).split("; ")
+    for variant, jobs in material.results.groupby(["detector", "preset", "precision"]):
+        detector, label, precision = map(str, cast("tuple[str, str, str]", variant))
+        preset, *changes = label.split("; ")
         seeds = ",".join(map(str, sorted(set(jobs["seed"]))))
         categories = ",".join(sorted(set(jobs["category"])))
         # one command sets a key of a detector once, so changed settings have a command of their own
         group = (preset, precision, seeds, categories, tuple(changes) and (detector, *changes))
-        groups.setdefault(group, []).append(str(detector))
+        groups.setdefault(group, []).append(detector)
         settings[group] = [f"{detector}.{change}" for change in changes]
     return [
         _command(material, group, names, settings[group]) for group, names in sorted(groups.items(), key=str)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,11 +145,6 @@ def _heat(auroc: float | None) -> Heat:
     if auroc is None or pd.isna(auroc):
         return Heat(text="", strength=0, below_chance=False)
     return Heat(text=f"{auroc:.3f}", strength=round(abs(auroc - 0.5) * 2, 3), below_chance=auroc < 0.5)
-
-
-def choices(rows: Sequence[Row], of: Callable[[Row], str]) -> list[str]:
-    """The values among which a filter lets choose."""
-    return sorted({of(row) for row in rows})
 
 
 def audit_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

@@ -1,0 +1,84 @@
+"""``adbench bench``: how fast detectors score, and at what cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adbench_tgan.commands.show import show
+from adbench_tgan.options import (
+    Data,
+    DataRoot,
+    Device,
+    Json,
+    Precision,
+    Preset,
+    Protocol,
+    Set,
+    complete,
+    interruptible,
+    registry,
+    request_of,
+)
+
+SHOWN = (
+    "detector weights latency_ms_p50 latency_ms_p95 latency_ms_p99 images_per_second best_batch peak_memory_mb "
+    "parameters flops_per_image joules_per_image error"
+).split()
+
+
+def bench(
+    detectors: Annotated[
+        str, typer.Option(help="Names with commas between, or all.", autocompletion=complete("detector"))
+    ] = "ganomaly",
+    data: Data = "digits",
+    data_root: DataRoot = None,
+    protocol: Protocol = None,
+    category: Annotated[
+        str | None, typer.Option(help="Whose images are scored.  [default: the first]")
+    ] = None,
+    preset: Preset = None,
+    set_: Set = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seconds: Annotated[float, typer.Option(min=0.01, help="For the latency of each detector.")] = 10.0,
+    max_batch: Annotated[int, typer.Option(min=1, help="Largest batch that is tried.")] = 1024,
+    fit_images: Annotated[
+        int,
+        typer.Option(min=0, help="Training images for detectors that cannot score unfitted.  [default: all]"),
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the timing board, such as timing-h100.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure latency, throughput, memory, operations and energy of scoring, on this machine."""
+    from rich.console import Console
+
+    from adbench_tgan.options import tasks_of
+    from adbench_tgan.progress import TerminalReporter
+    from adbench_tgan.speed import Effort
+    from adbench_tgan.speeds import run_bench
+
+    found = registry()
+    chosen = category or tasks_of(data, data_root, protocol, fetch=True).categories[0]
+    request = request_of(found, detectors, data, data_root, protocol, chosen, "0", preset, set_, precision)
+    effort = Effort(seconds=seconds, max_batch=max_batch, fit_images=fit_images)
+    with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
+        board, records = run_bench(request, effort, device, found, reporter, out)
+    if as_json:
+        print(json.dumps({"machine": board.machine, "facts": board.facts, "records": records}, indent=1))
+    else:
+        lines = [{name: shown(line.get(name)) for name in SHOWN} for line in records]
+        show(lines, as_json, f"scoring on {board.facts['device']}, machine {board.machine}")
+        if out is not None:
+            print(f"{out / 'timing.csv'} and {out / 'timing.json'} hold the details")
+    raise typer.Exit(1 if any(record["error"] for record in records) else 0)
+
+
+def shown(value: object) -> object:
+    """What was not measured stays empty."""
+    return "" if value is None else value

@@ -1,0 +1,157 @@
+"""How fast one detector scores, and at what cost. Its scores play no part, so it need not be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adbench_tgan.data.images import ImageSet, TrainSet
+from adbench_tgan.detector import Detector
+from adbench_tgan.energy import ENOUGH, EVERY, PowerMeter
+from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, stopwatch
+from adbench_tgan.training import fit
+
+LATENCY_SAMPLES = (20, 1000)  # at least and at most
+BATCH_SAMPLES = (3, 50)
+GAIN = 1.02  # a larger batch that is not this much faster ends the search, at the second time
+NEEDED = {50: 5, 95: 20, 99: 100}  # samples under which a percentile is not given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How long each measurement may take, and on how much a detector that must be fitted is fitted."""
+
+    seconds: float = 10.0
+    max_batch: int = 1024
+    fit_images: int = 0  # 0: all training images
+
+
+def prepare(detector: Detector, train: TrainSet, images: Tensor, effort: Effort) -> tuple[Detector, str]:
+    """A detector that can score, and how it came to: its networks as built, else fitted.
+
+    Weights do not change how long a network takes. A detector that cannot score as built, such as one that keeps
+    training images, is fitted. `images` (B, C, H, W) are scored to find out.
+    """
+    try:
+        detector.build(train.shape)
+        for network in detector.networks.values():
+            network.eval()
+        if detector.networks and bool(detector.score(images).isfinite().all()):
+            return detector, "untrained"
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # what it lacks is unknown; if it is more than a fit, scoring will tell
+        pass
+    fitted = type(detector)(shortened(detector.config), device=detector.device, seed=detector.seed)
+    small = TrainSet(*(_some(images, effort.fit_images) for images in (train.normal, train.anomalies)))
+    fit(fitted, small)
+    return fitted, f"fitted on {len(small.normal)} images"
+
+
+def shortened(config: Any) -> Any:
+    """The same settings with one epoch of training, where there are epochs."""
+    return config.model_copy(update={"epochs": 1}) if getattr(config, "epochs", 0) else config
+
+
+def _some(images: ImageSet | None, count: int) -> Any:
+    if images is None or not count or len(images) <= count:
+        return images
+    chosen = torch.linspace(0, len(images) - 1, count).round().long()
+    return ImageSet(images.on("cpu")[chosen])
+
+
+def measure_speed(detector: Detector, images: Tensor, effort: Effort) -> dict[str, Any]:
+    """All numbers of one detector; what cannot be told is None. `images` uint8 (N, C, H, W) on the CPU."""
+    one = images[:1].to(detector.device)
+    memory = PeakMemory(detector.device)
+    memory.reset()
+    alone = clocks(detector.score, one, LATENCY_SAMPLES, effort.seconds)
+    memory_alone = memory.megabytes()
+    batches = list(throughput(detector, images, effort))
+    best = max(batches, key=lambda line: float(line["images_per_second"] or 0))
+    power = energy(detector, repeated(images, int(best["batch"])).to(detector.device), effort)
+    return {
+        **percentiles("latency_ms", [1000 * clock.device_seconds for clock in alone]),
+        **percentiles("wall_ms", [1000 * clock.seconds for clock in alone]),
+        "samples": len(alone),
+        "best_batch": best["batch"],
+        "images_per_second": best["images_per_second"],
+        "memory_mb_batch_1": memory_alone,
+        "peak_memory_mb": best["peak_memory_mb"],
+        "parameters": sum(detector.parameter_counts().values()),
+        "flops_per_image": flops(detector.score, one),
+        **power,
+        "batches": batches,
+        "latency_samples_ms": [round(1000 * clock.device_seconds, 6) for clock in alone],
+        "wall_samples_ms": [round(1000 * clock.seconds, 6) for clock in alone],
+    }
+
+
+def percentiles(name: str, samples: Sequence[float]) -> dict[str, float | None]:
+    """The 50th, 95th and 99th percentile; None where there are too few samples to tell."""
+    return {
+        f"{name}_p{q}": float(np.percentile(samples, q)) if len(samples) >= needed else None
+        for q, needed in NEEDED.items()
+    }
+
+
+def throughput(detector: Detector, images: Tensor, effort: Effort) -> Iterator[dict[str, Any]]:
+    """Images a second at batch 1, 2, 4, ..., until more is not faster, memory ends or `max_batch` is reached."""
+    best, stalled, size = 0.0, 0, 1
+    while size <= effort.max_batch and stalled < 2:
+        try:
+            line = one_batch(detector, repeated(images, size).to(detector.device), effort)
+        except (torch.OutOfMemoryError, MemoryError):
+            yield {"batch": size, "images_per_second": None, "peak_memory_mb": None, "error": "out of memory"}
+            return
+        yield line
+        rate = line["images_per_second"]
+        stalled = 0 if rate > GAIN * best else stalled + 1
+        best = max(best, rate)
+        size *= 2
+
+
+def one_batch(detector: Detector, images: Tensor, effort: Effort) -> dict[str, Any]:
+    """Images a second at one size of batch, from the median call, and the memory that it takes."""
+    memory = PeakMemory(detector.device)
+    memory.reset()
+    times = [c.device_seconds for c in clocks(detector.score, images, BATCH_SAMPLES, effort.seconds / 5)]
+    rate = len(images) / float(np.median(times))
+    return {"batch": len(images), "images_per_second": rate, "peak_memory_mb": memory.megabytes()}
+
+
+def repeated(images: Tensor, count: int) -> Tensor:
+    """The first `count` images, begun again where there are fewer."""
+    return images[torch.arange(count) % len(images)]
+
+
+def energy(detector: Detector, images: Tensor, effort: Effort) -> Mapping[str, Any]:
+    """Mean power and energy an image while scoring one batch again and again; None where NVML does not tell."""
+    meter = PowerMeter(detector.device)
+    empty = {"watts": None, "joules_per_image": None, "power_samples": None}
+    if not meter.works:
+        return empty
+    least, calls = 1.3 * ENOUGH * EVERY, 0
+    with stopwatch(detector.device) as clock, meter:
+        started = perf_counter()
+        while perf_counter() - started < max(least, effort.seconds):
+            with stopwatch(detector.device):  # so that no queue of kernels builds up
+                detector.score(images)
+            calls += 1
+    return _joules(meter, clock, calls * len(images)) if meter.mean() is not None else empty
+
+
+def _joules(meter: PowerMeter, clock: Clock, images: int) -> dict[str, Any]:
+    watts = meter.mean()
+    assert watts is not None
+    return {
+        "watts": watts,
+        "joules_per_image": watts * clock.seconds / images,
+        "power_samples": len(meter.watts),
+    }

@@ -1,0 +1,246 @@
+"""The report's numbers, its texts, and what it says when there is nothing to show. The browser has tests of its own."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from make_runs import LABELS, made, make_runs
+from sklearn.metrics import roc_auc_score
+
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.registry import Registry
+from adbench_tgan.report import audited, charts, curves, examples, page, provenance
+from adbench_tgan.report.material import from_store
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return Registry.discover()
+
+
+@pytest.fixture(autouse=True)
+def no_bundle(monkeypatch):
+    monkeypatch.setattr(page, "bundle", lambda: "/* the charts' library */")
+
+
+def rendered(root, registry, **more):
+    return page.render(from_store(root, registry), **more)
+
+
+def specs(text):
+    """The charts' specifications by name."""
+    names = re.findall(r'class="chart" data-name="([\w-]+)"', text)
+    found = re.findall(r'<script type="application/json" class="spec">(.*?)</script>', text, re.S)
+    return dict(zip(names, map(json.loads, found), strict=True))
+
+
+def test_everything_from_outside_is_escaped(tmp_path, registry):
+    results = [
+        made(HOSTILE, "</script><b>", preset=f"quick; x={HOSTILE}", pretrained=HOSTILE),
+        made("plain", "</script><b>", notes=(f"fell back {HOSTILE}",), device=HOSTILE),
+        made("bad", "</script><b>", status="failed", error=f"boom {HOSTILE}"),
+    ]
+    text = rendered(make_runs(tmp_path, *results), registry, no_examples=HOSTILE, no_audits=HOSTILE)
+    assert "<img src=x" not in text
+    assert "</script><b>" not in text
+    assert text.count("&lt;img src=x onerror=alert(1)&gt;") >= 6
+    assert {name: spec for name, spec in specs(text).items() if HOSTILE in json.dumps(spec)}
+
+
+def test_same_material_gives_the_same_page(tmp_path, registry):
+    make_runs(tmp_path, made("one"), made("two", shift=2.0))
+    assert rendered(tmp_path, registry) == rendered(tmp_path, registry)
+
+
+def test_page_names_nothing_to_load(tmp_path, registry):
+    text = rendered(make_runs(tmp_path, made("one")), registry)
+    assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', text) == []
+    assert "default-src 'none'" in text
+
+
+def test_numbers_of_the_table_are_those_of_the_leaderboard(tmp_path, registry):
+    make_runs(tmp_path, made("one", seed=0), made("one", seed=1), made("two", shift=3.0, seed=0))
+    material = from_store(tmp_path, registry)
+    text = page.render(material)
+    for value in material.leaderboard["auroc_mean"]:
+        assert f'data-value="{float(value)!r}" class="number">{value:.3f}</td>' in text
+
+
+def test_roc_is_thinned_but_keeps_its_area_and_ends():
+    draw = np.random.default_rng(0)
+    labels = draw.random(20_000) < 0.3
+    scores = draw.normal(size=20_000) + labels
+    false, true = curves.roc(scores, labels)
+    assert len(false) == len(true) <= curves.POINTS
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(true, false) == pytest.approx(roc_auc_score(labels, scores), abs=0.001)
+
+
+def test_histogram_shares_add_up_and_keep_outliers():
+    scores = np.concatenate([np.random.default_rng(0).normal(size=998), [1e6, -1e6]])
+    labels = np.arange(1000) % 2 == 0
+    found = curves.histogram(scores, labels)
+    assert len(found["edges"]) == curves.BINS + 1
+    assert abs(found["edges"][0]) < 10
+    assert sum(found["normal"]) == pytest.approx(1, abs=0.001)
+    assert sum(found["abnormal"]) == pytest.approx(1, abs=0.001)
+    constant = curves.histogram(np.ones(4), np.array([True, False, True, False]))
+    assert sum(constant["normal"]) == 1
+
+
+def test_losses_that_begin_late_are_drawn_from_where_they_begin(tmp_path, registry):
+    material = from_store(make_runs(tmp_path, made("one")), registry)
+    records = {record["loss"]: record for record in curves.loss_records(material)}
+    assert records["loss"]["epoch"] == [1, 2, 3]
+    assert (records["late"]["epoch"], records["late"]["value"]) == ([2, 3], [9.0, 8.0])
+
+
+def test_charts_show_the_lowest_seed_and_stay_small(tmp_path, registry):
+    results = [made("one", f"c{i:02}", seed) for i in range(40) for seed in (3, 1)]
+    material = from_store(make_runs(tmp_path, *results), registry)
+    chosen = curves.chosen_jobs(material)
+    assert len(chosen) == curves.CATEGORIES
+    assert {material.results.set_index("key")["seed"][key] for key in chosen.values()} == {1}
+    assert "Only the first 30 of 40 categories" in page.render(material)
+
+
+def test_pareto_marks_those_that_none_beats(tmp_path, registry):
+    make_runs(tmp_path, made("a", shift=1.0), made("bb", shift=3.0), made("ccc", shift=2.0))
+    spec = charts.pareto(from_store(tmp_path, registry).leaderboard)
+    lines = {line["entry"]: line["best"] for line in spec["data"]["values"]}
+    assert lines == {"a": True, "bb": True, "ccc": False}
+
+
+def test_no_latency_plot_over_several_devices(tmp_path, registry):
+    make_runs(tmp_path, made("one"), made("two", device="a GPU"))
+    text = rendered(tmp_path, registry)
+    assert "pareto" not in specs(text)
+    assert "times do not compare" in text
+
+
+def test_what_is_absent_is_said(tmp_path, registry):
+    text = rendered(
+        make_runs(tmp_path, made("bad", status="failed"), made("worse", status="failed")), registry
+    )
+    assert specs(text) == {}
+    for sentence in (
+        "there is no AUROC",
+        "there are no scores",
+        "No audit was given",
+        "none trains in epochs",
+    ):
+        assert sentence in text
+    assert "RuntimeError: boom" in text
+
+
+def test_two_rows_of_one_detector_have_two_names(tmp_path, registry):
+    make_runs(tmp_path, made("one"), made("one", preset="quick", config={"epochs": 1}), made("two"))
+    material = from_store(tmp_path, registry)
+    assert sorted(material.entries) == ["one (paper)", "one (quick)", "two"]
+    assert sorted(material.results["entry"]) == ["one (paper)", "one (quick)", "two"]
+
+
+def test_other_images_are_left_out_and_said(tmp_path, registry):
+    make_runs(tmp_path, made("one"), made("two"), made("three", split_fingerprint="f" * 64))
+    material = from_store(tmp_path, registry)
+    assert sorted(material.entries) == ["one", "two"]
+    assert "1 jobs are left out" in page.render(material)
+
+
+def test_several_datasets_must_be_chosen_from(tmp_path, registry):
+    make_runs(tmp_path, made("one"), made("one", dataset="other"))
+    with pytest.raises(
+        AdbenchError, match=r"other under one-vs-rest, toy under one-vs-rest; choose one with --data"
+    ):
+        from_store(tmp_path, registry)
+    assert from_store(tmp_path, registry, "toy").dataset == "toy"
+    with pytest.raises(AdbenchError, match="holds no results of nothing"):
+        from_store(tmp_path, registry, "nothing")
+
+
+def test_commands_name_settings_and_seeds(tmp_path, registry):
+    make_runs(
+        tmp_path,
+        made("one", seed=0),
+        made("one", seed=2),
+        made("two", preset="quick; epochs=3; name=a b", precision="bf16"),
+    )
+    assert provenance.commands(from_store(tmp_path, registry)) == [
+        "adbench run --detectors one --data toy --protocol one-vs-rest --categories a --seeds 0,2 --preset paper",
+        "adbench run --detectors two --data toy --protocol one-vs-rest --categories a --seeds 0 --preset quick "
+        "--precision bf16 --set two.epochs=3 --set 'two.name=a b'",
+    ]
+
+
+def test_passport_is_counted_from_the_scores(tmp_path, registry):
+    (line,) = provenance.passport(from_store(make_runs(tmp_path, made("one")), registry))
+    assert (line["normal"], line["abnormal"], line["chance AP"], line["chance F1"]) == (
+        60,
+        40,
+        "0.400",
+        "0.571",
+    )
+
+
+def test_examples_are_chosen_by_rule():
+    scores = np.arange(100, dtype=float)
+    found = examples.chosen(scores, LABELS == 1)
+    assert list(found.values())[:3] == [[99, 98, 97], [60, 61, 62], [59, 58, 57]]
+    assert len(found["at random"]) == examples.EACH
+    assert found == examples.chosen(scores, LABELS == 1)
+
+
+def test_scores_that_differ_here_are_said():
+    stored = np.array([1.0, 2.0, 4.0])
+    assert examples.same_scores(np.array([2.0]), stored, [1], 1e-4) == ""
+    assert "by up to 0.25" in examples.same_scores(np.array([3.0]), stored, [1], 1e-4)
+
+
+def audit_file(root, **changes):
+    data = {"job": vars(made("one").job), "clean": [0.5, 0.6], "batch_statistics": [0.7, 0.6]}
+    data["job"] = {name: data["job"][name] for name in made("one").job.__dataclass_fields__}
+    path = root / "curves/a.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(data | {"class_sorted": [0.9, 0.8]} | changes))
+    return root
+
+
+def test_audit_curves_are_on_the_page(tmp_path, registry):
+    audits = audited.audits_in(audit_file(tmp_path / "audits"), "toy", "one-vs-rest")
+    text = rendered(make_runs(tmp_path / "runs", made("one")), registry, audits=audits)
+    lines = {line["scored"]: line["auroc"] for line in specs(text)["audit"]["data"]["values"]}
+    assert list(lines.values()) == [[0.5, 0.6], [0.7, 0.6], [0.9, 0.8], [0.9, 0.9]]
+    assert "+0.300" in text
+    assert audited.audits_in(tmp_path / "audits", "other", "one-vs-rest") == []
+
+
+def test_damaged_audits_are_named(tmp_path):
+    with pytest.raises(AdbenchError, match="holds no audits"):
+        audited.audits_in(tmp_path, "toy", "one-vs-rest")
+    with pytest.raises(AdbenchError, match=r"a\.json is no audit: its curves differ in length"):
+        audited.audits_in(audit_file(tmp_path, clean=[0.5]), "toy", "one-vs-rest")
+
+
+def test_command_writes_a_page_with_examples(adbench, tmp_path):
+    ran = adbench("run", "--detectors", "pca,random", "--categories", "0", "--no-timing", "--save-models")
+    assert ran.status == 0
+    ended = adbench("report", "--device", "cpu", "--out", "pages/page.html")
+    assert (ended.status, ended.out.split(",")[0]) == (0, "wrote pages/page.html")
+    text = (tmp_path / "pages/page.html").read_text()
+    assert text.count("data:image/webp;base64,") >= 12  # the images of pca at least
+    assert "differ from their stored scores" not in text
+    assert "found: anomalies scored highest" in text
+    assert "adbench run --detectors pca,random --data digits" in text
+
+
+def test_mistakes_are_one_line(adbench, tmp_path, monkeypatch):
+    assert adbench("report").error.startswith("runs holds no results; name the folder")
+    make_runs(tmp_path / "runs", made("one"))
+    assert "unknown category 'z'" in adbench("report", "--examples", "z").error
+    monkeypatch.setitem(sys.modules, "altair", None)
+    monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None if name == "altair" else True)
+    assert "pip install 'adbench-tgan[report]'" in adbench("report").error

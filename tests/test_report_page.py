@@ -1,0 +1,182 @@
+"""The report in a browser: headless Chromium, where the machine has one, opens the page as a file."""
+
+from __future__ import annotations
+
+import shutil
+from io import BytesIO
+
+import pytest
+from make_runs import made, make_runs
+from PIL import Image
+
+from adbench_tgan.registry import Registry
+from adbench_tgan.report import page as pages
+from adbench_tgan.report.material import from_store
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+WIDTHS = (360, 768, 1280)
+AUDIT = {"audit": "one on a", "clean": [0.5, 0.6], "batch_statistics": [0.7, 0.6], "class_sorted": [0.9, 0.8]}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A page of three detectors and one whose name would run a script, with everything but example images."""
+    folder = tmp_path_factory.mktemp("page")
+    results = [
+        made(detector, category, shift=shift, **more)
+        for category in ("a", "b")
+        for detector, shift, more in (
+            ("good", 3.0, {}),
+            ("fair", 1.5, {"pretrained": "resnet50"}),
+            ("seer", 2.0, {"supervision": "labelled", "preset": "quick", "losses": ()}),
+            (HOSTILE, 0.2, {}),
+        )
+    ]
+    make_runs(folder / "runs", *results, made("broken", status="failed", error="RuntimeError: boom"))
+    (folder / "page.html").write_text(
+        pages.render(from_store(folder / "runs", Registry.discover()), audits=[AUDIT])
+    )
+    return (folder / "page.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser, address):
+    """Opens the page; whatever it asks of the network, says on the console or pops up fails the test."""
+    wrong, tabs = [], []
+
+    def visit(width=1280, scheme="light"):
+        tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        tabs.append(tab)
+        tab.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on("dialog", lambda dialog: wrong.append(dialog.message))
+        tab.on("request", lambda r: r.url.startswith(("file:", "data:")) or wrong.append(r.url))
+        tab.goto(address)
+        tab.wait_for_selector("html[data-drawn]", timeout=60_000)
+        return tab
+
+    yield visit
+    for tab in tabs:
+        tab.close()
+    assert wrong == []
+
+
+def names(tab):
+    return tab.locator("#board tbody tr:visible > th").all_text_contents()
+
+
+def heading(tab, title):
+    return tab.get_by_role("button", name=title, exact=True)
+
+
+def test_opens_from_a_file_with_all_charts(opened):
+    tab = opened()
+    charts = tab.locator(".chart").count()
+    assert charts == 7
+    assert tab.locator(".chart svg").count() == charts
+    assert tab.locator("#roc .mark-line path").count() == 4
+    assert tab.locator(".empty:visible").count() == 0
+    assert tab.locator("img[src=x]").count() == 0
+    assert HOSTILE in names(tab)
+    assert HOSTILE in tab.locator("#intervals svg").text_content()
+
+
+def test_sorting_by_mouse(opened):
+    tab = opened()
+    order = ["good", "fair", HOSTILE]
+    heading(tab, "AUROC").click()
+    assert [name for name in names(tab) if name in order] == order
+    assert names(tab)[-1] == "broken"  # what was not measured comes last either way
+    head = tab.locator("#board th[aria-sort]")
+    assert (head.count(), head.get_attribute("aria-sort")) == (1, "descending")
+    heading(tab, "AUROC").click()
+    assert [name for name in names(tab) if name in order] == order[::-1]
+    assert names(tab)[-1] == "broken"
+    assert head.get_attribute("aria-sort") == "ascending"
+
+
+def test_sorting_by_keyboard(opened):
+    tab = opened()
+    heading(tab, "detector").focus()
+    tab.keyboard.press("Enter")
+    assert names(tab) == sorted(names(tab))
+    assert tab.locator("#board th[aria-sort=ascending]").text_content().strip() == "detector"
+    tab.keyboard.press("Tab")  # to the next heading
+    tab.keyboard.press("Space")
+    assert tab.locator("#board th[aria-sort]").text_content().strip() == "supervision"
+
+
+def test_filtering_by_mouse_reaches_charts_and_tables(opened):
+    tab = opened()
+    tab.get_by_label("supervision").select_option("labelled")
+    assert names(tab) == ["seer"]
+    assert tab.get_by_role("status").text_content() == "1 of 5 rows"
+    assert tab.locator("#heat tbody tr:visible").count() == 1
+    tab.wait_for_function("() => document.querySelectorAll('#roc .mark-line path').length === 1")
+    tab.get_by_role("button", name="Show all").click()
+    tab.wait_for_function("() => document.querySelectorAll('#roc .mark-line path').length === 4")
+    assert len(names(tab)) == 5
+
+
+def test_filtering_by_keyboard(opened):
+    tab = opened()
+    tab.get_by_label("detector").first.focus()
+    tab.keyboard.type("GOO")
+    assert names(tab) == ["good"]
+    tab.keyboard.type("x")
+    assert names(tab) == []
+    tab.locator("#roc .empty").wait_for(state="visible")
+    tab.keyboard.press("Control+A")
+    tab.keyboard.press("Delete")
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("l")  # picks "labelled" in the list of supervisions
+    assert names(tab) == ["seer"]
+
+
+def test_selectors_change_the_charts(opened):
+    tab = opened()
+    before = tab.locator("#histogram svg").inner_html()
+    tab.locator("#detector").get_by_label("category").select_option("b")
+    assert tab.locator("#curves").get_by_label("category").input_value() == "b"
+    tab.wait_for_function(f"() => document.querySelector('#histogram svg').innerHTML !== {before!r}")
+    tab.locator("#detector").get_by_label("detector").select_option("seer")
+    tab.locator("#losses .empty").wait_for(state="visible")  # it reports none
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_fits_phones_and_desks_in_light_and_dark(opened, width, scheme, tmp_path):
+    tab = opened(width, scheme)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    for chart in tab.locator(".chart svg").all():
+        box = chart.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    picture = Image.open(BytesIO(tab.screenshot(path=tmp_path / "page.png", full_page=True))).convert("L")
+    assert picture.width == width
+    assert (picture.getpixel((2, 2)) < 60) == (scheme == "dark")
+    dark = sum(picture.histogram()[:100]) / (picture.width * picture.height)
+    assert (dark > 0.5) == (scheme == "dark")
+
+
+def test_everything_has_a_name(opened):
+    tab = opened()
+    assert tab.locator("html").get_attribute("lang") == "en"
+    assert tab.locator("h1").count() == 1
+    assert tab.locator("img:not([alt])").count() == 0
+    unnamed = "[...document.querySelectorAll('button, select, input, [role=img], [role=region]')]"
+    unnamed += ".filter((e) => !(e.ariaLabel || e.textContent.trim() && e.tagName === 'BUTTON' || e.labels?.length)).length"
+    assert tab.evaluate(unnamed) == 0
+    assert tab.locator("thead button").count() == tab.locator("#board thead th").count()
