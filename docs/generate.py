@@ -20,14 +20,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+ROOMS = (ROOT, ROOT / "plugins", ROOT / "baselines")  # where the wheel's packages lie
 PICTURES = ROOT / "docs/pictures"
-for room in (
-    ROOT,
-    ROOT / "plugins",
-    ROOT / "baselines",
-):  # as the wheel has them, also where it is not installed
-    if str(room) not in sys.path:
-        sys.path.append(str(room))
 
 MARK = re.compile(r"<!-- (generated|include): (\S+) -->")
 FORMULA = re.compile(r"^```math\n(.*?)\n```$", re.S | re.M)
@@ -55,6 +49,7 @@ def loaded_from_elsewhere(page: str) -> list[str]:
 
 def complete(markdown: str) -> str:
     """A page with what is generated, and what is included, in its place."""
+    sys.path += [str(room) for room in ROOMS if str(room) not in sys.path]  # where nothing is installed
     return MARK.sub(
         lambda mark: GENERATED[mark[2]]() if mark[1] == "generated" else included(mark[2]), markdown
     )
@@ -120,11 +115,7 @@ def card(detector: Any) -> str:
 
 def source_of(module: str) -> str:
     """The text of a module, which is not imported."""
-    (path,) = [
-        path
-        for room in (ROOT, ROOT / "plugins", ROOT / "baselines")
-        if (path := room / (module.replace(".", "/") + ".py")).exists()
-    ]
+    (path,) = [path for room in ROOMS if (path := room / (module.replace(".", "/") + ".py")).exists()]
     return path.read_text(encoding="utf-8")
 
 
