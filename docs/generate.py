@@ -66,7 +66,9 @@ def with_formulas(markdown: str) -> str:
         return markdown
     from latex2mathml.converter import convert
 
-    return FORMULA.sub(lambda block: f"<div>{convert(block[1], display='block')}</div>", markdown)
+    return FORMULA.sub(
+        lambda block: f"<div class='formula'>{convert(block[1], display='block')}</div>", markdown
+    )
 
 
 # -- what the plugins in this repository offer

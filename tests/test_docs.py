@@ -157,7 +157,7 @@ def test_nothing_is_left_to_be_generated(pages):
 
 
 def test_every_page_is_in_the_menu():
-    menu = re.findall(r"(?m)^ +- (\w+\.md)$", (ROOT / "mkdocs.yml").read_text())
+    menu = re.findall(r"(?m)^ +- (?:\w+: )?(\w+\.md)$", (ROOT / "mkdocs.yml").read_text())
     assert sorted(menu) == [path.name for path in PAGES]
 
 
