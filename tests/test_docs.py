@@ -1,9 +1,18 @@
-"""The documentation keeps up with the code, and its example works as printed."""
+"""The documentation keeps up with the code, and its examples work as printed.
+
+The tutorial is followed word by word in test_plugin_projects.py; that the site builds is for ``tox -e docs``.
+"""
+
+from __future__ import annotations
 
 import importlib
+import importlib.util
+import json
 import re
+import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer.main
@@ -12,12 +21,41 @@ from adbench_tgan import cli, hooks
 from adbench_tgan.audits import COLUMNS as AUDIT_COLUMNS
 from adbench_tgan.comparison import PAIR_COLUMNS
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, RESULT_COLUMNS
-from adbench_tgan.registry import Registry
+from adbench_tgan.registry import FIRST_PARTY, RECORDS, Registry
 from adbench_tgan.testing import CHECKS, check_detector
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PLUGINS = (ROOT / "plugins/README.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGE_OF = {  # the page where everything of a kind is explained
+    "detector": "detectors",
+    "dataset": "data",
+    "protocol": "data",
+    "metric": "metrics",
+    "executor": "hooks",
+}
+
+
+def load_generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def generate():
+    """What writes the generated parts of the pages."""
+    return load_generator()
+
+
+@pytest.fixture(scope="module")
+def pages(generate):
+    """The pages by name, as the site shows them."""
+    return {path.stem: generate.complete(path.read_text()) for path in PAGES}
 
 
 def table_cells(text, heading):
@@ -31,44 +69,153 @@ def table_cells(text, heading):
     ]
 
 
-def test_every_column_is_explained():
-    text = (ROOT / "leaderboards/README.md").read_text()
-    assert table_cells(text, "## `results.csv`") == RESULT_COLUMNS
-    assert table_cells(text, "## `leaderboard.csv`") == LEADERBOARD_COLUMNS
-    assert table_cells(text, "## `pairs.csv`") == PAIR_COLUMNS
-    assert sorted(table_cells(text, "## `audit.csv`")) == sorted(AUDIT_COLUMNS)
-
-
 def commands(group, prefix="adbench"):
+    """Every command with its full name."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{prefix} {name}")
         else:
-            yield f"{prefix} {name}"
+            yield f"{prefix} {name}", command
+
+
+OUR_COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+
+
+def test_every_column_is_explained(pages):
+    for text in ((ROOT / "leaderboards/README.md").read_text(), pages["leaderboards"]):
+        assert table_cells(text, "## `results.csv`") == RESULT_COLUMNS
+        assert table_cells(text, "## `leaderboard.csv`") == LEADERBOARD_COLUMNS
+        assert table_cells(text, "## `pairs.csv`") == PAIR_COLUMNS
+        assert sorted(table_cells(text, "## `audit.csv`")) == sorted(AUDIT_COLUMNS)
 
 
 def test_every_command_is_in_the_readme():
-    found = list(commands(typer.main.get_command(cli.app)))
-    assert len(found) == 11
-    assert [name for name in found if f"`{name}" not in README] == []
+    assert "adbench run" in OUR_COMMANDS
+    assert [name for name in OUR_COMMANDS if f"`{name}" not in README] == []
 
 
-def test_every_hook_is_in_the_guide():
+@pytest.mark.parametrize("name", OUR_COMMANDS)
+def test_every_command_and_option_is_in_the_docs(pages, name):
+    (section,) = re.findall(rf"(?s)### `{name}` {{.*?(?=\n### |\Z)", pages["commands"])
+    options = [each for each in OUR_COMMANDS[name].params if each.param_type_name == "option"]
+    words = [word for each in options if each.name != "help" for word in each.opts]
+    assert [word for word in words if f"`{word}`" not in section] == []
+    assert OUR_COMMANDS[name].help.split(".")[0].split("\n")[0] in section
+    without_help = [
+        line for line in section.splitlines() if line.startswith("| `--") and line.endswith("|  |")
+    ]
+    assert without_help == []
+
+
+def test_every_hook_is_in_the_guide_and_in_the_docs(pages):
     names = [name for name in vars(hooks) if name.startswith("adbench_")]
-    assert len(names) == 8
+    assert "adbench_detectors" in names
     assert [name for name in names if f"`{name}`" not in PLUGINS] == []
+    assert [name for name in names if f"### `{name}(" not in pages["hooks"]] == []
 
 
-def test_every_detector_dataset_and_protocol_is_in_the_changelog():
+@pytest.mark.parametrize("kind", RECORDS)
+def test_every_field_of_a_record_is_in_the_docs(pages, kind):
+    (section,) = re.findall(rf"(?s)### `adbench_{kind}s\(.*?(?=\n##|\Z)", pages["hooks"])
+    record = RECORDS[kind]
+    assert f"`{record.__name__}`" in section
+    assert [name for name in record.__dataclass_fields__ if f"| `{name}` |" not in section] == []
+
+
+@pytest.mark.parametrize("kind", PAGE_OF)
+def test_all_that_is_offered_is_in_the_docs(pages, generate, kind):
+    ours = [one for one, origin in Registry.discover().offers(kind) if origin.startswith(f"{FIRST_PARTY}:")]
+    assert ours
+    assert generate.offered(kind) == ours
+    text = pages[PAGE_OF[kind]]
+    assert [
+        one.name for one in ours if f"| `{one.name}` |" not in text and f"| [`{one.name}`]" not in text
+    ] == []
+
+
+def test_every_metric_has_its_formula_and_every_protocol_its_text(pages, generate):
+    for one in generate.offered("metric"):
+        (section,) = re.findall(rf"(?s)## `{one.name}`\n.*?(?=\n## )", pages["metrics"])
+        assert re.search(r"\b(19|20)\d\d\b", section), f"{one.name} cites no source"
+        assert "```math" in section or one.name == "pixel_auroc"  # which is auroc's
+    for one in generate.offered("protocol"):
+        assert f"**`{one.name}`**" in pages["data"]
+
+
+def test_every_detector_says_where_it_differs_from_its_authors_code(pages, generate):
+    for one in generate.offered("detector"):
+        (section,) = re.findall(rf"(?s)### `{one.name}` {{.*?(?=\n##)", pages["detectors"])
+        assert one.family == "anchor" or "Where this differs" in section, one.name
+        assert len(section) > 120, one.name
+
+
+def test_every_check_is_in_the_docs(pages):
+    names = [check.__name__.replace("_", " ") for check in CHECKS]
+    assert re.findall(r"(?m)^- \*\*(.*?)\*\*: .+", pages["conformance"]) == names
+
+
+def test_nothing_is_left_to_be_generated(pages):
+    assert [name for name, text in pages.items() if "<!--" in text] == []
+
+
+def test_every_page_is_in_the_menu():
+    menu = re.findall(r"(?m)^ +- (?:\w+: )?(\w+\.md)$", (ROOT / "mkdocs.yml").read_text())
+    assert sorted(menu) == [path.name for path in PAGES]
+
+
+def test_the_audits_page_has_pictures_only_if_there_are_some(generate, tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "PICTURES", tmp_path)
+    assert "![" not in generate.audit_pictures()
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit/ganomaly-frog.png").write_bytes(b"")
+    (tmp_path / "audit/notes.txt").write_text("")
+    assert re.findall(r"!\[(.*?)\]\((.*?)\)", generate.audit_pictures()) == [
+        ("ganomaly frog", "pictures/audit/ganomaly-frog.png")
+    ]
+
+
+def test_pages_that_load_from_elsewhere_are_found(generate):
+    found = generate.loaded_from_elsewhere(
+        '<a href="https://x.y/z">fine</a> <script src="assets/a.js"></script> <img src="//cdn.x/y.png">'
+        '<script async src="https://cdn.x/a.js"></script> <link href=https://fonts.x/css rel="stylesheet">'
+    )
+    assert [tag.split()[0] for tag in found] == ["<img", "<script", "<link"]
+
+
+def test_generating_needs_no_torch():
+    """The environment that builds the site has none."""
+    code = """
+import sys, json, runpy
+for name in ("torch", "pandas", "sklearn", "scipy", "numpy", "anomalib"):
+    sys.modules[name] = None  # its import fails
+made = runpy.run_path("docs/generate.py")
+print(json.dumps({name: len(made["complete"](f"<!-- generated: {name} -->")) for name in made["GENERATED"]}))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert min(json.loads(ended.stdout).values()) > 50
+
+
+def test_every_detector_dataset_and_protocol_is_in_the_changelog(generate):
     text = (ROOT / "CHANGELOG.md").read_text()
-    registry = Registry.discover()
     for kind in ("detector", "dataset", "protocol"):
-        assert [name for name in registry.names(kind) if f"`{name}`" not in text] == []
+        assert [one.name for one in generate.offered(kind) if f"`{one.name}`" not in text] == []
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("*/README.md")), ids=str)
+@pytest.mark.parametrize(
+    "page",
+    [
+        *sorted(ROOT.glob("*.md")),
+        *sorted(ROOT.glob("*/README.md")),
+        *PAGES,
+        ROOT / "plugins/adbench-example-pca/README.md",
+    ],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_links_between_pages_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target
 
 

@@ -1,9 +1,9 @@
 """Probabilistic PCA of patches: an image is anomalous where its patches are unlikely.
 
 Tipping & Bishop: "Probabilistic Principal Component Analysis", JRSS B 61(3), 1999,
-https://doi.org/10.1111/1467-9868.00196. Each patch, less the mean patch of its place, is drawn from a Gaussian
-whose covariance has q free directions and the same variance in all others; both are known in closed form from
-the eigenvalues of the patches' covariance.
+https://doi.org/10.1111/1467-9868.00196. Each patch, less the mean patch of its place, is drawn from a
+Gaussian whose covariance has q free directions and the same variance in all others. Both are known in closed
+form from the eigenvalues of the patches' covariance.
 
 Where this differs from the paper, and why
 1. The mean depends on the patch's place, the covariance does not: enough to know an aligned object, and there
