@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from adbench_tgan.text import plain
+
 if TYPE_CHECKING:
     from adbench_tgan.jobs import Job
     from adbench_tgan.results import Result
@@ -61,7 +63,7 @@ class TerminalReporter:
     def job_started(self, job: Job) -> None:
         """A job begins."""
         self.job = str(job)
-        self.progress.update(self.jobs, detail=escape(str(job)))
+        self.progress.update(self.jobs, detail=escape(plain(str(job))))
 
     def phase(self, name: str) -> None:
         """Show the epochs' bar while fitting only."""
@@ -70,7 +72,7 @@ class TerminalReporter:
     def epoch(self, number: int, total: int | None, losses: Mapping[str, float]) -> None:
         """An epoch has ended."""
         shown = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        self.progress.update(self.epochs, completed=number, total=total, detail=escape(shown))
+        self.progress.update(self.epochs, completed=number, total=total, detail=escape(plain(shown)))
         if not self.console.is_terminal and monotonic() - self.said > QUIET:
             of = f"{number}/{total}" if total else str(number)
             self.say(f"[{self.done + 1}/{self.count}] {self.job}: epoch {of}  {shown}")
@@ -94,7 +96,7 @@ class TerminalReporter:
     def say(self, message: str) -> None:
         """Print a line above the bars."""
         self.said = monotonic()
-        self.progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self.progress.console.print(plain(message), markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Something to know that stops nothing."""

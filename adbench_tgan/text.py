@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMULA = ("=", "+", "-", "@", "'")  # how a cell begins that a spreadsheet would compute, or that we have marked
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "'",
+)  # how a cell begins that a spreadsheet would compute, or that we have marked
 
 
 def plain(text: str) -> str:

@@ -29,7 +29,10 @@ def packed(path, *members, mode="w:gz"):
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
 def test_files_and_folders_come_out(tmp_path, mode):
     names = ("set", "set/a", "set/deep/b", "set/" + "long" * 60)
-    members = [member(names[0], tarfile.DIRTYPE), *(member(name, size=512 * i) for i, name in enumerate(names[1:]))]
+    members = [
+        member(names[0], tarfile.DIRTYPE),
+        *(member(name, size=512 * i) for i, name in enumerate(names[1:])),
+    ]
     place = tmp_path / "place"
     place.mkdir()
     unpack(packed(tmp_path / "archive", *members, mode=mode), place)
@@ -40,7 +43,10 @@ def test_files_and_folders_come_out(tmp_path, mode):
 HOSTILE = {
     "above": (member("../escaped", size=1), "would be extracted to"),
     "above inside": (member("set/../../escaped", size=1), "would be extracted to"),
-    "symbolic link": (member("set/a", tarfile.SYMTYPE, link="../../escaped"), "'set/a' is a link or a device"),
+    "symbolic link": (
+        member("set/a", tarfile.SYMTYPE, link="../../escaped"),
+        "'set/a' is a link or a device",
+    ),
     "link inside": (member("set/a", tarfile.SYMTYPE, link="b"), "'set/a' is a link or a device"),
     "hard link": (member("set/a", tarfile.LNKTYPE, link="/etc/passwd"), "'set/a' is a link or a device"),
     "device": (member("set/a", tarfile.CHRTYPE), "'set/a' is a link or a device"),
@@ -68,7 +74,9 @@ def test_an_absolute_path_stays_inside(tmp_path):
 
 def test_a_bad_member_behind_good_ones_keeps_all_from_being_written(tmp_path):
     (tmp_path / "place").mkdir()
-    archive = packed(tmp_path / "archive", member("good", size=9), member("bad", tarfile.SYMTYPE, link="good"))
+    archive = packed(
+        tmp_path / "archive", member("good", size=9), member("bad", tarfile.SYMTYPE, link="good")
+    )
     with pytest.raises(ArchiveError):
         unpack(archive, tmp_path / "place")
     assert list((tmp_path / "place").iterdir()) == []

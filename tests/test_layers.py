@@ -23,11 +23,11 @@ ROOMS = {
 
 LAYERS = (  # bottom up; a module imports from its own layer or below. Some are yet to be written.
     """
-    adbench_tgan errors hooks info detector metrics timing machine training builtins
-    data data.cifar10 data.digits data.files data.folder data.imagefolder data.images data.mnist data.mvtec
+    adbench_tgan errors text hooks info detector metrics timing machine training builtins
+    data data.archives data.cifar10 data.digits data.files data.folder data.imagefolder data.images data.mnist data.mvtec data.plain_pickle
     data.protocols data.samples data.spec data.stl10 data.tasks
     """,
-    "registry jobs results describe testing audit",
+    "registry jobs stored results describe testing audit",
     "runner leaderboard predict report progress views",
     "executors benchmark audits",
     "options commands cli",

@@ -10,14 +10,18 @@ import gzip
 import hashlib
 import lzma
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 LIMIT = 16 * 2**30  # bytes that an archive may unpack to; MVTec AD, the largest, has 5 GB
 FILES = 200_000  # members that it may have
 PIECE = 2**20  # bytes read at a time; also the most that one header of a tar file may claim
-OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}  # by how the file begins
+OPENERS: dict[bytes, Callable[..., Any]] = {  # by how the file begins
+    b"\x1f\x8b": gzip.open,
+    b"BZ": bz2.open,
+    b"\xfd7": lzma.open,
+}
 
 
 class ArchiveError(Exception):
@@ -61,7 +65,8 @@ def first_of(urls: Sequence[str], place: Path, name: str, md5: str) -> None:
 
     for number, url in enumerate(urls, start=1):
         try:
-            return download_url(url, str(place), filename=name, md5=md5)
+            download_url(url, str(place), filename=name, md5=md5)
+            return
         except (OSError, RuntimeError):
             if number == len(urls):
                 raise

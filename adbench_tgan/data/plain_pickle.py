@@ -31,7 +31,8 @@ class PlainDtype:
     """Stands for ``numpy.dtype``."""
 
     def __init__(self, code: str, *_: Any):
-        self.code, self.order = code, "|"
+        self.code: Any = code
+        self.order: Any = "|"
 
     def __setstate__(self, state: Any) -> None:
         self.order = state[1]
@@ -73,7 +74,7 @@ def plain_pickle(data: bytes) -> Any:
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in OPCODES:
             raise pickle.UnpicklingError(f"it asks for {opcode.name}, which is refused")
-        if "PUT" in opcode.name and int(argument) > len(data):  # Python reserves room for so many
+        if "PUT" in opcode.name and int(argument or 0) > len(data):  # Python reserves room for so many
             raise pickle.UnpicklingError(f"it asks for {argument} memories, which is refused")
     return _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
 
