@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
 
 from adbench_tgan import __version__
 from adbench_tgan.audit import Audit, audit
@@ -22,6 +24,8 @@ from adbench_tgan.machine import device_name, machine
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, safe_name, write_atomically
 from adbench_tgan.runner import Reporter, Settings, explain, precision, seed_everything
+from adbench_tgan.stored import LARGEST, read_bounded
+from adbench_tgan.text import csv_of, plain
 
 CURVES = ("clean", "batch_statistics", "class_sorted")
 COLUMNS = (
@@ -30,6 +34,7 @@ COLUMNS = (
     "adbench_version"
 ).split()
 Published = Mapping[tuple[str, ...], tuple[float, str]]
+Curve = Annotated[tuple[float, ...], Field(min_length=1)]  # an AUROC an epoch
 
 
 def run_audits(
@@ -42,7 +47,7 @@ def run_audits(
     """
     settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
     planned = plan(request, registry, reporter.warn)
-    missing = [job for job in planned.jobs if not file_of(out, job).exists()]
+    missing = [job for job in planned.jobs if read_record(out, job) is None]
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     failed = 0
     for job in missing:
@@ -64,7 +69,7 @@ def run_audits(
             f"{job}: clean {record['clean'][-1]:.3f}, as published {max(record['class_sorted']):.3f}"
         )
     table = gather(out, planned.jobs, read_published(published))
-    write_atomically(out / "audit.csv", table.to_csv(index=False))
+    write_atomically(out / "audit.csv", csv_of(table))
     return table, failed
 
 
@@ -107,8 +112,32 @@ def keep(record: Mapping[str, Any], path: Path) -> None:
 
 def gather(out: Path, jobs: Sequence[Job], published: Published) -> pd.DataFrame:
     """``audit.csv``: a row an audit among `jobs`, in their order."""
-    records = [json.loads(file_of(out, job).read_text()) for job in jobs if file_of(out, job).exists()]
-    return pd.DataFrame([row(record, published) for record in records], columns=COLUMNS)
+    records = [read_record(out, job) for job in jobs]
+    return pd.DataFrame([row(record, published) for record in records if record], columns=COLUMNS)
+
+
+class Record(BaseModel):
+    """What a job's file must say; the rest of it is kept as it is."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+    schema_number: Annotated[Literal[1], Field(alias="schema")]
+    job: Job
+    clean: Curve
+    batch_statistics: Curve
+    class_sorted: Curve
+    device: str
+    version: str
+
+
+def read_record(out: Path, job: Job) -> dict[str, Any] | None:
+    """The stored audit of a job; None when it is missing or damaged, or another job's."""
+    try:
+        record = Record.model_validate_json(read_bounded(file_of(out, job), LARGEST))
+    except (OSError, ValueError):
+        return None
+    whole = len(record.clean) == len(record.batch_statistics) == len(record.class_sorted)
+    return record.model_dump(by_alias=True) if whole and record.job.key == job.key else None
 
 
 def row(record: Mapping[str, Any], published: Published) -> dict[str, Any]:
@@ -116,9 +145,9 @@ def row(record: Mapping[str, Any], published: Published) -> dict[str, Any]:
     job = Job(**record["job"])
     found = Audit(**{name: tuple(record[name]) for name in CURVES})
     printed, source = published.get((job.detector, job.dataset, job.protocol, job.category), (None, ""))
-    plain = ("detector", "dataset", "protocol", "category", "seed", "preset", "precision")
+    names = ("detector", "dataset", "protocol", "category", "seed", "preset", "precision")
     return {
-        **{name: getattr(job, name) for name in (*plain, "detector_version", "split_fingerprint", "key")},
+        **{name: getattr(job, name) for name in (*names, "detector_version", "split_fingerprint", "key")},
         **{name: record[name][-1] for name in CURVES},
         "epochs": len(found.clean),
         "as_published": found.as_published,
@@ -132,13 +161,27 @@ def row(record: Mapping[str, Any], published: Published) -> dict[str, Any]:
 
 
 def read_published(path: Path) -> Published:
-    """The AUROCs that papers print, by our names of detector, dataset, protocol and category; none without a file."""
+    """The AUROCs that papers print, by our names of detector, dataset, protocol and category; none without a file.
+
+    Raises:
+        AdbenchError: it is no such table.
+    """
     if not path.exists():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [line for line in csv.DictReader(file) if line["our_detector"] and line["metric"] == "AUROC"]
     names = ("our_detector", "our_dataset", "our_protocol", "category")
-    return {tuple(line[name] for name in names): (float(line["value"]), line["source"]) for line in lines}
+    found = {}
+    try:
+        text = read_bounded(path, LARGEST).decode()
+        for line in csv.DictReader(io.StringIO(text, newline="")):
+            if line["our_detector"] and line["metric"] == "AUROC":
+                value = float(line["value"])
+                if not (0 <= value <= 1 and all(line[name] is not None for name in (*names, "source"))):
+                    raise ValueError(f"the line of {line['our_detector']} is not whole, or not within 0 to 1")
+                found[tuple(line[name] for name in names)] = value, line["source"]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        text = plain(f"{path} is not a table of published numbers ({type(error).__name__}: {error})")
+        raise AdbenchError(f"{text}; mend it, or name another with --published") from None
+    return found
 
 
 def draw(record: Mapping[str, Any], out: Path) -> None:
@@ -159,6 +202,6 @@ def draw(record: Mapping[str, Any], out: Path) -> None:
         axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label, marker=".")
     axes.axhline(0.5, color="0.6", linewidth=0.8)
     axes.set(xlabel="epoch", ylabel="AUROC", ylim=(0, 1.02))
-    axes.set_title(f"{job}, {job.protocol}", parse_math=False)
+    axes.set_title(plain(f"{job}, {job.protocol}"), parse_math=False)
     axes.legend(fontsize="small")
     figure.savefig(out, format="png", dpi=110)

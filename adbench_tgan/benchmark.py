@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from adbench_tgan.leaderboard import comparable, is_current, leaderboard, result
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, Result, ResultStore, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
+from adbench_tgan.text import csv_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +57,15 @@ def benchmark(
     planned = plan(request, registry, reporter.warn)
     fresh: dict[str, Result] = {}
     missing = [job for job in planned.jobs if store.get(job, with_model=settings.save_models) is None]
+    refuse_newer(store, missing)
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     try:
         for result in run(missing, store, execute, settings, planned.tasks, registry, reporter):
             fresh[result.job.key] = result
     except KeyboardInterrupt:
-        write_tables(store, planned.jobs, registry)
+        write_tables(store, planned.jobs, registry, reporter.warn)
         raise
-    table = write_tables(store, planned.jobs, registry)
+    table = write_tables(store, planned.jobs, registry, reporter.warn)
     results = [fresh.get(job.key) or store.get(job) for job in planned.jobs]
     return Outcome(results=tuple(result for result in results if result), leaderboard=table, ran=len(fresh))
 
@@ -78,14 +81,26 @@ def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry
             )
 
 
-def write_tables(store: ResultStore, jobs: tuple[Job, ...], registry: Registry) -> pd.DataFrame:
+def refuse_newer(store: ResultStore, missing: Sequence[Job]) -> None:
+    """Raise when some of the jobs to run are stored by a later version: they are neither run again nor replaced."""
+    newer = [job for job in missing if store.is_newer(job)]
+    if newer:
+        raise AdbenchError(
+            f"{len(newer)} of these jobs, the first {newer[0]}, are stored in {store.root} by a newer adbench-tgan; "
+            "upgrade, or give --out another folder"
+        )
+
+
+def write_tables(
+    store: ResultStore, jobs: tuple[Job, ...], registry: Registry, say: Callable[[str], None] = lambda _: None
+) -> pd.DataFrame:
     """Write both tables from what is stored; return the leaderboard of the jobs' dataset and protocol."""
     versions = registry.versions()
-    results = list(store.results())
+    results = list(store.results(lambda path, why: say(f"{path} is left alone and not in the tables: {why}")))
     current = without_superseded([result for result in results if is_current(result.job, versions)])
     board = leaderboard(comparable(current, jobs, versions), store.scores)
-    write_atomically(store.root / "results.csv", results_table(current).to_csv(index=False))
-    write_atomically(store.root / "leaderboard.csv", board.to_csv(index=False))
+    write_atomically(store.root / "results.csv", csv_of(results_table(current)))
+    write_atomically(store.root / "leaderboard.csv", csv_of(board))
     return board
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Annotated
@@ -75,6 +76,9 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
+    logging.getLogger("PIL").addHandler(
+        logging.NullHandler()
+    )  # what it says of a bad image, our error says too
     try:
         try:
             add_plugin_commands(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -139,6 +140,26 @@ class Detector(ABC):
                 reason = str(error).splitlines()[-1].strip()
                 raise AdbenchError(f"the saved model does not fit network {name!r}: {reason}") from None
             network.eval()
-        for name in (name for name in state if "." not in name):
-            setattr(self, name, state[name].to(self.device))
+        for name in state:
+            owner, dot, _ = name.partition(".")
+            if dot and owner not in self.networks:
+                raise AdbenchError(
+                    f"the saved model holds {name!r}, which is no part of {type(self).__name__}"
+                )
+            if not dot:
+                self._check_tensor(name, state[name])
+                setattr(self, name, state[name].to(self.device))
         return self
+
+    def _check_tensor(self, name: str, tensor: Tensor) -> None:
+        """Refuse a saved tensor that would take the place of anything but a tensor of its own shape."""
+        import torch
+
+        held = vars(self).get(name)
+        if isinstance(held, torch.Tensor) and held.shape != tensor.shape:
+            raise AdbenchError(
+                f"the saved model does not fit: {name!r} is {tuple(tensor.shape)}, not {tuple(held.shape)}"
+            )
+        taken = hasattr(type(self), name) or (name in vars(self) and not isinstance(held, torch.Tensor))
+        if taken or not name.isidentifier() or keyword.iskeyword(name):
+            raise AdbenchError(f"the saved model holds {name!r}, which is no tensor of {type(self).__name__}")

@@ -14,6 +14,7 @@ import pluggy
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.sources import load_module
+from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     from adbench_tgan.data import DatasetSpec, ProtocolSpec
@@ -106,4 +107,4 @@ def load(target: str) -> Any:
 
 def one_line(failure: BaseException) -> str:
     """What went wrong, for a message of one line."""
-    return f"{type(failure).__name__}: {' '.join(str(failure).split())}".rstrip(": ")
+    return plain(f"{type(failure).__name__}: {' '.join(str(failure).split())}".rstrip(": "))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -46,7 +46,9 @@ class Job:
     @cached_property
     def key(self) -> str:
         """A hash of all that can change a score."""
-        identity = {k: v for k, v in asdict(self).items() if k not in ("preset", "pretrained", "problem")}
+        left_out = ("preset", "pretrained", "problem")
+        identity = {name: value for name, value in vars(self).items() if name not in left_out}
+        identity["config"] = dict(self.config)
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
@@ -187,7 +189,7 @@ def _parsed(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 

@@ -44,7 +44,7 @@ def row(result: Result) -> dict[str, Any]:
         for name in ("detector", "dataset", "protocol", "category", "seed", "precision", "supervision")
     }
     cells |= {name: result.metrics.get(name) for name in METRICS}
-    cells |= {name: result.timing.get(name) for name in TIMINGS}
+    cells |= {name: _number(result.timing.get(name)) for name in TIMINGS}
     cells |= {
         "status": result.status,
         "parameters": sum(result.parameters.values()) if result.status == "ok" else None,
@@ -59,6 +59,11 @@ def row(result: Result) -> dict[str, Any]:
         "purity_delta": result.purity_delta,
     }
     return cells
+
+
+def _number(value: Any) -> float | int | None:
+    """A measured number; anything else that a file may hold in its place is absent."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def results_table(results: Iterable[Result]) -> pd.DataFrame:

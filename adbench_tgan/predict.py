@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adbench_tgan.data.files import decode
+from adbench_tgan.data.files import decode, one_line, only_regular
 from adbench_tgan.data.samples import resize
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, read_result
+from adbench_tgan.runner import check_scores, explain
+from adbench_tgan.text import plain
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: what Pillow weighs red, green and blue with
+ROOM = 2**31  # bytes that building a detector may take beside its weights
+LARGEST_SIDE = 8192  # pixels of an image that a model may ask for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +57,51 @@ def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detect
             f"{folder} was made by version {result.job.detector_version} of {result.job.detector}, version "
             f"{installed} is installed; run the job again"
         )
-    detector_class = registry.detector(result.job.detector)
-    config = detector_class.Config.model_validate(dict(result.job.config))
-    detector = detector_class(config, device=device, seed=result.job.seed)
-    return detector.load_state(read_state(path), result.shape), result
+    state = read_state(path)
+    try:
+        with memory_limited(ROOM + 8 * path.stat().st_size):
+            return rebuild(registry.detector(result.job.detector), result, state, device), result
+    except AdbenchError as error:
+        raise AdbenchError(f"{folder}: {error}; run the job again with --save-models") from None
+    except Exception as error:  # settings and shapes that no run has written can fail anywhere
+        reason = explain(error, device)
+        raise AdbenchError(f"{folder}: its model cannot be built ({reason}); run the job again") from None
+
+
+def rebuild(kind: type[Detector], result: Result, state: Mapping[str, Tensor], device: str) -> Detector:
+    """The fitted detector that a result describes.
+
+    Raises:
+        AdbenchError: the result's shape is not what its settings say, or the tensors are not the detector's.
+    """
+    assert result.shape is not None
+    channels, height, width = result.shape
+    config = kind.Config.model_validate(dict(result.job.config))
+    if channels not in (1, 3) or height != width or height != config.image_size or height > LARGEST_SIDE:
+        raise AdbenchError(
+            f"the shape {result.shape} of its images is not that of image_size={config.image_size}"
+        )
+    return kind(config, device=device, seed=result.job.seed).load_state(state, result.shape)
+
+
+@contextmanager
+def memory_limited(room: int) -> Iterator[None]:
+    """Let this process take at most `room` more bytes of memory. Only Linux can: elsewhere nothing is limited."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = int(statm.read_text().split()[0]) * resource.getpagesize() + room
+    if before[0] != resource.RLIM_INFINITY:
+        limit = min(limit, before[0])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -68,9 +114,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
+        only_regular(path)
         return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise AdbenchError(f"{path} cannot be read: {error}; run the job again with --save-models") from None
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        reason = one_line(str(error))
+        raise AdbenchError(f"{path} cannot be read: {reason}; run the job again with --save-models") from None
 
 
 def read_images(paths: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
@@ -86,8 +134,17 @@ def read_images(paths: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
 
 
 def predict(detector: Detector, result: Result, paths: Sequence[Path], images: Tensor) -> list[Prediction]:
-    """The prediction for each image."""
-    scores = detector.score(images.to(detector.device)).cpu()
+    """The prediction for each image.
+
+    Raises:
+        AdbenchError: the saved model gives no finite score for each.
+    """
+    try:
+        scores = detector.score(images.to(detector.device)).detach().float().cpu()
+        check_scores(scores.numpy(), len(images))
+    except Exception as error:  # tensors that no run has saved can fail anywhere
+        reason = explain(error, str(detector.device))
+        raise AdbenchError(f"the saved model gives no scores ({reason}); run the job again") from None
     threshold = float("nan") if result.threshold is None else result.threshold
     return [
         Prediction(path=path, score=float(score), threshold=threshold)
@@ -123,7 +180,7 @@ def draw(detector: Detector, predictions: Sequence[Prediction], images: Tensor, 
         figure.colorbar(heat, ax=axes[row][-1], shrink=0.8)
         verdict = "anomalous" if prediction.anomalous else "normal"
         axes[row][-1].set_title(f"map: {prediction.score:.4g}, {verdict}")
-        axes[row][0].set_ylabel("/".join(prediction.path.parts[-2:]), parse_math=False)
+        axes[row][0].set_ylabel(plain("/".join(prediction.path.parts[-2:])), parse_math=False)
         for axis in axes[row]:
             axis.set_xticks([])
             axis.set_yticks([])

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from adbench_tgan.text import plain
+
 if TYPE_CHECKING:
     from adbench_tgan.jobs import Job
     from adbench_tgan.results import Result
@@ -61,7 +63,7 @@ class TerminalReporter:
     def job_started(self, job: Job) -> None:
         """A job begins."""
         self.running = job
-        self.epochs[job.key] = self.progress.add_task("start", total=None, detail=escape(str(job)))
+        self.epochs[job.key] = self.progress.add_task("start", total=None, detail=escape(plain(str(job))))
 
     def phase(self, name: str, job: Job | None = None) -> None:
         """A job's bar begins anew with each phase."""
@@ -77,7 +79,7 @@ class TerminalReporter:
         job = job or self.running
         shown = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         if job is not None and job.key in self.epochs:
-            detail = escape(f"{job}  {shown}")
+            detail = escape(plain(f"{job}  {shown}"))
             self.progress.update(self.epochs[job.key], completed=number, total=total, detail=detail)
         if not self.console.is_terminal and monotonic() - self.said > QUIET:
             of = f"{number}/{total}" if total else str(number)
@@ -103,7 +105,7 @@ class TerminalReporter:
     def say(self, message: str) -> None:
         """Print a line above the bars."""
         self.said = monotonic()
-        self.progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self.progress.console.print(plain(message), markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Something to know that stops nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,14 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from adbench_tgan import stored
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
+from adbench_tgan.stored import SCHEMA
+from adbench_tgan.stored import read_losses as read_losses
+from adbench_tgan.stored import read_scores as read_scores
+from adbench_tgan.text import cell
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-SCHEMA = 2  # of result.json
+LONGEST = 150  # characters of a folder's name
 PARTIAL = ".partial"  # where folders are written before they are renamed into place
 
 
@@ -78,8 +84,8 @@ class ResultStore:
 
     def folder(self, job: Job) -> Path:
         """Where a job's files are, or will be."""
-        names = (job.dataset, job.protocol, job.detector, f"{job.category}-seed{job.seed}-{job.key[:8]}")
-        return self.root.joinpath(*map(safe_name, names))
+        last = f"{safe_name(job.category)}-seed{job.seed}-{job.key[:8]}"
+        return self.root.joinpath(*map(safe_name, (job.dataset, job.protocol, job.detector)), last)
 
     def get(self, job: Job, *, with_model: bool = False) -> Result | None:
         """The stored result of a job that ended well; None if there is none, or it is damaged.
@@ -87,45 +93,53 @@ class ResultStore:
         `with_model` asks for one whose model was saved too.
         """
         folder = self.folder(job)
-        result = read_result(folder)
-        if result is None or result.status != "ok" or result.job.key != job.key:
+        found = stored.read(folder)
+        if found is None or found.status != "ok" or found.job.key != job.key:
             return None
-        if with_model and not (folder / "model.safetensors").exists():
+        if with_model and "model.safetensors" not in found.files:
             return None
-        return result if is_whole(folder) else None
+        return result_of(found) if stored.is_whole(found, folder) else None
 
     def put(self, result: Result) -> None:
         """Write a result's folder, all at once. A failed result never replaces a good one.
 
         Raises:
-            StoreError: the disk is full or cannot be written; nothing is left half-written.
+            StoreError: the disk is full or cannot be written, or a later version's result stands there; nothing is
+                left half-written, and what stood there before stands there still.
         """
         target = self.folder(result.job)
         if result.status == "failed" and self.get(result.job) is not None:
             return
+        if stored.newer_schema(target) is not None:
+            raise StoreError(
+                f"{target} was written by a newer adbench-tgan; upgrade, or give --out another folder"
+            )
         draft = self.root / PARTIAL / draft_name()
         try:
             draft.mkdir(parents=True)
             write_files(result, draft)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():  # an earlier failure, or a damaged result
-                os.rename(target, draft.with_name(draft.name + "+old"))
-            os.rename(draft, target)
+            _replace(target, draft)
         except OSError as error:
             raise StoreError(
-                f"cannot write {target}: {error.strerror}; free some space or give --out another folder, then "
-                "run the same command again"
+                f"cannot write {target}: {error.strerror or error}; free some space or give --out another folder, "
+                "then run the same command again"
             ) from None
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-            shutil.rmtree(draft.with_name(draft.name + "+old"), ignore_errors=True)
 
-    def results(self) -> Iterator[Result]:
-        """Every readable result, in the order of their folders' names."""
+    def results(self, passed_over: Callable[[Path, str], None] = lambda *_: None) -> Iterator[Result]:
+        """Every readable result, in the order of their folders' names; `passed_over` is told of each other, and why."""
         for path in sorted(self.root.glob("*/*/*/*/result.json")):
-            result = read_result(path.parent)
-            if result is not None and path.parent == self.folder(result.job):
-                yield result
+            found = stored.read(path.parent)
+            if found is not None and path.parent == self.folder(found.job):
+                yield result_of(found)
+            else:
+                passed_over(path, _why(found, path.parent))
+
+    def is_newer(self, job: Job) -> bool:
+        """Whether a later version of adbench-tgan has stored this job, so that this one can neither read nor run it."""
+        return stored.newer_schema(self.folder(job)) is not None
 
     def scores(self, job: Job) -> pd.DataFrame:
         """The per-image scores of a finished job: sample_id, label, score."""
@@ -149,14 +163,23 @@ def write_files(result: Result, folder: Path) -> None:
 
         losses = pd.DataFrame(list(result.losses))
         losses.insert(0, "epoch", range(1, len(losses) + 1))
+        losses = losses.rename(columns=cell)
         written["losses.csv"] = _write(folder / "losses.csv", lambda p: losses.to_csv(p, index=False))
     if result.state is not None:
-        from safetensors.torch import save_file
-
         state = dict(result.state)
-        written["model.safetensors"] = _write(folder / "model.safetensors", lambda p: save_file(state, p))
+        written["model.safetensors"] = _write(folder / "model.safetensors", lambda p: _save_model(state, p))
     text = json.dumps(as_json(result) | {"files": written}, indent=1, sort_keys=True)
     _write(folder / "result.json", lambda p: p.write_text(text + "\n"))
+
+
+def _save_model(state: dict[str, Tensor], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(state, path)
+    except SafetensorError as error:  # such as a full disk
+        raise OSError(errno.EIO, str(error)) from None
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> dict[str, Any]:
@@ -180,76 +203,36 @@ def as_json(result: Result) -> dict[str, Any]:
 
 def read_result(folder: Path) -> Result | None:
     """What ``result.json`` says; None when it is missing, damaged or of another schema."""
+    found = stored.read(folder)
+    return None if found is None else result_of(found)
+
+
+def result_of(found: stored.Stored) -> Result:
+    """The result that a ``result.json`` describes; without scores, losses and weights."""
+    names = set(stored.Stored.model_fields) & set(Result.__dataclass_fields__)
+    return Result(**{name: getattr(found, name) for name in names})
+
+
+def _why(found: stored.Stored | None, folder: Path) -> str:
+    """Why a result in the store is not read."""
+    if found is not None:
+        return "moved or edited"
+    schema = stored.newer_schema(folder)
+    return "damaged" if schema is None else f"of a newer adbench-tgan (schema {schema}); upgrade to read it"
+
+
+def _replace(target: Path, draft: Path) -> None:
+    """Rename a draft into place; what stood there comes back if that fails, and goes if it does not."""
+    old = draft.with_name(draft.name + "+old")
+    if target.exists():  # an earlier failure, a damaged result, or one without its model
+        os.rename(target, old)
     try:
-        data = json.loads((folder / "result.json").read_text())
-        if data["schema"] != SCHEMA:
-            return None
-        job = Job(**data["job"])
-        fields = {
-            name: data[name] for name in ("status", "error", "metrics", "timing", "parameters", "device")
-        }
-        shape = tuple(data["shape"]) if data["shape"] else None
-        return Result(
-            job=job,
-            threshold=data["threshold"],
-            purity_delta=data["purity_delta"],
-            anomalies_fingerprint=data["anomalies_fingerprint"],
-            shape=shape,
-            machine=data["machine"],
-            notes=tuple(data["notes"]),
-            version=data["version"],
-            **fields,
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether every file that ``result.json`` names is there at its full size."""
-    try:
-        files = json.loads((folder / "result.json").read_text())["files"]
-        return all((folder / name).stat().st_size == facts["bytes"] for name, facts in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def read_scores(folder: Path) -> pd.DataFrame:
-    """The per-image scores of a job's folder.
-
-    Raises:
-        AdbenchError: the file is missing, or is not the one that ``result.json`` vouches for.
-    """
-    import pandas as pd
-
-    return pd.read_parquet(_vouched(folder, "scores.parquet"))
-
-
-def read_losses(folder: Path) -> pd.DataFrame:
-    """The mean losses of each epoch; empty for a detector that has none.
-
-    Raises:
-        AdbenchError: as for `read_scores`.
-    """
-    import pandas as pd
-
-    if not (folder / "losses.csv").exists() and is_whole(folder):
-        return pd.DataFrame({"epoch": []})
-    return pd.read_csv(_vouched(folder, "losses.csv"))
-
-
-def _vouched(folder: Path, name: str) -> Path:
-    path = folder / name
-    try:
-        expected = json.loads((folder / "result.json").read_text())["files"][name]["sha256"]
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdbenchError(
-            f"{path} cannot be read ({type(error).__name__}); delete {folder} and run again"
-        ) from None
-    if found != expected:
-        raise AdbenchError(f"{path} was changed after it was written; delete {folder} and run again")
-    return path
+        os.rename(draft, target)
+    except OSError:
+        if old.exists():
+            os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -264,15 +247,20 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(draft, path)
     except OSError as error:
         raise AdbenchError(
-            f"cannot write {path}: {error.strerror}; free some space, then run again"
+            f"cannot write {path}: {error.strerror or error}; free some space, then run again"
         ) from None
     finally:
         draft.unlink(missing_ok=True)
 
 
 def safe_name(name: str) -> str:
-    """A file name for any text: letters, digits, `._-` and spaces stay, the rest is percent-encoded."""
+    """A file name for any text: letters, digits, `._-` and spaces stay, the rest is percent-encoded.
+
+    A long one keeps its beginning, and ends in a hash of the whole: no file system takes more than 255 bytes.
+    """
     encoded = quote(name, safe=" ")
+    if len(encoded) > LONGEST:
+        return f"{encoded[: LONGEST - 17]}~{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
     return encoded.replace(".", "%2E") if set(encoded) <= {"."} else encoded
 
 

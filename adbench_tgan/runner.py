@@ -25,6 +25,7 @@ from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.text import plain
 from adbench_tgan.timing import PeakMemory, flops, latency, stopwatch
 from adbench_tgan.training import fit
 
@@ -291,7 +292,7 @@ def seed_everything(seed: int) -> None:
 
 def explain(error: BaseException, device: str) -> str:
     """One line for a row: what went wrong, and for lack of memory the remedy."""
-    text = " ".join(str(error).split())
+    text = plain(" ".join(str(error).split()))
     lacks_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
     if lacks_memory:
         return f"out of memory on {_named(device)}; lower batch_size or image_size with --set"

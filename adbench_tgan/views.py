@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
+
+from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +29,7 @@ def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
     quality: list[tuple[str, Cell]] = [
         ("rank", lambda line: _number(line["rank"], "{:d}")),
         ("detector", lambda line: escape(line["detector"])),
-        ("supervision", lambda line: line["supervision"]),
+        ("supervision", lambda line: escape(line["supervision"])),
         ("preset", lambda line: escape(line["preset"])),
         ("AUROC", lambda line: _number(line["auroc_mean"], "{:.3f}")),
         ("95 % CI", _interval),
@@ -73,10 +75,15 @@ def records_view(records: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Any list of records as a table; the keys of the first are the columns."""
     table = Table(title=escape(title), title_justify="left", header_style="bold")
     for name in records[0] if records else ():
-        table.add_column(name.replace("_", " "), overflow="fold")
+        table.add_column(escape(name.replace("_", " ")), overflow="fold")
     for record in records:
         table.add_row(*(escape(_text(value)) for value in record.values()))
     return table
+
+
+def escape(text: str) -> str:
+    """Text that neither rich nor a terminal takes for a command."""
+    return escape_markup(plain(text))
 
 
 def _text(value: Any) -> str:

@@ -6,10 +6,8 @@ to its standard output, a line of JSON each; when its standard input ends, so do
 
 from __future__ import annotations
 
-import csv
 import faulthandler
 import json
-import math
 import os
 import signal
 import sys
@@ -66,28 +64,19 @@ def read_back(job: Job, folder: Path) -> Result | None:
     """What `carry_out` wrote, whole; None if it did not come to that, or the result is another job's."""
     from safetensors.torch import load_file
 
-    from adbench_tgan.results import is_whole, read_result, read_scores
+    from adbench_tgan import stored
+    from adbench_tgan.results import result_of
 
-    result = read_result(folder)
-    if result is None or result.job.key != job.key or not is_whole(folder):
+    found = stored.read(folder)
+    if found is None or found.job.key != job.key or not stored.is_whole(found, folder):
         return None
-    scores, losses, model = (folder / name for name in ("scores.parquet", "losses.csv", "model.safetensors"))
+    losses = stored.read_losses(folder).drop(columns="epoch")
     return replace(
-        result,
+        result_of(found),
         job=job,
-        scores=read_scores(folder) if scores.exists() else None,
-        losses=read_losses(losses) if losses.exists() else (),
-        state=load_file(model) if model.exists() else None,
-    )
-
-
-def read_losses(path: Path) -> tuple[dict[str, float], ...]:
-    """The losses of each epoch, every digit of them."""
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    return tuple(
-        {name: json.loads(cell) if cell else math.nan for name, cell in line.items() if name != "epoch"}
-        for line in lines
+        scores=stored.read_scores(folder) if "scores.parquet" in found.files else None,
+        losses=tuple(losses.to_dict("records")),  # type: ignore[arg-type]
+        state=load_file(folder / "model.safetensors") if "model.safetensors" in found.files else None,
     )
 
 

@@ -497,7 +497,9 @@ def test_our_table_of_published_numbers_is_read():
     thesis = read_papers(table, "cifar10", ["transgan_dual"])
     number, source = published_cells("transgan_dual", "one-vs-rest", ["ship"], thesis)
     assert number is None
-    assert source.startswith("0.790 published under 'one class normal, labelled anomalies in training; printed as")
+    assert source.startswith(
+        "0.790 published under 'one class normal, labelled anomalies in training; printed as"
+    )
     assert source.endswith("(Khemka thesis (2024), Table 6): not comparable")
 
 

@@ -27,7 +27,7 @@ from adbench_tgan.processes import environment
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
-from adbench_tgan.worker import read_back, read_losses
+from adbench_tgan.worker import read_back
 
 Call = Callable[..., Ended]
 RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing", "--executor", "processes")
@@ -179,8 +179,8 @@ def test_results_are_those_of_local_to_the_byte_and_progress_is_told(tmp_path: P
     assert_same_files(tmp_path / "local", tmp_path / "processes")
     drawn = [each[:-1] for each in heard["processes"] if each[-1] == "drawn on digits/0 seed 3"]
     assert [each[1] for each in drawn if each[0] == "phase"] == ["data", "fit", "score", "metrics"]
-    losses = read_losses(ResultStore(tmp_path / "local").folder(outcome.results[0].job) / "losses.csv")
-    assert [each[3] for each in drawn if each[0] == "epoch"] == list(losses)
+    losses = ResultStore(tmp_path / "local").losses(outcome.results[0].job).drop(columns="epoch")
+    assert [each[3] for each in drawn if each[0] == "epoch"] == losses.to_dict("records")
     assert len(losses) == 3
     assert ("warn", "2 jobs at a time share this machine") in [
         (what, str(rest[0])[:35]) for what, *rest in reporter.heard

@@ -21,10 +21,14 @@ ROOMS = {
     "adbench_baselines": ROOT / "baselines/adbench_baselines",
 }
 
-LAYERS = (  # bottom up; a module imports from its own layer or below. Some are yet to be written.
+LAYERS = (  # bottom up; a module imports from its own layer or below
     """
-    "registry development jobs results describe testing audit scaffold",
-    "runner leaderboard predict report progress views comparison boards speed events",
+    adbench_tgan errors text hooks sources info detector metrics timing energy machine training builtins statistics
+    data data.archives data.cifar10 data.digits data.files data.folder data.imagefolder data.images data.mnist
+    data.mvtec data.plain_pickle data.protocols data.samples data.spec data.stl10 data.tasks
+    """,
+    "registry development jobs stored results describe testing audit scaffold",
+    "runner leaderboard comparison boards predict report progress events views speed",
     "executors processes worker benchmark audits speeds",
     "options commands cli",
 )

@@ -8,24 +8,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-RISKY = ("=", "+", "-", "@", "\t", "\r", "'")
-
-
-def neutral(text: str) -> str:
-    """Put an apostrophe before a text that a spreadsheet could take for a formula, or that has one already."""
-    return f"'{text}" if text.startswith(RISKY) else text
-
-
-def plain(text: str) -> str:
-    """Undo `neutral`."""
-    return text.removeprefix("'")
+from adbench_tgan.text import marked, unmarked
 
 
 def to_csv(frame: pd.DataFrame, words: Sequence[str]) -> str:
     """A table whose columns `words` hold text, and the others numbers. Absent is empty."""
     table = frame.copy()
     for name in words:
-        table[name] = [neutral("" if pd.isna(text) else str(text)) for text in table[name]]
+        table[name] = [marked("" if pd.isna(text) else str(text)) for text in table[name]]
     return str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
@@ -38,7 +28,7 @@ def from_csv(text: str, words: Sequence[str], whole: Sequence[str]) -> pd.DataFr
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     for name in table.columns:
         if name in words:
-            table[name] = pd.Series([plain(cell) for cell in table[name]], index=table.index, dtype=str)
+            table[name] = pd.Series([unmarked(cell) for cell in table[name]], index=table.index, dtype=str)
         else:
             table[name] = pd.to_numeric(table[name].replace("", None))
             table[name] = table[name].astype("Int64" if name in whole else "float64")

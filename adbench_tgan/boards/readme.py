@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from adbench_tgan.boards.board import RULES, Board
-from adbench_tgan.boards.cells import neutral
 from adbench_tgan.statistics import p_floor
+from adbench_tgan.text import marked
 
 PICTURE = "critical_difference.png"
 SPECIAL = re.compile(r"([\\`*\[\]<>&|~!#])")
@@ -18,7 +18,7 @@ SPECIAL = re.compile(r"([\\`*\[\]<>&|~!#])")
 
 def cell(text: Any) -> str:
     """Any text as one cell of a Markdown table: nothing in it is markup, HTML or a formula."""
-    return SPECIAL.sub(r"\\\1", neutral(" ".join(str(text).split())))
+    return SPECIAL.sub(r"\\\1", marked(" ".join(str(text).split())))
 
 
 def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:

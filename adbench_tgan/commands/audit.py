@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import wide_console
+from adbench_tgan.commands.show import tell, wide_console
 from adbench_tgan.options import (
     Categories,
     Data,
@@ -65,5 +65,5 @@ def audit(
     lines = shown.where(shown.notna(), "")  # what no paper printed stays empty
     records = [{str(name): value for name, value in line.items()} for _, line in lines.iterrows()]
     wide_console().print(records_view(records, f"AUROC, {data}, {request.protocol or 'its own protocol'}"))
-    print(f"{out / 'audit.csv'} holds the details, {out / 'curves'} a picture of each")
+    tell(f"{out / 'audit.csv'} holds the details, {out / 'curves'} a picture of each")
     raise typer.Exit(1 if failed else 0)

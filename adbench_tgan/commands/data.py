@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import show, warn
+from adbench_tgan.commands.show import show, tell, warn
 from adbench_tgan.options import (
     Categories,
     DataRoot,
@@ -37,11 +37,11 @@ def info(
         print(json.dumps(cards, indent=1))
         return
     for key in ("summary", "source", "licence"):
-        print(f"{key}: {cards['dataset'][key] or 'not stated'}")
-    print(
+        tell(f"{key}: {cards['dataset'][key] or 'not stated'}")
+    tell(
         f"protocol: {cards['protocol']['name']} version {cards['protocol']['version']}: {cards['protocol']['summary']}"
     )
-    print(f"found: {cards['note']}")
+    tell(f"found: {cards['note']}")
     good = [card for card in cards["categories"] if "error" not in card]
     show(good, as_json, name)
     for card in cards["categories"]:
@@ -56,4 +56,4 @@ def fetch(
 ) -> None:
     """Download a dataset, unless it is here already, and verify it."""
     tasks = tasks_of(name, data_root, None, fetch=True)
-    print(f"{name} is in {root(data_root)}: {tasks.note}")
+    tell(f"{name} is in {root(data_root)}: {tasks.note}")

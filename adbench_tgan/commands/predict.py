@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import show
+from adbench_tgan.commands.show import show, tell
 from adbench_tgan.options import (
     Device,
     Json,
@@ -42,4 +42,4 @@ def predict(
     if heatmap is not None:
         saved.draw(detector, found, images, heatmap)
         if not as_json:
-            print(f"wrote {heatmap}")
+            tell(f"wrote {heatmap}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import warn, warn_of_broken, wide_console
+from adbench_tgan.commands.show import tell, warn, warn_of_broken, wide_console
 from adbench_tgan.options import (
     Categories,
     Data,
@@ -91,10 +91,10 @@ def run(
         reporter = stack.enter_context(EventReporter(terminal, tensorboard)) if tensorboard else terminal
         outcome = benchmark(request, settings, found, reporter, out, executor)
     if outcome.ran == 0:
-        print(f"nothing was run: all {len(outcome.results)} jobs are finished in {out}")
+        tell(f"nothing was run: all {len(outcome.results)} jobs are finished in {out}")
     for view in leaderboard_views(outcome.leaderboard, f"{data}, {outcome.results[0].job.protocol}"):
         wide_console().print(view)
-    print(f"{out / 'results.csv'} and {out / 'leaderboard.csv'} hold the details")
+    tell(f"{out / 'results.csv'} and {out / 'leaderboard.csv'} hold the details")
     for result in outcome.failed:
         warn(f"failed: {result.job}: {result.error}")
     raise typer.Exit(1 if outcome.failed else 0)

@@ -6,6 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from adbench_tgan.text import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -31,9 +33,14 @@ def wide_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 200)
 
 
+def tell(message: str) -> None:
+    """Print a line to the standard output."""
+    print(plain(message))
+
+
 def warn(message: str) -> None:
     """Print a line to the standard error stream."""
-    print(message, file=sys.stderr)
+    print(plain(message), file=sys.stderr)
 
 
 def warn_of_broken(found: Registry) -> None:

@@ -5,15 +5,15 @@ Alex Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from adbench_tgan.data.files import fetch_archive, fetch_folder, not_found, one_line, reason_of
+from adbench_tgan.data.archives import fetch_archive
+from adbench_tgan.data.files import fetch_folder, not_found, one_line, only_regular, reason_of
+from adbench_tgan.data.plain_pickle import PlainArray, plain_pickle
 from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
 from adbench_tgan.errors import DataError
 
@@ -21,6 +21,7 @@ NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 FOLDER = "cifar-10-batches-py"
 TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
 TEST = ("test_batch",)
+LARGEST = 2**29  # bytes of a batch; an official one has 31 MB
 # SHA-256 of the official images as uint8 (N, 32, 32, 3), and of their labels as uint8 (N,).
 OFFICIAL = {
     "train": (
@@ -78,7 +79,7 @@ def _find(root: Path) -> Path | None:
 def _download(place: Path) -> None:
     from torchvision.datasets import CIFAR10
 
-    fetch_archive(place, CIFAR10.url, CIFAR10.tgz_md5)
+    fetch_archive(place, CIFAR10.url, md5=CIFAR10.tgz_md5)
 
 
 def _read(folder: Path, names: tuple[str, ...]) -> Labelled:
@@ -91,12 +92,13 @@ def read_batch(path: Path) -> Labelled:
     """One batch file: uint8 (N, 3, 32, 32) and labels 0..9.
 
     Raises:
-        DataError: the file is missing, damaged, asks for anything but numpy arrays, or holds other data.
+        DataError: the file is missing, damaged, asks for anything but plain arrays, or holds other data.
     """
     try:
-        with path.open("rb") as file:
-            entry = _ArraysOnly(file, encoding="latin1").load()
-        return _checked(entry)
+        only_regular(path)
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        return _checked(plain_pickle(path.read_bytes()))
     except Exception as error:  # a damaged pickle raises nearly every kind of error
         remedy = "remove its folder and run 'adbench data fetch cifar10'"
         raise DataError(one_line(f"{path} is not a CIFAR-10 batch ({reason_of(error)}); {remedy}")) from None
@@ -108,40 +110,27 @@ def _checked(entry: Any) -> Labelled:
     missing = [key for key in ("data", "labels") if key not in entry and key.encode() not in entry]
     if missing:
         raise ValueError(f"no {missing[0]!r} in it")
-    pixels = entry.get("data", entry.get(b"data"))
-    labels = np.asarray(entry.get("labels", entry.get(b"labels")))
+    pixels = _array(entry.get("data", entry.get(b"data")))
+    labels = _array(entry.get("labels", entry.get(b"labels")))
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3072,):
         raise ValueError(f"data is {_kind(pixels)}, not uint8 (N, 3072)")
-    if labels.dtype.kind not in "iu" or labels.shape != (len(pixels),) or len(pixels) == 0:
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.shape != (len(pixels),):
         raise ValueError(f"labels are {_kind(labels)}, not {len(pixels)} whole numbers")
+    if len(labels) == 0:
+        raise ValueError("no image in it")
     if labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"labels {labels.min()} to {labels.max()} are not within 0 to 9")
     return pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)
 
 
+def _array(value: Any) -> Any:
+    """The array that a stand-in or a list of whole numbers stands for; anything else as it is."""
+    if isinstance(value, PlainArray):
+        return value.array()
+    if isinstance(value, list) and all(type(number) is int for number in value):
+        return np.array(value, np.int64)
+    return value
+
+
 def _kind(value: Any) -> str:
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}, which is refused")
-    return codecs.latin_1_encode(text)[0]
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Admits what pickled numpy arrays need; by their old and new names, without importing what a file names."""
-
-    admitted: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("_codecs", "encode"): _latin1,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self.admitted[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None

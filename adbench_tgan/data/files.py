@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import stat
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from adbench_tgan.data.samples import Pixels
 from adbench_tgan.errors import DataError
+from adbench_tgan.text import plain
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
@@ -123,17 +126,6 @@ def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> P
         raise DataError(one_line(text)) from None
 
 
-def fetch_archive(place: Path, url: str, md5: str) -> None:
-    """Download a tar archive, verify it and unpack it in `place`."""
-    import tarfile
-
-    from torchvision.datasets.utils import download_url
-
-    download_url(url, str(place), filename="archive", md5=md5)
-    with tarfile.open(place / "archive") as archive:
-        archive.extractall(place, filter="data")  # torchvision's own unpacking has no filter
-
-
 class Cache:
     """Keeps decoded images while `budget` bytes last, so that each is decoded once.
 
@@ -162,6 +154,7 @@ class Cache:
 
 def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
     try:
+        only_regular(path)  # to open a pipe would wait for ever
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
@@ -239,11 +232,24 @@ def _repeated(grey: NDArray[np.int64] | NDArray[np.float64]) -> Pixels:
     return np.repeat(grey.astype(np.uint8)[None], 3, axis=0)
 
 
+def only_regular(path: Path) -> None:
+    """Raise unless `path` is a file, or a link to one: not a pipe, a device or a socket.
+
+    Raises:
+        OSError: it is missing, or is something else.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+
+
 def reason_of(error: Exception) -> str:
     """What an error says, without the path that an `OSError` repeats; its type when it says nothing."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks, and printable where a file's name is not valid Unicode."""
-    return " ".join(text.encode(errors="backslashreplace").decode().splitlines())
+    """`text` without line breaks, and printable whatever a file's name holds."""
+    return plain(" ".join(text.splitlines()))

@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from adbench_tgan.data.files import fetch_folder, not_found, one_line, reason_of
+from adbench_tgan.data.archives import fetch_gzip
+from adbench_tgan.data.files import fetch_folder, not_found, one_line, only_regular, reason_of
 from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
 from adbench_tgan.errors import DataError
 
@@ -56,10 +57,12 @@ def _load(
     return ClassDataset(categories=classes, images=labelled_arrays(classes, train, test), note=note)
 
 
-def _download(name: str, place: Path) -> None:
+def _download(name: Literal["MNIST", "FashionMNIST"], place: Path) -> None:
     from torchvision import datasets
 
-    getattr(datasets, name)(place, download=True)
+    known = getattr(datasets, name)
+    for file, md5 in known.resources:
+        fetch_gzip(place / name / "raw", [f"{mirror}{file}" for mirror in known.mirrors], md5=md5)
 
 
 def _part(folder: Path, part: str) -> Labelled:
@@ -77,6 +80,7 @@ def _read(path: Path) -> np.ndarray:
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     try:
+        only_regular(path)
         array = np.asarray((read_image_file if path.name.endswith(IMAGES) else read_label_file)(str(path)))
     except Exception as error:  # torchvision raises nearly every kind of error on a damaged file
         raise _damaged(path, reason_of(error)) from None

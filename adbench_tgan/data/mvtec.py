@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adbench_tgan.data.archives import fetch_archive
 from adbench_tgan.data.files import (
     Cache,
     decode_mask,
@@ -119,9 +120,8 @@ def _note(count: int, broken: Sequence[str] = ()) -> str:
 
 def _download(place: Path) -> None:
     from anomalib.data.datamodules.image.mvtecad import DOWNLOAD_INFO
-    from anomalib.data.utils import download_and_extract
 
-    download_and_extract(place / "mvtec", DOWNLOAD_INFO)
+    fetch_archive(place / "mvtec", DOWNLOAD_INFO.url, sha256=DOWNLOAD_INFO.hashsum)
 
 
 def _samples(category: Category, cache: Cache) -> Samples:

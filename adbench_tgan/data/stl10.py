@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from adbench_tgan.data.files import fetch_archive, fetch_folder, not_found, one_line, reason_of
+from adbench_tgan.data.archives import fetch_archive
+from adbench_tgan.data.files import fetch_folder, not_found, one_line, only_regular, reason_of
 from adbench_tgan.data.samples import ClassDataset, Labelled, Pixels, labelled_arrays
 from adbench_tgan.errors import DataError
 
@@ -47,7 +48,7 @@ def _find(root: Path) -> Path | None:
 def _download(place: Path) -> None:
     from torchvision.datasets import STL10
 
-    fetch_archive(place, STL10.url, STL10.tgz_md5)
+    fetch_archive(place, STL10.url, md5=STL10.tgz_md5)
 
 
 def _note(folder: Path, train: int, images: int) -> str:
@@ -83,6 +84,7 @@ def _part(folder: Path, part: str) -> Labelled:
 
 def _bytes(path: Path) -> Pixels:
     try:
+        only_regular(path)
         values = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise _damaged(path, reason_of(error)) from None

@@ -83,7 +83,7 @@ def from_store(
         results=table,
         leaderboard=board,
         scores=lambda key: store.scores(jobs[key]),
-        losses=lambda key: read_losses(store.folder(jobs[key])),
+        losses=lambda key: store.losses(jobs[key]),
         thresholds={r.job.key: r.threshold for r in results if r.threshold is not None},
         machines=machines_of(results),
         facts=facts_of(registry, first.dataset, first.protocol)
@@ -166,16 +166,3 @@ def facts_of(registry: Registry, dataset: str, protocol: str) -> dict[str, str]:
             if text:
                 facts[kind if key == "summary" else f"{kind}'s {key}"] = text
     return facts
-
-
-def read_losses(folder: Path) -> pd.DataFrame | None:
-    """The losses of a job's folder; None if its detector reports none."""
-    import pandas as pd
-
-    path = folder / "losses.csv"
-    try:
-        return pd.read_csv(path) if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise AdbenchError(
-            f"{path} cannot be read ({type(error).__name__}); delete {folder} and run again"
-        ) from None

@@ -1,0 +1,200 @@
+"""What a job's folder holds, read as a stranger's: checked against its schema, bounded, never believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Job
+from adbench_tgan.text import plain, unmarked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 2  # of result.json; 1 had no purity_delta
+LARGEST = 2**26  # bytes of a result.json; one has a few thousand
+ROWS = 10_000_000  # of scores.parquet
+CHARACTERS = 2**30  # of all its sample ids together
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class FileFacts(BaseModel):
+    """What ``result.json`` vouches for of another file."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    bytes: Count
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Stored(BaseModel):
+    """All that ``result.json`` says; fields that a later version added are passed over."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    schema_number: Annotated[int, Field(alias="schema", ge=1, le=SCHEMA)]
+    job: Job
+    status: Literal["ok", "failed"]
+    error: str
+    metrics: Mapping[str, float]
+    timing: Mapping[str, Any]  # mostly numbers; `leaderboard.row` takes nothing else
+    parameters: Mapping[str, Count]
+    threshold: float | None
+    purity_delta: float | None = None
+    anomalies_fingerprint: str
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None
+    device: str
+    machine: Mapping[str, Any]
+    notes: tuple[str, ...]
+    version: str
+    files: Mapping[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], FileFacts]
+
+
+def read(folder: Path) -> Stored | None:
+    """What ``result.json`` says; None when it is missing, damaged or of another schema."""
+    try:
+        return Stored.model_validate_json(read_bounded(folder / "result.json", LARGEST))
+    except (OSError, ValidationError, ValueError):
+        return None
+
+
+def is_whole(stored: Stored, folder: Path) -> bool:
+    """Whether every file that ``result.json`` names is there at its full size."""
+    try:
+        return all((folder / name).stat().st_size == facts.bytes for name, facts in stored.files.items())
+    except OSError:
+        return False
+
+
+def newer_schema(folder: Path) -> int | None:
+    """The schema of a ``result.json`` that a later version of adbench-tgan wrote, which this one cannot read."""
+    try:
+        schema = json.loads(read_bounded(folder / "result.json", LARGEST))["schema"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return schema if type(schema) is int and schema > SCHEMA else None
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file that has no more than `limit` of them.
+
+    Raises:
+        OSError: it is missing, or a pipe or a device, which might never end.
+        ValueError: it is larger.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # to open a pipe would wait for a writer
+    with open(file, "rb") as opened:
+        facts = os.fstat(file)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(f"{path} is not a regular file")
+        if facts.st_size > limit:
+            raise ValueError(f"{path} has more than {limit:,} bytes")
+        return opened.read(facts.st_size)
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """The per-image scores of a job's folder: sample_id, label, score.
+
+    Raises:
+        AdbenchError: the file is missing, is not the one that ``result.json`` vouches for, or holds something else.
+    """
+    path = vouched(folder, "scores.parquet")
+    try:
+        return scores_table(path)
+    except Exception as error:  # a damaged file raises nearly every kind of error
+        raise _unreadable(path, str(error) or type(error).__name__) from None
+
+
+def read_losses(folder: Path) -> pd.DataFrame:
+    """The losses of a job's folder: epoch, and the mean of each loss; empty if its detector reports none.
+
+    Raises:
+        AdbenchError: as for `read_scores`.
+    """
+    import pandas as pd
+
+    facts = read(folder)
+    if facts is not None and "losses.csv" not in facts.files:
+        return pd.DataFrame({"epoch": []})
+    path = vouched(folder, "losses.csv")
+    try:
+        return pd.read_csv(path, float_precision="round_trip").rename(columns=unmarked)
+    except ValueError as error:
+        raise _unreadable(path, str(error)) from None
+
+
+def vouched(folder: Path, name: str) -> Path:
+    """The file of that name in a job's folder, once it is known to be the one that was written there.
+
+    Raises:
+        AdbenchError: it is missing, or is not the one that ``result.json`` vouches for.
+    """
+    path = folder / name
+    stored = read(folder)
+    facts = None if stored is None else stored.files.get(name)
+    if facts is None:
+        raise _unreadable(path, "result.json does not vouch for it")
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error.strerror or type(error).__name__) from None
+    if found != facts.sha256:
+        raise AdbenchError(plain(f"{path} was changed after it was written; delete {folder} and run again"))
+    return path
+
+
+def scores_table(path: Path) -> pd.DataFrame:
+    """The scores in a parquet file, whatever else it says of itself.
+
+    Raises:
+        ValueError: a column is missing, of another type, out of range, or larger than any test set.
+        Exception: it is damaged, which shows in nearly every kind of error.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    names = ["sample_id", "label", "score"]
+    with pq.ParquetFile(path, read_dictionary=["sample_id"]) as file:
+        if file.metadata.num_rows > ROWS or file.schema_arrow.names != names:
+            raise ValueError(f"{file.metadata.num_rows:,} rows of {', '.join(file.schema_arrow.names)[:200]}")
+        table = file.read(use_threads=False)
+    ids, labels, scores = (table[name] for name in names)
+    if pa.types.is_dictionary(ids.type):
+        ids = _texts(ids)
+    elif not pa.types.is_integer(ids.type):
+        raise ValueError(f"sample ids of type {ids.type}")
+    if any(column.null_count for column in (ids, labels, scores)):
+        raise ValueError("empty cells")
+    if not (pa.types.is_integer(labels.type) and set(pc.unique(labels).to_pylist()) <= {0, 1}):
+        raise ValueError("labels other than 0 and 1")
+    if not (pa.types.is_floating(scores.type) and pc.all(pc.is_finite(scores)).as_py()):
+        raise ValueError("scores that are not finite numbers, or none")
+    checked: pd.DataFrame = pa.table([ids, labels, scores], names=names).to_pandas(ignore_metadata=True)
+    return checked
+
+
+def _texts(ids: Any) -> Any:
+    """A column of texts that was read as numbers into a list of them, in full; unless that is larger than any."""
+    import pyarrow as pa
+
+    known = [text for chunk in ids.chunks for text in chunk.dictionary.to_pylist()]
+    if not all(isinstance(text, str) for text in known):
+        raise ValueError("sample ids that are not texts")
+    if max(map(len, known), default=0) * len(ids) > CHARACTERS:
+        raise ValueError("sample ids beyond all measure")
+    return ids.cast(pa.string())
+
+
+def _unreadable(path: Path, reason: str) -> AdbenchError:
+    return AdbenchError(plain(f"{path} cannot be read ({reason}); delete {path.parent} and run again"))

@@ -1,0 +1,470 @@
+"""Names, models, results and files made to do harm: they stay text, stay out, or are refused in one line."""
+
+import ast
+import json
+import os
+import pickle
+import signal
+import struct
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from make_data import make_cifar10, make_imagefolder, make_mvtec, picture, save
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from test_leaderboard import result
+
+import adbench_tgan
+from adbench_tgan import Detector
+from adbench_tgan.data import cifar10
+from adbench_tgan.data.files import decode, decode_mask
+from adbench_tgan.errors import AdbenchError, DataError
+from adbench_tgan.leaderboard import results_table
+from adbench_tgan.predict import memory_limited
+from adbench_tgan.progress import TerminalReporter
+from adbench_tgan.results import ResultStore, safe_name
+from adbench_tgan.stored import read, read_scores
+from adbench_tgan.text import cell, csv_of, plain
+
+ROOT = Path(adbench_tgan.__file__).parents[1]
+NAMES = [
+    "../../up",
+    "a\nb",
+    "\x1b[2J\x1b]0;owned\x07",
+    "\x9b31m",
+    "\u202etxt.exe",
+    "<script>alert(1)</script>",
+    "a'\"b",
+    "=1+1",
+    "@SUM(A1)",
+    "+1",
+    "-1",
+    "[bold red]x[/]",
+    "\tx",
+    "$x$",
+    "日本語" * 60,
+]
+
+
+# names
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_text_is_one_printable_line_and_nothing_is_lost(name):
+    shown = plain(name)
+    assert shown.isprintable()
+    assert shown == name or "\\" in shown
+    assert not str(cell(name)).startswith(("=", "+", "-", "@", "\t"))
+
+
+def test_numbers_and_usual_names_are_left_as_they_are():
+    table = pd.DataFrame({"name": ["metal_nut", None, "it's"], "delta": [-0.5, 1.0, None], "n": [-1, 2, 3]})
+    assert csv_of(table) == table.to_csv(index=False)
+
+
+def test_a_text_that_was_marked_can_be_told_from_one_that_was_not():
+    assert cell("=1") == "'=1"
+    assert cell("'=1") == "''=1"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_category_stays_text_in_store_table_and_terminal(tmp_path, name):
+    store = ResultStore(tmp_path / "out")
+    store.open()
+    put = result("d", name, split_fingerprint="a" * 64)
+    store.put(put)
+    assert store.folder(put.job).parent == tmp_path / "out/toy/one-vs-rest/d"
+    assert store.get(put.job).job.category == name
+    text = csv_of(results_table(store.results()))
+    assert all(line.isprintable() for line in text.splitlines())
+    assert len(text.splitlines()) == 2
+    with (tmp_path / "terminal").open("w") as file:
+        reporter = TerminalReporter(Console(file=file, width=400))
+        reporter.job_started(put.job)
+        reporter.job_finished(put)
+    lines = (tmp_path / "terminal").read_text().splitlines()
+    assert len(lines) == 1
+    assert lines[0].isprintable()
+    assert plain(name) in lines[0]
+
+
+def test_long_names_stay_distinct():
+    long = ["日本語" * 60, "日本語" * 60 + "x", "日本語" * 61]
+    assert len({safe_name(name) for name in long}) == 3
+    assert all(len(safe_name(name)) <= 150 for name in long)
+
+
+def test_hostile_folder_names_run_through_the_command(adbench, tmp_path):
+    root = make_imagefolder(tmp_path / "data", ["=cmd|'x'!A1", "\x1b[31mred", "<b>bold"], size=8)
+    ended = adbench(
+        "run", "--detectors", "mean_image", "--data", "imagefolder", "--data-root", root, "--no-timing"
+    )
+    assert ended.status == 0, ended.err
+    assert "\x1b" not in ended.out + ended.err
+    assert r"\x1b[31mred" in ended.err
+    table = pd.read_csv("runs/results.csv")
+    assert sorted(table["category"]) == ["'=cmd|'x'!A1", "<b>bold", "\\x1b[31mred"]
+    again = adbench(
+        "run", "--detectors", "mean_image", "--data", "imagefolder", "--data-root", root, "--no-timing"
+    )
+    assert "3 of 3 jobs are finished already" in again.err
+    wrong = adbench("run", "--data", "imagefolder", "--data-root", root, "--categories", "\x1b[31mrad")
+    assert wrong.error.isprintable()
+
+
+# pickle
+
+
+def test_pickle_is_named_in_one_file_only():
+    """And nothing that would unpickle behind our back is called."""
+    words = {
+        "pickle",
+        "cPickle",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "shelve",
+        "marshal",
+        "read_pickle",
+        "eval",
+        "exec",
+    }
+    found = set()
+    rooms = (ROOT / "adbench_tgan", ROOT / "plugins/adbench_plugins", ROOT / "baselines/adbench_baselines")
+    for path in (path for room in rooms for path in room.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                names = {node.func.id}
+            elif isinstance(node, ast.Attribute):
+                names = {node.attr} - {"eval"}  # of a network
+            else:
+                continue
+            found |= {(path.name, name) for name in names & words}
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "torch.load",
+                "np.load",
+                "numpy.load",
+            ):
+                options = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                assert options.get("weights_only") == "True" or options.get("allow_pickle") == "False", path
+    assert found == {("plain_pickle.py", "pickle")}
+
+
+@contextmanager
+def no_unpickling():
+    """Fail on any use of pickle's loaders, the C ones included."""
+
+    def refuse(*_, **__):
+        raise AssertionError("something was unpickled")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load", "loads", "_load", "_loads"):
+            patch.setattr(pickle, name, refuse)
+        for kind in (pickle.Unpickler, pickle._Unpickler):  # libraries derive classes of their own from them
+            patch.setattr(pickle, kind.__name__, type(kind.__name__, (kind,), {"__init__": refuse}))
+        patch.setattr("_pickle.loads", refuse)
+        patch.setattr("_pickle.load", refuse)
+        yield
+
+
+def test_nothing_is_unpickled_on_the_way_from_images_to_predictions(adbench, tmp_path):
+    root = make_mvtec(tmp_path / "data")
+    with no_unpickling():
+        with pytest.raises(AssertionError, match="unpickled"):
+            pickle.loads(b"N.")  # the guard works
+        words = ("--detectors", "pca,ganomaly", "--data", "mvtec", "--data-root", root, "--save-models")
+        for _ in range(2):
+            ended = adbench("run", *words, "--preset", "quick", "--no-timing")
+            assert ended.status == 0, ended.err
+        for folder in Path("runs").glob("mvtec/*/*/*"):
+            assert adbench("predict", folder, root / "screw/test/good/000.png").status == 0
+
+
+BOMBS = {
+    "memories": b"\x80\x02N" + b"r" + struct.pack("<I", 2**31 - 1) + b".",
+    "long number": b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b".",
+    "bytes": b"\x80\x05\x8e" + struct.pack("<Q", 2**62) + b".",
+    "bytearray": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b".",
+    "shape": b"cnumpy\nndarray\n(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftR.",
+    "extension": b"\x80\x02\x82\x01.",
+    "persistent": b"Px\n.",
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_small_pickle_takes_no_gigabytes(tmp_path, kind):
+    (tmp_path / "x").write_bytes(BOMBS[kind])
+    with memory_limited(2**29), pytest.raises(DataError, match="is not a CIFAR-10 batch") as caught:
+        cifar10.read_batch(tmp_path / "x")
+    assert "emory" not in str(caught.value).replace("memories", "")
+
+
+def test_shared_lists_are_not_unfolded(tmp_path):
+    """Forty lists, each holding the one before twice, are a million million numbers to numpy."""
+    entry = [0, 0]
+    for _ in range(40):
+        entry = [entry, entry]
+    batch = {b"data": np.zeros((2, 3072), np.uint8), b"labels": entry}
+    (tmp_path / "x").write_bytes(pickle.dumps(batch, protocol=2))
+    with pytest.raises(DataError, match="labels are list, not 2 whole numbers"):
+        cifar10.read_batch(tmp_path / "x")
+
+
+# files that are none
+
+
+@contextmanager
+def in_time(seconds=20):
+    def late(*_):
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_pipes_and_devices_are_refused_without_waiting(tmp_path):
+    batches = make_cifar10(tmp_path)
+    (batches / "data_batch_1").unlink()
+    store = ResultStore(tmp_path / "out")
+    store.open()
+    put = result("d")
+    store.put(put)
+    record = store.folder(put.job) / "result.json"
+    record.unlink()
+    for path in (tmp_path / "x.png", batches / "data_batch_1", record):
+        os.mkfifo(path)
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    with in_time():
+        for path in (tmp_path / "x.png", tmp_path / "zero.png"):
+            with pytest.raises(DataError, match="not a regular file"):
+                decode(path)
+            with pytest.raises(DataError, match="not a regular file"):
+                decode_mask(path)
+        with pytest.raises(DataError, match=r"data_batch_1 .*not a regular file"):
+            cifar10.read_batch(batches / "data_batch_1")
+        assert read(store.folder(put.job)) is None
+        assert store.get(put.job) is None
+
+
+# results
+
+
+def edited(store, put, **changes):
+    """Store a result, and change what its ``result.json`` says."""
+    store.put(put)
+    path = store.folder(put.job) / "result.json"
+    data = json.loads(path.read_text())
+    for name, value in changes.items():
+        place = data["job"] if name in data["job"] else data
+        place[name] = value
+    path.write_text(json.dumps(data))
+    return path
+
+
+WRONG = [
+    {"config": 5},
+    {"seed": "0"},
+    {"category": ["a"]},
+    {"status": "fine"},
+    {"metrics": {"auroc": "high"}},
+    {"parameters": {"g": "7"}},
+    {"parameters": {"g": -7}},
+    {"shape": [3, 0, 0]},
+    {"shape": [3, 32]},
+    {"notes": "note"},
+    {"threshold": "x"},
+    {"files": {"../../../etc/passwd": {"bytes": 1, "sha256": "0" * 64}}},
+    {"files": {"scores.parquet": {"bytes": "1", "sha256": "0" * 64}}},
+    {"machine": 5},
+]
+
+
+@pytest.mark.parametrize("change", WRONG, ids=str)
+def test_a_result_of_another_form_counts_as_absent_and_is_named(tmp_path, change):
+    store = ResultStore(tmp_path)
+    store.open()
+    path = edited(store, result("d"), **change)
+    assert store.get(result("d").job) is None
+    told = []
+    assert list(store.results(lambda where, why: told.append((where, why)))) == []
+    assert told == [(path, "damaged")]
+
+
+def test_a_text_where_a_time_should_be_is_absent(tmp_path):
+    store = ResultStore(tmp_path)
+    store.open()
+    edited(store, result("d"), timing={"fit_seconds": "=1+1", "latency_ms": [1, 2]})
+    table = results_table(store.results())
+    assert table["fit_seconds"].isna().all()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema": ' + "9" * 5000 + "}", '{"a":' * 5000])
+def test_a_deep_or_endless_result_is_damage(tmp_path, text):
+    store = ResultStore(tmp_path)
+    store.open()
+    store.put(result("d"))
+    (store.folder(result("d").job) / "result.json").write_text(text)
+    assert store.get(result("d").job) is None
+    store.put(result("d"))
+    assert store.get(result("d").job) is not None
+
+
+FRAMES = {
+    "labels": pd.DataFrame({"sample_id": ["a"], "label": [2], "score": [0.5]}),
+    "nan": pd.DataFrame({"sample_id": ["a"], "label": [1], "score": [np.nan]}),
+    "infinite": pd.DataFrame({"sample_id": ["a"], "label": [1], "score": [np.inf]}),
+    "texts": pd.DataFrame({"sample_id": ["a"], "label": [1], "score": ["high"]}),
+    "columns": pd.DataFrame({"sample_id": ["a"], "score": [0.5]}),
+    "empty": pd.DataFrame({"sample_id": ["a"][:0], "label": [1][:0], "score": [0.5][:0]}),
+    "bomb": pd.DataFrame({"sample_id": ["x" * 5_000_000] * 1000, "label": 1, "score": 0.5}),
+}
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_scores_of_another_form_are_refused(tmp_path, kind):
+    store = ResultStore(tmp_path)
+    store.open()
+    put = replace(result("d"), scores=FRAMES[kind])
+    store.put(put)
+    with (
+        memory_limited(2**31),
+        pytest.raises(AdbenchError, match=r"scores\.parquet cannot be read .*run again"),
+    ):
+        read_scores(store.folder(put.job))
+
+
+# models
+
+
+class Toy(Detector):
+    def build(self, shape):
+        self.net = torch.nn.Linear(3, 2)
+        self.centre = torch.zeros(2)
+
+    @property
+    def networks(self):
+        return {"net": self.net} if hasattr(self, "net") else {}
+
+    def score(self, images):
+        return images.float().mean((1, 2, 3))
+
+
+SOUND = {
+    "net.weight": torch.ones(2, 3),
+    "net.bias": torch.ones(2),
+    "centre": torch.ones(2),
+    "learned": torch.ones(5),
+}
+
+
+def test_a_sound_state_is_loaded():
+    toy = Toy().load_state(SOUND, (3, 4, 4))
+    assert toy.state().keys() == SOUND.keys()
+    assert toy.learned.tolist() == [1] * 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "score",
+        "config",
+        "seed",
+        "device",
+        "networks",
+        "Config",
+        "__class__",
+        "__dict__",
+        "net",
+        "a b",
+        "",
+        "if",
+    ],
+)
+def test_a_tensor_takes_the_place_of_nothing_else(name):
+    toy = Toy()
+    with pytest.raises(AdbenchError, match=r"the saved model holds .*, which is no tensor of Toy"):
+        toy.load_state(SOUND | {name: torch.ones(1)}, (3, 4, 4))
+    assert callable(toy.score)
+
+
+def test_tensors_of_no_network_or_another_shape_are_refused():
+    with pytest.raises(AdbenchError, match=r"holds 'other\.weight', which is no part of Toy"):
+        Toy().load_state(SOUND | {"other.weight": torch.ones(1)}, (3, 4, 4))
+    with pytest.raises(AdbenchError, match=r"'centre' is \(3,\), not \(2,\)"):
+        Toy().load_state(SOUND | {"centre": torch.ones(3)}, (3, 4, 4))
+    with pytest.raises(AdbenchError, match="does not fit network 'net'"):
+        Toy().load_state(SOUND | {"net.weight": torch.ones(2, 4)}, (3, 4, 4))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_mvtec(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def saved(adbench, data, tmp_path):
+    """A job's folder, its record, and an image."""
+    words = ("--detectors", "ganomaly", "--preset", "quick", "--set", "ganomaly.epochs=1", "--no-timing")
+    adbench("run", *words, "--data", "mvtec", "--data-root", data, "--save-models", "--out", tmp_path / "out")
+    folder = next((tmp_path / "out").glob("mvtec/*/*/*"))
+    return folder, json.loads((folder / "result.json").read_text()), data / "screw/test/good/000.png"
+
+
+def test_a_hostile_job_folder_is_one_line_and_takes_no_gigabytes(adbench, saved):
+    folder, record, image = saved
+    assert adbench("predict", folder, image).status == 0
+
+    def refused(**changes):
+        hostile = json.loads(json.dumps(record))
+        for name, value in changes.items():
+            (hostile if name in hostile else hostile["job"])[name] = value
+        (folder / "result.json").write_text(json.dumps(hostile))
+        with in_time(60):
+            error = adbench("predict", folder, image).error
+        assert "mistake in adbench" not in error, error
+        return error
+
+    config = record["job"]["config"]
+    size = config["image_size"]
+    assert "is not that of image_size" in refused(shape=[3, 2**20, 2**20])
+    assert "is not that of image_size" in refused(shape=[2**20, size, size])
+    assert "out of memory" in refused(config=config | {"latent": 10**9})
+    assert "cannot be built" in refused(config=config | {"latent": -1})
+    assert "cannot be built" in refused(config=config | {"unheard": 1})
+    assert "unknown detector" in refused(detector="../../x\x1b[2J")
+    assert "holds no finished job" in refused(config=5)
+    (folder / "result.json").write_text(json.dumps(record))
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    save_file(state | {"score": torch.ones(1)}, path)
+    assert "which is no tensor of GANomaly" in adbench("predict", folder, image).error
+    save_file({name: torch.full_like(tensor, torch.nan) for name, tensor in state.items()}, path)
+    assert "gives no scores" in adbench("predict", folder, image).error
+    path.write_bytes(struct.pack("<Q", 2**40) + b"{}")
+    assert "model.safetensors cannot be read" in adbench("predict", folder, image).error
+    path.unlink()
+    os.mkfifo(path)
+    with in_time(60):
+        assert "not a regular file" in adbench("predict", folder, image).error
+
+
+def test_a_limit_on_memory_is_lifted_again():
+    with memory_limited(2**28), pytest.raises(RuntimeError, match="can't allocate memory"):
+        torch.empty(2**32)
+    assert torch.empty(2**28, dtype=torch.uint8).numel() == 2**28
+
+
+def test_a_sound_image_beside_hostile_ones_is_read(tmp_path):
+    assert decode(save(tmp_path / "\x1b[2J.png", picture(0))).shape == (3, 16, 16)
