@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands import audit, data, offers, predict, run
+from adbench_tgan.commands import audit, check, data, offers, predict, run
 from adbench_tgan.commands.show import fail, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
@@ -43,6 +43,7 @@ app.command("info")(offers.info)
 data_app.command("info")(data.info)
 data_app.command("fetch")(data.fetch)
 app.add_typer(data_app, name="data")
+app.command("check")(check.check)
 app.command("predict")(predict.predict)
 
 

@@ -96,7 +96,7 @@ def leaderboard(results: Sequence[Result], read: Callable[[Job], pd.DataFrame]) 
 
 
 def remarks(members: Sequence[Result], categories: set[str]) -> Iterator[str]:
-    """What a reader must know of a detector's row: why it has no rank, and whether its scores are pure."""
+    """What a reader must know of a detector's row: why it has no rank, whether it is pure, what it is known to fail."""
     missing = categories - {result.job.category for result in members if result.status == "ok"}
     if missing:
         yield f"not ranked: no result for {', '.join(sorted(missing))}"
@@ -104,6 +104,10 @@ def remarks(members: Sequence[Result], categories: set[str]) -> Iterator[str]:
     if impure:
         worst = max(result.purity_delta or 0.0 for result in impure)
         yield f"impure: scores change with their batch, by up to {worst:.2g} of the largest"
+    declared = {check: reason for result in members for check, reason in result.declared.items()}
+    if declared:
+        known = (f"{check.replace('_', ' ')} ({reason})" for check, reason in declared.items())
+        yield f"declared failures: {', '.join(known)}"
 
 
 def is_pure(result: Result) -> bool:
