@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands import audit, bench, boards, data, new_plugin, offers, predict, report, run
+from adbench_tgan.commands import audit, bench, boards, check, data, new_plugin, offers, predict, report, run
 from adbench_tgan.commands.show import fail, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
@@ -48,6 +48,7 @@ app.command("info")(offers.info)
 data_app.command("info")(data.info)
 data_app.command("fetch")(data.fetch)
 app.add_typer(data_app, name="data")
+app.command("check")(check.check)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("new-plugin")(new_plugin.new_plugin)

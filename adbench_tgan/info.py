@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -18,4 +19,8 @@ class DetectorInfo:
     version: str = "1"  # bump it when scores change: stored results of other versions count as absent
     paper: str = ""
     aliases: tuple[str, ...] = ()
-    extras: tuple[str, ...] = ()  # what it offers beyond scores, such as "anomaly_map"
+    # What it offers beyond scores: "anomaly_map", "reconstruct"; "map_mean" or "map_sum" where that is the score.
+    extras: tuple[str, ...] = ()
+    deterministic: bool = False  # it learns without chance: every seed gives the same scores
+    # Conformance checks that it is known to fail, with the reason; shown wherever its results are.
+    expected_failures: Mapping[str, str] = field(default_factory=dict, hash=False)

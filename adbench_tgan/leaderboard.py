@@ -148,6 +148,8 @@ def _standing(
     remark = [f"not ranked: {'; '.join(lacking)}"] if lacking else []
     if impure := impurity(members):
         remark += [] if rules.pure else [impure]
+    if known := declarations(members):
+        remark.append(known)
     good = [result for result in members if result.status == "ok"]
     line = _line(members, good, spread) | {"remark": "; ".join(remark)}
     return Standing(members=tuple(members), line=line, spread=spread, ranked=not lacking)
@@ -184,6 +186,13 @@ def impurity(members: Sequence[Result]) -> str:
     impure = [result for result in members if not is_pure(result)]
     worst = max((result.purity_delta or 0.0 for result in impure), default=0.0)
     return f"impure: scores change with their batch, by up to {worst:.2g} of the largest" if impure else ""
+
+
+def declarations(members: Sequence[Result]) -> str:
+    """Which checks of conformance a detector is declared to fail, and why; empty if none."""
+    declared = {check: reason for result in members for check, reason in result.declared.items()}
+    known = (f"{check.replace('_', ' ')} ({reason})" for check, reason in declared.items())
+    return f"declared failures: {', '.join(known)}" if declared else ""
 
 
 def is_pure(result: Result) -> bool:

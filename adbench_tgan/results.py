@@ -50,6 +50,10 @@ class Result:
     device: str = ""
     machine: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # fallbacks and whatever else a reader must know
+    declared: Mapping[str, str] = field(
+        default_factory=dict
+    )  # conformance checks it is known to fail, and why
+    suite: str = ""  # version of the checks that `declared` names
     version: str = ""  # of adbench-tgan
     scores: pd.DataFrame | None = field(default=None, repr=False)  # sample_id, label, score
     losses: tuple[Mapping[str, float], ...] = field(default=(), repr=False)  # one an epoch
@@ -196,7 +200,7 @@ def as_json(result: Result) -> dict[str, Any]:
         name: getattr(result, name)
         for name in ("status", "error", "metrics", "timing", "parameters", "threshold", "shape", "device")
     }
-    names = ("anomalies_fingerprint", "purity_delta", "machine", "notes", "version")
+    names = ("anomalies_fingerprint", "purity_delta", "machine", "notes", "declared", "suite", "version")
     rest = {name: getattr(result, name) for name in names}
     return {"schema": SCHEMA, "key": result.job.key, "job": asdict(result.job)} | plain | rest
 

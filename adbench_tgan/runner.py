@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -25,9 +24,10 @@ from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.testing import SUITE
 from adbench_tgan.text import plain
 from adbench_tgan.timing import PeakMemory, flops, latency, stopwatch
-from adbench_tgan.training import fit
+from adbench_tgan.training import fit, seed_everything
 
 BATCH = 100  # images per score() call, the same for every detector
 PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
@@ -176,6 +176,8 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         device=device_name(device),
         machine=machine(device),
         notes=tuple(notes),
+        declared=dict(registry.find("detector", job.detector).expected_failures),
+        suite=SUITE,
         version=__version__,
         scores=pd.DataFrame({"sample_id": split.test_ids, "label": split.labels, "score": scores}),
         losses=tuple(losses),
@@ -281,13 +283,6 @@ def precision(name: str, device: str) -> AbstractContextManager[Any]:
         return nullcontext()
     # Without its cache, which would keep the weights of the first step for as long as the whole training.
     return torch.autocast(torch.device(device).type, torch.bfloat16, cache_enabled=False)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed every generator that a detector might use."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (strangers' detectors may use the global generator)
-    torch.manual_seed(seed)  # every GPU too
 
 
 def explain(error: BaseException, device: str) -> str:

@@ -20,8 +20,9 @@ from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
-from adbench_tgan.runner import Reporter, explain, precision, seed_everything
+from adbench_tgan.runner import Reporter, explain, precision
 from adbench_tgan.speed import Effort, measure_speed, prepare
+from adbench_tgan.training import seed_everything
 
 SCHEMA = 1
 IMAGES = 256  # test images that are scored, over and over

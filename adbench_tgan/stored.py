@@ -55,6 +55,8 @@ class Stored(BaseModel):
     device: str
     machine: Mapping[str, Any]
     notes: tuple[str, ...]
+    declared: Mapping[str, str] = {}  # absent from results older than the declarations
+    suite: str = ""
     version: str
     files: Mapping[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], FileFacts]
 

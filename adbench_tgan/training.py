@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +52,13 @@ def check_finite(losses: Losses, epoch: int) -> None:
     for name, value in losses.items():
         if not math.isfinite(value):
             raise TrainingDiverged(f"loss {name} became {value} in epoch {epoch}; try a lower learning rate")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a detector might use."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (strangers' detectors may use the global generator)
+    torch.manual_seed(seed)  # every GPU too
 
 
 def mean_losses(steps: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:

@@ -35,6 +35,8 @@ OF_RESULT = (
     "parameters",
     "threshold",
     "purity_delta",
+    "declared",
+    "suite",
     "anomalies_fingerprint",
     "shape",
     "device",

@@ -35,7 +35,11 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
         extras=("anomaly_map", "reconstruct"),
     )
     yield DetectorInfo(
-        name="knn", target="adbench_plugins.feature_anchors:KNN", family="anchor", pretrained=True
+        name="knn",
+        target="adbench_plugins.feature_anchors:KNN",
+        family="anchor",
+        pretrained=True,
+        deterministic=True,
     )
     yield DetectorInfo(
         name="logistic",
@@ -43,12 +47,22 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
         family="anchor",
         supervision="labelled",
         pretrained=True,
+        deterministic=True,
     )
-    yield DetectorInfo(name="random", target="adbench_plugins.anchors:Random", family="anchor")
+    yield DetectorInfo(
+        name="random",
+        target="adbench_plugins.anchors:Random",
+        family="anchor",
+        expected_failures={
+            "training_changes_the_scores": "it learns nothing",
+            "an_obvious_defect_scores_higher": "its scores are chance",
+        },
+    )
     for name, cls in (("mean_image", "MeanImage"), ("pca", "PCA")):
         yield DetectorInfo(
             name=name,
             target=f"adbench_plugins.anchors:{cls}",
             family="anchor",
-            extras=("anomaly_map", "reconstruct"),
+            extras=("anomaly_map", "reconstruct", "map_mean"),
+            deterministic=True,
         )

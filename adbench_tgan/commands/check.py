@@ -1,0 +1,72 @@
+"""``adbench check``: whether a detector keeps the contract, check by check."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from adbench_tgan.commands.show import warn
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.options import Json, Set, complete
+
+
+def check(
+    detector: Annotated[
+        str,
+        typer.Argument(help="A name, or module:Class.", autocompletion=complete("detector", several=False)),
+    ],
+    preset: Annotated[
+        str | None, typer.Option(help="paper, quick or tuned.  [default: quick if it has that, else paper]")
+    ] = None,
+    set_: Set = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Shape of the images, such as 3x32x32; may be given several times.  [default: grey and RGB]"
+        ),
+    ] = None,
+    labelled: Annotated[
+        bool, typer.Option("--labelled", help="A class that no plugin offers learns from labelled anomalies.")
+    ] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic", help="A class that no plugin offers has the same scores for every seed."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the conformance checks on a detector: a line a check, and how many ran. Exit status 1 if one failed."""
+    from adbench_tgan.testing import SHAPES, examine, subject
+
+    shapes = tuple(shape_of(text) for text in shape) if shape else SHAPES
+    who = subject(detector, preset=preset, settings=settings_of(detector, set_ or []))
+    supervision = "labelled" if labelled else who.info.supervision
+    info = replace(who.info, supervision=supervision, deterministic=deterministic or who.info.deterministic)
+    who = replace(who, info=info)
+    report = examine(who, shapes, say=(lambda outcome: warn(str(outcome))) if as_json else print)
+    print(json.dumps(report.as_json(), indent=1) if as_json else report)
+    raise typer.Exit(1 if report.failed else 0)
+
+
+def shape_of(text: str) -> tuple[int, int, int]:
+    """Channels, height and width."""
+    if not re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3}){2}", text):
+        raise AdbenchError(f"--shape {text}: write it as CHANNELSxHEIGHTxWIDTH, such as 3x32x32")
+    channels, height, width = map(int, text.split("x"))
+    return channels, height, width
+
+
+def settings_of(detector: str, overrides: list[str]) -> dict[str, Any]:
+    """What ``--set DETECTOR.KEY=VALUE`` asks for; there is one detector, so that ``KEY=VALUE`` will do."""
+    found = {}
+    for override in overrides:
+        path, equals, value = override.partition("=")
+        if not equals:
+            raise AdbenchError(f"--set {override}: write it as DETECTOR.KEY=VALUE or KEY=VALUE")
+        found[path.removeprefix(f"{detector}.")] = value
+    return found

@@ -1,0 +1,95 @@
+"""Checks of `fit`."""
+
+from __future__ import annotations
+
+import torch
+
+from adbench_tgan.testing.outcome import CheckFailed, Skipped, expect
+from adbench_tgan.testing.pictures import negative, smooth_images
+from adbench_tgan.testing.trial import Trial, gap, same, untrained
+
+
+def it_fits_and_scores(trial: Trial) -> None:
+    """Without an error; where it raises one, the checks that look at scores are skipped."""
+    try:
+        _ = trial.scores
+    except Skipped as skipped:
+        raise CheckFailed(trial.broken) from skipped
+
+
+def fit_returns_the_detector_itself(trial: Trial) -> None:
+    """`fit` is chained."""
+    detector = trial.detector
+    expect(trial.returned is detector, f"fit returned {type(trial.returned).__name__}")
+
+
+def fit_asks_for_training_images_only(trial: Trial) -> None:
+    """No test image, no label and no size of the test set is within its reach, and it looks for none."""
+    try:
+        _ = trial.detector
+    finally:
+        names = ", ".join(dict.fromkeys(trial.asked))
+        expect(not names, f"fit asked its training images for {names}")
+
+
+def fit_leaves_the_training_images_alone(trial: Trial) -> None:
+    """Other detectors learn from the same ones."""
+    _ = trial.detector
+    kept = torch.equal(trial.train.normal.on("cpu"), smooth_images(40, trial.shape, 0))
+    if trial.train.anomalies is not None:
+        original = negative(smooth_images(24, trial.shape, 2))
+        kept = kept and torch.equal(trial.train.anomalies.on("cpu"), original)
+    expect(kept, "fit wrote to the training images")
+
+
+def networks_are_in_eval_mode_after_fit(trial: Trial) -> None:
+    """Else batch norm and dropout make scores depend on their batch."""
+    training = [
+        f"{name}.{inner}".rstrip(".")
+        for name, network in trial.detector.networks.items()
+        for inner, module in network.named_modules()
+        if module.training
+    ]
+    expect(not training, f"still in train mode: {', '.join(training[:3])}")
+
+
+def training_changes_the_scores(trial: Trial) -> None:
+    """They differ from those of the untrained networks, and from those after other training images."""
+    scores = trial.scores
+    before = untrained(trial)
+    if before is not None:
+        expect(not same(scores, before), "the untrained networks give the same scores")
+    others, _ = trial.refitted
+    expect(not same(scores, others), "other training images give the same scores")
+
+
+def fitting_again_starts_afresh(trial: Trial) -> None:
+    """A detector that was fitted before gives the scores of a new one."""
+    scores = trial.scores
+    _, again = trial.refitted
+    expect(
+        torch.equal(scores, again),
+        f"after an earlier fit scores differ by {gap(scores, again):.2g}: something is kept from it, or does "
+        "not follow the seed",
+    )
+
+
+def another_seed_gives_other_scores_unless_declared_deterministic(trial: Trial) -> None:
+    """And gives the same scores where `DetectorInfo.deterministic` says so."""
+    equal = torch.equal(trial.scores, trial.other_seed_scores)
+    if trial.subject.info.deterministic:
+        expect(equal, "it is declared deterministic, and another seed gives other scores")
+    else:
+        expect(not equal, "every seed gives the same scores; if that is meant, declare deterministic=True")
+
+
+FITTING = (
+    it_fits_and_scores,
+    fit_returns_the_detector_itself,
+    fit_asks_for_training_images_only,
+    fit_leaves_the_training_images_alone,
+    networks_are_in_eval_mode_after_fit,
+    training_changes_the_scores,
+    fitting_again_starts_afresh,
+    another_seed_gives_other_scores_unless_declared_deterministic,
+)

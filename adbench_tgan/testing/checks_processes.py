@@ -1,0 +1,55 @@
+"""Checks that need another process: one child serves them all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adbench_tgan.testing.outcome import CheckFailed, expect, skip
+from adbench_tgan.testing.trial import Trial, gap
+
+
+def a_worker_process_can_run_it(trial: Trial) -> None:
+    """From its name and its settings alone: what a detector holds, such as a lambda, need not be pickled."""
+    finding = trial.finding
+    expect(not finding.crash, finding.crash)
+    expect(not finding.fit_error, finding.fit_error)
+
+
+def the_same_seed_gives_the_same_scores_in_another_process(trial: Trial) -> None:
+    """Bit for bit on the CPU, also where Python hashes texts in another way."""
+    there = _given(trial.finding.fitted, "no other process could fit it")
+    expect(torch.equal(trial.scores, there), f"scores differ by {gap(trial.scores, there):.2g}")
+
+
+def a_saved_state_gives_equal_scores_in_another_process(trial: Trial) -> None:
+    """From a safetensors file: nothing else that fit left in memory is needed."""
+    finding = trial.finding
+    if finding.crash:
+        skip("the other process crashed")
+    if finding.load_error:
+        raise CheckFailed(finding.load_error)
+    there = _given(finding.loaded, "there was no state to load")
+    expect(torch.equal(trial.scores, there), f"scores differ by {gap(trial.scores, there):.2g}")
+
+
+def ctrl_c_stops_training(trial: Trial) -> None:
+    """At its first look at an image and midway: KeyboardInterrupt comes out of fit, no thread or process is left."""
+    finding = trial.finding
+    if finding.crash or finding.fitted is None:
+        skip("no other process could fit it")
+    if not finding.interruptible:
+        skip("fit calls nothing of torch during which it could be interrupted")
+    expect(not finding.interrupted, finding.interrupted)
+
+
+def _given(scores: Tensor | None, otherwise: str) -> Tensor:
+    return scores if scores is not None else skip(otherwise)
+
+
+PROCESSES = (
+    a_worker_process_can_run_it,
+    the_same_seed_gives_the_same_scores_in_another_process,
+    a_saved_state_gives_equal_scores_in_another_process,
+    ctrl_c_stops_training,
+)

@@ -1,0 +1,135 @@
+"""What a look at images leaves behind: in the images, in the detector, and in the process."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adbench_tgan.detector import Detector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traces:
+    """What was changed, by name; nothing, for a detector that keeps the contract."""
+
+    images: tuple[str, ...]  # calls that wrote to their images
+    state: tuple[str, ...]  # parameters, buffers and tensors, their gradients, and networks that changed mode
+    dice: tuple[str, ...]  # global generators of random numbers that moved on
+    settings: tuple[str, ...]  # global settings of torch
+
+
+def traced(detector: Detector, images: Tensor) -> Traces:
+    """Score the images, draw their maps and reconstructions, and compare before and after; mend what was changed."""
+    before = state_of(detector)
+    calls = calls_of(detector)
+    with settings_kept() as settings, dice_kept() as dice:
+        handed = {name: images.clone() for name in calls}
+        for name, call in calls.items():
+            call(handed[name])
+        return Traces(
+            images=tuple(name for name in calls if not torch.equal(handed[name], images)),
+            state=changed(before, state_of(detector)),
+            dice=changed(dice, dice_now()),
+            settings=changed(settings, settings_now()),
+        )
+
+
+def calls_of(detector: Detector) -> dict[str, Any]:
+    """The methods that take images, those that are written only."""
+    calls: dict[str, Any] = {"score": detector.score}
+    for name in ("anomaly_map", "reconstruct"):
+        if getattr(type(detector), name) is not getattr(Detector, name):
+            calls[name] = getattr(detector, name)
+    return calls
+
+
+def state_of(detector: Detector) -> dict[str, Any]:
+    """The tensors of a detector, their gradients, and the mode of each of its modules."""
+    found: dict[str, Any] = dict(detector.state())
+    for name, network in detector.networks.items():
+        for inner, module in network.named_modules():
+            found[f"mode of {name}.{inner}".rstrip(".")] = module.training
+        for inner, parameter in network.named_parameters():
+            gradient = None if parameter.grad is None else parameter.grad.clone()
+            found[f"gradient of {name}.{inner}"] = gradient
+            found[f"requires_grad of {name}.{inner}"] = parameter.requires_grad
+    return found
+
+
+def dice_now() -> dict[str, Any]:
+    """The states of the global generators."""
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": repr(np.random.get_state()),  # noqa: NPY002 (strangers may draw from the global generator)
+        "random": random.getstate(),
+    }
+
+
+def settings_now() -> dict[str, Any]:
+    """The global settings of torch that a detector might turn."""
+    cudnn = torch.backends.cudnn
+    return {
+        "grad mode": torch.is_grad_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "cudnn.enabled": cudnn.enabled,
+        "cudnn.benchmark": cudnn.benchmark,
+        "cudnn.deterministic": cudnn.deterministic,
+        "cudnn.allow_tf32": cudnn.allow_tf32,
+    }
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names whose values differ, or are on one side only."""
+    names = [*before, *(name for name in after if name not in before)]
+    return tuple(
+        name
+        for name in names
+        if name not in before or name not in after or _differ(before[name], after[name])
+    )
+
+
+def _differ(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape != b.shape or a.dtype != b.dtype or not torch.equal(a, b)
+    return type(a) is not type(b) or bool(a != b)
+
+
+@contextmanager
+def dice_kept() -> Iterator[dict[str, Any]]:
+    """Give the states of the global generators, and put them back at the end."""
+    numbers, others = np.random.get_state(), random.getstate()  # noqa: NPY002 (as above)
+    with torch.random.fork_rng():
+        try:
+            yield dice_now()
+        finally:
+            np.random.set_state(numbers)  # noqa: NPY002
+            random.setstate(others)
+
+
+@contextmanager
+def settings_kept() -> Iterator[dict[str, Any]]:
+    """Give the global settings, and put them back at the end."""
+    before = settings_now()
+    try:
+        yield before
+    finally:
+        cudnn = torch.backends.cudnn
+        torch.set_grad_enabled(before["grad mode"])
+        torch.set_default_dtype(before["default dtype"])
+        torch.set_num_threads(before["threads"])
+        torch.set_float32_matmul_precision(before["matmul precision"])
+        torch.use_deterministic_algorithms(before["deterministic algorithms"])
+        torch.set_autocast_enabled("cpu", before["autocast"])
+        for name in ("enabled", "benchmark", "deterministic", "allow_tf32"):
+            setattr(cudnn, name, before[f"cudnn.{name}"])
