@@ -12,6 +12,7 @@ from adbench_tgan import cli, hooks
 from adbench_tgan.audits import COLUMNS as AUDIT_COLUMNS
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, RESULT_COLUMNS
 from adbench_tgan.registry import Registry
+from adbench_tgan.speeds import COLUMNS as TIMING_COLUMNS
 from adbench_tgan.testing import CHECKS, check_detector
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +36,7 @@ def test_every_column_is_explained():
     assert table_cells(text, "## `results.csv`") == RESULT_COLUMNS
     assert table_cells(text, "## `leaderboard.csv`") == LEADERBOARD_COLUMNS
     assert sorted(table_cells(text, "## `audit.csv`")) == sorted(AUDIT_COLUMNS)
+    assert sorted(table_cells(text, "## `timing.csv`")) == sorted(TIMING_COLUMNS)
 
 
 def commands(group, prefix="adbench"):
@@ -47,7 +49,7 @@ def commands(group, prefix="adbench"):
 
 def test_every_command_is_in_the_readme():
     found = list(commands(typer.main.get_command(cli.app)))
-    assert len(found) == 8
+    assert len(found) == 10
     assert [name for name in found if f"`{name}" not in README] == []
 
 
