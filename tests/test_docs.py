@@ -22,6 +22,7 @@ from adbench_tgan.audits import COLUMNS as AUDIT_COLUMNS
 from adbench_tgan.comparison import PAIR_COLUMNS
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, RESULT_COLUMNS
 from adbench_tgan.registry import FIRST_PARTY, RECORDS, Registry
+from adbench_tgan.speeds import COLUMNS as TIMING_COLUMNS
 from adbench_tgan.testing import CHECKS, check_detector
 
 ROOT = Path(__file__).parent.parent
@@ -87,6 +88,7 @@ def test_every_column_is_explained(pages):
         assert table_cells(text, "## `leaderboard.csv`") == LEADERBOARD_COLUMNS
         assert table_cells(text, "## `pairs.csv`") == PAIR_COLUMNS
         assert sorted(table_cells(text, "## `audit.csv`")) == sorted(AUDIT_COLUMNS)
+        assert sorted(table_cells(text, "## `timing.csv`")) == sorted(TIMING_COLUMNS)
 
 
 def test_every_command_is_in_the_readme():

@@ -100,12 +100,12 @@ def test_losses_that_begin_late_are_drawn_from_where_they_begin(tmp_path, regist
 
 
 def test_charts_show_the_lowest_seed_and_stay_small(tmp_path, registry):
-    results = [made("one", f"c{i:02}", seed) for i in range(40) for seed in (3, 1)]
+    results = [made("one", f"c{i:02}", 1) for i in range(31)] + [made("one", "c00", 3)]
     material = from_store(make_runs(tmp_path, *results), registry)
     chosen = curves.chosen_jobs(material)
     assert len(chosen) == curves.CATEGORIES
     assert {material.results.set_index("key")["seed"][key] for key in chosen.values()} == {1}
-    assert "Only the first 30 of 40 categories" in page.render(material)
+    assert "Only the first 30 of 31 categories" in page.render(material)
 
 
 def test_pareto_marks_those_that_none_beats(tmp_path, registry):

@@ -191,7 +191,7 @@ def audits(records: Sequence[Record]) -> Spec:
     colours, dashes = zip(*AUDIT_STYLES.values(), strict=True)
     legend = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300, symbolType="stroke")
     chart = (
-        alt.Chart(alt.InlineData(values=list(records)))
+        alt.Chart(_inline(list(records)))
         .add_params(alt.param(name="audit", value=records[0]["audit"]))
         .transform_filter("datum.audit === audit")
         .transform_flatten(["epoch", "auroc"])
@@ -213,7 +213,7 @@ def _base(lines: list[Record], order: Sequence[str], category: str | None = None
     """A chart of the entries that the page shows, and of one category if it has many."""
     import altair as alt
 
-    chart = alt.Chart(alt.InlineData(values=lines)).add_params(alt.param(name="shown", value=list(order)))
+    chart = alt.Chart(_inline(lines)).add_params(alt.param(name="shown", value=list(order)))
     if category is not None:
         chart = chart.add_params(alt.param(name="category", value=category))
         chart = chart.transform_filter("datum.category === category")
@@ -225,8 +225,14 @@ def _one(lines: list[Record], entry: str, category: str) -> alt.Chart:
     import altair as alt
 
     chosen = (alt.param(name="entry", value=entry), alt.param(name="category", value=category))
-    chart = alt.Chart(alt.InlineData(values=lines)).add_params(*chosen)
+    chart = alt.Chart(_inline(lines)).add_params(*chosen)
     return chart.transform_filter("datum.category === category && datum.entry === entry")
+
+
+def _inline(lines: list[Record]) -> alt.Data:
+    import altair as alt
+
+    return alt.Data(values=lines)  # type: ignore[no-untyped-call]
 
 
 def _colour(order: Sequence[str], legend: bool = True) -> alt.Color:

@@ -53,7 +53,7 @@
 
   function markEmpty(view) {
     const figure = view.container().closest("figure");
-    const drawn = figure.querySelector(".mark-line path[d], .mark-rect path[d], .mark-rule line, .mark-symbol path[d]");
+    const drawn = figure.querySelector(".role-mark path[d]:not([d='']), .role-mark line");
     figure.querySelector(".empty").hidden = Boolean(drawn);
     figure.querySelector(".chart").classList.toggle("nothing", !drawn);
   }
@@ -75,7 +75,7 @@
     const spec = JSON.parse(chart.parentElement.querySelector(".spec").textContent);
     const name = chart.dataset.name;
     views.get(name)?.finalize();
-    const options = { renderer: "svg", actions: false, ast: true, config: theme(), tooltip: { theme: dark.matches ? "dark" : "light" } };
+    const options = { renderer: "svg", actions: false, ast: true, logLevel: 1, config: theme(), tooltip: { theme: dark.matches ? "dark" : "light" } };
     const { view } = await vegaEmbed(chart, spec, options);
     views.set(name, view);
     for (const [signal, value] of Object.entries(choices)) set(view, signal, value);

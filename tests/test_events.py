@@ -1,0 +1,76 @@
+"""TensorBoard's event files, read back."""
+
+import pytest
+from make_runs import made
+
+pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from adbench_tgan.events import EventReporter, folder_of
+
+
+class Silent:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def __getattr__(self, name):
+        return lambda *words: self.told.append((name, *words))
+
+
+def read(folder):
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    return events.Reload()
+
+
+def scalars(folder, name):
+    return [(event.step, event.value) for event in read(folder).Scalars(name)]
+
+
+def test_run_writes_losses_and_training_pictures_and_no_metric(adbench, tmp_path):
+    small = ("--set", "ganomaly.epochs=2", "--set", "ganomaly.width=4", "--no-timing", "--device", "cpu")
+    ended = adbench("run", "--detectors", "ganomaly", "--categories", "0", *small, "--tensorboard", "tb")
+    assert ended.status == 0
+    (folder,) = (tmp_path / "tb/digits/one-vs-rest/ganomaly").iterdir()
+    tags = read(folder).Tags()
+    (losses,) = (tmp_path / "runs").rglob("losses.csv")
+    names = losses.read_text().splitlines()[0].split(",")[1:]
+    assert sorted(tags["scalars"]) == sorted(f"losses/{name}" for name in names)
+    assert [step for step, _ in scalars(folder, "losses/loss_g")] == [1, 2]
+    assert {name.split("/")[1] for name in tags["images"]} == {"images", "reconstructions", "maps"}
+    assert not any("auroc" in name for kind in tags.values() if isinstance(kind, list) for name in kind)
+
+
+def test_losses_of_jobs_side_by_side_do_not_mix(tmp_path):
+    one, two = made("one"), made("two")
+    with EventReporter(Silent(), tmp_path) as reporter:
+        reporter.job_started(one.job)
+        reporter.epoch(1, 3, {"loss": 3.0})
+        reporter.job_started(two.job)
+        reporter.epoch(1, 3, {"loss": 77.0})  # whose is not known
+        reporter.epoch(2, 3, {"loss": 2.0}, one.job)
+        reporter.job_finished(two)
+        reporter.job_finished(one)
+    for result in (one, two):
+        assert scalars(tmp_path / folder_of(result.job), "losses/loss") == [(1, 3.0), (2, 2.0), (3, 1.0)]
+
+
+def test_the_other_reporter_is_told_everything(tmp_path):
+    inner, result = Silent(), made("one")
+    with EventReporter(inner, tmp_path) as reporter:
+        reporter.planned(2, 1)
+        reporter.job_started(result.job)
+        reporter.phase("fit")
+        reporter.epoch(1, None, {"loss": 3.0})
+        reporter.warn("hm")
+        reporter.job_finished(result)
+    assert [name for name, *_ in inner.told] == [
+        "planned",
+        "job_started",
+        "phase",
+        "epoch",
+        "warn",
+        "job_finished",
+    ]
