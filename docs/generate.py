@@ -24,6 +24,7 @@ ROOMS = (ROOT, ROOT / "plugins", ROOT / "baselines")  # where the wheel's packag
 PICTURES = ROOT / "docs/pictures"
 
 MARK = re.compile(r"<!-- (generated|include): (\S+) -->")
+COMMENTED = re.compile(r"(?m)^((?:    # .*\n)*)    (\w+): [^#\n]*(?:# (.*))?$")  # a field of a dataclass
 FORMULA = re.compile(r"^```math\n(.*?)\n```$", re.S | re.M)
 OUTSIDE = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=\"?(?:https?:)?//[^>]*>")
 
@@ -193,12 +194,16 @@ def hook(name: str, function: Any, record: type | None) -> str:
 
 
 def fields_of(record: type) -> Iterator[tuple[str, ...]]:
-    """The fields of a frozen dataclass; their meaning is the comment behind each."""
+    """The fields of a frozen dataclass; their meaning is the comment behind or above each."""
     assert is_dataclass(record)
-    comments = dict(re.findall(r"(?m)^    (\w+): .*?  # (.*)$", inspect.getsource(record)))
+    comments = {
+        name: " ".join(re.sub("(?m)^ *# ", "", above).split()) or behind
+        for above, name, behind in COMMENTED.findall(inspect.getsource(record))
+    }
     for one in fields(record):
-        default = "required" if one.default is MISSING else f"`{one.default!r}`"
-        yield f"`{one.name}`", f"`{one.type}`", default, comments.get(one.name, "")
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        shown = "required" if default is MISSING else f"`{default!r}`"
+        yield f"`{one.name}`", f"`{one.type}`", shown, as_markdown(comments[one.name])
 
 
 def checks() -> str:
