@@ -116,7 +116,7 @@ def test_debug_shows_the_traceback(adbench: Call, shell: Call) -> None:
 
 
 def test_mistake_in_the_program_is_one_line_too(adbench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adbench_tgan.commands.offers.registry", lambda: 1 / 0)
+    monkeypatch.setattr("adbench_tgan.commands.offers.registry", lambda *_: 1 / 0)
     ended = adbench("list")
     assert ended.status == 1
     assert ended.error == (
