@@ -450,7 +450,13 @@ def test_a_hostile_job_folder_is_one_line_and_takes_no_gigabytes(adbench, saved)
     state = load_file(path)
     save_file(state | {"score": torch.ones(1)}, path)
     assert "which is no tensor of GANomaly" in adbench("predict", folder, image).error
-    save_file({name: torch.full_like(tensor, torch.nan) for name, tensor in state.items()}, path)
+    save_file(
+        {
+            name: tensor * torch.nan if tensor.is_floating_point() else tensor
+            for name, tensor in state.items()
+        },
+        path,
+    )
     assert "gives no scores" in adbench("predict", folder, image).error
     path.write_bytes(struct.pack("<Q", 2**40) + b"{}")
     assert "model.safetensors cannot be read" in adbench("predict", folder, image).error
