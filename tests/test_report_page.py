@@ -120,7 +120,7 @@ def test_sorting_by_keyboard(opened):
 
 def test_filtering_by_mouse_reaches_charts_and_tables(opened):
     tab = opened()
-    tab.get_by_label("supervision").select_option("labelled")
+    tab.locator("#filters").get_by_label("supervision").select_option("labelled")
     assert names(tab) == ["seer"]
     assert tab.get_by_role("status").text_content() == "1 of 5 rows"
     assert tab.locator("#heat tbody tr:visible").count() == 1

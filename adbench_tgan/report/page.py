@@ -93,7 +93,7 @@ def bundle() -> str:
     import vl_convert
 
     number = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    text = vl_convert.javascript_bundle(snippet=None, vl_version=number)  # type: ignore[arg-type]
+    text = vl_convert.javascript_bundle(vl_version=number)  # type: ignore[call-arg]
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
