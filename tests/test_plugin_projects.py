@@ -19,6 +19,7 @@ from make_environment import OFFLINE, ROOT, call, fresh_environment, install, wh
 
 TUTORIAL = ROOT / "docs/tutorial.md"
 EXAMPLE = ROOT / "plugins/adbench-example-pca"
+pytestmark = pytest.mark.timeout(1800)  # on a busy machine; 40 s of computing each
 BLOCK = re.compile(r'^```(\w+)(?: title="(.*?)")?\n(.*?)^```$', re.S | re.M)
 
 
@@ -41,7 +42,6 @@ def bash(script: str, folder: Path, python: Path) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=400,
     )
     assert ended.returncode == 0, f"{script}\n{ended.stdout}"
     return ended.stdout
