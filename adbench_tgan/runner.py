@@ -153,7 +153,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         shape=split.test.shape,
         device=device_name(device),
         machine=machine(device),
-        notes=tuple(notes),
+        notes=(*detector.notes, *notes),
         version=__version__,
         scores=pd.DataFrame({"sample_id": split.test_ids, "label": split.labels, "score": scores}),
         losses=tuple(losses),
@@ -237,7 +237,10 @@ def map_all(detector: Detector, images: ImageSet, size: Sequence[int], device: s
 
 
 def precision(name: str, device: str) -> AbstractContextManager[Any]:
-    """Set how matrix products round: fp32 in full, tf32 on tensor cores, bf16 by autocast."""
+    """Set how matrix products round: fp32 in full, tf32 on tensor cores, bf16 by autocast.
+
+    Under bf16 on a GPU networks that train are also laid out channels-last; see `training.stepper`.
+    """
     torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = name == "tf32"
     if name != "bf16":

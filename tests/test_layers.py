@@ -23,7 +23,7 @@ ROOMS = {
 
 LAYERS = (  # bottom up; a module imports from its own layer or below. Some are yet to be written.
     """
-    adbench_tgan errors hooks info detector metrics timing machine training builtins
+    adbench_tgan errors hooks info detector metrics timing machine training graphs builtins
     data data.cifar10 data.digits data.files data.folder data.imagefolder data.images data.mnist data.mvtec
     data.protocols data.samples data.spec data.stl10 data.tasks
     """,
