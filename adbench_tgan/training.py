@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -71,6 +72,17 @@ def stepper(detector: Detector, step: Callable[..., dict[str, Tensor]]) -> Calla
 def captured(detector: Detector, function: Callable[..., Outputs]) -> Callable[..., Outputs]:
     """`function` of tensors, on a GPU replayed as a CUDA graph; where it cannot be, the detector's `notes` say so."""
     return Captured(function, detector.device, detector.notes, plain=not detector.graphs)
+
+
+@contextmanager
+def without_graphs(detector: Detector) -> Iterator[None]:
+    """Let the detector call its functions plainly, one kernel at a time."""
+    before = detector.graphs
+    detector.graphs = False
+    try:
+        yield
+    finally:
+        detector.graphs = before
 
 
 def adam(parameters: Iterable[Tensor], lr: float, betas: tuple[float, float]) -> torch.optim.Adam:

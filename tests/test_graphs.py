@@ -410,7 +410,9 @@ def test_averages_are_torchs_to_the_last_bit(decay):
     assert not any(parameter.requires_grad for parameter in ours.module.parameters())
 
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: no CUDA graph was captured")
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a GPU: no CUDA graph was captured"
+)
 
 
 def trained_on_gpu(name, in_graphs, dtype="fp32"):
@@ -439,7 +441,9 @@ def test_a_graph_trains_as_plain_calls_do(name):
     assert len(plain) == len(graph)
     for one, other in zip(plain[:2], graph[:2], strict=True):
         assert other == pytest.approx(one, rel=2e-2, abs=1e-3)
-    torch.testing.assert_close(graph_scores, plain_scores, rtol=0.1, atol=0.1 * float(plain_scores.abs().max()))
+    torch.testing.assert_close(
+        graph_scores, plain_scores, rtol=0.1, atol=0.1 * float(plain_scores.abs().max())
+    )
 
 
 @needs_gpu

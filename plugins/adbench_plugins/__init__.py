@@ -44,6 +44,19 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
         supervision="labelled",
         pretrained=True,
     )
+    for name, cls, paper in (
+        ("patchcore", "PatchCore", "Roth et al., CVPR 2022, https://arxiv.org/abs/2106.08265"),
+        ("padim", "PaDiM", "Defard et al., ICPR Workshops 2021, https://arxiv.org/abs/2011.08785"),
+        ("stfpm", "STFPM", "Wang et al., BMVC 2021, https://arxiv.org/abs/2103.04257"),
+    ):
+        yield DetectorInfo(
+            name=f"anomalib_{name}",
+            target=f"adbench_plugins.anomalib_models:{cls}",
+            family="anchor, anomalib's",
+            pretrained=True,
+            paper=paper,
+            extras=("anomaly_map",),
+        )
     yield DetectorInfo(name="random", target="adbench_plugins.anchors:Random", family="anchor")
     for name, cls in (("mean_image", "MeanImage"), ("pca", "PCA")):
         yield DetectorInfo(
