@@ -66,15 +66,17 @@ class Captured(Generic[Outputs]):
 
     def _record(self, inputs: tuple[Any, ...]) -> Recording[Outputs] | None:
         """Capture a call, which computes nothing yet; None, and a note, if that fails."""
+        stream = torch.cuda.current_stream()
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
-        before = generator.clone_state()
+        dice = generator.clone_state()
         held = tree_map_only(Tensor, torch.clone, inputs)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self.stream):
                 outputs = _detached(self.function(*held))
         except RuntimeError as error:
-            generator.graphsafe_set_state(before)  # the failed capture left it waiting for its end
+            torch.cuda.set_stream(stream)  # a failed capture leaves neither this ...
+            generator.graphsafe_set_state(dice)  # ... nor this as it was
             self.plain = True
             self.notes.append(f"no CUDA graph, steps run one kernel at a time: {_cause(error)}")
             return None

@@ -153,7 +153,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         shape=split.test.shape,
         device=device_name(device),
         machine=machine(device),
-        notes=(*detector.notes, *notes),
+        notes=(*getattr(detector, "notes", ()), *notes),  # a stranger's __init__ may not call ours
         version=__version__,
         scores=pd.DataFrame({"sample_id": split.test_ids, "label": split.labels, "score": scores}),
         losses=tuple(losses),

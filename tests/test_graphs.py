@@ -218,7 +218,8 @@ ON_FAKE_GPU = {
 }
 
 
-@pytest.mark.parametrize("name", TRAINED)
+# The file that anomalib_stfpm's weights come from cannot be read into fake tensors; its SGD needs no options.
+@pytest.mark.parametrize("name", [name for name in TRAINED if name != "anomalib_stfpm"])
 def test_a_step_on_a_gpu_mixes_no_devices_and_its_optimisers_can_be_captured(name, fake_gpu, monkeypatch):
     train = train_set(name)
     detector = built(name, "cuda", **ON_FAKE_GPU.get(name, {"epochs": 1}))
@@ -286,11 +287,14 @@ def stage(monkeypatch):
         def wait_stream(self, _):
             pass
 
+    generator.stream = main = generator.main = Stream()
+
     @contextlib.contextmanager
     def graph(_, stream):
         assert isinstance(stream, Stream)
         yield
         generator.state = "capturing" if errors else generator.state
+        generator.stream = stream if errors else main
         if errors:
             try:
                 raise errors[0]
@@ -298,7 +302,8 @@ def stage(monkeypatch):
                 raise RuntimeError("capture invalidated\nmore about it") from None
 
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: generator.stream)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(generator, "stream", stream))
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -348,6 +353,7 @@ def test_where_the_capture_fails_steps_are_plain_and_a_note_says_so(stage):
         "no CUDA graph, steps run one kernel at a time: operation not permitted when stream is capturing"
     ]
     assert generator.state == "before"
+    assert generator.stream is generator.main
     assert len(calls) == WARMUP + 4  # one of them was the capture, which computes nothing
 
 

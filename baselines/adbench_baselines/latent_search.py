@@ -178,7 +178,7 @@ def walk_captured(
 
     run = captured(detector, step)
     for count in range(len(rates)):
-        if patience and count % patience == 1 and not bool(walking.any()):  # a look now and then
+        if patience and count % patience == 1 % patience and not bool(walking.any()):  # a look now and then
             break
         run()
     return z

@@ -164,7 +164,7 @@ class STFPM(AnomalibDetector):
         """learning rate of SGD with momentum .9 and weight decay 1e-4"""
 
     name = "anomalib_stfpm"
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {**QUICK, "epochs": 3, "batch_size": 16}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {**QUICK, "epochs": 10, "batch_size": 16}}
 
     def make(self, backbone: str) -> nn.Module:
         from anomalib.models.components import TimmFeatureExtractor
