@@ -14,7 +14,7 @@ from adbench_tgan.metrics import MetricSpec
 if TYPE_CHECKING:
     from adbench_tgan.data import Cut, Dataset, ImageSet, Samples, TrainSet
     from adbench_tgan.detector import Detector, DetectorConfig
-    from adbench_tgan.training import mean_losses, to_uint8, to_unit
+    from adbench_tgan.training import adam, captured, mean_losses, stepper, to_uint8, to_unit
 
 __version__ = "0.1.0"
 
@@ -33,20 +33,21 @@ __all__ = [
     "ProtocolSpec",
     "Samples",
     "TrainSet",
+    "adam",
+    "captured",
     "hookimpl",
     "mean_losses",
+    "stepper",
     "to_uint8",
     "to_unit",
 ]
 
 
-HOMES = {  # of names whose import takes time: pydantic's or torch's
-    "Detector": "detector",
-    "DetectorConfig": "detector",
-    "mean_losses": "training",
-    "to_uint8": "training",
-    "to_unit": "training",
-} | dict.fromkeys(("Cut", "Dataset", "ImageSet", "Samples", "TrainSet"), "data")
+HOMES = (  # of names whose import takes time: pydantic's or torch's
+    dict.fromkeys(("Detector", "DetectorConfig"), "detector")
+    | dict.fromkeys(("adam", "captured", "mean_losses", "stepper", "to_uint8", "to_unit"), "training")
+    | dict.fromkeys(("Cut", "Dataset", "ImageSet", "Samples", "TrainSet"), "data")
+)
 
 
 def __getattr__(name: str) -> Any:

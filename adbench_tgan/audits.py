@@ -91,6 +91,8 @@ def audit_job(
         detector = detector_class(config, device=settings.device, seed=job.seed)
         train = TrainSet(split.normal, split.anomalies)
         found = audit(detector, split, train, lambda number, means: reporter.epoch(number, total, means))
+    for note in getattr(detector, "notes", ()):
+        reporter.warn(f"{job}: {note}")
     facts = {"device": device_name(settings.device), "machine": machine(settings.device)}
     return {"schema": 1, "job": asdict(job), **asdict(found), **facts, "version": __version__}
 

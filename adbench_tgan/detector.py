@@ -45,6 +45,7 @@ class Detector(ABC):
 
     Config: ClassVar[type[DetectorConfig]] = DetectorConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {}}  # settings that differ from "paper"
+    graphs: bool = True  # False keeps an instance from using CUDA graphs
 
     def __init__(
         self, config: DetectorConfig | None = None, *, device: str | torch.device = "cpu", seed: int = 0
@@ -52,6 +53,7 @@ class Detector(ABC):
         self.config: Any = config if config is not None else self.Config()
         self.device = device
         self.seed = seed
+        self.notes: list[str] = []  # fallbacks, and whatever else a reader of its row must know
 
     @classmethod
     def plan(cls, config: Any) -> Any:

@@ -27,7 +27,7 @@ from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.testing import SUITE
 from adbench_tgan.text import plain
 from adbench_tgan.timing import PeakMemory, flops, latency, stopwatch
-from adbench_tgan.training import fit, seed_everything
+from adbench_tgan.training import fit, seed_everything, without_graphs
 
 BATCH = 100  # images per score() call, the same for every detector
 PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
@@ -175,7 +175,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         shape=split.test.shape,
         device=device_name(device),
         machine=machine(device),
-        notes=tuple(notes),
+        notes=(*getattr(detector, "notes", ()), *notes),  # a stranger's __init__ may not call ours
         declared=dict(registry.find("detector", job.detector).expected_failures),
         suite=SUITE,
         version=__version__,
@@ -238,11 +238,13 @@ def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str
 def measure(detector: Detector, image: Tensor) -> dict[str, Any]:
     """Latency at batch 1 with all its samples, and the operations that one image costs."""
     samples = latency(detector.score, image)
+    with without_graphs(detector):  # of a replayed graph the counter sees nothing
+        operations = flops(detector.score, image)
     return {
         "latency_ms": samples,
         "latency_ms_p50": float(np.percentile(samples, 50)),
         "latency_ms_p99": float(np.percentile(samples, 99)),
-        "flops_per_image": flops(detector.score, image),
+        "flops_per_image": operations,
     }
 
 
@@ -276,7 +278,10 @@ def map_all(detector: Detector, images: ImageSet, size: Sequence[int], device: s
 
 
 def precision(name: str, device: str) -> AbstractContextManager[Any]:
-    """Set how matrix products round: fp32 in full, tf32 on tensor cores, bf16 by autocast."""
+    """Set how matrix products round: fp32 in full, tf32 on tensor cores, bf16 by autocast.
+
+    Under bf16 on a GPU networks that train are also laid out channels-last; see `training.stepper`.
+    """
     torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = name == "tf32"
     if name != "bf16":

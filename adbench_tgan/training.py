@@ -1,11 +1,13 @@
-"""What trained detectors share: the epoch loop with its guard, running means of losses, image scaling."""
+"""What trained detectors share: the epoch loop with its guard, the step at the device's speed, running means of losses,
+image scaling."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -13,11 +15,13 @@ from torch import Tensor
 
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import TrainingDiverged
+from adbench_tgan.graphs import Captured
 
 if TYPE_CHECKING:
     from adbench_tgan.data import TrainSet
 
 Losses = Mapping[str, float]
+Outputs = TypeVar("Outputs")
 
 
 def fit(
@@ -59,6 +63,43 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (strangers' detectors may use the global generator)
     torch.manual_seed(seed)  # every GPU too
+
+
+def stepper(detector: Detector, step: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+    """A training step at the device's speed: `step` as it is on the CPU, a CUDA graph on a GPU.
+
+    Call it once the networks are built and before anything else holds their weights' layout: under bf16 on a GPU
+    they are laid out channels-last. For what `step` may do see `adbench_tgan.graphs.Captured`.
+    """
+    device = torch.device(detector.device)
+    if device.type == "cuda" and torch.is_autocast_enabled("cuda"):
+        for network in detector.networks.values():
+            network.to(memory_format=torch.channels_last)
+    return captured(detector, step)
+
+
+def captured(detector: Detector, function: Callable[..., Outputs]) -> Callable[..., Outputs]:
+    """`function` of tensors, on a GPU replayed as a CUDA graph; where it cannot be, the detector's `notes` say so."""
+    return Captured(function, detector.device, detector.notes, plain=not detector.graphs)
+
+
+@contextmanager
+def without_graphs(detector: Detector) -> Iterator[None]:
+    """Let the detector call its functions plainly, one kernel at a time."""
+    before = detector.graphs
+    detector.graphs = False
+    try:
+        yield
+    finally:
+        detector.graphs = before
+
+
+def adam(parameters: Iterable[Tensor], lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    """Adam; on a GPU in one kernel, and with all that it counts on the device, so that a CUDA graph can hold it."""
+    parameters = list(parameters)
+    on_gpu = any(parameter.is_cuda for parameter in parameters)
+    options = {"fused": True, "capturable": True} if on_gpu else {}
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, **options)
 
 
 def mean_losses(steps: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:

@@ -84,6 +84,18 @@ class InEpochs(Plain):
     fit = Detector.fit
 
 
+class WithoutGraph(Plain):
+    def fit(self, train):
+        self.notes.append("no CUDA graph, steps run one kernel at a time: out of streams")
+        return super().fit(train)
+
+    def score(self, images):
+        self.in_graphs.append(self.graphs)
+        return super().score(images)
+
+    in_graphs: list = []
+
+
 class NaNLoss(InEpochs):
     def epochs(self, train):
         yield {"loss_g": 1.0}
@@ -309,6 +321,17 @@ def test_a_metric_that_fails_costs_a_note_not_the_job(registry, tmp_path, monkey
     assert result.status == "ok"
     assert "f1_max" not in result.metrics
     assert result.notes == ("f1_max not computed: ZeroDivisionError: oops",)
+
+
+def test_a_detectors_own_notes_stand_in_its_row_and_operations_are_counted_without_graphs(registry, tmp_path):
+    WithoutGraph.in_graphs.clear()
+    outcome = run(registry, tmp_path, "withoutgraph", "plain")
+    note = "no CUDA graph, steps run one kernel at a time: out of streams"
+    assert [result.notes for result in outcome.results] == [(note,), ()]
+    rows = (tmp_path / "results.csv").read_text().splitlines()
+    assert rows[1].endswith(f",note: {note}")
+    assert WithoutGraph.in_graphs[-1] is False
+    assert WithoutGraph.in_graphs.count(False) == 1
 
 
 def test_images_that_change_between_planning_and_running_are_noticed(registry, tmp_path, monkeypatch):

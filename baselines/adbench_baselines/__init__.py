@@ -34,6 +34,7 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
     yield DetectorInfo(
         name="ganomaly",
         target="adbench_baselines.ganomaly:GANomaly",
+        version="2",
         family="encoder-decoder-encoder GAN",
         paper="Akcay, Atapour-Abarghouei, Breckon, ACCV 2018, https://arxiv.org/abs/1805.06725",
         extras=("anomaly_map", "reconstruct"),
@@ -41,6 +42,7 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
     yield DetectorInfo(
         name="skip_ganomaly",
         target="adbench_baselines.skip_ganomaly:SkipGANomaly",
+        version="2",
         family="reconstruction GAN",
         paper="Akcay, Atapour-Abarghouei, Breckon, IJCNN 2019, https://arxiv.org/abs/1901.08954",
         extras=("anomaly_map", "reconstruct"),
@@ -48,6 +50,7 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
     yield DetectorInfo(
         name="sagan",
         target="adbench_baselines.sagan:SAGAN",
+        version="2",
         family="reconstruction GAN",
         paper="Liu, Lan et al., Skip-Attention GAN, ICIP 2021, https://doi.org/10.1109/ICIP42928.2021.9506332",
         aliases=("skip_attention_gan",),

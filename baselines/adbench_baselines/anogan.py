@@ -25,11 +25,10 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from adbench_baselines.latent_search import Found, in_groups, search, starts
-from adbench_baselines.layers import check_size, dcgan_init, decoder, pyramid
-from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+from adbench_baselines.layers import Average, check_size, dcgan_init, decoder, pyramid
+from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 
 class Discriminator(nn.Module):
@@ -112,20 +111,21 @@ class AnoGAN(Detector):
     def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
         self.build(train.shape)
         c = self.config
-        averages = {name: averaged(network, c.ema) for name, network in self.networks.items()}
         optimizer_g, optimizer_d = self.adam(self.generator), self.adam(self.discriminator)
         batches, per_epoch = self.endless(train)
         total = c.iterations or c.epochs * per_epoch
         span = per_epoch if c.iterations is None else -(-total // 20)
 
-        def step(images: Tensor) -> dict[str, Tensor]:
+        def averaged_step(images: Tensor) -> dict[str, Tensor]:
             losses = self.step(to_unit(images), optimizer_g, optimizer_d)
             for name, network in self.networks.items():
-                averages[name].update_parameters(network)
+                averages[name].update(network)
             return losses
 
+        step = stepper(self, averaged_step)
+        averages = {name: Average(network, c.ema) for name, network in self.networks.items()}
         for done in range(0, total, span):
-            yield mean_losses(step(images) for images in islice(batches, min(span, total - done)))
+            yield mean_losses(map(step, islice(batches, min(span, total - done))))
         self.generator, self.discriminator = (averages[name].module for name in self.networks)
 
     def endless(self, train: TrainSet) -> tuple[Iterator[Tensor], int]:
@@ -140,7 +140,7 @@ class AnoGAN(Detector):
         return batches(), len(train.normal) // size
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=(self.config.beta1, 0.999))
+        return adam(network.parameters(), self.config.lr, (self.config.beta1, 0.999))
 
     def step(
         self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
@@ -194,7 +194,7 @@ class AnoGAN(Detector):
             c.search_lr[(number > first) + (number > max(first, second))] for number in range(1, c.steps + 1)
         ]
         z0 = starts(images, c.latent, self.seed, c.restarts, prior="truncated")
-        return search(self.loss, (x, f), z0, rates, patience=c.patience, tolerance=c.tolerance)
+        return search(self.loss, (x, f), z0, rates, patience=c.patience, tolerance=c.tolerance, detector=self)
 
     def loss(self, z: Tensor, x: Tensor, f: Tensor) -> Tensor:
         """(1 - lambda) R(z) + lambda F(z) of each image, (B,): sums over pixels and features, not means."""
@@ -206,11 +206,6 @@ class AnoGAN(Detector):
         else:
             judged = real_loss(logit.float())
         return (1 - self.config.lam) * residual + self.config.lam * judged
-
-
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """A running average of the weights; buffers, such as batch norm's statistics, are the live ones."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
 
 
 def real_loss(logits: Tensor) -> Tensor:

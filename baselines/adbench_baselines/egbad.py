@@ -31,10 +31,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from adbench_baselines.layers import check_size, portions
-from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+from adbench_baselines.layers import Average, check_size, portions
+from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 SLOPE = 0.1  # of LeakyReLU
 BN_EPS = 1e-3  # the authors', TensorFlow's default
@@ -174,26 +173,19 @@ class EGBAD(Detector):
     def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
         self.build(train.shape)
         optimizers = self.optimizers()
-        averages = self.averages()
+        step = stepper(self, lambda a, b: self.averaged_step(averages, a, b, optimizers))
+        averages = {name: Average(network, self.config.ema_decay) for name, network in self.networks.items()}
         pairs = self.pairs(train)
         for count in portions(self.config.steps):
-            yield mean_losses(self.averaged_step(averages, *next(pairs), optimizers) for _ in range(count))
+            yield mean_losses(step(*next(pairs)) for _ in range(count))
         for name, network in self.networks.items():
             network.load_state_dict(averages[name].module.state_dict())
 
     def optimizers(self) -> Optimizers:
         c = self.config
         return Optimizers(
-            **{
-                name: torch.optim.Adam(network.parameters(), lr=c.lr, betas=c.betas)
-                for name, network in self.networks.items()
-            }
+            **{name: adam(network.parameters(), c.lr, c.betas) for name, network in self.networks.items()}
         )
-
-    def averages(self) -> dict[str, AveragedModel]:
-        """Copies of the networks with averaged weights, and batch norm's own moving averages."""
-        average = get_ema_multi_avg_fn(self.config.ema_decay)
-        return {name: AveragedModel(net, multi_avg_fn=average) for name, net in self.networks.items()}
 
     def pairs(self, train: TrainSet) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches a and b without end, in two orders, both new in each pass."""
@@ -207,11 +199,11 @@ class EGBAD(Detector):
                 yield to_unit(a), to_unit(b)
 
     def averaged_step(
-        self, averages: Mapping[str, AveragedModel], a: Tensor, b: Tensor, optimizers: Optimizers
+        self, averages: Mapping[str, Average], a: Tensor, b: Tensor, optimizers: Optimizers
     ) -> dict[str, Tensor]:
         losses = self.step(a, b, optimizers)
         for name, network in self.networks.items():
-            averages[name].update_parameters(network)
+            averages[name].update(network)
         return losses
 
     def step(self, a: Tensor, b: Tensor, optimizers: Optimizers) -> dict[str, Tensor]:

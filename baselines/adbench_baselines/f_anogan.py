@@ -27,7 +27,6 @@ generator reuses the z of the last critic step; here it draws its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from itertools import islice, pairwise
 from typing import Literal
 
@@ -37,7 +36,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.layers import check_size, gradient_penalty, portions
-from adbench_tgan import AdbenchError, Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+from adbench_tgan import (
+    AdbenchError,
+    Detector,
+    DetectorConfig,
+    TrainSet,
+    adam,
+    mean_losses,
+    stepper,
+    to_uint8,
+    to_unit,
+)
 
 MLP_FEATURES = 256
 
@@ -260,13 +269,11 @@ class FAnoGAN(Detector):
     def train_gan(self, images: Iterator[Tensor]) -> Iterator[Mapping[str, float]]:
         """Stage 1: generator and critic."""
         c = self.config
-        adam = partial(torch.optim.Adam, lr=c.lr, betas=c.betas)
-        optimizer_g, optimizer_d = adam(self.generator.parameters()), adam(self.critic.parameters())
+        optimizer_g = adam(self.generator.parameters(), c.lr, c.betas)
+        optimizer_d = adam(self.critic.parameters(), c.lr, c.betas)
+        step = stepper(self, lambda batches: self.gan_step(batches, optimizer_g, optimizer_d))
         for count in portions(c.gan_steps):
-            yield mean_losses(
-                self.gan_step(list(islice(images, c.n_critic)), optimizer_g, optimizer_d)
-                for _ in range(count)
-            )
+            yield mean_losses(step(list(islice(images, c.n_critic))) for _ in range(count))
 
     def freeze_gan(self) -> None:
         for network in (self.generator, self.critic):
@@ -275,16 +282,17 @@ class FAnoGAN(Detector):
     def train_encoder(self, images: Iterator[Tensor]) -> Iterator[Mapping[str, float]]:
         """Stage 2: the encoder alone."""
         optimizer = self.encoder_optimizer()
+        step = stepper(self, lambda x: self.encoder_step(x, optimizer))
         for count in portions(self.config.encoder_steps):
-            yield mean_losses(self.encoder_step(x, optimizer) for x in islice(images, count))
+            yield mean_losses(map(step, islice(images, count)))
 
     def encoder_optimizer(self) -> torch.optim.Optimizer:
         c = self.config
+        parameters = list(self.encoder.parameters())
         if c.encoder_optimizer == "adam":
-            return torch.optim.Adam(self.encoder.parameters(), lr=c.encoder_lr, betas=c.encoder_betas)
-        return torch.optim.RMSprop(
-            self.encoder.parameters(), lr=c.encoder_lr, alpha=0.9
-        )  # TensorFlow's decay
+            return adam(parameters, c.encoder_lr, c.encoder_betas)
+        decay = 0.9  # TensorFlow's
+        return torch.optim.RMSprop(parameters, c.encoder_lr, decay, capturable=parameters[0].is_cuda)
 
     def gan_step(
         self, batches: list[Tensor], optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer

@@ -11,7 +11,8 @@ Where this differs from the authors' code, and why
 3. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
 4. Images of every dataset are scaled to [-1, 1], the range of the decoder's tanh. Theirs scales MNIST to
    [-0.42, 2.82], which tanh cannot reach.
-5. When the discriminator is drawn anew, its optimiser starts anew too. Theirs keeps the old moments.
+5. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
+   Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
 6. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
 7. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; the paper has none.
 """
@@ -26,8 +27,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_size, dcgan_init, decoder, encoder, pyramid
-from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+from adbench_baselines.layers import check_size, dcgan_init, decoder, encoder, pyramid, restart_where
+from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 WON = 1e-5  # a discriminator whose loss falls under this has won, and is drawn anew
 
@@ -104,12 +105,13 @@ class GANomaly(Detector):
         optimizer_d = self.adam(self.discriminator)
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
+        step = stepper(self, lambda images: self.step(to_unit(images), optimizer_g, optimizer_d))
         for _ in range(self.config.epochs):
             batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
-            yield mean_losses(self.step(to_unit(images), optimizer_g, optimizer_d) for images in batches)
+            yield mean_losses(map(step, batches))
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=(self.config.beta1, 0.999))
+        return adam(network.parameters(), self.config.lr, (self.config.beta1, 0.999))
 
     def step(
         self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
@@ -131,11 +133,8 @@ class GANomaly(Detector):
         optimizer_d.zero_grad()
         loss_d.backward()
         optimizer_d.step()
-        restarted = bool(loss_d < WON)
-        if restarted:
-            self.discriminator.apply(dcgan_init)
-            optimizer_d.state.clear()
-        return {"loss_g": loss_g, "loss_d": loss_d, "restarts": torch.tensor(float(restarted))}
+        restarts = restart_where(loss_d.detach() < WON, self.discriminator, optimizer_d)
+        return {"loss_g": loss_g, "loss_d": loss_d, "restarts": restarts}
 
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:

@@ -13,10 +13,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from adbench_tgan import Detector, captured
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, as everywhere
 Prior = Literal["normal", "truncated"]
@@ -79,6 +82,7 @@ def search(
     clip: float | None = None,
     patience: int = 0,
     tolerance: float = 0.0,
+    detector: Detector | None = None,
 ) -> Found:
     """Walk from each start of `z0` by Adam steps of `rates`; keep for each image the end with the lowest loss.
 
@@ -90,10 +94,13 @@ def search(
         clip: largest norm of one image's gradient.
         patience: after every so many steps, an image stops whose loss fell by no more than a share of `tolerance`
             of itself since the last look; 0 lets all of them walk to the end.
+        detector: whose loss it is; on a GPU the step of the walk is then captured in a CUDA graph.
     """
     best: Found | None = None
     for start in z0:
-        z = walk(loss, targets, start, rates, clip=clip, patience=patience, tolerance=tolerance)
+        in_graph = detector is not None and start.is_cuda and detector.graphs
+        go = partial(walk_captured, detector) if in_graph else walk
+        z = go(loss, targets, start, rates, clip=clip, patience=patience, tolerance=tolerance)
         with torch.no_grad():
             found = Found(z, loss(z, *targets))
         best = found if best is None else better(best, found)
@@ -123,7 +130,7 @@ def walk(
     walking = torch.arange(len(end), device=end.device)
     z, mean, square = end.clone(), torch.zeros_like(end), torch.zeros_like(end)
     before = torch.full((len(end),), torch.inf, device=end.device)
-    for number, rate in enumerate(rates):
+    for number, pace in enumerate(paces(rates, end)):
         values, gradient = slope(loss, z, targets)
         if patience and number % patience == 0:
             going = values < (1 - tolerance) * before
@@ -133,9 +140,48 @@ def walk(
             )
             if not len(walking):
                 return end
-        adam(z, gradient if clip is None else clipped(gradient, clip), mean, square, rate, number + 1)
+        z -= adam(gradient if clip is None else clipped(gradient, clip), mean, square, pace)
     end[walking] = z
     return end
+
+
+def walk_captured(
+    detector: Detector,
+    loss: Loss,
+    targets: Sequence[Tensor],
+    z0: Tensor,
+    rates: Sequence[float],
+    *,
+    clip: float | None = None,
+    patience: int = 0,
+    tolerance: float = 0.0,
+) -> Tensor:
+    """`walk` by a step that is the same every time, so that a CUDA graph can hold it: images that stop stand still."""
+    z = z0.detach().clone()
+    mean, square = torch.zeros_like(z), torch.zeros_like(z)
+    before = torch.full((len(z),), torch.inf, device=z.device)
+    walking = torch.ones(len(z), dtype=torch.bool, device=z.device)
+    number = torch.zeros(1, dtype=torch.long, device=z.device)  # of the step, counted on the device
+    all_paces = paces(rates, z)
+
+    def step() -> Tensor:
+        values, gradient = slope(loss, z, targets)
+        if patience:
+            looking = number % patience == 0
+            walking.logical_and_(~looking | (values < (1 - tolerance) * before))
+            before.copy_(torch.where(looking, values, before))
+        pace = all_paces.index_select(0, number)[0]
+        stride = adam(gradient if clip is None else clipped(gradient, clip), mean, square, pace)
+        z.sub_(torch.where(walking[:, None], stride, 0))
+        number.add_(1)
+        return walking
+
+    run = captured(detector, step)
+    for count in range(len(rates)):
+        if patience and count % patience == 1 % patience and not bool(walking.any()):  # a look now and then
+            break
+        run()
+    return z
 
 
 def slope(loss: Loss, z: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -153,9 +199,19 @@ def clipped(gradient: Tensor, most: float) -> Tensor:
     return gradient * (most / (norm + 1e-6)).clamp(max=1.0)
 
 
-def adam(z: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, rate: float, number: int) -> None:
-    """Adam's step `number`, counted from 1, in place. As torch.optim.Adam, whose rows cannot be let go one by one."""
+def paces(rates: Sequence[float], z: Tensor) -> Tensor:
+    """What Adam's corrections make of each step's rate: the stride, and the root of the second one, (steps, 2)."""
+    corrected = [
+        (rate / (1 - BETA1**number), (1 - BETA2**number) ** 0.5) for number, rate in enumerate(rates, start=1)
+    ]
+    return torch.tensor(corrected, dtype=torch.float64).to(z)
+
+
+def adam(gradient: Tensor, mean: Tensor, square: Tensor, pace: Tensor) -> Tensor:
+    """What Adam's next step takes off z; `mean` and `square` are changed in place.
+
+    As torch.optim.Adam, whose rows cannot be let go one by one.
+    """
     mean.lerp_(gradient, 1 - BETA1)
     square.lerp_(gradient.square(), 1 - BETA2)
-    root = square.sqrt() / (1 - BETA2**number) ** 0.5 + EPS
-    z.addcdiv_(mean, root, value=-rate / (1 - BETA1**number))
+    return pace[0] * mean / (square.sqrt() / pace[1] + EPS)

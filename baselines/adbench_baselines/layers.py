@@ -1,7 +1,9 @@
-"""What several papers share: the DCGAN pyramid and its initialisation, the gradient penalty, budgets in steps."""
+"""What several papers share: the DCGAN pyramid and its initialisation, averages of weights, the gradient penalty,
+budgets in steps."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
@@ -66,10 +68,52 @@ def dcgan_init(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
+@torch.no_grad()
+def restart_where(won: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+    """Draw a DCGAN network anew where `won` (), a truth value on its device; say whether that was so as 0. or 1.
+
+    Running statistics and the optimiser's moments start anew too. The weights are drawn in every call and taken back
+    where nothing was won, so that nobody waits for the device to tell.
+    """
+    values = [*network.parameters(), *network.buffers()]
+    before = [value.clone() for value in values]
+    for module in network.modules():
+        dcgan_init(module)
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    for value, old in zip(values, before, strict=True):
+        value.copy_(torch.where(won, value, old))
+    for state in optimizer.state.values():
+        for moment in state.values():
+            moment.masked_fill_(won.to(moment.device), 0)
+    return won.float()
+
+
+class Average:
+    """A running average of a network's weights, `module`; its buffers, such as batch norm's statistics, are the live ones.
+
+    As torch's AveragedModel, which asks the device at every step whether it is the first: a CUDA graph cannot.
+    """
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.module = copy.deepcopy(network).requires_grad_(False)
+        self.weight = 1.0  # of the live weights: at first they are the average
+        self.next_weight = 1 - decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        averages, live = list(self.module.parameters()), list(network.parameters())
+        torch._foreach_lerp_(averages, live, self.weight)
+        self.weight = self.next_weight
+        for average, buffer in zip(self.module.buffers(), network.buffers(), strict=True):
+            average.copy_(buffer)
+
+
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """WGAN-GP: mean of (||grad of the critic at a random mix||_2 - 1)^2, one mixing weight per image."""
     weight = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
-    mix = torch.lerp(fake.detach(), real.detach(), weight).requires_grad_()  # (B, C, H, W)
+    fake = fake.detach().to(real.dtype)  # autocast may have made it shorter
+    mix = torch.lerp(fake, real.detach(), weight).requires_grad_()  # (B, C, H, W)
     (gradient,) = torch.autograd.grad(critic(mix).sum(), mix, create_graph=True)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 

@@ -22,6 +22,7 @@ Where this differs from the authors' code, and why
    depends on the test images around it, sorted by class, and keeps the epoch of the best *test* AUROC.
 8. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
 9. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
+   Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
 10. The batch is 32 or the whole training set, whichever is smaller.
 11. No learning rate schedule: the paper names one ("lambda decay"), theirs is built and never stepped.
 """
@@ -45,7 +46,7 @@ from adbench_baselines.skip_discriminator import (
     generator_loss,
     restart_if_won,
 )
-from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 
 class Config(DetectorConfig):
@@ -172,14 +173,13 @@ class SAGAN(Detector):
         optimizer_d = self.adam(self.discriminator)
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
+        step = stepper(self, lambda images: self.train_batch(to_unit(images), optimizer_g, optimizer_d))
         for _ in range(self.config.epochs):
             batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
-            yield mean_losses(
-                self.train_batch(to_unit(images), optimizer_g, optimizer_d) for images in batches
-            )
+            yield mean_losses(map(step, batches))
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=(self.config.beta1, 0.999))
+        return adam(network.parameters(), self.config.lr, (self.config.beta1, 0.999))
 
     def train_batch(
         self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adbench_baselines.layers import dcgan_init, encoder
+from adbench_baselines.layers import dcgan_init, encoder, restart_where
 
 WON = 1e-5  # a discriminator whose loss falls under this has won, and is drawn anew
 
@@ -38,26 +38,9 @@ def adversarial_loss(logit: Tensor, real: bool) -> Tensor:
     return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, float(real)))
 
 
-def restart(discriminator: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Draw the weights anew; running statistics and the optimiser's moments start anew with them, in place."""
-    for module in discriminator.modules():
-        dcgan_init(module)
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-    for state in optimizer.state.values():
-        for value in state.values():
-            value.zero_()
-
-
 def restart_if_won(discriminator: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
-    """Draw a discriminator that has won anew, and say whether that was so as 0. or 1.
-
-    It waits for the device, so it is called between steps, not in them.
-    """
-    won = bool(loss < WON)
-    if won:
-        restart(discriminator, optimizer)
-    return torch.tensor(float(won))
+    """Draw a discriminator that has won anew, with its optimiser, and say whether that was so as 0. or 1."""
+    return restart_where(loss.detach() < WON, discriminator, optimizer)
 
 
 def generator_loss(

@@ -15,6 +15,7 @@ Where this differs from the authors' code, and why
 5. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
 6. Images of every dataset are scaled to [-1, 1], the range of tanh. Theirs scales MNIST to [-0.42, 2.82].
 7. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
+   Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
 8. The batch is 64 or the whole training set, whichever is smaller.
 9. No learning rate schedule: theirs is built and never stepped.
 Kept although it is odd: the discriminator, too, learns to bring the two codes together (`d_uses_lat`).
@@ -37,7 +38,7 @@ from adbench_baselines.skip_discriminator import (
     generator_loss,
     restart_if_won,
 )
-from adbench_tgan import Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 
 class Generator(nn.Module):
@@ -125,14 +126,13 @@ class SkipGANomaly(Detector):
         optimizer_d = self.adam(self.discriminator)
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
+        step = stepper(self, lambda images: self.train_batch(to_unit(images), optimizer_g, optimizer_d))
         for _ in range(self.config.epochs):
             batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
-            yield mean_losses(
-                self.train_batch(to_unit(images), optimizer_g, optimizer_d) for images in batches
-            )
+            yield mean_losses(map(step, batches))
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=(self.config.beta1, 0.999))
+        return adam(network.parameters(), self.config.lr, (self.config.beta1, 0.999))
 
     def train_batch(
         self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer

@@ -58,6 +58,19 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
             "an_obvious_defect_scores_higher": "its scores are chance",
         },
     )
+    for name, cls, paper in (
+        ("patchcore", "PatchCore", "Roth et al., CVPR 2022, https://arxiv.org/abs/2106.08265"),
+        ("padim", "PaDiM", "Defard et al., ICPR Workshops 2021, https://arxiv.org/abs/2011.08785"),
+        ("stfpm", "STFPM", "Wang et al., BMVC 2021, https://arxiv.org/abs/2103.04257"),
+    ):
+        yield DetectorInfo(
+            name=f"anomalib_{name}",
+            target=f"adbench_plugins.anomalib_models:{cls}",
+            family="anchor, anomalib's",
+            pretrained=True,
+            paper=paper,
+            extras=("anomaly_map",),
+        )
     for name, cls in (("mean_image", "MeanImage"), ("pca", "PCA")):
         yield DetectorInfo(
             name=name,

@@ -39,7 +39,17 @@ from torch import Tensor, nn
 from adbench_baselines.layers import check_size
 from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss
 from adbench_plugins.swin_unet import HEADS, LEVELS, Attention, OutAct, SkipMode, SwinUNet
-from adbench_tgan import AdbenchError, Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+from adbench_tgan import (
+    AdbenchError,
+    Detector,
+    DetectorConfig,
+    TrainSet,
+    adam,
+    mean_losses,
+    stepper,
+    to_uint8,
+    to_unit,
+)
 
 
 class Config(DetectorConfig):
@@ -117,12 +127,13 @@ class AnoTrans(Detector):
         optimizer_d = self.adam(self.discriminator)
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
+        step = stepper(self, lambda images: self.step(to_unit(images), optimizer_g, optimizer_d))
         for _ in range(self.config.epochs):
             batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
-            yield mean_losses(self.step(to_unit(images), optimizer_g, optimizer_d) for images in batches)
+            yield mean_losses(map(step, batches))
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=(self.config.beta1, 0.999))
+        return adam(network.parameters(), self.config.lr, (self.config.beta1, 0.999))
 
     def step(
         self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from adbench_tgan import ImageSet, TrainSet, metrics
+from adbench_tgan import Detector, ImageSet, TrainSet, metrics
 from adbench_tgan.jobs import Request, plan
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
@@ -36,10 +36,10 @@ def synchronised(function):
     return call
 
 
-def built(name):
+def built(name, **settings):
     seed_everything(0)
     detector = REGISTRY.detector(name)
-    return detector(detector.Config(**detector.presets["quick"]), device=DEVICE)
+    return detector(detector.Config(**(detector.presets["quick"] | settings)), device=DEVICE)
 
 
 def train_set(name, count=64):
@@ -53,6 +53,35 @@ def test_fit_64_images_quick(benchmark, name):
     benchmark.pedantic(
         synchronised(fit), setup=lambda: ((built(name), train_set(name)), {}), rounds=3, warmup_rounds=1
     )
+
+
+TRAINED = [name for name in DETECTORS if REGISTRY.detector(name).fit is Detector.fit]
+ONE_STEP = {  # settings under which `epochs` yields after every step, of 16 images
+    "f_anogan": {"gan_steps": 20, "batch_size": 16},
+    "egbad": {"steps": 20, "batch_size": 16},
+    "anogan": {"iterations": 20, "batch_size": 16},
+    "transgan_anogan": {"iterations": 20, "n_critic": 1, "batch_size": 16},
+    "transgan_dual": {"warmup_epochs": 0, "epochs": 20, "batch_size": 32},
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_one_training_step_quick(benchmark, name):
+    """From its sixth step on, when a GPU has a graph of it; reading the losses included."""
+    detector = built(name, **ONE_STEP.get(name, {"epochs": 20, "batch_size": 16}))
+    steps = detector.epochs(train_set(name, 16))
+    benchmark.pedantic(next, (steps,), rounds=10, warmup_rounds=5)
+
+
+@pytest.mark.parametrize("name", ["anogan", "transgan_anogan"])
+def test_a_walk_of_16_images_for_50_steps_quick(benchmark, name):
+    settings = {"walk_steps": 50, "together": 16} if name == "transgan_anogan" else {"steps": 50}
+    detector = built(name, **settings)
+    detector.build(SHAPE)
+    for network in detector.networks.values():
+        network.eval().requires_grad_(False)
+    images = smooth_images(16, SHAPE, seed=1).to(DEVICE)
+    benchmark.pedantic(synchronised(detector.walk), (images,), rounds=3, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("name", DETECTORS)

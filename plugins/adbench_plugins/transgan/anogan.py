@@ -33,13 +33,22 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from adbench_baselines.latent_search import Found, in_groups, search, starts
-from adbench_baselines.layers import gradient_penalty
+from adbench_baselines.layers import Average, gradient_penalty
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
 from adbench_plugins.transgan.networks import AttnScale, Discriminator, Generator, OutAct
-from adbench_tgan import AdbenchError, Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+from adbench_tgan import (
+    AdbenchError,
+    Detector,
+    DetectorConfig,
+    TrainSet,
+    adam,
+    mean_losses,
+    stepper,
+    to_uint8,
+    to_unit,
+)
 
 Shape = tuple[int, int, int]
 
@@ -141,21 +150,23 @@ class TransGANAnoGAN(Detector):
         """Train for `iterations` in rounds of n_critic steps of D and one of G; yield about every 1/20 of them."""
         self.build(train.shape)
         c = self.config
-        average = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
         optimizer_g, optimizer_d = self.adam(self.generator), self.adam(self.discriminator)
         batches = self.endless(train)
 
-        def train_round() -> dict[str, Tensor]:
-            reals = [to_unit(images) for images in islice(batches, c.n_critic)]
-            losses = self.step(reals, optimizer_g, optimizer_d)
-            average.update_parameters(self.generator)
+        def train_round(images: Sequence[Tensor]) -> dict[str, Tensor]:
+            losses = self.step([to_unit(batch) for batch in images], optimizer_g, optimizer_d)
+            average.update(self.generator)
             return losses
 
+        step = stepper(self, train_round)
+        average = Average(self.generator, c.ema)
         rounds = -(-c.iterations // c.n_critic)
         span = -(-rounds // 20)
         for done in range(0, rounds, span):
-            yield mean_losses(train_round() for _ in range(min(span, rounds - done)))
-        self.generator = average.module.requires_grad_(False)
+            yield mean_losses(
+                step(list(islice(batches, c.n_critic))) for _ in range(min(span, rounds - done))
+            )
+        self.generator = average.module
         self.discriminator.requires_grad_(False)
 
     def endless(self, train: TrainSet) -> Iterator[Tensor]:
@@ -166,7 +177,7 @@ class TransGANAnoGAN(Detector):
             yield from train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=self.config.betas)
+        return adam(network.parameters(), self.config.lr, self.config.betas)
 
     def step(
         self, reals: Sequence[Tensor], optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
@@ -235,7 +246,14 @@ class TransGANAnoGAN(Detector):
         z0 = starts(images, c.latent, self.seed, c.restarts)
         rates = [c.walk_lr] * c.walk_steps
         return search(
-            self.loss, targets, z0, rates, clip=c.walk_clip, patience=c.patience, tolerance=c.tolerance
+            self.loss,
+            targets,
+            z0,
+            rates,
+            clip=c.walk_clip,
+            patience=c.patience,
+            tolerance=c.tolerance,
+            detector=self,
         )
 
     def loss(self, z: Tensor, x: Tensor, *layers: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +11,7 @@ from torch import Tensor
 from adbench_tgan import to_unit
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):  # of tensors, so that a captured step can take it apart
     x: Tensor  # (B, C, H, W) in [-1, 1]
     feats: Tensor | None  # (B, F)
 

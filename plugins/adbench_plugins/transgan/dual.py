@@ -53,7 +53,17 @@ from adbench_plugins.transgan.losses import (
     patch_loss,
 )
 from adbench_plugins.transgan.networks import AttnScale, Discriminator, Generator, OutAct
-from adbench_tgan import AdbenchError, Detector, DetectorConfig, TrainSet, mean_losses, to_uint8, to_unit
+from adbench_tgan import (
+    AdbenchError,
+    Detector,
+    DetectorConfig,
+    TrainSet,
+    adam,
+    mean_losses,
+    stepper,
+    to_uint8,
+    to_unit,
+)
 
 Shape = tuple[int, int, int]
 Depths = tuple[int, int, int]
@@ -187,12 +197,14 @@ class TransGANDual(Detector):
         anomalies = train.anomalies
         anomalous = self._with_features(anomalies.on(self.device)) if anomalies is not None else None
         shuffle = torch.Generator().manual_seed(self.seed)
+        warmup_step = stepper(self, lambda batch, _: self._warmup_step(optimise, batch))
         for _ in range(c.warmup_epochs):
             batches = self._batches(normal, None, shuffle)
-            yield mean_losses(self._warmup_step(optimise, batch) for batch, _ in batches)
+            yield mean_losses(warmup_step(*pair) for pair in batches)
+        step = stepper(self, lambda *pair: self._step(optimise, *pair))
         for _ in range(c.epochs):
             batches = self._batches(normal, anomalous, shuffle)
-            yield mean_losses(self._step(optimise, *pair) for pair in batches)
+            yield mean_losses(step(*pair) for pair in batches)
 
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:
@@ -219,8 +231,8 @@ class TransGANDual(Detector):
         drawing = [self.generator, self.mapper, self.backbone]
         judging = [self.discriminator_normal, self.discriminator_anomalous]
         return Optimisers(
-            generator=torch.optim.Adam(trainable(drawing), lr=c.lr, betas=c.betas),
-            discriminators=torch.optim.Adam(trainable(judging), lr=c.lr, betas=c.betas),
+            generator=adam(trainable(drawing), c.lr, c.betas),
+            discriminators=adam(trainable(judging), c.lr, c.betas),
         )
 
     def _with_features(self, pixels: Tensor) -> Images:

@@ -1,0 +1,228 @@
+"""anomalib's PatchCore, PaDiM and STFPM as detectors: what the field's strong methods reach on the same splits.
+
+PatchCore: Roth et al., CVPR 2022, https://arxiv.org/abs/2106.08265; PaDiM: Defard et al., ICPR Workshops 2021,
+https://arxiv.org/abs/2011.08785; STFPM: Wang et al., BMVC 2021, https://arxiv.org/abs/2103.04257. The networks and
+their arithmetic are those of anomalib's `torch_model` files; nothing else of anomalib is used.
+
+Where this differs from anomalib, and why
+
+1. Scores and maps are raw, in eval mode. anomalib's post-processor rescales them by what it saw in validation, which
+   by default is the test set.
+2. The backbone's weights are those that this machine can have, see features.py: anomalib's own choice,
+   Wide-ResNet-50 or ResNet-18, comes from a model hub. The layers are those of the same resolution.
+3. No early stopping on validation scores: STFPM trains for `epochs`.
+4. The coreset's random projection is drawn from the detector's seed; anomalib leaves it to NumPy's global numbers.
+5. EfficientAD is not offered: its teacher (a release file on GitHub) and the ImageNette pictures that its loss needs
+   have to be downloaded, and are in no package. STFPM, which it grew out of, has a student and a teacher too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from adbench_plugins import features
+from adbench_plugins.feature_anchors import FeatureConfig, planned, resolved
+from adbench_tgan import AdbenchError, Detector, ImageSet, TrainSet, mean_losses, stepper
+
+Shape = tuple[int, int, int]
+BATCH = 32  # training images whose features are taken at a time
+QUICK = {"image_size": 32, "backbone": "tf_efficientnet_lite0", "feature_size": 64}  # nothing to download
+LAYERS = {  # with maps of 1/4, 1/8 and 1/16 of the side
+    "resnet50": ("layer1", "layer2", "layer3"),
+    "tf_efficientnet_lite0": ("blocks.1", "blocks.2", "blocks.4"),
+}
+
+
+class AnomalibDetector(Detector):
+    """What the adapters share: frozen features of a backbone, raw scores, maps at the images' size."""
+
+    name: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK}
+
+    @classmethod
+    def plan(cls, config: Any) -> Any:
+        return planned(cls.name, config)
+
+    def build(self, shape: Shape) -> None:
+        self.backbone = resolved(self.name, self.config.backbone)
+        self.model = self.make(self.backbone).to(self.device).eval()
+
+    def make(self, backbone: str) -> nn.Module:
+        """The untrained model."""
+        raise NotImplementedError
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {"model": self.model} if hasattr(self, "model") else {}
+
+    @torch.no_grad()
+    def score(self, images: Tensor) -> Tensor:
+        return self.model(self.prepared(images)).pred_score.flatten().float()
+
+    @torch.no_grad()
+    def anomaly_map(self, images: Tensor) -> Tensor:
+        maps = self.model(self.prepared(images)).anomaly_map.float()  # (B, 1, F, F)
+        return F.interpolate(maps, images.shape[-2:], mode="bilinear", antialias=True)[:, 0]
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Uint8 (B, 1 or 3, H, W) -> float32 (B, 3, F, F), scaled as the backbone expects."""
+        x = images.float().expand(-1, 3, -1, -1)
+        side = self.config.feature_size
+        if x.shape[-2:] != (side, side):
+            x = F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
+        mean, std = (torch.tensor(v, device=x.device).view(3, 1, 1) for v in features.SCALING[self.backbone])
+        return (x - mean) / std
+
+    @torch.no_grad()
+    def collect(self, images: ImageSet) -> None:
+        """Let the model remember the features of all images, as it does in train mode."""
+        self.model.train()
+        for batch in images.batches(BATCH, device=self.device):
+            self.model(self.prepared(batch))
+        self.model.eval()
+
+
+class PatchCore(AnomalibDetector):
+    """The distance of an image's oddest patch to the patches of normal images, weighted by its neighbours'."""
+
+    class Config(FeatureConfig):
+        image_size: int = 224
+        """side in pixels to which the benchmark resizes images for this detector"""
+        coreset: float = Field(default=0.1, gt=0, le=1)
+        """share of the training patches that is kept; choosing them is slow for more than some hundred images"""
+        neighbours: int = Field(default=9, ge=1)
+        """patches of the memory that weigh an image's score"""
+
+    name = "anomalib_patchcore"
+
+    def make(self, backbone: str) -> nn.Module:
+        from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+
+        layers = list(LAYERS[backbone][1:])
+        model = PatchcoreModel(layers, backbone, pre_trained=False, num_neighbors=self.config.neighbours)
+        load_backbone(model.feature_extractor.feature_extractor, backbone)
+        return model
+
+    def fit(self, train: TrainSet) -> Self:
+        from anomalib.models.components import KCenterGreedy
+
+        self.build(train.shape)
+        self.collect(train.normal)
+        patches = torch.vstack(self.model.embedding_store)  # (N * patches, features)
+        self.model.embedding_store.clear()
+        sampler = KCenterGreedy(patches, self.config.coreset)
+        # One source for all rows of the projection, which a bare number would make alike; anomalib asks for this kind.
+        sampler.model.random_state = np.random.RandomState(self.seed)
+        self.model.memory_bank = sampler.sample_coreset()
+        return self
+
+
+class PaDiM(AnomalibDetector):
+    """The largest Mahalanobis distance of a patch to the normal patches at its place."""
+
+    class Config(FeatureConfig):
+        image_size: int = 224
+        """side in pixels to which the benchmark resizes images for this detector"""
+        dimensions: int = Field(default=100, ge=1)
+        """features of a patch that are kept, drawn at random"""
+
+    name = "anomalib_padim"
+
+    def make(self, backbone: str) -> nn.Module:
+        from anomalib.models.image.padim.torch_model import PadimModel
+
+        layers = list(LAYERS[backbone])
+        model = PadimModel(backbone, layers, pre_trained=False, n_features=self.config.dimensions)
+        load_backbone(model.feature_extractor.feature_extractor, backbone)
+        return model
+
+    def fit(self, train: TrainSet) -> Self:
+        self.build(train.shape)
+        self.collect(train.normal)
+        self.model.fit()
+        return self
+
+
+class STFPM(AnomalibDetector):
+    """The largest distance of the features of a student, who saw normal images only, to those of its teacher."""
+
+    class Config(FeatureConfig):
+        image_size: int = 224
+        """side in pixels to which the benchmark resizes images for this detector"""
+        epochs: int = Field(default=100, ge=1)
+        """passes over the training images"""
+        batch_size: int = Field(default=32, ge=1)
+        """images a step"""
+        lr: float = Field(default=0.4, gt=0)
+        """learning rate of SGD with momentum .9 and weight decay 1e-4"""
+
+    name = "anomalib_stfpm"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {**QUICK, "epochs": 10, "batch_size": 16}}
+
+    def make(self, backbone: str) -> nn.Module:
+        from anomalib.models.components import TimmFeatureExtractor
+        from anomalib.models.image.stfpm.anomaly_map import AnomalyMapGenerator
+        from anomalib.models.image.stfpm.torch_model import STFPMModel
+
+        class Offline(STFPMModel):
+            """anomalib's forward pass; its constructor would download the teacher."""
+
+            def __init__(self) -> None:
+                nn.Module.__init__(self)
+                layers = list(LAYERS[backbone])
+                self.tiler = None
+                self.teacher_model = TimmFeatureExtractor(backbone, layers, pre_trained=False).eval()
+                load_backbone(self.teacher_model.feature_extractor, backbone)
+                self.student_model = TimmFeatureExtractor(
+                    backbone, layers, pre_trained=False, requires_grad=True
+                )
+                self.anomaly_map_generator = AnomalyMapGenerator()
+
+        return Offline()
+
+    def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
+        from anomalib.models.image.stfpm.loss import STFPMLoss
+
+        self.build(train.shape)
+        self.model.train()
+        optimizer = torch.optim.SGD(
+            self.model.student_model.parameters(), lr=self.config.lr, momentum=0.9, weight_decay=1e-4
+        )
+        order = torch.Generator().manual_seed(self.seed)
+        size = min(self.config.batch_size, len(train.normal))
+        step = stepper(self, lambda images: self.step(images, optimizer, STFPMLoss()))
+        for _ in range(self.config.epochs):
+            batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
+            yield mean_losses(map(step, batches))
+
+    def step(
+        self, images: Tensor, optimizer: torch.optim.Optimizer, criterion: nn.Module
+    ) -> dict[str, Tensor]:
+        teacher, student = self.model(self.prepared(images))
+        loss = criterion(teacher, student)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss}
+
+
+def load_backbone(network: nn.Module, name: str) -> None:
+    """Load this machine's weights into the first layers of the backbone `name`, and make them constants."""
+    path = features.find_weights(name)
+    assert path is not None  # else `resolved` had raised
+    state = features.read_weights(path)
+    if "_conv_stem.weight" in state:
+        state = features.lite0_to_timm(state)
+    wanted = network.state_dict()
+    missing = wanted.keys() - state.keys()
+    if missing:
+        raise AdbenchError(f"the weights in {path} lack {min(missing)} of {name}; name another backbone")
+    network.load_state_dict({key: state[key] for key in wanted})
+    network.requires_grad_(False)
