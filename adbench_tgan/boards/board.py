@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from adbench_tgan import metrics
+from adbench_tgan.boards.cells import typed
 from adbench_tgan.boards.published import Paper, audited, published_cells
+from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS
 from adbench_tgan.comparison import pairs
 from adbench_tgan.leaderboard import Rules, Standing, leaderboard_table, results_table, standings
 from adbench_tgan.results import Result
@@ -67,9 +69,9 @@ def assemble(
         measured=judged,
         scores=scores,
         losses=losses,
-        results=table,
-        leaderboard=leaderboard_table(ordered),
-        pairs=pairs(ordered),
+        results=typed(table, RESULTS.words, RESULTS.whole),
+        leaderboard=typed(leaderboard_table(ordered), LEADERBOARD.words, LEADERBOARD.whole),
+        pairs=typed(pairs(ordered), PAIRS.words, PAIRS.whole),
         standings=ordered,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -15,7 +16,8 @@ def to_csv(frame: pd.DataFrame, words: Sequence[str]) -> str:
     """A table whose columns `words` hold text, and the others numbers. Absent is empty."""
     table = frame.copy()
     for name in words:
-        table[name] = [marked("" if pd.isna(text) else str(text)) for text in table[name]]
+        texts = ["" if pd.isna(text) else str(text) for text in table[name]]
+        table[name] = [marked(re.sub("\r\n?", "\n", text)) for text in texts]
     return str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
@@ -25,13 +27,24 @@ def from_csv(text: str, words: Sequence[str], whole: Sequence[str]) -> pd.DataFr
     Raises:
         ValueError: a number cannot be read.
     """
-    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    table = pd.read_csv(io.StringIO(text, newline=""), dtype=str, keep_default_na=False)
     for name in table.columns:
         if name in words:
             table[name] = pd.Series([unmarked(cell) for cell in table[name]], index=table.index, dtype=str)
         else:
-            table[name] = pd.to_numeric(table[name].replace("", None))
-            table[name] = table[name].astype("Int64" if name in whole else "float64")
+            table[name] = table[name].replace("", None)
+    return typed(table, words, whole)
+
+
+def typed(frame: pd.DataFrame, words: Sequence[str], whole: Sequence[str]) -> pd.DataFrame:
+    """The same table with one type a column: text, where absent is empty, whole numbers, and other numbers."""
+    table = frame.copy()
+    for name in table.columns:
+        if name in words:
+            texts = ["" if pd.isna(text) else str(text) for text in table[name]]
+            table[name] = pd.Series(texts, index=table.index, dtype=str)
+        else:
+            table[name] = pd.to_numeric(table[name]).astype("Int64" if name in whole else "float64")
     return table
 
 

@@ -1,0 +1,85 @@
+"""Whether the scores of a published board are those that were published: by job, and by image where one can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from adbench_tgan.boards.board import canonical, labels_hash, scores_hash
+from adbench_tgan.boards.differences import Content, Found
+from adbench_tgan.boards.document import results_of
+from adbench_tgan.boards.folder import read_score_file
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.results import safe_name
+
+
+def sound_scores(
+    path: Path, content: Content, suspect: set[str]
+) -> tuple[dict[str, pd.DataFrame], list[Found]]:
+    """The scores of all jobs by key, and what is wrong with them."""
+    records = {job["key"]: job for job in content["jobs"] if job["status"] == "ok"}
+    labels = {card["category"]: card["labels_sha256"] for card in content["categories"]}
+    if "categories" in suspect:
+        labels = {}
+    tables: dict[str, pd.DataFrame] = {}
+    found: list[Found] = []
+    for name in content["files"]:
+        if not name.startswith("scores/"):
+            continue
+        try:
+            frame = read_score_file(path / name)
+        except AdbenchError as error:
+            found.append((name, "", str(error)))
+            continue
+        for (key, category, seed), group in frame.groupby(["key", "category", "seed"], sort=False):
+            where = f"{key} ({category}, seed {seed})"
+            record = records.get(str(key))
+            table = group[["sample_id", "label", "score"]].reset_index(drop=True)
+            if record is None or (record["category"], record["seed"]) != (category, seed):
+                found.append((name, where, "board.json has no such job"))
+            elif not table["sample_id"].equals(canonical(table)["sample_id"]):
+                found.append((name, where, "its images are not in the order of their sample_id"))
+            elif scores_hash(table) != record["scores_sha256"] and f"jobs/{key}" not in suspect:
+                found.append((name, where, "a score was changed: the scores' SHA-256 does not match"))
+            tables[str(key)] = table
+    missing = [key for key in records if key not in tables]
+    detector = {
+        record["key"]: result.job.detector
+        for record, result in zip(content["jobs"], results_of(content), strict=True)
+    }
+    for key in missing:
+        file = f"scores/{safe_name(detector[key])}.parquet"
+        if file in content["files"]:
+            found.append((file, key, "the scores of this job are missing"))
+    return tables, [*found, *_labels(tables, records, detector, labels)]
+
+
+def _labels(
+    tables: Mapping[str, pd.DataFrame], records: Content, detector: Content, labels: dict[str, str]
+) -> Iterator[Found]:
+    """Jobs whose test images or labels are not those of their category; the image is named if another job tells."""
+    right: dict[str, pd.DataFrame] = {}
+    wrong: list[str] = []
+    for key, table in tables.items():
+        if key in records:
+            category = records[key]["category"]
+            if labels_hash(table) == labels.setdefault(category, labels_hash(table)):
+                right[category] = table
+            else:
+                wrong.append(key)
+    for key in wrong:
+        category = records[key]["category"]
+        image = _different(tables[key], right.get(category))
+        where = f"{key} ({category}, seed {records[key]['seed']}){image}"
+        yield f"scores/{safe_name(detector[key])}.parquet", where, "image or label was changed"
+
+
+def _different(table: pd.DataFrame, right: pd.DataFrame | None) -> str:
+    """The first image in which two tables differ, in words."""
+    if right is None:
+        return ""
+    lines = [list(zip(each["sample_id"], each["label"], strict=True)) for each in (table, right)]
+    changed = [image for image in lines[0] if image not in set(lines[1])]
+    return f", {changed[0][0]}" if changed else ""
