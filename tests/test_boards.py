@@ -19,11 +19,12 @@ from sklearn.metrics import roc_auc_score
 
 from adbench_tgan import boards
 from adbench_tgan.boards import Choice
-from adbench_tgan.boards.cells import from_csv, neutral, plain, to_csv
+from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import commands, seal, text_of
 from adbench_tgan.boards.folder import parquet
 from adbench_tgan.boards.published import Paper, published_cells, read_papers
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.text import marked, unmarked
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = [path.parent for path in sorted((ROOT / "leaderboards").glob("*/board.json"))]
@@ -467,8 +468,8 @@ def test_cells_that_a_spreadsheet_would_run_are_neutral_and_come_back():
     back = from_csv(text, ["words"], [])
     assert back["words"].tolist() == texts
     assert back["number"].tolist() == [-1.5] * len(texts)
-    assert not any(neutral(each).startswith(("=", "+", "-", "@", "\t", "\r")) for each in texts)
-    assert [plain(neutral(each)) for each in texts] == texts
+    assert not any(marked(each).startswith(("=", "+", "-", "@", "\t", "\r")) for each in texts)
+    assert [unmarked(marked(each)) for each in texts] == texts
     assert to_csv(pd.DataFrame({"words": ["\r=1\r\n"]}), ["words"]) == 'words\n"\n=1\n"\n'
 
 
