@@ -354,6 +354,12 @@ def test_a_damaged_file_is_a_finding(folder, file):
     assert {each for each, _ in findings(folder)} == {file}
 
 
+def test_a_board_json_without_seals_or_with_nonsense_is_a_finding(folder):
+    edit(folder, lambda c: [job.pop("seal") for job in c["jobs"]])
+    (found,) = boards.verify(folder)
+    assert (found.file, found.problem) == ("board.json", "cannot be understood: KeyError: 'seal'")
+
+
 def test_board_json_names_no_file_outside_its_folder(folder):
     edit(folder, lambda c: c["files"].update({"scores/../../x.parquet": {}}))
     (found,) = boards.verify(folder)

@@ -23,6 +23,7 @@ from adbench_tgan.boards.readme import PICTURE
 from adbench_tgan.boards.schemas import PAIRS, TABLES
 from adbench_tgan.boards.soundness import sound_scores
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.hooks import one_line
 
 SOURCES = ("name", "dataset", "protocol", "published", "audit", "machines", "configurations", "jobs")
 
@@ -65,15 +66,15 @@ def verify(path: Path) -> list[Finding]:
     of ``board.json`` are themselves wrong, the tables that follow from them are only compared with their hashes.
     """
     name = path.resolve().name
+    found: list[Found] = []
     try:
-        content = read_content(path)
+        found.extend(_all(path, read_content(path)))
     except AdbenchError as error:
-        return [Finding(board=name, file="board.json", where="", problem=str(error))]
-    found = [
-        Finding(board=name, file=file, where=where, problem=problem)
-        for file, where, problem in _all(path, content)
-    ]
-    return list(dict.fromkeys(found))
+        found.append(("board.json", "", str(error)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # a stranger may have written anything
+        found.append(("board.json", "", f"cannot be understood: {one_line(error)}"))
+    unique = dict.fromkeys(found)
+    return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in unique]
 
 
 def _all(path: Path, content: Content) -> Iterator[Found]:
