@@ -21,7 +21,8 @@ from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, safe_name, write_atomically
-from adbench_tgan.runner import Reporter, Settings, explain, precision, seed_everything
+from adbench_tgan.runner import Reporter, Settings, explain, precision
+from adbench_tgan.training import seed_everything
 
 CURVES = ("clean", "batch_statistics", "class_sorted")
 COLUMNS = (

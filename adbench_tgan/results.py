@@ -44,7 +44,9 @@ class Result:
     device: str = ""
     machine: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # fallbacks and whatever else a reader must know
-    declared: Mapping[str, str] = field(default_factory=dict)  # conformance checks it is known to fail, and why
+    declared: Mapping[str, str] = field(
+        default_factory=dict
+    )  # conformance checks it is known to fail, and why
     suite: str = ""  # version of the checks that `declared` names
     version: str = ""  # of adbench-tgan
     scores: pd.DataFrame | None = field(default=None, repr=False)  # sample_id, label, score

@@ -17,9 +17,7 @@ from adbench_tgan.options import Json, Set, complete
 def check(
     detector: Annotated[
         str,
-        typer.Argument(
-            help="A name, or module:Class.", autocompletion=complete("detector", several=False)
-        ),
+        typer.Argument(help="A name, or module:Class.", autocompletion=complete("detector", several=False)),
     ],
     preset: Annotated[
         str | None, typer.Option(help="paper, quick or tuned.  [default: quick if it has that, else paper]")
@@ -27,13 +25,18 @@ def check(
     set_: Set = None,
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="Shape of the images, such as 3x32x32; may be given several times.  [default: grey and RGB]"),
+        typer.Option(
+            help="Shape of the images, such as 3x32x32; may be given several times.  [default: grey and RGB]"
+        ),
     ] = None,
     labelled: Annotated[
         bool, typer.Option("--labelled", help="A class that no plugin offers learns from labelled anomalies.")
     ] = False,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="A class that no plugin offers has the same scores for every seed.")
+        bool,
+        typer.Option(
+            "--deterministic", help="A class that no plugin offers has the same scores for every seed."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

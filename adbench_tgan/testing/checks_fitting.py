@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from adbench_tgan.testing.outcome import CheckFailed, Skipped, expect
-from adbench_tgan.testing.pictures import smooth_images, negative
+from adbench_tgan.testing.pictures import negative, smooth_images
 from adbench_tgan.testing.trial import Trial, gap, same, untrained
 
 

@@ -57,7 +57,9 @@ def a_loaded_state_gives_equal_scores(trial: Trial) -> None:
     seed_everything(SEED + 7)
     twin = trial.subject.built(SEED).load_state(trial.detector.state(), trial.shape)
     scores = twin.score(trial.probe)
-    expect(torch.equal(trial.scores, scores), f"the loaded detector's differ by {gap(trial.scores, scores):.2g}")
+    expect(
+        torch.equal(trial.scores, scores), f"the loaded detector's differ by {gap(trial.scores, scores):.2g}"
+    )
 
 
 def it_moves_between_devices(trial: Trial) -> None:
@@ -119,8 +121,13 @@ def _moves_to_meta(trial: Trial) -> None:
             stopped = " ".join(str(error).split())
     expect(not mixing.names, f"{', '.join(dict.fromkeys(mixing.names))} mixes tensors of two devices")
     if stopped:
-        expect("meta" in stopped and "expected device" not in stopped, f"on another device score raises {stopped}")
-        raise Skipped("score looks at numbers, which only a GPU could give; its tensors do follow to the device")
+        expect(
+            "meta" in stopped and "expected device" not in stopped,
+            f"on another device score raises {stopped}",
+        )
+        raise Skipped(
+            "score looks at numbers, which only a GPU could give; its tensors do follow to the device"
+        )
 
 
 OFFERS = (

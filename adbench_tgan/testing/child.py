@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from adbench_tgan.detector import Detector, Shape
 from adbench_tgan.hooks import one_line
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.registry import Registry

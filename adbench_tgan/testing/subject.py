@@ -61,9 +61,13 @@ def subject(
         found = find(detector, registry)
         return _of_class(found, info or info_of(found, registry), detector, preset, settings or {})
     if isinstance(detector, type):
-        return _of_class(detector, info or info_of(detector, registry), _word(detector), preset, settings or {})
+        return _of_class(
+            detector, info or info_of(detector, registry), _word(detector), preset, settings or {}
+        )
     if preset or settings:
-        raise AdbenchError("a function from a seed makes its own settings; give a name or a class, or no settings")
+        raise AdbenchError(
+            "a function from a seed makes its own settings; give a name or a class, or no settings"
+        )
     built = detector(0)
     return Subject(info=info or info_of(type(built), registry), build=detector, config=built.config)
 

@@ -93,7 +93,9 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, .
     """The names whose values differ, or are on one side only."""
     names = [*before, *(name for name in after if name not in before)]
     return tuple(
-        name for name in names if name not in before or name not in after or _differ(before[name], after[name])
+        name
+        for name in names
+        if name not in before or name not in after or _differ(before[name], after[name])
     )
 
 

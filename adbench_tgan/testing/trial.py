@@ -14,7 +14,7 @@ from adbench_tgan.data.images import ImageSet
 from adbench_tgan.detector import Detector, Shape
 from adbench_tgan.hooks import one_line
 from adbench_tgan.testing.outcome import Skipped
-from adbench_tgan.testing.pictures import other_images, smooth_images, negative
+from adbench_tgan.testing.pictures import negative, other_images, smooth_images
 from adbench_tgan.testing.subject import Subject
 from adbench_tgan.testing.traces import Traces, traced
 from adbench_tgan.testing.watched import WatchedTrainSet

@@ -62,4 +62,6 @@ def _offered(self: object, name: str) -> Any:
     if name in OFFERED or (name.startswith("__") and name.endswith("__")):
         return object.__getattribute__(self, name)
     object.__getattribute__(self, "asked").append(name)
-    raise AttributeError(f"training images have no {name!r}: fit sees {', '.join(sorted(OFFERED))}, and no more")
+    raise AttributeError(
+        f"training images have no {name!r}: fit sees {', '.join(sorted(OFFERED))}, and no more"
+    )
