@@ -1,39 +1,275 @@
-"""Every registered detector keeps the contract; deliberately broken ones are caught by the right check."""
+"""Every registered detector keeps the contract; each check is proven by detectors that break just it."""
+
+import json
 
 import broken_detectors
-from broken_detectors import Sound
+import pytest
+from broken_detectors import Closed, HoldsALambda, Sound
 
 from adbench_tgan import DetectorInfo
-from adbench_tgan.testing import examine, subject
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.registry import Registry
+from adbench_tgan.testing import (
+    CHECKS,
+    IN_PROCESS,
+    SUITE,
+    check_detector,
+    examine,
+    parametrize_with_checks,
+    sentence,
+    subject,
+)
 
-OUTSIDE = {  # what is seen from another process
-    "a worker process can run it",
-    "the same seed gives the same scores in another process",
-    "a saved state gives equal scores in another process",
-    "ctrl c stops training",
-}
 GREY = ((1, 32, 32),)
+IN_TRAINING = "training changes the scores"
+AGAIN = "fitting again starts afresh"
+SEEDS = "another seed gives other scores unless declared deterministic"
+FORM = "scores are one finite detached float32 per image"
+BATCH = "a score does not depend on the rest of its batch"
+WORKER = "a worker process can run it"
+SAME = "the same seed gives the same scores in another process"
+SAVED = "a saved state gives equal scores in another process"
+CTRL_C = "ctrl c stops training"
+
+TINY = {  # less training and narrower networks than "quick", by the same paths through the code
+    "anogan": {"width": 8, "epochs": 2, "steps": 6, "search_lr_until": (2, 4)},
+    "anotrans": {"epochs": 2},
+    "egbad": {"width": 8, "steps": 8},
+    "f_anogan": {"width": 4, "gan_steps": 3, "encoder_steps": 4},
+    "knn": {"feature_size": 32},
+    "logistic": {"feature_size": 32},
+    "sagan": {"epochs": 2},
+    "skip_ganomaly": {"width": 8, "epochs": 2},
+    "transgan_anogan": {"iterations": 5, "walk_steps": 3},
+    "transgan_dual": {"epochs": 1},
+}
+REPRESENTATIVES = (
+    "ganomaly",
+    "logistic",
+    "random",
+)  # trained in epochs; by fit alone, labelled; without a state
+
+
+@pytest.mark.parametrize("name", Registry.discover().names("detector"))
+def test_registered_detectors_conform(name):
+    checks = CHECKS if name in REPRESENTATIVES else IN_PROCESS
+    report = check_detector(name, settings=TINY.get(name), checks=checks)
+    assert len(report) == len(checks)
+    declared = Registry.discover().find("detector", name).expected_failures
+    assert [outcome.check for outcome in report.of("expected failure")] == [*map(sentence, declared)]
+
 
 BROKEN = {
-    "BuildsNetworksAtOnce": ["building a detector does no work"],
+    "BuildsNetworksAtOnce": {"building a detector does no work"},
+    "DrawsAtOnce": {"building a detector does no work"},
+    "DriftingSettings": {"settings survive writing and reading"},
+    "AnySetting": {"unknown settings are refused"},
+    "LooseSettings": {"settings cannot be changed"},
+    "FailsToFit": {"it fits and scores"},
+    "FailsToScore": {"it fits and scores"},
+    "RGBOnly": {"it fits and scores"},
+    "ListOfNumbers": {"it fits and scores"},
+    "ReturnsNothing": {"fit returns the detector itself"},
+    "Peeks": {"fit asks for training images only"},
+    "PeeksAtLabels": {"fit asks for training images only"},
+    "WritesToTraining": {"fit leaves the training images alone"},
+    "TrainMode": {"networks are in eval mode after fit"},
+    "LearnsNothing": {IN_TRAINING},
+    "Remembers": {AGAIN},
+    "IgnoresSeed": {AGAIN},  # and the same seed in another process
+    "OneSeed": {SEEDS},
+    "DoublePrecision": {FORM},
+    "CarriesGradient": {FORM},
+    "Column": {FORM},
+    "OneForAll": {FORM, BATCH},  # scores of single images cannot be put together
+    "NeedsCompany": {FORM, BATCH},
+    "RelativeToBatch": {BATCH},
+    "FirstIsSpecial": {BATCH, "a score does not depend on its place in the batch"},
+    "Jitters": {"scoring twice gives the same scores", AGAIN},
+    "Saturates": {"scores tell images apart", IN_TRAINING, SEEDS},  # 0 for everything, always
+    "WrongSign": {"an obvious defect scores higher"},
+    "WritesToInput": {"scoring does not write to its images"},
+    "MapWritesToInput": {"scoring does not write to its images"},
+    "LearnsWhileScoring": {"scoring leaves parameters and buffers alone"},
+    "RollsTorch": {"scoring leaves the global random numbers alone"},
+    "RollsNumpy": {"scoring leaves the global random numbers alone"},
+    "RollsPython": {"scoring leaves the global random numbers alone"},
+    "SwitchesGradOff": {"scoring leaves the settings of torch alone"},
+    "TunesCudnn": {"scoring leaves the settings of torch alone"},
+    "SmallMaps": {"maps match the images"},
+    "SummedMaps": {"maps add up to the scores where declared"},
+    "FloatImages": {"reconstructions match the images"},
+    "ForgetsOnSave": {
+        "a loaded state gives equal scores",
+        "it moves between devices",
+    },  # nothing to score with
+    "StaysOnTheCPU": {"it moves between devices"},
+}
+BROKEN_OUTSIDE = {
+    "NeedsItsParent": {WORKER},
+    "Crashes": {WORKER},
+    "FollowsTheHash": {SAME},
+    "KeepsInTheClass": {SAVED},
+    "SwallowsCtrlC": {CTRL_C},
+    "LeavesAThread": {CTRL_C},
 }
 
 
-def test_x():
-    broken_detectors.PARENT["said so"] = True
-    for name, cls in vars(broken_detectors).items():
-        if isinstance(cls, type) and issubclass(cls, Sound):
-            info = DetectorInfo(
-                name=name,
-                target=f"broken_detectors:{name}",
-                extras=("map_mean",) if name == "SummedMaps" else (),
-                deterministic=name == "Closed",
-            )
-            import time
+def examined(name, **how):
+    extras = ("map_mean",) if name == "SummedMaps" else ()
+    info = DetectorInfo(name=name, target=f"broken_detectors:{name}", extras=extras)
+    return examine(subject(getattr(broken_detectors, name), info=info), **how)
 
-            t = time.time()
-            r = examine(subject(cls, info=info))
-            print(name, round(time.time() - t, 2))
-            for o in r.failed:
-                print("      ", o)
-            print("      ", r)
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_detectors_fail_just_their_check(name):
+    report = examined(name, checks=IN_PROCESS)
+    assert {outcome.check for outcome in report.failed} == BROKEN[name]
+
+
+@pytest.mark.parametrize("name", BROKEN_OUTSIDE)
+def test_broken_detectors_are_seen_from_another_process(name, monkeypatch):
+    monkeypatch.setitem(broken_detectors.PARENT, "said so", True)
+    report = examined(name, shapes=GREY)
+    assert {outcome.check for outcome in report.failed} == BROKEN_OUTSIDE[name]
+
+
+def test_every_check_is_proven_and_every_broken_detector_is_used():
+    proven = set.union(*BROKEN.values(), *BROKEN_OUTSIDE.values())
+    assert proven == {sentence(check) for check in CHECKS}
+    classes = {
+        name for name, each in vars(broken_detectors).items() if getattr(each, "__mro__", ())[1:2] == (Sound,)
+    }
+    assert classes - {"HoldsALambda", "Closed"} == {*BROKEN, *BROKEN_OUTSIDE}
+    assert len(CHECKS) == 31
+
+
+def test_a_lambda_and_a_lock_break_nothing():
+    report = check_detector("broken_detectors:HoldsALambda", shapes=GREY)
+    assert [outcome.detail for outcome in report.of("skipped")] == [
+        "its extras have neither map_mean nor map_sum"
+    ]
+    assert report.ran == len(CHECKS) - 1
+
+
+def test_a_function_from_a_seed_is_checked_in_this_process():
+    report = check_detector(lambda seed: Sound(seed=seed), shapes=GREY)
+    left_out = {outcome.check: outcome.detail for outcome in report.of("skipped")}
+    reason = "no other process can import it; give a name or module:Class"
+    assert [check for check, detail in left_out.items() if detail == reason] == [WORKER, SAME, SAVED, CTRL_C]
+    assert "26 of 31 checks of suite 1 ran: 26 passed" in str(report)
+
+
+def test_failures_name_the_check_the_shape_and_the_reason():
+    with pytest.raises(AdbenchError) as caught:
+        check_detector(lambda seed: broken_detectors.DoublePrecision(seed=seed), checks=IN_PROCESS)
+    assert str(caught.value) == (f"1 of 26 checks failed: {FORM}: on 1x32x32 dtype torch.float64")
+
+
+def declared(**failures):
+    return DetectorInfo(
+        name="closed", target="broken_detectors:Closed", deterministic=True, expected_failures=failures
+    )
+
+
+def test_a_deterministic_detector_is_held_to_it():
+    assert not examine(subject(Closed, info=declared()), GREY, IN_PROCESS).failed
+    info = DetectorInfo(name="sound", target="broken_detectors:Sound", deterministic=True)
+    report = examine(subject(Sound, info=info), GREY, IN_PROCESS)
+    assert [outcome.check for outcome in report.failed] == [SEEDS]
+
+
+def test_a_declared_failure_that_passes_is_a_failure():
+    info = declared(it_fits_and_scores="it is old")
+    (outcome,) = examine(subject(Closed, info=info), GREY, IN_PROCESS).failed
+    assert outcome.check == "it fits and scores"
+    assert outcome.detail == "it passes, and was declared to fail: it is old; take that back"
+
+
+def test_a_declared_failure_must_name_a_check():
+    with pytest.raises(AdbenchError, match="unknown check 'direction'"):
+        examine(subject(Closed, info=declared(direction="it is old")), GREY)
+
+
+@parametrize_with_checks([HoldsALambda, "random"], shapes=GREY, checks=IN_PROCESS)
+def test_the_decorator_makes_a_test_of_each_check(check):
+    check()
+
+
+SUITE_OF_A_THIRD_PARTY = """
+from broken_detectors import Closed, OneSeed, Sound
+from adbench_tgan import DetectorInfo
+from adbench_tgan.testing import IN_PROCESS, parametrize_with_checks, subject
+
+failures = {"it_fits_and_scores": "it is old"}
+old = subject(Sound, info=DetectorInfo(name="old", target="broken_detectors:Sound", expected_failures=failures))
+
+@parametrize_with_checks([old, OneSeed], shapes=[(1, 32, 32)], checks=IN_PROCESS)
+def test_conformance(check):
+    check()
+"""
+
+
+class Reports:
+    """A pytest plugin that keeps what became of each test."""
+
+    def __init__(self):
+        self.failed = {}
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.failed[report.nodeid.partition("[")[2].rstrip("]")] = str(report.longrepr)
+
+
+def test_the_decorator_fails_as_it_should(tmp_path):
+    (tmp_path / "test_third_party.py").write_text(SUITE_OF_A_THIRD_PARTY)
+    reports = Reports()
+    words = ["-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
+    assert pytest.main(words, plugins=[reports]) == 1
+    declared, undeclared = "old-it_fits_and_scores", f"OneSeed-{SEEDS.replace(' ', '_')}"
+    assert list(reports.failed) == [declared, undeclared]
+    assert reports.failed[declared] == "[XPASS(strict)] it is old"
+    assert "CheckFailed: on 1x32x32 every seed gives the same scores" in reports.failed[undeclared]
+
+
+def test_the_command_prints_a_line_a_check_and_the_count(adbench):
+    ended = adbench("check", "random", "--shape", "1x32x32")
+    lines = ended.out.splitlines()
+    assert ended.status == 0
+    assert len(lines) == len(CHECKS) + 1
+    assert lines[4] == "passed            it fits and scores"
+    assert any(line.startswith(f"expected failure  {IN_TRAINING}: it learns nothing (") for line in lines)
+    skipped = sum(line.startswith("skipped  ") for line in lines)
+    assert lines[-1].startswith(
+        f"random (quick, 1x32x32): {len(CHECKS) - skipped} of 31 checks of suite {SUITE} ran: "
+    )
+    assert lines[-1].endswith(f"2 failed as declared, 0 failed; {skipped} skipped")
+
+
+def test_the_command_ends_with_1_and_speaks_json(adbench):
+    ended = adbench(
+        "check", "broken_detectors:OneSeed", "--shape", "1x32x32", "--set", "features=8", "--json"
+    )
+    report = json.loads(ended.out)
+    assert ended.status == 1
+    assert (report["ok"], report["ran"], report["preset"]) == (False, 30, "quick; features=8")
+    assert [each["check"] for each in report["outcomes"] if each["status"] == "failed"] == [SEEDS]
+    assert f"failed            {SEEDS}: on 1x32x32" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "unknown detector 'nothing'"),
+        (["broken_detectors:Nothing"], "broken_detectors:Nothing cannot be imported"),
+        (["broken_detectors:os"], "not a subclass of adbench_tgan.Detector"),
+        (["random", "--preset", "fast"], "unknown preset of random 'fast'"),
+        (["random", "--set", "random.sides=3"], "unknown setting of random 'sides'"),
+        (["random", "--set", "sides"], "--set sides: write it as"),
+        (["random", "--shape", "32"], "--shape 32: write it as CHANNELSxHEIGHTxWIDTH"),
+    ],
+)
+def test_the_command_names_what_is_wrong(adbench, words, message):
+    ended = adbench("check", *words)
+    assert ended.status == 2
+    assert message in ended.error

@@ -13,9 +13,8 @@ from adbench_tgan import Detector, ImageSet, TrainSet, metrics
 from adbench_tgan.jobs import Request, plan
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
-from adbench_tgan.runner import seed_everything
 from adbench_tgan.testing import smooth_images
-from adbench_tgan.training import fit
+from adbench_tgan.training import fit, seed_everything
 
 pytestmark = pytest.mark.bench
 DEVICE = os.environ.get("ADBENCH_BENCH_DEVICE", "cpu")
