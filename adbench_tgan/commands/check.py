@@ -17,7 +17,9 @@ from adbench_tgan.options import Json, Set, complete
 def check(
     detector: Annotated[
         str,
-        typer.Argument(help="A name, or module:Class.", autocompletion=complete("detector", several=False)),
+        typer.Argument(
+            help="A name, module:Class, or path.py.", autocompletion=complete("detector", several=False)
+        ),
     ],
     preset: Annotated[
         str | None, typer.Option(help="paper, quick or tuned.  [default: quick if it has that, else paper]")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 def report(
     runs: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
+    board: Annotated[
+        Path | None, typer.Option(help="Folder of a published board, in place of the results.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     data: Annotated[
         str | None,
@@ -45,12 +48,12 @@ def report(
 ) -> None:
     """Write a page with the leaderboard, charts and example images: one file that needs no network."""
     from adbench_tgan.report import page
-    from adbench_tgan.report.material import from_store
+    from adbench_tgan.report.material import from_board, from_store
     from adbench_tgan.results import write_atomically
 
     page.check_extra()
     found = registry()
-    material = from_store(runs, found, data, protocol)
+    material = from_board(board) if board else from_store(runs, found, data, protocol)
     for note in material.notes:
         warn(f"note: {note}")
     audits, no_audits = audits_of(audit, material)

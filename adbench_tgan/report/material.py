@@ -93,6 +93,38 @@ def from_store(
     )
 
 
+def from_board(folder: Path) -> Material:
+    """The material of a published board; nothing of it is registered, and no model is there.
+
+    Raises:
+        AdbenchError: the folder holds no board, or one that does not match itself.
+    """
+    from adbench_tgan.boards import read
+
+    board = read(folder)
+    table, ranked = board.results.copy(), board.leaderboard.copy()
+    name_entries(table, ranked)
+    facts = board.facts
+    told = {"dataset": facts.dataset, "protocol": facts.protocol}
+    return Material(
+        dataset=facts.dataset["name"],
+        protocol=facts.protocol["name"],
+        source=str(folder),
+        results=table,
+        leaderboard=ranked,
+        scores=board.scores.__getitem__,
+        losses=board.losses.get,
+        thresholds={r.job.key: r.threshold for r in board.measured if r.threshold is not None},
+        machines=machines_of(board.measured),
+        facts={
+            kind if key == "summary" else f"{kind}'s {key}": text
+            for kind, card in told.items()
+            for key, text in card.items()
+            if key != "name" and text
+        },
+    )
+
+
 def of_one_task(
     results: Sequence[Result], root: Path, dataset: str | None, protocol: str | None
 ) -> list[Result]:

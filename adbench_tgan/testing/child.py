@@ -19,7 +19,7 @@ from adbench_tgan.hooks import one_line
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing.processes import Finding
-from adbench_tgan.testing.subject import Subject, find
+from adbench_tgan.testing.subject import Subject
 from adbench_tgan.testing.trial import SEED, Trial
 from adbench_tgan.training import seed_everything
 
@@ -59,7 +59,7 @@ def main(home: Path) -> None:
 
 def subject_of(order: dict[str, Any]) -> Subject:
     """The detector to run, from its word and its settings."""
-    found = find(order["word"], Registry.discover())
+    found = Registry.discover().detector(order["word"])
     config = found.Config.model_validate(order["config"])
     info = DetectorInfo(
         name=order["word"],

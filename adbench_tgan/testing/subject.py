@@ -8,7 +8,6 @@ from typing import Any
 
 from adbench_tgan.detector import Detector, DetectorConfig, Shape
 from adbench_tgan.errors import AdbenchError, unknown
-from adbench_tgan.hooks import load
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.jobs import configure
 from adbench_tgan.registry import Registry
@@ -43,7 +42,7 @@ def subject(
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Subject:
-    """The detector that a name, ``module:Class``, a class or a function from a seed stands for.
+    """The detector that a name, ``module:Class``, ``path.py``, a class or a function from a seed stands for.
 
     Args:
         detector: who is checked. Only a function makes its own settings.
@@ -58,8 +57,9 @@ def subject(
         return detector
     registry = Registry.discover()
     if isinstance(detector, str):
-        found = find(detector, registry)
-        return _of_class(found, info or info_of(found, registry), detector, preset, settings or {})
+        found = registry.detector(detector)
+        declared = info or registry.find("detector", detector)
+        return _of_class(found, declared, detector, preset, settings or {})
     if isinstance(detector, type):
         return _of_class(
             detector, info or info_of(detector, registry), _word(detector), preset, settings or {}
@@ -70,20 +70,6 @@ def subject(
         )
     built = detector(0)
     return Subject(info=info or info_of(type(built), registry), build=detector, config=built.config)
-
-
-def find(word: str, registry: Registry) -> type[Detector]:
-    """The class that ``NAME`` or ``module:Class`` stands for.
-
-    Raises:
-        AdbenchError: there is none, or it is no detector.
-    """
-    if ":" not in word:
-        return registry.detector(word)
-    found = load(word)
-    if not (isinstance(found, type) and issubclass(found, Detector)):
-        raise AdbenchError(f"{word} is {found!r}, not a subclass of adbench_tgan.Detector")
-    return found
 
 
 def info_of(detector: type[Detector], registry: Registry) -> DetectorInfo:
