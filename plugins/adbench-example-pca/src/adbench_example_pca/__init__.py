@@ -9,6 +9,7 @@ def adbench_detectors():
         name="pca_patches",
         target="adbench_example_pca.detector:PCAPatches",
         family="linear",
+        deterministic=True,
         paper="Tipping & Bishop, Probabilistic Principal Component Analysis, JRSS B 61(3), 1999, "
         "https://doi.org/10.1111/1467-9868.00196",
         extras=("anomaly_map",),
