@@ -422,6 +422,8 @@ needs_gpu = pytest.mark.skipif(
 
 
 def trained_on_gpu(name, in_graphs, dtype="fp32"):
+    if name.startswith("anomalib"):
+        pytest.importorskip("anomalib")
     with precision(dtype, "cuda"):
         detector = built(name, "cuda", **ON_GPU.get(name, {}))
         detector.graphs = in_graphs
@@ -435,6 +437,7 @@ ON_GPU = {
     "egbad": {"steps": 8},
     "anogan": {"iterations": 8},
     "transgan_anogan": {"iterations": 16, "n_critic": 2},
+    "transgan_dual": {"backbone": "none"},  # its weights may not be on the machine
 }
 
 
