@@ -328,7 +328,9 @@ FRAMES = {
     "texts": pd.DataFrame({"sample_id": ["a"], "label": [1], "score": ["high"]}),
     "columns": pd.DataFrame({"sample_id": ["a"], "score": [0.5]}),
     "empty": pd.DataFrame({"sample_id": ["a"][:0], "label": [1][:0], "score": [0.5][:0]}),
-    "bomb": pd.DataFrame({"sample_id": ["x" * 5_000_000] * 1000, "label": 1, "score": 0.5}),
+    "bomb": pd.DataFrame(
+        {"sample_id": pd.Categorical.from_codes([0] * 1000, ["x" * 5_000_000]), "label": 1, "score": 0.5}
+    ),
 }
 
 
