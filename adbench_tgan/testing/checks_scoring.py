@@ -25,7 +25,7 @@ def scores_are_one_finite_detached_float32_per_image(trial: Trial) -> None:
 def a_score_does_not_depend_on_the_rest_of_its_batch(trial: Trial) -> None:
     """Alone, in threes and all together an image scores the same."""
     for size in (1, 3):
-        parts = torch.cat([trial.detector.score(part) for part in trial.probe.split(size)])
+        parts = torch.cat([trial.detector.score(part) for part in trial.probe.split(size)])  # type: ignore[no-untyped-call]
         change = f"batches of {size} change scores by {gap(trial.scores, parts):.2g}"
         expect(same(trial.scores, parts), change)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from adbench_tgan.detector import Detector, DetectorConfig, Shape
@@ -27,7 +27,6 @@ class Subject:
     config: DetectorConfig
     preset: str = "paper"
     word: str = ""  # by which another process finds the class; empty where none can
-    values: Mapping[str, Any] = field(default_factory=dict)  # the settings that differ from "paper"
 
     def built(self, seed: int, device: str = "cpu") -> Detector:
         """A detector that has done no work yet; where its tensors will be may still be said."""
@@ -59,7 +58,8 @@ def subject(
     registry = Registry.discover()
     if isinstance(detector, str):
         found = find(detector, registry)
-        return _of_class(found, info or info_of(found, registry), detector, preset, settings or {})
+        offered = info_of(found, registry) if ":" in detector else registry.find("detector", detector)
+        return _of_class(found, info or offered, detector, preset, settings or {})
     if isinstance(detector, type):
         return _of_class(
             detector, info or info_of(detector, registry), _word(detector), preset, settings or {}
@@ -119,5 +119,4 @@ def _of_class(
         config=config,
         preset=label,
         word=word,
-        values=values,
     )
