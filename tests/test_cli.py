@@ -173,6 +173,16 @@ def test_info_gives_parameters_and_help(adbench: Call) -> None:
     assert "3,206,528" in adbench("info", "ganomaly").out
 
 
+def test_info_and_list_show_declared_failures(adbench: Call) -> None:
+    assert "an_obvious_defect_scores_higher: its scores are chance" in adbench("info", "random").out
+    listed = {each["name"]: each for each in json.loads(adbench("list", "--json").out)}
+    assert set(listed["random"]["expected_failures"]) == {
+        "training_changes_the_scores",
+        "an_obvious_defect_scores_higher",
+    }
+    assert listed["pca"]["expected_failures"] == {}
+
+
 def test_info_of_the_thesis_detector(adbench: Call) -> None:
     ended = adbench("info", "transgan_dual", "--data", "cifar10", "--json")
     assert ended.status == 0, ended.err

@@ -151,6 +151,16 @@ def test_impure_scores_are_flagged_and_rounding_is_not(precision, rounding):
     assert remarks["impure"].startswith("impure: scores change with their batch, by up to 0.0")
 
 
+def test_declared_failures_are_shown_with_their_reasons():
+    known = {"scores_tell_images_apart": "it counts", "it_moves_between_devices": "CPU only"}
+    remarks = board([replace(result("known"), declared=known), result("other")]).set_index("detector")[
+        "remark"
+    ]
+    shown = "declared failures: scores tell images apart (it counts), it moves between devices (CPU only)"
+    assert remarks["known"] == shown
+    assert remarks["other"] == ""
+
+
 def test_a_fallback_stands_in_the_row():
     table = results_table([replace(result("d"), notes=("trained without a graph", "and slowly"))])
     assert table.iloc[0]["error"] == "note: trained without a graph; note: and slowly"

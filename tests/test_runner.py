@@ -15,6 +15,7 @@ from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore, read_scores
 from adbench_tgan.runner import Settings, precision
+from adbench_tgan.testing import SUITE
 
 RESULT_KEYS = {"scores.parquet"}
 
@@ -234,6 +235,14 @@ def test_purity_is_measured_stored_and_printed_in_the_row(registry, tmp_path):
     remarks = outcome.leaderboard.set_index("detector")["remark"]
     assert remarks["plain"] == ""
     assert "impure" in remarks["relativetobatch"]
+
+
+def test_declared_failures_are_stored_and_outlive_the_plugin(tmp_path):
+    outcome = run(Registry.discover(), tmp_path, "random")
+    stored = ResultStore(tmp_path).get(outcome.results[0].job)
+    assert stored.declared == Registry.discover().find("detector", "random").expected_failures
+    assert stored.suite == SUITE
+    assert "an obvious defect scores higher (its scores are chance)" in outcome.leaderboard.iloc[0]["remark"]
 
 
 def test_epochs_are_reported_and_their_losses_stored(registry, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from adbench_tgan.detector import Detector, DetectorConfig, Shape
@@ -26,7 +26,6 @@ class Subject:
     config: DetectorConfig
     preset: str = "paper"
     word: str = ""  # by which another process finds the class; empty where none can
-    values: Mapping[str, Any] = field(default_factory=dict)  # the settings that differ from "paper"
 
     def built(self, seed: int, device: str = "cpu") -> Detector:
         """A detector that has done no work yet; where its tensors will be may still be said."""
@@ -105,5 +104,4 @@ def _of_class(
         config=config,
         preset=label,
         word=word,
-        values=values,
     )
