@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import ExecutorSpec
 from adbench_tgan.jobs import Job, Request, plan
@@ -15,6 +16,7 @@ from adbench_tgan.leaderboard import comparable, is_current, leaderboard, result
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, Result, ResultStore, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
+from adbench_tgan.sharing import Sharing
 from adbench_tgan.text import csv_of
 
 
@@ -48,7 +50,7 @@ def benchmark(
     """
     execute = registry.load("executor", executor)
     check_options(settings, registry.find("executor", executor), registry)
-    device = usable(settings.device)
+    device = on_cluster(settings) or usable(settings.device)
     if request.precision == "tf32" and not device.startswith("cuda"):
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
     store = ResultStore(out)
@@ -60,22 +62,26 @@ def benchmark(
     refuse_newer(store, missing)
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     try:
-        for result in run(missing, store, execute, settings, planned.tasks, registry, reporter):
-            fresh[result.job.key] = result
+        with Claims(store.root) as claims:
+            for jobs in Sharing(missing, store, claims, reporter).rounds():
+                for result in run(jobs, store, execute, settings, planned.tasks, registry, reporter):
+                    fresh[result.job.key] = result
+                    claims.release(result.job)
     except KeyboardInterrupt:
         write_tables(store, planned.jobs, registry, reporter.warn)
         raise
     table = write_tables(store, planned.jobs, registry, reporter.warn)
-    results = [fresh.get(job.key) or store.get(job) for job in planned.jobs]
+    results = [fresh.get(job.key) or store.outcome(job) for job in planned.jobs]
     return Outcome(results=tuple(result for result in results if result), leaderboard=table, ran=len(fresh))
 
 
 def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry) -> None:
     """Refuse what the executor would not heed."""
-    for name in ("workers", "job_timeout"):
-        if getattr(settings, name) is not None and name not in executor.options:
+    for name in ("workers", "job_timeout", "address", "gpus_per_job"):
+        value = getattr(settings, name)
+        if value is not None and name not in executor.options:
             able = [spec.name for spec, _ in registry.offers("executor") if name in spec.options]
-            option = f"--{name.replace('_', '-')} {getattr(settings, name):g}"
+            option = f"--{name.replace('_', '-')} {value if isinstance(value, str) else f'{value:g}'}"
             raise AdbenchError(
                 f"{option}: executor {executor.name!r} has no such option; use --executor {' or '.join(able)}"
             )
@@ -102,6 +108,15 @@ def write_tables(
     write_atomically(store.root / "results.csv", csv_of(results_table(current)))
     write_atomically(store.root / "leaderboard.csv", csv_of(board))
     return board
+
+
+def on_cluster(settings: Settings) -> str:
+    """The device of jobs that get GPUs of a cluster, which this machine need not have; empty for all others."""
+    if not settings.gpus_per_job:
+        return ""
+    if settings.device == "cpu":
+        raise AdbenchError(f"--gpus-per-job {settings.gpus_per_job:g} is not for --device cpu; leave one out")
+    return "cuda" if settings.device == "auto" else settings.device
 
 
 def usable(device: str) -> str:

@@ -171,3 +171,9 @@ def adbench_executors() -> Iterator[ExecutorSpec]:
         summary="each job in a fresh process: what a plugin breaks is one job",
         options=("workers", "job_timeout"),
     )
+    yield ExecutorSpec(
+        name="ray",
+        target="adbench_tgan.clusters:on_ray",
+        summary="jobs on a Ray cluster, each in a fresh process on one of its machines",
+        options=("workers", "job_timeout", "address", "gpus_per_job"),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.jobs import Job
@@ -12,7 +12,7 @@ from adbench_tgan.runner import Reporter, Settings, announce, attempt
 
 
 def local(
-    jobs: Sequence[Job], settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter
+    jobs: Iterable[Job], settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter
 ) -> Iterator[Result]:
     """One job after another, in this process."""
     for job in jobs:

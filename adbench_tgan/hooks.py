@@ -29,14 +29,15 @@ hookimpl = pluggy.HookimplMarker("adbench")
 class ExecutorSpec:
     """A way to run jobs. `target` is a function ``(jobs, settings, tasks, registry, reporter) -> iterator of Result``.
 
-    It calls `adbench_tgan.runner.announce` before each job. `options` are those of `Settings` that it heeds; a run
-    that asks for another is refused.
+    It takes a job from the iterator `jobs` when it is about to run it, which claims the job among runs that share a
+    store, and calls `adbench_tgan.runner.announce` first. `options` are those of `Settings` that it heeds; a run that
+    asks for another is refused.
     """
 
     name: str
     target: str
     summary: str = ""
-    options: tuple[Literal["workers", "job_timeout"], ...] = ()
+    options: tuple[Literal["workers", "job_timeout", "address", "gpus_per_job"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +40,7 @@ Heard = queue.Queue[tuple["Process", list[Any]]]
 
 
 def processes(
-    jobs: Sequence[Job], settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter
+    jobs: Iterable[Job], settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter
 ) -> Iterator[Result]:
     """Each job in a fresh process, `settings.workers` at a time, else one; results come as they are ready.
 
@@ -53,16 +52,17 @@ def processes(
         reporter.warn(
             f"{workers} jobs at a time share this machine, and their times show it; --workers 1 times fairly"
         )
-    waiting, running, heard = deque(jobs), list[Process](), Heard(MANY)
+    waiting, running, heard = iter(jobs), list[Process](), Heard(MANY)
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                job = waiting.popleft()
+        while True:
+            while len(running) < workers and (job := next(waiting, None)):
                 announce(job, registry, reporter)
                 if job.problem:  # nothing to run
                     yield attempt(job, settings, tasks, registry, reporter)
                 else:
-                    running.append(Process(job, settings, registry, heard))
+                    running.append(Process(job, settings, spec_of(job, settings, registry), heard))
+            if not running:
+                return
             listen(heard, reporter)
             for process in list(running):
                 if process.ended():
@@ -75,35 +75,47 @@ def processes(
 
 
 def listen(heard: Heard, reporter: Reporter) -> None:
-    """Pass on what the processes tell, for a moment: some may never fall silent."""
+    """Pass on what the processes tell, for a moment."""
+    for job, line in told(heard):
+        pass_on(line, job, reporter)
+
+
+def told(heard: Heard) -> Iterator[tuple[Job, list[Any]]]:
+    """What the processes tell, for a moment: some may never fall silent."""
     until = monotonic() + PATIENCE
     while (rest := until - monotonic()) > 0:
         try:
-            process, (what, *facts) = heard.get(timeout=rest)
+            process, line = heard.get(timeout=rest)
         except queue.Empty:
             return
-        if what == "phase":
-            process.begin()
-            reporter.phase(facts[0], process.job)
-        elif what == "epoch":
-            number, total, losses = facts
-            reporter.epoch(number, total, losses, process.job)
-        elif what == "warn":
-            reporter.warn(facts[0])
-        else:
-            sys.stderr.write(process.printed(facts[0]))
+        process.heed(line)
+        yield process.job, line
+
+
+def pass_on(line: Sequence[Any], job: Job, reporter: Reporter) -> None:
+    """Tell the user what a job's process told."""
+    what, *facts = line
+    if what == "phase":
+        reporter.phase(facts[0], job)
+    elif what == "epoch":
+        number, total, losses = facts
+        reporter.epoch(number, total, losses, job)
+    elif what == "warn":
+        reporter.warn(facts[0])
+    else:
+        sys.stderr.write(facts[0])
 
 
 class Process:
     """A job's process, from its start to its result."""
 
-    def __init__(self, job: Job, settings: Settings, registry: Registry, heard: Heard):
+    def __init__(self, job: Job, settings: Settings, spec: Mapping[str, Any], heard: Heard):
         self.job, self.settings = job, settings
         self.limit = math.inf if settings.job_timeout is None else settings.job_timeout  # seconds
         self.deadline = monotonic() + START + self.limit
         self.begun = self.late = False
         self.last = ""  # line that it printed
-        self.folder = new_folder(settings, spec_of(job, settings, registry))
+        self.folder = new_folder(settings, spec)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "adbench_tgan.worker", str(self.folder)],
             stdin=subprocess.PIPE,  # never written to: it ends when the process on this side does
@@ -129,16 +141,13 @@ class Process:
                 with suppress(ValueError):  # a crash cut it short
                     heard.put((self, json.loads(line)))
 
-    def begin(self) -> None:
-        """Its job begins, after all that had to be imported: from now on its time counts."""
-        if not self.begun:
+    def heed(self, line: Sequence[Any]) -> None:
+        """Its job begins, after all that had to be imported: from now on its time counts. Or it printed something."""
+        if line[0] == "phase" and not self.begun:
             self.begun, self.deadline = True, monotonic() + self.limit
-
-    def printed(self, text: str) -> str:
-        """Remember the last line that says something, in a form fit for a table."""
-        shown = "".join(char for char in text if char.isprintable()).strip()
-        self.last = shown[:WORDS] or self.last
-        return text
+        elif line[0] == "print":  # the last line that says something, in a form fit for a table
+            shown = "".join(char for char in line[1] if char.isprintable()).strip()
+            self.last = shown[:WORDS] or self.last
 
     def ended(self) -> bool:
         """Whether it has come to its end, or to that of its time; then nothing of it is left."""

@@ -83,7 +83,7 @@ class ResultStore:
                 f"cannot write results to {self.root}: {error.strerror}; give --out another folder"
             ) from None
         for left in (self.root / PARTIAL).iterdir():
-            if _owner_is_gone(left.name):
+            if owner_is_gone(left.name):
                 shutil.rmtree(left, ignore_errors=True)
 
     def folder(self, job: Job) -> Path:
@@ -103,6 +103,18 @@ class ResultStore:
         if with_model and "model.safetensors" not in found.files:
             return None
         return result_of(found) if stored.is_whole(found, folder) else None
+
+    def outcome(self, job: Job) -> Result | None:
+        """What is stored of a job, also when it failed."""
+        found = read_result(self.folder(job))
+        return found if found is not None and found.job.key == job.key else None
+
+    def changed(self, job: Job) -> int:
+        """When the job's result was last written, in the store's own time; 0 if never."""
+        try:
+            return (self.folder(job) / "result.json").stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def put(self, result: Result) -> None:
         """Write a result's folder, all at once. A failed result never replaces a good one.
@@ -273,8 +285,8 @@ def draft_name() -> str:
     return f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}"
 
 
-def _owner_is_gone(draft: str) -> bool:
-    """Whether the process that was writing a draft, named ``host+pid+random``, has ended on this machine."""
+def owner_is_gone(draft: str) -> bool:
+    """Whether the process that a draft's name, ``host+pid+random``, speaks of has ended on this machine."""
     host, _, rest = draft.partition("+")
     if host != socket.gethostname():
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,8 @@ class Settings:
     save_models: bool = False
     workers: int | None = None  # jobs at a time; None leaves it to the executor
     job_timeout: float | None = None  # seconds that a job may take
+    address: str | None = None  # of a cluster that runs already
+    gpus_per_job: float | None = None  # share of a GPU, or number of them, on a cluster
     scratch: Path | None = None  # for what executors write on the way; None is the system's temporary folder
     pictures: bool = False  # of training images, for a reporter that shows them
 
@@ -73,11 +75,11 @@ class Reporter(Protocol):
         """Something to know that stops nothing."""
 
 
-Executor = Callable[[Sequence[Job], Settings, Tasks, Registry, Reporter], Iterator[Result]]
+Executor = Callable[[Iterable[Job], Settings, Tasks, Registry, Reporter], Iterator[Result]]
 
 
 def run(
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     store: ResultStore,
     executor: Executor,
     settings: Settings,

@@ -34,19 +34,27 @@ def spec_of(job: Job, settings: Settings, registry: Registry) -> dict[str, Any]:
     return {"job": asdict(job), "settings": own, "plugins": registry.files, "detectors": registry.words}
 
 
+def read_spec(spec: Mapping[str, Any]) -> tuple[Job, Settings]:
+    """The job and the settings of a spec."""
+    from adbench_tgan.jobs import Job
+    from adbench_tgan.runner import Settings
+
+    return Job(**spec["job"]), Settings(
+        **spec["settings"] | {"data_root": Path(spec["settings"]["data_root"])}
+    )
+
+
 def carry_out(spec: Mapping[str, Any], folder: Path, reporter: Reporter) -> None:
     """Run the job of a spec and write its result into `folder`; nothing is downloaded for it.
 
     A job that fails has a result too. Raises only what ends a process, or when the result cannot be written.
     """
     from adbench_tgan.data.tasks import Tasks
-    from adbench_tgan.jobs import Job
     from adbench_tgan.registry import Registry
     from adbench_tgan.results import write_files
-    from adbench_tgan.runner import Settings, attempt, explain, failure
+    from adbench_tgan.runner import attempt, explain, failure
 
-    job = Job(**spec["job"])
-    settings = Settings(**spec["settings"] | {"data_root": Path(spec["settings"]["data_root"])})
+    job, settings = read_spec(spec)
     try:
         registry = Registry.discover(spec["plugins"])
         for detector in spec["detectors"]:

@@ -325,9 +325,9 @@ def test_a_killed_command_leaves_no_orphans(tmp_path: Path) -> None:
     [
         (
             "--job-timeout 30",
-            "--job-timeout 30: executor 'local' has no such option; use --executor processes",
+            "--job-timeout 30: executor 'local' has no such option; use --executor processes or ray",
         ),
-        ("--workers 4", "--workers 4: executor 'local' has no such option; use --executor processes"),
+        ("--workers 4", "--workers 4: executor 'local' has no such option; use --executor processes or ray"),
     ],
 )
 def test_an_option_that_the_executor_would_not_heed_is_refused(words: str, error: str, adbench: Call) -> None:

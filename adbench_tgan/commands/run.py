@@ -46,12 +46,28 @@ def run(
         str, typer.Option(help="How jobs are run.", autocompletion=complete("executor", several=False))
     ] = "local",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Jobs at a time, for executors that run several.  [default: 1]")
+        int | None,
+        typer.Option(
+            min=1, help="Jobs at a time, for executors that run several.  [default: 1; all of a cluster]"
+        ),
     ] = None,
     job_timeout: Annotated[
         float | None,
         typer.Option(
             min=1, metavar="SECONDS", help="Stop a job after this time; it fails.  [default: never]"
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Head of a running Ray cluster, or auto.  [default: a new one of this machine]",
+        ),
+    ] = None,
+    gpus_per_job: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, metavar="SHARE", help="GPUs that a job takes on a cluster: 0.25, 1.  [default: none]"
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
@@ -83,6 +99,8 @@ def run(
         save_models=save_models,
         workers=workers,
         job_timeout=job_timeout,
+        address=address,
+        gpus_per_job=gpus_per_job,
         pictures=tensorboard is not None,
     )
     with ExitStack() as stack:

@@ -1,0 +1,130 @@
+"""Who is running which job, when several runs share a store: a small file a job, and no server.
+
+A claim is a file that only one run can create. Its run touches it every `BEAT` seconds and removes it when the job is
+stored. A claim is dead when its process has ended on this machine, or when it has not changed for `EXPIRY` seconds of
+the watcher's own clock: no clocks of two machines are compared. The run that takes it over creates the claim's next
+number, which again only one can. A run that was stopped for longer than `EXPIRY` and wakes up may finish a job that
+another has taken over; then the later result stands, and no job is there twice.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from adbench_tgan.errors import StoreError
+from adbench_tgan.jobs import Job
+from adbench_tgan.results import draft_name, owner_is_gone
+
+CLAIMS = "claims"  # folder of a store
+BEAT = 10.0  # seconds between two touches
+EXPIRY = 90.0  # seconds without a touch after which a claim is dead
+
+
+class Claims:
+    """The claims of one run in a store. Leave its context and they are gone."""
+
+    def __init__(self, store: Path, *, beat: float = BEAT, expiry: float = EXPIRY):
+        self.folder = store / CLAIMS
+        self.beat, self.expiry = beat, expiry
+        self.held: dict[str, Path] = {}  # by the job's key
+        self.seen: dict[
+            Path, tuple[int, float]
+        ] = {}  # claims of others: last change, and when we saw it first
+        self.over = threading.Event()
+        self.heart = threading.Thread(target=self._touch_all, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.heart.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over.set()
+        self.heart.join()
+        for key in list(self.held):
+            self._remove(key)
+        with suppress(OSError):  # others have claims in it
+            self.folder.rmdir()
+
+    def take(self, job: Job) -> bool:
+        """Claim a job; False if another run has it.
+
+        Raises:
+            StoreError: the claim cannot be written.
+        """
+        if job.key in self.held:
+            return True
+        numbers = self._numbers(job)
+        last = numbers[-1] if numbers else -1
+        if numbers and not self._is_dead(self._path(job, last)):
+            return False
+        path = self._path(job, last + 1)
+        if not self._create(path):
+            return False
+        self.held[job.key] = path
+        for number in numbers:
+            self._path(job, number).unlink(missing_ok=True)
+        return True
+
+    def release(self, job: Job) -> None:
+        """Give a job up: it is stored, or will not be."""
+        if job.key in self.held:
+            self._remove(job.key)
+
+    def _path(self, job: Job, number: int) -> Path:
+        return self.folder / f"{job.key}-{number}"
+
+    def _numbers(self, job: Job) -> list[int]:
+        names = (path.name.rpartition("-")[2] for path in self.folder.glob(f"{job.key}-*"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def _create(self, path: Path) -> bool:
+        """Create a claim; False if another run was faster."""
+        for _ in range(3):  # another run may remove the empty folder
+            try:
+                self.folder.mkdir(exist_ok=True)
+                with path.open("x", encoding="utf-8") as file:
+                    file.write(draft_name())
+                return True
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StoreError(
+                    f"cannot write {path}: {error.strerror}; give --out another folder"
+                ) from None
+        return False
+
+    def _is_dead(self, path: Path) -> bool:
+        """Whether a claim's process is known to be gone, or has not touched it for as long as it takes."""
+        try:
+            changed, owner = path.stat().st_mtime_ns, path.read_text(encoding="utf-8", errors="replace")
+        except OSError:  # released just now; the next look will tell
+            return False
+        before, since = self.seen.get(path, (None, 0.0))
+        if before != changed:
+            self.seen[path] = (changed, monotonic())
+            return owner_is_gone(owner)
+        return owner_is_gone(owner) or monotonic() - since > self.expiry
+
+    def _remove(self, key: str) -> None:
+        with suppress(OSError):
+            self.held.pop(key).unlink()
+
+    def _touch_all(self) -> None:
+        while not self.over.wait(self.beat):
+            for path in self._paths():
+                with suppress(OSError):  # a file server may be away for a while
+                    os.utime(path)
+
+    def _paths(self) -> Iterator[Path]:
+        yield from list(self.held.values())

@@ -1,0 +1,62 @@
+"""How several runs that write into one store at the same time share its jobs out among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from time import sleep
+
+from adbench_tgan.claims import Claims
+from adbench_tgan.jobs import Job
+from adbench_tgan.results import ResultStore
+from adbench_tgan.runner import Reporter
+
+PATIENCE = 1.0  # seconds between two looks at what others do
+
+
+class Sharing:
+    """The jobs that a run has to see to: each is run here, or another run finishes it."""
+
+    def __init__(self, jobs: Sequence[Job], store: ResultStore, claims: Claims, reporter: Reporter):
+        self.store, self.claims, self.reporter = store, claims, reporter
+        self.before = {job.key: store.changed(job) for job in jobs}
+        self.rest = list(jobs)
+        self.elsewhere = 0  # jobs that another run finished
+        self.told = False
+
+    def rounds(self) -> Iterator[Iterable[Job]]:
+        """Jobs for an executor, each claimed when it is asked for; again as long as others give some up.
+
+        Ends when no job is left, which may mean to wait for other runs.
+        """
+        while self.rest:
+            if (job := self._next()) is not None:
+                yield chain([job], iter(self._next, None))
+            elif self.rest:
+                self._wait()
+        if self.elsewhere:
+            self.reporter.warn(f"{self.elsewhere} of these jobs were run by another run in the same folder")
+
+    def _next(self) -> Job | None:
+        """A job that is ours from now on; None if others have all that are left."""
+        for job in list(self.rest):
+            claimed = self.claims.take(job)
+            finished = (
+                self.store.changed(job) != self.before[job.key]
+            )  # looked at after the claim: no gap between
+            if claimed or finished:
+                self.rest.remove(job)
+            if claimed and not finished:
+                return job
+            if finished:
+                self.claims.release(job)
+                self.elsewhere += 1
+        return None
+
+    def _wait(self) -> None:
+        if not self.told:
+            self.told = True
+            self.reporter.warn(
+                f"another run in the same folder has {len(self.rest)} jobs, the first {self.rest[0]}; waiting for it"
+            )
+        sleep(PATIENCE)

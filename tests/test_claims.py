@@ -1,0 +1,152 @@
+"""Several runs in one store: no job is lost, none is run twice, and no clock is trusted."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_leaderboard import result
+from test_runner import Silent
+
+from adbench_tgan import claims, sharing
+from adbench_tgan.claims import CLAIMS, Claims
+from adbench_tgan.results import ResultStore, draft_name
+from adbench_tgan.sharing import Sharing
+
+JOB = result("d").job
+SLOW = {"beat": 1000.0, "expiry": 1000.0}
+
+
+def elsewhere(store: Path, age: float = 0) -> Path:
+    """A claim of a run on another machine, whose clock may be wrong by `age` seconds."""
+    path = store / CLAIMS / f"{JOB.key}-0"
+    path.parent.mkdir(parents=True)
+    path.write_text(draft_name().replace(socket.gethostname(), "another-machine", 1))
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def test_a_job_is_one_runs_until_it_gives_it_up(tmp_path: Path) -> None:
+    with Claims(tmp_path, **SLOW) as one, Claims(tmp_path, **SLOW) as other:
+        assert one.take(JOB)
+        assert one.take(JOB)
+        assert not other.take(JOB)
+        one.release(JOB)
+        assert other.take(JOB)
+        assert not one.take(JOB)
+    assert not (tmp_path / CLAIMS).exists()
+
+
+def test_a_claim_is_dead_when_its_process_is_gone(tmp_path: Path) -> None:
+    code = "import os, sys; from adbench_tgan.results import draft_name; print(draft_name())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    elsewhere(tmp_path).write_text(ended.stdout.strip())
+    with Claims(tmp_path, **SLOW) as run:
+        assert run.take(JOB)
+        assert [path.name for path in (tmp_path / CLAIMS).iterdir()] == [f"{JOB.key}-1"]
+
+
+@pytest.mark.parametrize("age", [-1e6, 0, 1e6])
+def test_a_claim_of_another_machine_is_dead_when_it_is_not_touched_whatever_its_clock(
+    age: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = elsewhere(tmp_path, age)
+    taken = []
+    with Claims(tmp_path, beat=1000, expiry=90) as run:
+        for now, touched in ((0, False), (80, False), (85, True), (165, False), (180, False)):
+            monkeypatch.setattr(claims, "monotonic", lambda now=now: 5000.0 + now)
+            if touched:
+                os.utime(path, (time.time() - age + 1,) * 2)
+            taken.append(run.take(JOB))
+    assert taken == [False, False, False, False, True]  # 95 seconds after it was last seen to live
+
+
+def test_a_run_touches_what_it_holds(tmp_path: Path) -> None:
+    with Claims(tmp_path, beat=0.02) as run:
+        assert run.take(JOB)
+        (path,) = (tmp_path / CLAIMS).iterdir()
+        times: set[int] = set()
+        until = time.monotonic() + 60
+        while len(times) < 4 and time.monotonic() < until:
+            times.add(path.stat().st_mtime_ns)
+            time.sleep(0.01)
+    assert len(times) == 4
+
+
+def test_one_of_many_takes_a_dead_claim_over(tmp_path: Path) -> None:
+    elsewhere(tmp_path)
+    runs = [Claims(tmp_path, expiry=0) for _ in range(16)]
+    for run in runs:
+        assert not run.take(JOB)  # seen for the first time
+    time.sleep(0.01)
+    start, took = threading.Barrier(len(runs)), []
+
+    def take(run: Claims) -> None:
+        start.wait()
+        took.append(run.take(JOB))
+
+    threads = [threading.Thread(target=take, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # With no time to live at all, a claim is dead once it was seen twice; nobody sees a new one twice here.
+    assert took.count(True) == 1
+
+
+def test_what_another_run_finishes_is_not_run_also_when_it_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [result(name).job for name in ("mine", "good", "bad", "given_up")]
+    store, reporter = ResultStore(tmp_path), Silent()
+    store.open()
+    store.put(result("bad", status="failed"))  # of an earlier day
+    with Claims(tmp_path) as ours, Claims(tmp_path) as theirs:
+        shared = Sharing(jobs, store, ours, reporter)
+        assert all(theirs.take(job) for job in jobs[1:])
+        steps = iter(
+            [
+                lambda: (store.put(result("good")), theirs.release(jobs[1])),
+                lambda: (store.put(result("bad", status="failed")), theirs.release(jobs[2])),
+                lambda: theirs.release(jobs[3]),
+            ]
+        )
+        monkeypatch.setattr(sharing, "sleep", lambda seconds: next(steps)())
+        rounds = [[job.detector for job in jobs] for jobs in shared.rounds()]
+    assert rounds == [["mine"], ["given_up"]]
+    said = [words[0] for what, *words in reporter.heard if what == "warn"]
+    assert len(said) == 2
+    assert said[0].startswith("another run in the same folder has 3 jobs, the first good on ")
+    assert said[1] == "2 of these jobs were run by another run in the same folder"
+
+
+def test_two_runs_in_one_folder_do_each_job_once(tmp_path: Path) -> None:
+    words = ["run", "--detectors", "mean_image,pca,random", "--device", "cpu", "--no-timing", "--out", "runs"]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "adbench_tgan.cli", *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = [run.communicate(timeout=300)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], told
+    done = Counter(re.findall(r"(?m)^\[\d+/\d+\] (.*?): AUROC", "".join(told)))
+    assert len(done) == 30
+    assert set(done.values()) == {1}
+    table = pd.read_csv(tmp_path / "runs/results.csv")
+    assert len(table) == 30
+    assert (table["status"] == "ok").all()
+    assert not (tmp_path / "runs" / CLAIMS).exists()
