@@ -15,20 +15,17 @@ if TYPE_CHECKING:
 
     Cell = Callable[[pd.Series], str]
 
-WORDS = (
-    "detector",
-    "supervision",
-    "preset",
-    "pretrained",
-    "remark",
-)  # columns of text; the others hold numbers
+WORDS = ("detector", "supervision", "preset", "pretrained")  # columns of text; the others hold numbers
 
 
 def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
-    """The leaderboard as two tables, each narrow enough for a terminal: how good, and at what cost."""
+    """The leaderboard as two tables, each narrow enough for a terminal: how good, and at what cost.
+
+    A detector with a remark has a star, and its remark stands below the first table.
+    """
     quality: list[tuple[str, Cell]] = [
         ("rank", lambda line: _number(line["rank"], "{:d}")),
-        ("detector", lambda line: escape(line["detector"])),
+        ("detector", lambda line: escape(line["detector"]) + (" *" if line["remark"] else "")),
         ("supervision", lambda line: escape(line["supervision"])),
         ("preset", lambda line: escape(line["preset"])),
         ("AUROC", lambda line: _number(line["auroc_mean"], "{:.3f}")),
@@ -39,8 +36,6 @@ def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
         quality.append(("pixel AUROC", lambda line: _number(line["pixel_auroc_mean"], "{:.3f}")))
         quality.append(("AUPRO", lambda line: _number(line["aupro_mean"], "{:.3f}")))
     quality.append(("jobs", _jobs))
-    if (board["remark"] != "").any():
-        quality.append(("remark", lambda line: escape(line["remark"])))
     cost: list[tuple[str, Cell]] = [
         ("detector", lambda line: escape(line["detector"])),
         ("pretrained", lambda line: "no" if line["pretrained"] == "False" else escape(line["pretrained"])),
@@ -51,6 +46,9 @@ def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
         ("peak MB", lambda line: _number(line["peak_memory_mb"], "{:,.0f}")),
     ]
     views = [_blocks(board, quality, title)]
+    remarks = [f"* {line['detector']}: {line['remark']}" for _, line in board.iterrows() if line["remark"]]
+    views[0].caption = escape("\n".join(remarks)) if remarks else None
+    views[0].caption_justify = "left"
     if board["fit_seconds"].notna().any():
         views.append(_blocks(board, cost, "cost, on this device"))
     return views

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from adbench_tgan.jobs import Job
@@ -16,6 +17,7 @@ from adbench_tgan.leaderboard import (
     results_table,
 )
 from adbench_tgan.results import Result
+from adbench_tgan.views import leaderboard_views
 
 LABELS = np.repeat([0, 1], [60, 40]).astype(np.uint8)
 
@@ -189,3 +191,16 @@ def test_only_comparable_results_share_a_table():
     assert comparable([mine, *others], [mine.job], {"d": "1"}) == [mine]
     gone = result("uninstalled", "a")
     assert comparable([gone], [mine.job], {"d": "1"}) == [gone]
+
+
+def test_a_row_with_a_remark_has_a_star_and_its_remark_below_the_table():
+    table = board([result("pure"), replace(result("impure", shift=2.0), purity_delta=0.5)])
+    console = Console(width=90, record=True, quiet=True)
+    with console.capture() as shown:
+        console.print(leaderboard_views(table, "toy")[0])
+    lines = shown.get().splitlines()
+    assert ["impure *" in line for line in lines].count(True) == 1
+    assert "pure *" not in shown.get().replace("impure *", "")
+    assert (
+        lines[-1].startswith("* impure: impure: scores change with their batch") or "* impure:" in lines[-2]
+    )
