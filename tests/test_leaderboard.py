@@ -195,12 +195,10 @@ def test_only_comparable_results_share_a_table():
 
 def test_a_row_with_a_remark_has_a_star_and_its_remark_below_the_table():
     table = board([result("pure"), replace(result("impure", shift=2.0), purity_delta=0.5)])
-    console = Console(width=90, record=True, quiet=True)
+    console = Console(width=90)
     with console.capture() as shown:
         console.print(leaderboard_views(table, "toy")[0])
     lines = shown.get().splitlines()
     assert ["impure *" in line for line in lines].count(True) == 1
     assert "pure *" not in shown.get().replace("impure *", "")
-    assert (
-        lines[-1].startswith("* impure: impure: scores change with their batch") or "* impure:" in lines[-2]
-    )
+    assert "* impure: impure: scores change with their batch" in " ".join(shown.get().split())

@@ -18,6 +18,8 @@ Where this differs from anomalib, and why
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
@@ -120,7 +122,8 @@ class PatchCore(AnomalibDetector):
         sampler = KCenterGreedy(patches, self.config.coreset)
         # One source for all rows of the projection, which a bare number would make alike; anomalib asks for this kind.
         sampler.model.random_state = np.random.RandomState(self.seed)
-        self.model.memory_bank = sampler.sample_coreset()
+        with contextlib.redirect_stderr(io.StringIO()):  # it draws a bar of its own
+            self.model.memory_bank = sampler.sample_coreset()
         return self
 
 
