@@ -1,55 +1,42 @@
-"""The detectors shipped as plugins: the thesis's TransGAN, and anchors to measure everything against."""
+"""The detectors shipped as plugins: TransGAN's and AnoTrans, and anchors to measure everything against."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from adbench_tgan import DetectorInfo, hookimpl
 
+THESIS = (
+    "Nayan Khemka, thesis 'Anomaly Detection using TransGAN', on Jiang et al., TransGAN, NeurIPS 2021, "
+    "https://arxiv.org/abs/2102.07074"
+)
 
-@hookimpl
-def adbench_detectors() -> Iterator[DetectorInfo]:
-    yield DetectorInfo(
+METHODS = (
+    DetectorInfo(
         name="transgan_anogan",
         target="adbench_plugins.transgan.anogan:TransGANAnoGAN",
         family="latent-search GAN",
-        paper="Nayan Khemka, thesis 'Anomaly Detection using TransGAN', on Jiang et al., TransGAN, "
-        "NeurIPS 2021, https://arxiv.org/abs/2102.07074",
+        paper=THESIS,
         extras=("anomaly_map", "reconstruct"),
-    )
-    yield DetectorInfo(
+    ),
+    DetectorInfo(
         name="transgan_dual",
         target="adbench_plugins.transgan.dual:TransGANDual",
         family="gan",
         supervision="labelled",
         pretrained=True,
-        paper="Nayan Khemka, thesis 'Anomaly Detection using TransGAN', on Jiang et al., TransGAN, "
-        "NeurIPS 2021, https://arxiv.org/abs/2102.07074",
+        paper=THESIS,
         extras=("anomaly_map", "reconstruct"),
-    )
-    yield DetectorInfo(
+    ),
+    DetectorInfo(
         name="anotrans",
         target="adbench_plugins.anotrans:AnoTrans",
         family="skip-connected GAN",
         paper="Yang, Lan et al., ICANN 2022, https://github.com/SYLan2019/Transformer-Gan-Anomaly-Detection",
         extras=("anomaly_map", "reconstruct"),
-    )
-    yield DetectorInfo(
-        name="knn",
-        target="adbench_plugins.feature_anchors:KNN",
-        family="anchor",
-        pretrained=True,
-        deterministic=True,
-    )
-    yield DetectorInfo(
-        name="logistic",
-        target="adbench_plugins.feature_anchors:Logistic",
-        family="anchor",
-        supervision="labelled",
-        pretrained=True,
-        deterministic=True,
-    )
-    yield DetectorInfo(
+    ),
+)
+
+ANCHORS = (
+    DetectorInfo(
         name="random",
         target="adbench_plugins.anchors:Random",
         family="anchor",
@@ -57,25 +44,50 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
             "training_changes_the_scores": "it learns nothing",
             "an_obvious_defect_scores_higher": "its scores are chance",
         },
-    )
-    for name, cls, paper in (
-        ("patchcore", "PatchCore", "Roth et al., CVPR 2022, https://arxiv.org/abs/2106.08265"),
-        ("padim", "PaDiM", "Defard et al., ICPR Workshops 2021, https://arxiv.org/abs/2011.08785"),
-        ("stfpm", "STFPM", "Wang et al., BMVC 2021, https://arxiv.org/abs/2103.04257"),
-    ):
-        yield DetectorInfo(
-            name=f"anomalib_{name}",
-            target=f"adbench_plugins.anomalib_models:{cls}",
-            family="anchor, anomalib's",
-            pretrained=True,
-            paper=paper,
-            extras=("anomaly_map",),
-        )
-    for name, cls in (("mean_image", "MeanImage"), ("pca", "PCA")):
-        yield DetectorInfo(
+    ),
+    *(
+        DetectorInfo(
             name=name,
             target=f"adbench_plugins.anchors:{cls}",
             family="anchor",
             extras=("anomaly_map", "reconstruct", "map_mean"),
             deterministic=True,
         )
+        for name, cls in (("mean_image", "MeanImage"), ("pca", "PCA"))
+    ),
+    DetectorInfo(
+        name="knn",
+        target="adbench_plugins.feature_anchors:KNN",
+        family="anchor",
+        pretrained=True,
+        deterministic=True,
+    ),
+    DetectorInfo(
+        name="logistic",
+        target="adbench_plugins.feature_anchors:Logistic",
+        family="anchor",
+        supervision="labelled",
+        pretrained=True,
+        deterministic=True,
+    ),
+    *(
+        DetectorInfo(
+            name=f"anomalib_{cls.lower()}",
+            target=f"adbench_plugins.anomalib_models:{cls}",
+            family="anchor, anomalib's",
+            pretrained=True,
+            paper=paper,
+            extras=("anomaly_map",),
+        )
+        for cls, paper in (
+            ("PatchCore", "Roth et al., CVPR 2022, https://arxiv.org/abs/2106.08265"),
+            ("PaDiM", "Defard et al., ICPR Workshops 2021, https://arxiv.org/abs/2011.08785"),
+            ("STFPM", "Wang et al., BMVC 2021, https://arxiv.org/abs/2103.04257"),
+        )
+    ),
+)
+
+
+@hookimpl
+def adbench_detectors() -> tuple[DetectorInfo, ...]:
+    return METHODS + ANCHORS
