@@ -14,7 +14,7 @@ from adbench_tgan.hooks import ExecutorSpec
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.leaderboard import comparable, is_current, leaderboard, results_table, without_superseded
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import PARTIAL, Result, ResultStore, write_atomically
+from adbench_tgan.results import Result, ResultStore, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
 from adbench_tgan.sharing import Sharing
 from adbench_tgan.text import csv_of
@@ -55,7 +55,7 @@ def benchmark(
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
     store = ResultStore(out)
     store.open()
-    settings = replace(settings, device=device, data_root=request.data_root, scratch=store.root / PARTIAL)
+    settings = replace(settings, device=device, data_root=request.data_root, scratch=store.scratch)
     planned = plan(request, registry, reporter.warn)
     fresh: dict[str, Result] = {}
     missing = [job for job in planned.jobs if store.get(job, with_model=settings.save_models) is None]

@@ -1,6 +1,7 @@
 """Who is running which job, when several runs share a store: a small file a job, and no server.
 
-A claim is a file that only one run can create. Its run touches it every `BEAT` seconds and removes it when the job is
+A claim is a file that only one run can create: exclusively on a disk, by a conditional put in an object store, which
+has to know them (S3 does; where it does not, two runs may both run a job). Its run touches it every `BEAT` seconds and removes it when the job is
 stored. A claim is dead when its process has ended on this machine, or when it has not changed for `EXPIRY` seconds of
 the watcher's own clock: no clocks of two machines are compared. The run that takes it over creates the claim's next
 number, which again only one can. A run that was stopped for longer than `EXPIRY` and wakes up may finish a job that
@@ -9,9 +10,7 @@ another has taken over; then the later result stands, and no job is there twice.
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -20,6 +19,7 @@ from typing import Self
 
 from adbench_tgan.errors import StoreError
 from adbench_tgan.jobs import Job
+from adbench_tgan.places import create, is_remote, stamp, touch
 from adbench_tgan.results import draft_name, owner_is_gone
 
 CLAIMS = "claims"  # folder of a store
@@ -51,8 +51,9 @@ class Claims:
         self.heart.join()
         for key in list(self.held):
             self._remove(key)
-        with suppress(OSError):  # others have claims in it
-            self.folder.rmdir()
+        if not is_remote(self.folder):
+            with suppress(OSError):  # others have claims in it
+                self.folder.rmdir()
 
     def take(self, job: Job) -> bool:
         """Claim a job; False if another run has it.
@@ -90,9 +91,9 @@ class Claims:
         """Create a claim; False if another run was faster."""
         for _ in range(3):  # another run may remove the empty folder
             try:
-                self.folder.mkdir(exist_ok=True)
-                with path.open("x", encoding="utf-8") as file:
-                    file.write(draft_name())
+                if not is_remote(path):
+                    self.folder.mkdir(exist_ok=True)
+                create(path, draft_name())
                 return True
             except FileExistsError:
                 return False
@@ -107,10 +108,11 @@ class Claims:
     def _is_dead(self, path: Path) -> bool:
         """Whether a claim's process is known to be gone, or has not touched it for as long as it takes."""
         try:
-            changed, owner = path.stat().st_mtime_ns, path.read_text(encoding="utf-8", errors="replace")
+            owner = path.read_text(encoding="utf-8", errors="replace")
+            changed = stamp(path)
         except OSError:  # released just now; the next look will tell
             return False
-        before, since = self.seen.get(path, (None, 0.0))
+        before, since = self.seen.get(path, ("", 0.0))
         if before != changed:
             self.seen[path] = (changed, monotonic())
             return owner_is_gone(owner)
@@ -122,9 +124,6 @@ class Claims:
 
     def _touch_all(self) -> None:
         while not self.over.wait(self.beat):
-            for path in self._paths():
-                with suppress(OSError):  # a file server may be away for a while
-                    os.utime(path)
-
-    def _paths(self) -> Iterator[Path]:
-        yield from list(self.held.values())
+            for path in list(self.held.values()):
+                with suppress(Exception):  # a file server may be away for a while
+                    touch(path, draft_name())

@@ -239,14 +239,31 @@ def connected(settings: Settings) -> Iterator[Any]:
     except ImportError:
         raise AdbenchError("executor 'ray' needs Ray: pip install 'adbench-tgan[ray]'") from None
     ours = not ray.is_initialized()
-    if ours:
-        connect(ray, settings)
-    try:
-        check_gpus(ray, settings)
-        yield ray
-    finally:
+    with silenced(ray):
         if ours:
-            ray.shutdown()
+            connect(ray, settings)
+        try:
+            check_gpus(ray, settings)
+            yield ray
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+@contextmanager
+def silenced(ray: Any) -> Iterator[None]:
+    """Keep what Ray prints about dead machines, pages of it, off the standard output; no setting of its own does."""
+    home, name = getattr(ray, "_private", None), "print_to_stdstream"
+    worker = getattr(home, "worker", None)
+    printing = getattr(worker, name, None)
+    if printing is None:  # another version of Ray: then it prints
+        yield
+        return
+    setattr(worker, name, lambda *words, **more: None)
+    try:
+        yield
+    finally:
+        setattr(worker, name, printing)
 
 
 def connect(ray: Any, settings: Settings) -> None:

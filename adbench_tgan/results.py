@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from adbench_tgan import stored
+from adbench_tgan import places, stored
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
+from adbench_tgan.places import is_remote
 from adbench_tgan.stored import SCHEMA
 from adbench_tgan.stored import read_losses as read_losses
 from adbench_tgan.stored import read_scores as read_scores
@@ -73,6 +75,9 @@ class ResultStore:
         Raises:
             AdbenchError: the folder cannot be written.
         """
+        if is_remote(self.root):
+            places.probe(self.root)
+            return
         try:
             (self.root / PARTIAL).mkdir(parents=True, exist_ok=True)
             probe = self.root / PARTIAL / f"probe-{uuid.uuid4().hex}"
@@ -85,6 +90,11 @@ class ResultStore:
         for left in (self.root / PARTIAL).iterdir():
             if owner_is_gone(left.name):
                 shutil.rmtree(left, ignore_errors=True)
+
+    @property
+    def scratch(self) -> Path:
+        """Where what is not finished is written; for an object store that is on this machine."""
+        return Path(tempfile.gettempdir()) if is_remote(self.root) else self.root / PARTIAL
 
     def folder(self, job: Job) -> Path:
         """Where a job's files are, or will be."""
@@ -109,12 +119,12 @@ class ResultStore:
         found = read_result(self.folder(job))
         return found if found is not None and found.job.key == job.key else None
 
-    def changed(self, job: Job) -> int:
-        """When the job's result was last written, in the store's own time; 0 if never."""
+    def stamp(self, job: Job) -> str:
+        """What changes when the job's result is written again; empty if there is none."""
         try:
-            return (self.folder(job) / "result.json").stat().st_mtime_ns
+            return places.stamp(self.folder(job) / "result.json")
         except OSError:
-            return 0
+            return ""
 
     def put(self, result: Result) -> None:
         """Write a result's folder, all at once. A failed result never replaces a good one.
@@ -130,10 +140,13 @@ class ResultStore:
             raise StoreError(
                 f"{target} was written by a newer adbench-tgan; upgrade, or give --out another folder"
             )
-        draft = self.root / PARTIAL / draft_name()
+        draft = self.scratch / draft_name()
         try:
             draft.mkdir(parents=True)
             write_files(result, draft)
+            if is_remote(target):
+                places.upload(draft, target, "result.json")
+                return
             target.parent.mkdir(parents=True, exist_ok=True)
             _replace(target, draft)
         except OSError as error:
@@ -257,6 +270,12 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         StoreError: the disk is full or cannot be written; the old file stays as it was.
     """
+    if is_remote(path):
+        try:
+            path.write_text(text, encoding="utf-8")
+        except Exception as error:  # each kind of store has its own
+            raise AdbenchError(f"cannot write {path}: {error}; run again") from None
+        return
     draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         draft.write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ class Sharing:
 
     def __init__(self, jobs: Sequence[Job], store: ResultStore, claims: Claims, reporter: Reporter):
         self.store, self.claims, self.reporter = store, claims, reporter
-        self.before = {job.key: store.changed(job) for job in jobs}
+        self.before = {job.key: store.stamp(job) for job in jobs}
         self.rest = list(jobs)
         self.elsewhere = 0  # jobs that another run finished
         self.told = False
@@ -42,7 +42,7 @@ class Sharing:
         for job in list(self.rest):
             claimed = self.claims.take(job)
             finished = (
-                self.store.changed(job) != self.before[job.key]
+                self.store.stamp(job) != self.before[job.key]
             )  # looked at after the claim: no gap between
             if claimed or finished:
                 self.rest.remove(job)

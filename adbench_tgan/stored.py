@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
+from adbench_tgan.places import is_remote, opened, read_object
 from adbench_tgan.text import plain, unmarked
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def read_bounded(path: Path, limit: int) -> bytes:
         OSError: it is missing, or a pipe or a device, which might never end.
         ValueError: it is larger.
     """
+    if is_remote(path):
+        return read_object(path, limit)
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # to open a pipe would wait for a writer
     with open(file, "rb") as opened:
         facts = os.fstat(file)
@@ -129,7 +132,7 @@ def read_losses(folder: Path) -> pd.DataFrame:
         return pd.DataFrame({"epoch": []})
     path = vouched(folder, "losses.csv")
     try:
-        return pd.read_csv(path, float_precision="round_trip").rename(columns=unmarked)
+        return pd.read_csv(opened(path), float_precision="round_trip").rename(columns=unmarked)
     except ValueError as error:
         raise _unreadable(path, str(error)) from None
 
@@ -167,7 +170,7 @@ def scores_table(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     names = ["sample_id", "label", "score"]
-    with pq.ParquetFile(path, read_dictionary=["sample_id"]) as file:
+    with pq.ParquetFile(opened(path), read_dictionary=["sample_id"]) as file:
         if file.metadata.num_rows > ROWS or file.schema_arrow.names != names:
             raise ValueError(f"{file.metadata.num_rows:,} rows of {', '.join(file.schema_arrow.names)[:200]}")
         table = file.read(use_threads=False)

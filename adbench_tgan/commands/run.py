@@ -70,7 +70,9 @@ def run(
             min=0.01, metavar="SHARE", help="GPUs that a job takes on a cluster: 0.25, 1.  [default: none]"
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
+    out: Annotated[
+        str, typer.Option(help="Folder of the results, or an fsspec URL: s3://bucket/prefix.")
+    ] = "runs",
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Leave the time columns empty.")] = False,
     save_models: Annotated[bool, typer.Option("--save-models", help="Keep each job's model.")] = False,
     tensorboard: Annotated[
@@ -84,10 +86,12 @@ def run(
 
     from adbench_tgan.benchmark import benchmark
     from adbench_tgan.events import EventReporter
+    from adbench_tgan.places import place_of
     from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.runner import Settings
     from adbench_tgan.views import leaderboard_views
 
+    place = place_of(out)
     found = registry(plugin)
     warn_of_broken(found)
     request = request_of(
@@ -105,14 +109,14 @@ def run(
     )
     with ExitStack() as stack:
         terminal = stack.enter_context(TerminalReporter(Console(stderr=True)))
-        stack.enter_context(interruptible(terminal.say, out))
+        stack.enter_context(interruptible(terminal.say, place))
         reporter = stack.enter_context(EventReporter(terminal, tensorboard)) if tensorboard else terminal
-        outcome = benchmark(request, settings, found, reporter, out, executor)
+        outcome = benchmark(request, settings, found, reporter, place, executor)
     if outcome.ran == 0:
-        tell(f"nothing was run: all {len(outcome.results)} jobs are finished in {out}")
+        tell(f"nothing was run: all {len(outcome.results)} jobs are finished in {place}")
     for view in leaderboard_views(outcome.leaderboard, f"{data}, {outcome.results[0].job.protocol}"):
         wide_console().print(view)
-    tell(f"{out / 'results.csv'} and {out / 'leaderboard.csv'} hold the details")
+    tell(f"{place / 'results.csv'} and {place / 'leaderboard.csv'} hold the details")
     for result in outcome.failed:
         warn(f"failed: {result.job}: {result.error}")
     raise typer.Exit(1 if outcome.failed else 0)

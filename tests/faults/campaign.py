@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -219,30 +218,23 @@ def no_cluster() -> Iterator[None]:
 
 def restless(campaign: Campaign, every: float) -> Round:
     """The campaign's grid in one Ray run, while every few seconds a node is killed or one is added."""
-    over, killed = threading.Event(), []
+    out, killed, added = campaign.home / "restless", 0, 0
     with three_nodes() as cluster:
-        process = campaign.run(campaign.home / "restless", "ray", cluster.address)
-
-        def disturb() -> None:
-            while not over.wait(campaign.chance.uniform(0.5, 1.5) * every):
-                if len(cluster.worker_nodes) > 1 and campaign.chance.random() < 0.6:
-                    node = campaign.chance.choice(list(cluster.worker_nodes))
-                    cluster.remove_node(node, allow_graceful=False)
-                    killed.append(node)
-                elif len(cluster.worker_nodes) < 4:
-                    cluster.add_node(num_cpus=1)
-
-        thread = threading.Thread(target=disturb)
-        thread.start()
-        try:
-            campaign.finish(process)
-        finally:
-            over.set()
-            thread.join()
-    notes = (campaign.home / "restless/diary.notes").read_text().splitlines()
-    again = sum("begun again" in note for note in notes)
-    print(f"{len(killed)} nodes killed, {again} jobs begun again", flush=True)
-    return campaign.seen(campaign.home / "restless", "ray", "nodes", bool(killed), 0)
+        process = campaign.run(out, "ray", cluster.address)
+        until = time.monotonic() + PATIENCE
+        while process.exitcode is None and time.monotonic() < until:
+            process.join(campaign.chance.uniform(0.5, 1.5) * every)
+            nodes = list(cluster.worker_nodes)
+            if len(nodes) > 1 and campaign.chance.random() < 0.6:
+                cluster.remove_node(campaign.chance.choice(nodes), allow_graceful=False)
+                killed += 1
+            elif len(nodes) < 4:
+                cluster.add_node(num_cpus=1)
+                added += 1
+        campaign.finish(process)
+    again = sum("begun again" in note for note in (out / "diary.notes").read_text().splitlines())
+    print(f"{killed} nodes killed, {added} added, {again} jobs begun again", flush=True)
+    return campaign.seen(out, "ray", "nodes", killed > 0, 0)
 
 
 def table(found: Sequence[Round]) -> str:

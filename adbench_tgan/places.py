@@ -1,0 +1,133 @@
+"""Where results are kept: a folder, or a prefix of an object store, by its fsspec URL.
+
+An object store has no rename and no folders, but a file there appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.hooks import one_line
+from adbench_tgan.text import plain
+
+
+def place_of(text: str) -> Path:
+    """A folder, or what behaves like one: ``s3://bucket/prefix``, ``gs://...``, ``memory://...``.
+
+    Raises:
+        AdbenchError: what reaches it is not installed.
+    """
+    scheme, slashes, rest = text.partition("://")
+    if not slashes:
+        return Path(text)
+    if scheme in ("file", "local"):
+        return Path(rest)
+    try:
+        from upath import UPath
+
+        place = UPath(text, use_listings_cache=False)  # other runs write there too
+        _ = place.fs
+    except ImportError:
+        raise AdbenchError(
+            f"--out {text}: pip install 'adbench-tgan[objects]', and fsspec's package for {scheme}"
+        ) from None
+    except Exception as error:
+        raise AdbenchError(f"--out {text}: {one_line(error)}; give a folder or an fsspec URL") from None
+    return cast(Path, place)
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a path is an object's rather than a file's."""
+    return not isinstance(path, Path)
+
+
+def _system(path: Path) -> Any:
+    return cast(Any, path).fs
+
+
+def _name(path: Path) -> str:
+    return str(cast(Any, path).path)
+
+
+def probe(root: Path) -> None:
+    """Find out whether objects can be written there.
+
+    Raises:
+        AdbenchError: they cannot.
+    """
+    path = root / f"probe-{uuid.uuid4().hex}"
+    try:
+        path.write_bytes(b"")
+        path.unlink()
+    except Exception as error:  # each kind of store has its own
+        reason = plain(one_line(error)[:300])
+        raise AdbenchError(f"cannot write results to {root}: {reason}; give --out another place") from None
+
+
+def read_object(path: Path, limit: int) -> bytes:
+    """An object that has no more than `limit` bytes.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        ValueError: it is larger.
+    """
+    if path.stat().st_size > limit:
+        raise ValueError(f"{path} has more than {limit:,} bytes")
+    return path.read_bytes()
+
+
+def opened(path: Path) -> Path | BytesIO:
+    """What pandas and pyarrow read a file from; of an object, its bytes."""
+    return BytesIO(path.read_bytes()) if is_remote(path) else path
+
+
+def stamp(path: Path) -> str:
+    """What changes whenever a file is written.
+
+    Raises:
+        OSError: it is not there.
+    """
+    return str(_system(path).ukey(_name(path))) if is_remote(path) else str(path.stat().st_mtime_ns)
+
+
+def upload(folder: Path, target: Path, marker: str) -> None:
+    """Write a folder's files as objects, and `marker` last: what has no marker is not there.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
+    try:
+        (target / marker).unlink(missing_ok=True)  # of an earlier failure
+        names = sorted(path.name for path in folder.iterdir() if path.name != marker)
+        for name in [*names, marker]:
+            (target / name).write_bytes((folder / name).read_bytes())
+    except Exception as error:
+        reason = plain(one_line(error)[:300])
+        raise StoreError(f"cannot write {target}: {reason}; run the same command again") from None
+
+
+def create(path: Path, text: str) -> None:
+    """Write a file that nobody has written before.
+
+    Raises:
+        FileExistsError: it is there.
+        OSError: it cannot be written.
+    """
+    if not is_remote(path):
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+        return
+    _system(path).pipe_file(_name(path), text.encode(), mode="create")
+
+
+def touch(path: Path, text: str) -> None:
+    """Change a file of ours, so that others see that we live; an object gets the new `text`."""
+    if is_remote(path):
+        path.write_text(text)
+    else:
+        os.utime(path)

@@ -1,0 +1,148 @@
+"""Results in object storage: the same as on a disk, whole or not there, and each job once."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Ended
+from test_leaderboard import result
+
+from adbench_tgan import places
+from adbench_tgan.claims import CLAIMS, Claims
+from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.places import place_of
+from adbench_tgan.results import ResultStore
+
+Call = Callable[..., Ended]
+RUN = ("run", "--detectors", "mean_image,random", "--categories", "0,1", "--device", "cpu", "--no-timing")
+
+
+@pytest.fixture
+def memory() -> Path:
+    pytest.importorskip("upath")
+    return place_of(f"memory://store-{uuid.uuid4().hex}/runs")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The URL of a bucket of a real S3 server on this machine."""
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(
+        ip_address="127.0.0.1", port=0, verbose=False
+    )
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        import s3fs
+
+        s3fs.S3FileSystem().mkdir("bench")
+        yield "s3://bench"
+    server.stop()
+
+
+def test_a_run_into_s3_is_that_into_a_folder_and_goes_on(bucket: str, adbench: Call) -> None:
+    out = f"{bucket}/some/runs"
+    assert adbench(*RUN, "--out", "runs").status == 0
+    ended = adbench(*RUN, "--out", out)
+    assert ended.status == 0, ended.err
+    assert f"{out}/results.csv" in ended.out + ended.err
+    here, there = Path("runs"), place_of(out)
+    names = sorted(str(path.relative_to(here)) for path in here.glob("*/*/*/*/*"))
+    assert len(names) == 8
+    for name in [*names, "results.csv", "leaderboard.csv"]:
+        assert (there / name).read_bytes() == (here / name).read_bytes(), name
+    again = adbench(*RUN, "--seeds", "0,1", "--out", out)
+    assert "4 of 8 jobs are finished already; 4 to run" in again.err
+    assert len(pd.read_csv(there.joinpath("results.csv").open())) == 8
+    assert "nothing was run" in (again := adbench(*RUN, "--seeds", "0,1", "--out", out)).out + again.err
+    assert sorted(path.name for path in there.iterdir()) == ["digits", "leaderboard.csv", "results.csv"]
+
+
+def test_claims_in_s3_are_one_runs(bucket: str) -> None:
+    job, store = result("d").job, place_of(f"{bucket}/claims")
+    start, took = threading.Barrier(6), []
+    runs = [Claims(place_of(f"{bucket}/claims"), beat=1000) for _ in range(6)]
+
+    def take(run: Claims) -> None:
+        start.wait()
+        took.append(run.take(job))
+
+    threads = [threading.Thread(target=take, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert took.count(True) == 1
+    (path,) = (store / CLAIMS).iterdir()
+    before = path.read_text()
+    places.touch(path, "touched")
+    assert path.read_text() != before
+    for run in runs:
+        run.release(job)
+    assert runs[0].take(job)
+
+
+def test_two_runs_into_one_bucket_do_each_job_once(bucket: str) -> None:
+    words = [sys.executable, "-m", "adbench_tgan.cli", *RUN, "--seeds", "0,1,2", "--out", f"{bucket}/two"]
+    runs = [
+        subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [run.communicate(timeout=300)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], told
+    done = Counter(re.findall(r"(?m)^\[\d+/\d+\] (.*?): AUROC", "".join(told)))
+    assert len(done) == 12
+    assert set(done.values()) == {1}
+    assert len(pd.read_csv(place_of(f"{bucket}/two/results.csv").open())) == 12
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_what_was_cut_short_is_not_there(fails: int, memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, put = ResultStore(memory), result("d")
+    store.open()
+    real, calls = type(memory).write_bytes, 0
+
+    def cut(path: Path, data: bytes) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == fails:
+            raise ConnectionError("reset by peer")
+        return real(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "write_bytes", cut)
+        with pytest.raises(
+            StoreError, match=r"^cannot write memory://.*: ConnectionError: reset by peer; run the same"
+        ):
+            store.put(put)
+    assert store.get(put.job) is None
+    assert list(store.results()) == []
+    store.put(put)
+    found = store.get(put.job)
+    assert found is not None
+    assert found.metrics == put.metrics
+    pd.testing.assert_frame_equal(store.scores(put.job), put.scores)
+    (store.folder(put.job) / "scores.parquet").write_bytes(b"another run's")
+    assert store.get(put.job) is None  # not what the marker vouches for
+
+
+def test_a_place_that_is_not_to_be_had_is_one_line(bucket: str, adbench: Call) -> None:
+    assert place_of("file:///tmp/x") == Path("/tmp/x")
+    with pytest.raises(AdbenchError, match=r"^--out nowhere://x: .*; give a folder or an fsspec URL$"):
+        place_of("nowhere://x")
+    ended = adbench(*RUN, "--out", "s3://no-such-bucket/runs")
+    assert ended.error.startswith("cannot write results to s3://no-such-bucket/runs: ")
+    assert ended.error.endswith("; give --out another place")
