@@ -112,7 +112,7 @@ class Claims:
             changed = stamp(path)
         except OSError:  # released just now; the next look will tell
             return False
-        before, since = self.seen.get(path, ("", 0.0))
+        before, since = self.seen.get(path, (None, 0.0))
         if before != changed:
             self.seen[path] = (changed, monotonic())
             return owner_is_gone(owner)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,13 +25,51 @@ from adbench_tgan.options import (
     request_of,
 )
 
+if TYPE_CHECKING:
+    from adbench_tgan.benchmark import Outcome
+
 DETECTORS = "ganomaly,transgan_dual,pca,mean_image,random"  # two GANs and three anchors
 
 
+Detectors = Annotated[
+    str, typer.Option(help="Names with commas between, or all.", autocompletion=complete("detector"))
+]
+Executor = Annotated[
+    str, typer.Option(help="How jobs are run.", autocompletion=complete("executor", several=False))
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Jobs at a time, for executors that run several.  [default: 1; all of a cluster]"
+    ),
+]
+JobTimeout = Annotated[
+    float | None,
+    typer.Option(min=1, metavar="SECONDS", help="Stop a job after this time; it fails.  [default: never]"),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Head of a running Ray cluster, or auto.  [default: a new one of this machine]",
+    ),
+]
+GpusPerJob = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01, metavar="SHARE", help="GPUs that a job takes on a cluster: 0.25, 1.  [default: none]"
+    ),
+]
+Out = Annotated[str, typer.Option(help="Folder of the results, or an fsspec URL: s3://bucket/prefix.")]
+NoTiming = Annotated[bool, typer.Option("--no-timing", help="Leave the time columns empty.")]
+SaveModels = Annotated[bool, typer.Option("--save-models", help="Keep each job's model.")]
+EventFiles = Annotated[
+    Path | None, typer.Option(help="Folder for TensorBoard's event files: losses, pictures.")
+]
+
+
 def run(
-    detectors: Annotated[
-        str, typer.Option(help="Names with commas between, or all.", autocompletion=complete("detector"))
-    ] = DETECTORS,
+    detectors: Detectors = DETECTORS,
     data: Data = "digits",
     data_root: DataRoot = None,
     protocol: Protocol = None,
@@ -42,42 +80,15 @@ def run(
     plugin: Plugins = None,
     device: Device = "auto",
     precision: Precision = "fp32",
-    executor: Annotated[
-        str, typer.Option(help="How jobs are run.", autocompletion=complete("executor", several=False))
-    ] = "local",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Jobs at a time, for executors that run several.  [default: 1; all of a cluster]"
-        ),
-    ] = None,
-    job_timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=1, metavar="SECONDS", help="Stop a job after this time; it fails.  [default: never]"
-        ),
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Head of a running Ray cluster, or auto.  [default: a new one of this machine]",
-        ),
-    ] = None,
-    gpus_per_job: Annotated[
-        float | None,
-        typer.Option(
-            min=0.01, metavar="SHARE", help="GPUs that a job takes on a cluster: 0.25, 1.  [default: none]"
-        ),
-    ] = None,
-    out: Annotated[
-        str, typer.Option(help="Folder of the results, or an fsspec URL: s3://bucket/prefix.")
-    ] = "runs",
-    no_timing: Annotated[bool, typer.Option("--no-timing", help="Leave the time columns empty.")] = False,
-    save_models: Annotated[bool, typer.Option("--save-models", help="Keep each job's model.")] = False,
-    tensorboard: Annotated[
-        Path | None, typer.Option(help="Folder for TensorBoard's event files: losses, pictures.")
-    ] = None,
+    executor: Executor = "local",
+    workers: Workers = None,
+    job_timeout: JobTimeout = None,
+    address: Address = None,
+    gpus_per_job: GpusPerJob = None,
+    out: Out = "runs",
+    no_timing: NoTiming = False,
+    save_models: SaveModels = False,
+    tensorboard: EventFiles = None,
 ) -> None:
     """Train and score detectors, and print the leaderboard. What is finished already is not run again."""
     from contextlib import ExitStack
@@ -89,7 +100,6 @@ def run(
     from adbench_tgan.places import place_of
     from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.runner import Settings
-    from adbench_tgan.views import leaderboard_views
 
     place = place_of(out)
     found = registry(plugin)
@@ -112,11 +122,19 @@ def run(
         stack.enter_context(interruptible(terminal.say, place))
         reporter = stack.enter_context(EventReporter(terminal, tensorboard)) if tensorboard else terminal
         outcome = benchmark(request, settings, found, reporter, place, executor)
+    show_outcome(outcome, place)
+    raise typer.Exit(1 if outcome.failed else 0)
+
+
+def show_outcome(outcome: Outcome, place: Path) -> None:
+    """Print the leaderboard, where the details are, and what failed."""
+    from adbench_tgan.views import leaderboard_views
+
     if outcome.ran == 0:
         tell(f"nothing was run: all {len(outcome.results)} jobs are finished in {place}")
-    for view in leaderboard_views(outcome.leaderboard, f"{data}, {outcome.results[0].job.protocol}"):
+    job = outcome.results[0].job
+    for view in leaderboard_views(outcome.leaderboard, f"{job.dataset}, {job.protocol}"):
         wide_console().print(view)
     tell(f"{place / 'results.csv'} and {place / 'leaderboard.csv'} hold the details")
     for result in outcome.failed:
         warn(f"failed: {result.job}: {result.error}")
-    raise typer.Exit(1 if outcome.failed else 0)
