@@ -34,9 +34,7 @@ class Claims:
         self.folder = store / CLAIMS
         self.beat, self.expiry = beat, expiry
         self.held: dict[str, Path] = {}  # by the job's key
-        self.seen: dict[
-            Path, tuple[int, float]
-        ] = {}  # claims of others: last change, and when we saw it first
+        self.seen: dict[Path, tuple[str, float]] = {}  # of others: last change, and when we saw it first
         self.over = threading.Event()
         self.heart = threading.Thread(target=self._touch_all, daemon=True)
 
@@ -112,7 +110,7 @@ class Claims:
             changed = stamp(path)
         except OSError:  # released just now; the next look will tell
             return False
-        before, since = self.seen.get(path, (None, 0.0))
+        before, since = self.seen.get(path, ("", 0.0))
         if before != changed:
             self.seen[path] = (changed, monotonic())
             return owner_is_gone(owner)
