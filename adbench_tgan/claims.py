@@ -35,6 +35,7 @@ class Claims:
         self.beat, self.expiry = beat, expiry
         self.held: dict[str, Path] = {}  # by the job's key
         self.seen: dict[Path, tuple[str, float]] = {}  # of others: last change, and when we saw it first
+        self.lock = threading.Lock()  # or a touch might bring back what was just removed
         self.over = threading.Event()
         self.heart = threading.Thread(target=self._touch_all, daemon=True)
 
@@ -98,8 +99,12 @@ class Claims:
             except FileNotFoundError:
                 continue
             except OSError as error:
+                if (
+                    is_remote(path) and path.exists()
+                ):  # two at the same moment: some stores refuse both in their own words
+                    return False
                 raise StoreError(
-                    f"cannot write {path}: {error.strerror}; give --out another folder"
+                    f"cannot write {path}: {error.strerror or error}; give --out another folder"
                 ) from None
         return False
 
@@ -117,11 +122,11 @@ class Claims:
         return owner_is_gone(owner) or monotonic() - since > self.expiry
 
     def _remove(self, key: str) -> None:
-        with suppress(OSError):
+        with self.lock, suppress(Exception):  # or it expires
             self.held.pop(key).unlink()
 
     def _touch_all(self) -> None:
         while not self.over.wait(self.beat):
-            for path in list(self.held.values()):
-                with suppress(Exception):  # a file server may be away for a while
-                    touch(path, draft_name())
+            for key in list(self.held):
+                with self.lock, suppress(Exception):  # a file server may be away for a while
+                    touch(self.held[key], draft_name())
