@@ -32,6 +32,9 @@ SAVED = "a saved state gives equal scores in another process"
 CTRL_C = "ctrl c stops training"
 
 TINY = {  # less training and narrower networks than "quick", by the same paths through the code
+    "anomalib_padim": {"image_size": 32, "feature_size": 32, "dimensions": 20},
+    "anomalib_patchcore": {"image_size": 32, "feature_size": 32},
+    "anomalib_stfpm": {"image_size": 32, "feature_size": 32, "epochs": 2},
     "anogan": {"width": 8, "epochs": 2, "steps": 6, "search_lr_until": (2, 4)},
     "anotrans": {"epochs": 2},
     "egbad": {"width": 8, "steps": 8},
