@@ -64,6 +64,17 @@ def test_the_coreset_is_a_part_of_the_patches_drawn_from_the_seed():
     assert not torch.equal(one.model.memory_bank, other.model.memory_bank)
 
 
+def test_of_more_images_than_are_remembered_evenly_spaced_ones_are():
+    images, probe = smooth_images(9, (3, 32, 32), seed=0), smooth_images(4, (3, 32, 32), seed=1)
+    settings = {"backbone": "tf_efficientnet_lite0", "image_size": 32, "feature_size": 64, "dimensions": 20}
+    scores = []
+    for most, chosen in ((5, images), (500, images[::2])):
+        torch.manual_seed(0)
+        padim = PaDiM(PaDiM.Config(**settings, most_images=most))
+        scores.append(padim.fit(TrainSet(ImageSet(chosen))).score(probe))
+    assert torch.equal(*scores)
+
+
 def test_the_student_learns():
     torch.manual_seed(0)
     detector = STFPM(STFPM.Config(**(STFPM.presets["quick"] | {"epochs": 4})))

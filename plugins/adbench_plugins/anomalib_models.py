@@ -14,6 +14,8 @@ Where this differs from anomalib, and why
 4. The coreset's random projection is drawn from the detector's seed; anomalib leaves it to NumPy's global numbers.
 5. EfficientAD is not offered: its teacher (a release file on GitHub) and the ImageNette pictures that its loss needs
    have to be downloaded, and are in no package. STFPM, which it grew out of, has a student and a teacher too.
+6. PatchCore and PaDiM remember 500 training images at most (`most_images`), evenly spaced: all patches of CIFAR-10's
+   5,000 are too many to hold. Categories of MVTec AD have fewer, so that there nothing is left out.
 """
 
 from __future__ import annotations
@@ -40,6 +42,11 @@ LAYERS = {  # with maps of 1/4, 1/8 and 1/16 of the side
     "resnet50": ("layer1", "layer2", "layer3"),
     "tf_efficientnet_lite0": ("blocks.1", "blocks.2", "blocks.4"),
 }
+
+
+class MemoryConfig(FeatureConfig):
+    most_images: int = Field(default=500, ge=1)
+    """training images that are remembered at most, evenly spaced"""
 
 
 class AnomalibDetector(Detector):
@@ -84,7 +91,10 @@ class AnomalibDetector(Detector):
 
     @torch.no_grad()
     def collect(self, images: ImageSet) -> None:
-        """Let the model remember the features of all images, as it does in train mode."""
+        """Let the model remember the features of up to `most_images` images, as it does in train mode."""
+        most = self.config.most_images
+        if len(images) > most:
+            images = ImageSet(images.on("cpu")[torch.linspace(0, len(images) - 1, most).round().long()])
         self.model.train()
         for batch in images.batches(BATCH, device=self.device):
             self.model(self.prepared(batch))
@@ -94,7 +104,7 @@ class AnomalibDetector(Detector):
 class PatchCore(AnomalibDetector):
     """The distance of an image's oddest patch to the patches of normal images, weighted by its neighbours'."""
 
-    class Config(FeatureConfig):
+    class Config(MemoryConfig):
         image_size: int = 224
         """side in pixels to which the benchmark resizes images for this detector"""
         coreset: float = Field(default=0.1, gt=0, le=1)
@@ -130,7 +140,7 @@ class PatchCore(AnomalibDetector):
 class PaDiM(AnomalibDetector):
     """The largest Mahalanobis distance of a patch to the normal patches at its place."""
 
-    class Config(FeatureConfig):
+    class Config(MemoryConfig):
         image_size: int = 224
         """side in pixels to which the benchmark resizes images for this detector"""
         dimensions: int = Field(default=100, ge=1)
