@@ -6,6 +6,7 @@ import hashlib
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -36,20 +37,31 @@ def draw(board: Board, pairs_csv: bytes) -> bytes:
     return out.getvalue()
 
 
-def _diagram(board: Board, kind: str, axes: object) -> None:
+def _diagram(board: Board, kind: str, axes: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries that it imports
         from scikit_posthocs import critical_difference_diagram
 
     block = [each for each in board.standings if each.ranked and each.line["supervision"] == kind]
-    names = [" ".join(each.name) for each in block]
-    aurocs = pd.DataFrame([each.aurocs for each in block], index=names)
-    p_values = pd.DataFrame(1.0, index=names, columns=names)
+    number = {" ".join(each.name): n for n, each in enumerate(block)}
+    aurocs = pd.DataFrame([each.aurocs for each in block])
+    p_values = pd.DataFrame(1.0, index=aurocs.index, columns=aurocs.index)
     of_kind = board.pairs[board.pairs["supervision"] == kind]
     for _, line in of_kind.iterrows():
-        a, b = (f"{line[f'detector_{side}']} {line[f'preset_{side}']}" for side in "ab")
+        a, b = (number[f"{line[f'detector_{side}']} {line[f'preset_{side}']}"] for side in "ab")
         p_values.loc[a, b] = p_values.loc[b, a] = line["holm_p"]
-    critical_difference_diagram(aurocs.rank(ascending=False).mean(axis=1), p_values, ax=axes)
+    # By number: the library draws bars in the order of a set, which for texts is another in every process.
+    names = list(number)
+    critical_difference_diagram(
+        aurocs.rank(ascending=False).mean(axis=1),
+        p_values,
+        ax=axes,
+        label_fmt_left="{label}|{rank:.2g}",
+        label_fmt_right="{label}|{rank:.2g}",
+    )
+    for text in axes.texts:
+        label, _, rank = text.get_text().partition("|")
+        text.set_text(f"{names[int(label)]} ({rank})")
 
 
 def stamp(path: Path) -> str:
