@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance
-from adbench_tgan.report.material import from_store
+from adbench_tgan.report.material import from_board, from_store
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -68,6 +69,17 @@ def test_numbers_of_the_table_are_those_of_the_leaderboard(tmp_path, registry):
     text = page.render(material)
     for value in material.leaderboard["auroc_mean"]:
         assert f'data-value="{float(value)!r}" class="number">{value:.3f}</td>' in text
+
+
+def test_a_published_board_gives_a_page_with_its_own_numbers():
+    material = from_board(Path(__file__).parent.parent / "leaderboards/digits-one-vs-rest")
+    assert len(material.results) == 240
+    assert material.first_seeds()["ganomaly", "0"] in set(material.results["key"])
+    text = page.render(material)
+    for name in material.entries:
+        assert name in text
+    (shown,) = material.leaderboard.loc[material.leaderboard["detector"] == "egbad", "auroc_mean"]
+    assert f"{shown:.3f}" in text
 
 
 def test_roc_is_thinned_but_keeps_its_area_and_ends():
