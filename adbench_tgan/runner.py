@@ -19,12 +19,12 @@ from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.info import SUITE
 from adbench_tgan.jobs import Job
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
-from adbench_tgan.testing import SUITE
 from adbench_tgan.text import plain
 from adbench_tgan.timing import PeakMemory, flops, latency, stopwatch
 from adbench_tgan.training import fit, seed_everything, without_graphs

@@ -19,6 +19,7 @@ from test_runner import Silent
 
 from adbench_tgan import claims, sharing
 from adbench_tgan.claims import CLAIMS, Claims
+from adbench_tgan.jobs import Job
 from adbench_tgan.results import ResultStore, draft_name
 from adbench_tgan.sharing import Sharing
 
@@ -82,25 +83,30 @@ def test_a_run_touches_what_it_holds(tmp_path: Path) -> None:
     assert len(times) == 4
 
 
-def test_one_of_many_takes_a_dead_claim_over(tmp_path: Path) -> None:
-    elsewhere(tmp_path)
-    runs = [Claims(tmp_path, expiry=0) for _ in range(16)]
-    for run in runs:
-        assert not run.take(JOB)  # seen for the first time
-    time.sleep(0.01)
+def taken_at_once(runs: list[Claims], job: Job) -> list[bool]:
+    """What each of the runs hears when all of them claim one job at the same moment."""
     start, took = threading.Barrier(len(runs)), []
 
     def take(run: Claims) -> None:
         start.wait()
-        took.append(run.take(JOB))
+        took.append(run.take(job))
 
     threads = [threading.Thread(target=take, args=(run,)) for run in runs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return took
+
+
+def test_one_of_many_takes_a_dead_claim_over(tmp_path: Path) -> None:
+    elsewhere(tmp_path)
+    runs = [Claims(tmp_path, expiry=0) for _ in range(16)]
+    for run in runs:
+        assert not run.take(JOB)  # seen for the first time
+    time.sleep(0.01)
     # With no time to live at all, a claim is dead once it was seen twice; nobody sees a new one twice here.
-    assert took.count(True) == 1
+    assert taken_at_once(runs, JOB).count(True) == 1
 
 
 def test_what_another_run_finishes_is_not_run_also_when_it_failed(

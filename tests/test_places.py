@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import Ended
+from test_claims import taken_at_once
 from test_leaderboard import result
 
 from adbench_tgan import places
@@ -73,19 +73,8 @@ def test_a_run_into_s3_is_that_into_a_folder_and_goes_on(bucket: str, adbench: C
 
 def test_claims_in_s3_are_one_runs(bucket: str) -> None:
     job, store = result("d").job, place_of(f"{bucket}/claims")
-    start, took = threading.Barrier(6), []
     runs = [Claims(place_of(f"{bucket}/claims"), beat=1000) for _ in range(6)]
-
-    def take(run: Claims) -> None:
-        start.wait()
-        took.append(run.take(job))
-
-    threads = [threading.Thread(target=take, args=(run,)) for run in runs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert took.count(True) == 1
+    assert taken_at_once(runs, job).count(True) == 1
     (path,) = (store / CLAIMS).iterdir()
     before = path.read_text()
     places.touch(path, "touched")

@@ -3,11 +3,12 @@
 `check_detector` runs them all, `parametrize_with_checks` makes a pytest test of each, ``adbench check`` prints them.
 """
 
+from adbench_tgan.info import SUITE
 from adbench_tgan.testing.outcome import CheckFailed, Outcome, Report, Skipped
 from adbench_tgan.testing.parametrize import parametrize_with_checks
 from adbench_tgan.testing.pictures import smooth_images
 from adbench_tgan.testing.subject import SHAPES, Subject, subject
-from adbench_tgan.testing.suite import CHECKS, IN_PROCESS, SUITE, check_detector, examine, sentence
+from adbench_tgan.testing.suite import CHECKS, IN_PROCESS, check_detector, examine, sentence
 
 __all__ = [
     "CHECKS",

@@ -10,7 +10,7 @@ from typing import Any
 from adbench_tgan.detector import Shape
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import one_line
-from adbench_tgan.info import DetectorInfo
+from adbench_tgan.info import SUITE, DetectorInfo
 from adbench_tgan.testing.checks_building import BUILDING
 from adbench_tgan.testing.checks_fitting import FITTING
 from adbench_tgan.testing.checks_offers import OFFERS
@@ -22,7 +22,6 @@ from adbench_tgan.testing.subject import SHAPES, Checkable, Subject, subject
 from adbench_tgan.testing.traces import dice_kept, settings_kept
 from adbench_tgan.testing.trial import Trial
 
-SUITE = "1"  # version of the checks; raised when one is added or asks for more
 Check = Callable[[Trial], None]
 IN_PROCESS: tuple[Check, ...] = (*BUILDING, *FITTING, *SCORING, *OFFERS)
 CHECKS: tuple[Check, ...] = (*IN_PROCESS, *PROCESSES)
