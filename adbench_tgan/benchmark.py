@@ -58,12 +58,13 @@ def benchmark(
     settings = replace(settings, device=device, data_root=request.data_root, scratch=store.scratch)
     planned = plan(request, registry, reporter.warn)
     fresh: dict[str, Result] = {}
+    before = {job.key: store.stamp(job) for job in planned.jobs}  # another run may finish some from here on
     missing = [job for job in planned.jobs if store.get(job, with_model=settings.save_models) is None]
     refuse_newer(store, missing)
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     try:
         with Claims(store.root) as claims:
-            for jobs in Sharing(missing, store, claims, reporter).rounds():
+            for jobs in Sharing(missing, before, store, claims, reporter).rounds():
                 for result in run(jobs, store, execute, settings, planned.tasks, registry, reporter):
                     fresh[result.job.key] = result
                     claims.release(result.job)

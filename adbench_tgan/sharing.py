@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from time import sleep
 
@@ -15,11 +15,22 @@ PATIENCE = 1.0  # seconds between two looks at what others do
 
 
 class Sharing:
-    """The jobs that a run has to see to: each is run here, or another run finishes it."""
+    """The jobs that a run has to see to: each is run here, or another run finishes it.
 
-    def __init__(self, jobs: Sequence[Job], store: ResultStore, claims: Claims, reporter: Reporter):
+    `before` holds each job's `ResultStore.stamp` from before anyone looked whether it is finished: what changes from
+    then on is another run's doing.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        before: Mapping[str, str],
+        store: ResultStore,
+        claims: Claims,
+        reporter: Reporter,
+    ):
         self.store, self.claims, self.reporter = store, claims, reporter
-        self.before = {job.key: store.stamp(job) for job in jobs}
+        self.before = before
         self.rest = list(jobs)
         self.elsewhere = 0  # jobs that another run finished
         self.told = False

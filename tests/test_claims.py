@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,9 +19,12 @@ from test_leaderboard import result
 from test_runner import Silent
 
 from adbench_tgan import claims, sharing
+from adbench_tgan.benchmark import benchmark
 from adbench_tgan.claims import CLAIMS, Claims
-from adbench_tgan.jobs import Job
+from adbench_tgan.jobs import Job, Request
+from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore, draft_name
+from adbench_tgan.runner import Settings
 from adbench_tgan.sharing import Sharing
 
 JOB = result("d").job
@@ -117,7 +121,8 @@ def test_what_another_run_finishes_is_not_run_also_when_it_failed(
     store.open()
     store.put(result("bad", status="failed"))  # of an earlier day
     with Claims(tmp_path) as ours, Claims(tmp_path) as theirs:
-        shared = Sharing(jobs, store, ours, reporter)
+        before = {job.key: store.stamp(job) for job in jobs}
+        shared = Sharing(jobs, before, store, ours, reporter)
         assert all(theirs.take(job) for job in jobs[1:])
         steps = iter(
             [
@@ -133,6 +138,23 @@ def test_what_another_run_finishes_is_not_run_also_when_it_failed(
     assert len(said) == 2
     assert said[0].startswith("another run in the same folder has 3 jobs, the first good on ")
     assert said[1] == "2 of these jobs were run by another run in the same folder"
+
+
+def test_what_another_run_finishes_right_after_the_plan_is_not_run_again(tmp_path: Path) -> None:
+    request = Request(detectors=["mean_image"], categories=["0", "1"], seeds=[0])
+    settings, registry = Settings(timing=False), Registry.discover()
+    benchmark(request, settings, registry, Silent(), tmp_path / "theirs")
+
+    class Late(Silent):
+        def planned(self, jobs: int, kept: int) -> None:
+            assert (jobs, kept) == (2, 0)
+            name = "digits/one-vs-rest/mean_image"
+            (found,) = (tmp_path / "theirs" / name).glob("1-*")
+            shutil.copytree(found, tmp_path / "ours" / name / found.name)
+
+    outcome = benchmark(request, settings, registry, Late(), tmp_path / "ours")
+    assert outcome.ran == 1
+    assert [result.status for result in outcome.results] == ["ok", "ok"]
 
 
 def test_two_runs_in_one_folder_do_each_job_once(tmp_path: Path) -> None:

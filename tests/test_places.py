@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -36,12 +38,20 @@ def memory() -> Path:
 def bucket() -> Iterator[str]:
     """The URL of a bucket of a real S3 server on this machine."""
     pytest.importorskip("s3fs")
+    answers = pytest.importorskip("moto.s3.responses").S3Response
+    put, one = answers.put_object, threading.Lock()
+
+    def put_at_once(answer: Any) -> Any:
+        with one:
+            return put(answer)
+
     server = pytest.importorskip("moto.server").ThreadedMotoServer(
         ip_address="127.0.0.1", port=0, verbose=False
     )
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "put_object", put_at_once)  # S3 looks and writes in one; moto in two steps
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
