@@ -14,7 +14,7 @@ from adbench_tgan.metrics import MetricSpec
 if TYPE_CHECKING:
     from adbench_tgan.data import Cut, Dataset, ImageSet, Samples, TrainSet
     from adbench_tgan.detector import Detector, DetectorConfig
-    from adbench_tgan.training import adam, captured, mean_losses, stepper, to_uint8, to_unit
+    from adbench_tgan.training import Endless, adam, captured, mean_losses, stepper, to_uint8, to_unit
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "Detector",
     "DetectorConfig",
     "DetectorInfo",
+    "Endless",
     "ExecutorSpec",
     "ImageSet",
     "MetricSpec",
@@ -45,7 +46,9 @@ __all__ = [
 
 HOMES = (  # of names whose import takes time: pydantic's or torch's
     dict.fromkeys(("Detector", "DetectorConfig"), "detector")
-    | dict.fromkeys(("adam", "captured", "mean_losses", "stepper", "to_uint8", "to_unit"), "training")
+    | dict.fromkeys(
+        ("Endless", "adam", "captured", "mean_losses", "stepper", "to_uint8", "to_unit"), "training"
+    )
     | dict.fromkeys(("Cut", "Dataset", "ImageSet", "Samples", "TrainSet"), "data")
 )
 

@@ -55,7 +55,13 @@ def benchmark(
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
     store = ResultStore(out)
     store.open()
-    settings = replace(settings, device=device, data_root=request.data_root, scratch=store.scratch)
+    settings = replace(
+        settings,
+        device=device,
+        data_root=request.data_root,
+        scratch=store.scratch,
+        checkpoints=str(store.checkpoints.absolute()),
+    )
     planned = plan(request, registry, reporter.warn)
     fresh: dict[str, Result] = {}
     before = {job.key: store.stamp(job) for job in planned.jobs}  # another run may finish some from here on

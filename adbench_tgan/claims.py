@@ -19,8 +19,7 @@ from typing import Self
 
 from adbench_tgan.errors import StoreError
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import create, is_remote, stamp, touch
-from adbench_tgan.results import draft_name, owner_is_gone
+from adbench_tgan.places import create, draft_name, is_remote, owner_is_gone, stamp, touch
 
 CLAIMS = "claims"  # folder of a store
 BEAT = 10.0  # seconds between two touches

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from adbench_tgan.checkpoints import Checkpoint
     from adbench_tgan.data import TrainSet
 
 Shape = tuple[int, int, int]  # channels, height, width
@@ -46,6 +47,7 @@ class Detector(ABC):
     Config: ClassVar[type[DetectorConfig]] = DetectorConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {}}  # settings that differ from "paper"
     graphs: bool = True  # False keeps an instance from using CUDA graphs
+    checkpoint: Checkpoint | None = None  # where `training.fit` keeps the training while it lasts
 
     def __init__(
         self, config: DetectorConfig | None = None, *, device: str | torch.device = "cpu", seed: int = 0
@@ -78,8 +80,23 @@ class Detector(ABC):
         return self
 
     def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
-        """Train, and yield the mean of each loss after every epoch."""
+        """Train, and yield the mean of each loss after every epoch.
+
+        One that calls `resume` right before its first epoch can be interrupted, and goes on from there.
+        """
         raise AdbenchError(f"{type(self).__name__} implements neither fit nor epochs")
+
+    def resume(self, **parts: Any) -> int:
+        """How many epochs are done already, and not to be trained again; `parts` and networks are as they were then.
+
+        Args:
+            parts: all that training changes beside `networks` and the global random numbers: optimisers and
+                whatever else has ``state_dict`` and ``load_state_dict``, tensors, ``torch.Generator``.
+
+        Raises:
+            AdbenchError: what was kept of an interrupted training does not fit.
+        """
+        return 0 if self.checkpoint is None else self.checkpoint.take_up(self, parts)
 
     @abstractmethod
     def score(self, images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ An object store has no rename and no folders, but a file there appears whole or 
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from io import BytesIO
 from pathlib import Path
@@ -79,6 +80,45 @@ def read_object(path: Path, limit: int) -> bytes:
     if path.stat().st_size > limit:
         raise ValueError(f"{path} has more than {limit:,} bytes")
     return path.read_bytes()
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file all at once: until it is whole on the disk, what stood there before stands there still.
+
+    Raises:
+        OSError: it cannot be written; an object store may raise errors of its own.
+    """
+    if is_remote(path):
+        path.write_bytes(data)
+        return
+    draft = path.with_name(f".{draft_name()}")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def draft_name() -> str:
+    """A new name for what is not finished, by which `owner_is_gone` knows whose it was."""
+    return f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}"
+
+
+def owner_is_gone(draft: str) -> bool:
+    """Whether the process that a draft's name, ``host+pid+random``, speaks of has ended on this machine."""
+    host, _, rest = draft.removeprefix(".").partition("+")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(rest.partition("+")[0]), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OSError):
+        return False
+    return False
 
 
 def opened(path: Path) -> Path | BytesIO:

@@ -25,8 +25,9 @@ import torch
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
+from adbench_tgan.places import draft_name
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, draft_name
+from adbench_tgan.results import Result
 from adbench_tgan.runner import Reporter, Settings, announce, attempt, failure
 from adbench_tgan.worker import FAULT, RESULT, SPEC, read_back, spec_of
 

@@ -7,10 +7,10 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,12 +18,13 @@ from urllib.parse import quote
 
 from adbench_tgan import places, stored
 from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import is_remote
+from adbench_tgan.places import draft_name, is_remote, owner_is_gone
 from adbench_tgan.stored import SCHEMA
 from adbench_tgan.stored import read_losses as read_losses
 from adbench_tgan.stored import read_scores as read_scores
-from adbench_tgan.text import cell
+from adbench_tgan.text import cell, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,7 @@ class ResultStore:
             ) from None
         for left in (self.root / PARTIAL).iterdir():
             if owner_is_gone(left.name):
-                shutil.rmtree(left, ignore_errors=True)
+                left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
 
     @property
     def scratch(self) -> Path:
@@ -100,6 +101,11 @@ class ResultStore:
         """Where a job's files are, or will be."""
         last = f"{safe_name(job.category)}-seed{job.seed}-{job.key[:8]}"
         return self.root.joinpath(*map(safe_name, (job.dataset, job.protocol, job.detector)), last)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where trainings are kept while they last."""
+        return self.root / PARTIAL
 
     def get(self, job: Job, *, with_model: bool = False) -> Result | None:
         """The stored result of a job that ended well; None if there is none, or it is damaged.
@@ -146,9 +152,9 @@ class ResultStore:
             write_files(result, draft)
             if is_remote(target):
                 places.upload(draft, target, "result.json")
-                return
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _replace(target, draft)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _replace(target, draft)
         except OSError as error:
             raise StoreError(
                 f"cannot write {target}: {error.strerror or error}; free some space or give --out another folder, "
@@ -156,6 +162,9 @@ class ResultStore:
             ) from None
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+        if result.status == "ok":
+            with suppress(Exception):  # it costs space, no more
+                (self.checkpoints / checkpoint_name(result.job)).unlink(missing_ok=True)
 
     def results(self, passed_over: Callable[[Path, str], None] = lambda *_: None) -> Iterator[Result]:
         """Every readable result, in the order of their folders' names; `passed_over` is told of each other, and why."""
@@ -177,6 +186,11 @@ class ResultStore:
     def losses(self, job: Job) -> pd.DataFrame:
         """The losses of a finished job: epoch, and the mean of each loss."""
         return read_losses(self.folder(job))
+
+
+def checkpoint_name(job: Job) -> str:
+    """The file, in `ResultStore.checkpoints`, where a job's training is kept while it lasts."""
+    return f"{job.key}.safetensors"
 
 
 def write_files(result: Result, folder: Path) -> None:
@@ -268,24 +282,16 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a file by `text`, all at once.
 
     Raises:
-        StoreError: the disk is full or cannot be written; the old file stays as it was.
+        AdbenchError: the disk is full or cannot be written; the old file stays as it was.
     """
-    if is_remote(path):
-        try:
-            path.write_text(text, encoding="utf-8")
-        except Exception as error:  # each kind of store has its own
-            raise AdbenchError(f"cannot write {path}: {error}; run again") from None
-        return
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
+        places.replace(path, text.encode())
     except OSError as error:
         raise AdbenchError(
             f"cannot write {path}: {error.strerror or error}; free some space, then run again"
         ) from None
-    finally:
-        draft.unlink(missing_ok=True)
+    except Exception as error:  # an object store has its own
+        raise AdbenchError(f"cannot write {path}: {plain(one_line(error))}; run again") from None
 
 
 def safe_name(name: str) -> str:
@@ -297,22 +303,3 @@ def safe_name(name: str) -> str:
     if len(encoded) > LONGEST:
         return f"{encoded[: LONGEST - 17]}~{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
     return encoded.replace(".", "%2E") if set(encoded) <= {"."} else encoded
-
-
-def draft_name() -> str:
-    """A new name for a folder under `PARTIAL`, by which `ResultStore.open` knows whose it was."""
-    return f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}"
-
-
-def owner_is_gone(draft: str) -> bool:
-    """Whether the process that a draft's name, ``host+pid+random``, speaks of has ended on this machine."""
-    host, _, rest = draft.partition("+")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(rest.partition("+")[0]), 0)
-    except ProcessLookupError:
-        return True
-    except (ValueError, OSError):
-        return False
-    return False

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adbench_tgan import __version__
+from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector
@@ -23,8 +24,9 @@ from adbench_tgan.info import SUITE
 from adbench_tgan.jobs import Job
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
+from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.results import Result, ResultStore, checkpoint_name
 from adbench_tgan.text import plain
 from adbench_tgan.timing import PeakMemory, flops, latency, stopwatch
 from adbench_tgan.training import fit, seed_everything, without_graphs
@@ -49,6 +51,8 @@ class Settings:
     gpus_per_job: float | None = None  # share of a GPU, or number of them, on a cluster
     scratch: Path | None = None  # for what executors write on the way; None is the system's temporary folder
     pictures: bool = False  # of training images, for a reporter that shows them
+    checkpoints: str = ""  # folder or URL where trainings are kept while they last
+    checkpoint_every: int | None = None  # epochs; None goes on with what is kept there, and keeps nothing
 
 
 class Reporter(Protocol):
@@ -141,8 +145,9 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         train = TrainSet(split.normal, split.anomalies)
         total = getattr(config, "epochs", None)
         reporter.phase("fit")
+        kept = checkpoint(job, settings)
         with stopwatch(device) as fitting:
-            losses = fit(detector, train, lambda number, means: reporter.epoch(number, total, means))
+            losses = fit(detector, train, lambda number, means: reporter.epoch(number, total, means), kept)
 
         reporter.phase("score")
         pixels = next(split.test.batches(1, device=device))
@@ -160,7 +165,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
 
     if settings.timing:
         timing |= {
-            "fit_seconds": fitting.seconds,
+            "fit_seconds": fitting.seconds + (kept.seconds if kept else 0),
             "score_seconds": scoring.seconds,
             "images_per_second": len(scores) / scoring.device_seconds,
             "peak_memory_mb": peak,
@@ -186,6 +191,14 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         state=detector.state() if settings.save_models else None,
         pictures=pictures(detector, split.normal) if settings.pictures else {},
     )
+
+
+def checkpoint(job: Job, settings: Settings) -> Checkpoint | None:
+    """Where a job's training is kept while it lasts, if anywhere."""
+    if not settings.checkpoints:
+        return None
+    path = place_of(settings.checkpoints) / checkpoint_name(job)
+    return Checkpoint(path, job.key, settings.checkpoint_every)
 
 
 def pictures(detector: Detector, images: ImageSet) -> dict[str, Tensor]:

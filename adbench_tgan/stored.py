@@ -132,7 +132,7 @@ def read_losses(folder: Path) -> pd.DataFrame:
         return pd.DataFrame({"epoch": []})
     path = vouched(folder, "losses.csv")
     try:
-        return pd.read_csv(opened(path), float_precision="round_trip").rename(columns=unmarked)
+        return pd.read_csv(opened(path), engine="python").rename(columns=unmarked)
     except ValueError as error:
         raise _unreadable(path, str(error)) from None
 

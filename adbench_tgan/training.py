@@ -1,5 +1,5 @@
-"""What trained detectors share: the epoch loop with its guard, the step at the device's speed, running means of losses,
-image scaling."""
+"""What trained detectors share: the epoch loop with its guard, batches without end, the step at the device's speed,
+running means of losses, image scaling."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -18,26 +18,39 @@ from adbench_tgan.errors import TrainingDiverged
 from adbench_tgan.graphs import Captured
 
 if TYPE_CHECKING:
+    from adbench_tgan.checkpoints import Checkpoint
     from adbench_tgan.data import TrainSet
 
 Losses = Mapping[str, float]
 Outputs = TypeVar("Outputs")
+Batch = TypeVar("Batch")
 
 
 def fit(
-    detector: Detector, train: TrainSet, on_epoch: Callable[[int, Losses], None] | None = None
+    detector: Detector,
+    train: TrainSet,
+    on_epoch: Callable[[int, Losses], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
     """Fit `detector` and return the losses of each epoch; every network ends in eval mode.
 
+    With a `checkpoint` the training is kept there on its way, and goes on where an earlier one was kept.
+
     Raises:
         TrainingDiverged: a loss is NaN or infinite.
+        AdbenchError: what is kept belongs to other code of the detector.
     """
-    history = []
-    for number, losses in enumerate(epochs(detector, train), start=1):
-        history.append(dict(losses))
-        check_finite(losses, number)
+    history: list[dict[str, float]] = [] if checkpoint is None else checkpoint.losses
+    detector.checkpoint = checkpoint
+    for losses in epochs(detector, train):
+        history.append({name: float(value) for name, value in losses.items()})
+        check_finite(losses, len(history))
+        if checkpoint is not None:
+            checkpoint.epoch_ended(detector)
         if on_epoch is not None:
-            on_epoch(number, losses)
+            on_epoch(len(history), losses)
+    if checkpoint is not None:
+        checkpoint.parts = detector.checkpoint = None  # or they would hold optimisers while it scores
     for network in detector.networks.values():
         network.eval()
     return history
@@ -63,6 +76,45 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (strangers' detectors may use the global generator)
     torch.manual_seed(seed)  # every GPU too
+
+
+class Endless(Generic[Batch]):
+    """Batches in pass after pass without end, for detectors that count steps; it can be kept by `Detector.resume`.
+
+    Args:
+        one_pass: the batches of one pass, in an order drawn from the generator that it is given.
+        seed: of that generator.
+    """
+
+    def __init__(self, one_pass: Callable[[torch.Generator], Iterator[Batch]], seed: int):
+        self.one_pass = one_pass
+        self.order = torch.Generator().manual_seed(seed)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.before, self.taken = self.order.get_state(), 0  # where the pass can be found again
+        self.batches = self.one_pass(self.order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if (batch := next(self.batches, None)) is None:
+            self._begin()
+            batch = next(self.batches)
+        self.taken += 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is."""
+        return {"before": self.before, "taken": self.taken}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go there."""
+        self.order.set_state(state["before"])
+        self._begin()
+        for _ in range(state["taken"]):
+            next(self)
 
 
 def stepper(detector: Detector, step: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:

@@ -22,8 +22,9 @@ from adbench_tgan import claims, sharing
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.claims import CLAIMS, Claims
 from adbench_tgan.jobs import Job, Request
+from adbench_tgan.places import draft_name
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import ResultStore, draft_name
+from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Settings
 from adbench_tgan.sharing import Sharing
 
@@ -52,7 +53,7 @@ def test_a_job_is_one_runs_until_it_gives_it_up(tmp_path: Path) -> None:
 
 
 def test_a_claim_is_dead_when_its_process_is_gone(tmp_path: Path) -> None:
-    code = "import os, sys; from adbench_tgan.results import draft_name; print(draft_name())"
+    code = "import os, sys; from adbench_tgan.places import draft_name; print(draft_name())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     elsewhere(tmp_path).write_text(ended.stdout.strip())
     with Claims(tmp_path, **SLOW) as run:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -141,14 +142,17 @@ def test_an_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monk
 def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(store):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = results_module.socket.gethostname()
+    host = socket.gethostname()
     gone = store.root / PARTIAL / f"{host}+{dead.pid}+abc"
     alive = store.root / PARTIAL / f"{host}+{os.getpid()}+abc"
     elsewhere = store.root / PARTIAL / f"another-host+{dead.pid}+abc"
     for folder in (gone, alive, elsewhere):
         folder.mkdir()
         (folder / "result.json").write_text("{}")
+    cut_short = store.root / PARTIAL / f".{host}+{dead.pid}+def"  # a file that was being written
+    cut_short.write_bytes(b"half")
     store.open()
+    assert not cut_short.exists()
     assert not gone.exists()
     assert alive.exists()
     assert elsewhere.exists()

@@ -63,6 +63,14 @@ GpusPerJob = Annotated[
 Out = Annotated[str, typer.Option(help="Folder of the results, or an fsspec URL: s3://bucket/prefix.")]
 NoTiming = Annotated[bool, typer.Option("--no-timing", help="Leave the time columns empty.")]
 SaveModels = Annotated[bool, typer.Option("--save-models", help="Keep each job's model.")]
+CheckpointEvery = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="EPOCHS",
+        help="Keep unfinished trainings so often; the same command goes on from there.  [default: never]",
+    ),
+]
 EventFiles = Annotated[
     Path | None, typer.Option(help="Folder for TensorBoard's event files: losses, pictures.")
 ]
@@ -88,6 +96,7 @@ def run(
     out: Out = "runs",
     no_timing: NoTiming = False,
     save_models: SaveModels = False,
+    checkpoint_every: CheckpointEvery = None,
     tensorboard: EventFiles = None,
 ) -> None:
     """Train and score detectors, and print the leaderboard. What is finished already is not run again."""
@@ -111,6 +120,7 @@ def run(
         device=device,
         timing=not no_timing,
         save_models=save_models,
+        checkpoint_every=checkpoint_every,
         workers=workers,
         job_timeout=job_timeout,
         address=address,

@@ -74,6 +74,19 @@ def fitting_again_starts_afresh(trial: Trial) -> None:
     )
 
 
+def an_interrupted_training_ends_like_a_whole_one(trial: Trial) -> None:
+    """Where its epochs call `resume`, which then has to be told of all that training changes."""
+    scores = trial.scores
+    if trial.resumed is None:
+        raise Skipped("its training cannot be taken up: it has no epochs that call resume")
+    again = trial.resumed
+    expect(
+        torch.equal(scores, again),
+        f"cut after its first epoch and taken up, scores differ by {gap(scores, again):.2g}: resume is not told of "
+        "all that training changes",
+    )
+
+
 def another_seed_gives_other_scores_unless_declared_deterministic(trial: Trial) -> None:
     """And gives the same scores where `DetectorInfo.deterministic` says so."""
     equal = torch.equal(trial.scores, trial.other_seed_scores)
@@ -91,5 +104,6 @@ FITTING = (
     networks_are_in_eval_mode_after_fit,
     training_changes_the_scores,
     fitting_again_starts_afresh,
+    an_interrupted_training_ends_like_a_whole_one,
     another_seed_gives_other_scores_unless_declared_deterministic,
 )

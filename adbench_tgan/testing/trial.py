@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data.images import ImageSet
 from adbench_tgan.detector import Detector, Shape
 from adbench_tgan.hooks import one_line
@@ -18,7 +22,7 @@ from adbench_tgan.testing.pictures import negative, other_images, smooth_images
 from adbench_tgan.testing.subject import Subject
 from adbench_tgan.testing.traces import Traces, traced
 from adbench_tgan.testing.watched import WatchedTrainSet
-from adbench_tgan.training import seed_everything
+from adbench_tgan.training import fit, seed_everything
 
 if TYPE_CHECKING:
     from adbench_tgan.testing.processes import Finding
@@ -103,6 +107,25 @@ class Trial:
         return others, detector.score(self.probe)
 
     @cached_property
+    def resumed(self) -> Tensor | None:
+        """Scores of the probe after a training that was cut after its first epoch; None where none can be taken up."""
+        if type(self.detector).fit is not Detector.fit:
+            return None
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "kept.safetensors"
+            with suppress(Cut):
+                self._trained(Checkpoint(path, "trial", every=1), cut)
+            if not path.exists():
+                return None
+            return self._trained(Checkpoint(path, "trial")).score(self.probe)
+
+    def _trained(self, kept: Checkpoint, on_epoch: Callable[..., None] | None = None) -> Detector:
+        seed_everything(SEED)
+        detector = self.subject.built(SEED)
+        fit(detector, self.train, on_epoch, kept)
+        return detector
+
+    @cached_property
     def finding(self) -> Finding:
         """What another process saw of the same detector."""
         return self._find(self)
@@ -115,6 +138,15 @@ class Trial:
         seed_everything(seed)
         detector = self.subject.built(seed)
         return detector, detector.fit(self.train)
+
+
+class Cut(Exception):
+    """A training ends before its end."""
+
+
+def cut(*_: object) -> None:
+    """Raise `Cut`."""
+    raise Cut
 
 
 def untrained(trial: Trial) -> Tensor | None:

@@ -28,7 +28,17 @@ from torch import Tensor, nn
 
 from adbench_baselines.latent_search import Found, in_groups, search, starts
 from adbench_baselines.layers import Average, check_size, dcgan_init, decoder, pyramid
-from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
+from adbench_tgan import (
+    Detector,
+    DetectorConfig,
+    Endless,
+    TrainSet,
+    adam,
+    mean_losses,
+    stepper,
+    to_uint8,
+    to_unit,
+)
 
 
 class Discriminator(nn.Module):
@@ -112,7 +122,7 @@ class AnoGAN(Detector):
         self.build(train.shape)
         c = self.config
         optimizer_g, optimizer_d = self.adam(self.generator), self.adam(self.discriminator)
-        batches, per_epoch = self.endless(train)
+        batches, per_epoch = self.batches(train)
         total = c.iterations or c.epochs * per_epoch
         span = per_epoch if c.iterations is None else -(-total // 20)
 
@@ -124,20 +134,20 @@ class AnoGAN(Detector):
 
         step = stepper(self, averaged_step)
         averages = {name: Average(network, c.ema) for name, network in self.networks.items()}
-        for done in range(0, total, span):
+        kept = {f"average_{name}": average for name, average in averages.items()}
+        epochs = self.resume(optimizer_g=optimizer_g, optimizer_d=optimizer_d, batches=batches, **kept)
+        for done in range(epochs * span, total, span):
             yield mean_losses(map(step, islice(batches, min(span, total - done))))
         self.generator, self.discriminator = (averages[name].module for name in self.networks)
 
-    def endless(self, train: TrainSet) -> tuple[Iterator[Tensor], int]:
+    def batches(self, train: TrainSet) -> tuple[Endless[Tensor], int]:
         """Batches of uint8 images in pass after pass, and how many make a pass."""
-        order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
 
-        def batches() -> Iterator[Tensor]:
-            while True:
-                yield from train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
+        def one_pass(order: torch.Generator) -> Iterator[Tensor]:
+            return train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
 
-        return batches(), len(train.normal) // size
+        return Endless(one_pass, self.seed), len(train.normal) // size
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
         return adam(network.parameters(), self.config.lr, (self.config.beta1, 0.999))

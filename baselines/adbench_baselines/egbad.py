@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -33,7 +34,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.layers import Average, check_size, portions
-from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
+from adbench_tgan import (
+    Detector,
+    DetectorConfig,
+    Endless,
+    TrainSet,
+    adam,
+    mean_losses,
+    stepper,
+    to_uint8,
+    to_unit,
+)
 
 SLOPE = 0.1  # of LeakyReLU
 BN_EPS = 1e-3  # the authors', TensorFlow's default
@@ -176,7 +187,12 @@ class EGBAD(Detector):
         step = stepper(self, lambda a, b: self.averaged_step(averages, a, b, optimizers))
         averages = {name: Average(network, self.config.ema_decay) for name, network in self.networks.items()}
         pairs = self.pairs(train)
-        for count in portions(self.config.steps):
+        done = self.resume(
+            pairs=pairs,
+            **{f"optimizer_{name}": getattr(optimizers, name) for name in self.networks},
+            **{f"average_{name}": average for name, average in averages.items()},
+        )
+        for count in islice(portions(self.config.steps), done, None):
             yield mean_losses(step(*next(pairs)) for _ in range(count))
         for name, network in self.networks.items():
             network.load_state_dict(averages[name].module.state_dict())
@@ -187,16 +203,17 @@ class EGBAD(Detector):
             **{name: adam(network.parameters(), c.lr, c.betas) for name, network in self.networks.items()}
         )
 
-    def pairs(self, train: TrainSet) -> Iterator[tuple[Tensor, Tensor]]:
+    def pairs(self, train: TrainSet) -> Endless[tuple[Tensor, Tensor]]:
         """Batches a and b without end, in two orders, both new in each pass."""
-        order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
-        while True:
+
+        def one_pass(order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
             passes = (
                 train.normal.batches(size, device=self.device, shuffle=order, drop_last=True) for _ in "ab"
             )
-            for a, b in zip(*passes, strict=True):
-                yield to_unit(a), to_unit(b)
+            return ((to_unit(a), to_unit(b)) for a, b in zip(*passes, strict=True))
+
+        return Endless(one_pass, self.seed)
 
     def averaged_step(
         self, averages: Mapping[str, Average], a: Tensor, b: Tensor, optimizers: Optimizers

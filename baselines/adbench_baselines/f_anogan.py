@@ -40,6 +40,7 @@ from adbench_tgan import (
     AdbenchError,
     Detector,
     DetectorConfig,
+    Endless,
     TrainSet,
     adam,
     mean_losses,
@@ -249,42 +250,40 @@ class FAnoGAN(Detector):
 
     def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
         self.build(train.shape)
+        c = self.config
         images = self.stream(train)
-        yield from self.train_gan(images)
+        optimizer_g = adam(self.generator.parameters(), c.lr, c.betas)
+        optimizer_d = adam(self.critic.parameters(), c.lr, c.betas)
+        optimizer_e = self.encoder_optimizer()
+        step = stepper(self, lambda batches: self.gan_step(batches, optimizer_g, optimizer_d))
+        done = self.resume(
+            images=images, optimizer_g=optimizer_g, optimizer_d=optimizer_d, optimizer_e=optimizer_e
+        )
+        stage1, stage2 = list(portions(c.gan_steps)), list(portions(c.encoder_steps))
+        for count in stage1[done:]:
+            yield mean_losses(step(list(islice(images, c.n_critic))) for _ in range(count))
         self.freeze_gan()
-        yield from self.train_encoder(images)
+        step = stepper(self, lambda x: self.encoder_step(x, optimizer_e))
+        for count in stage2[max(done - len(stage1), 0) :]:
+            yield mean_losses(map(step, islice(images, count)))
 
-    def stream(self, train: TrainSet) -> Iterator[Tensor]:
+    def stream(self, train: TrainSet) -> Endless[Tensor]:
         """Training batches (B, C, H, W) in [-1, 1] without end, in a new order in each pass."""
-        order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
-        while True:
-            for images in train.normal.batches(size, device=self.device, shuffle=order, drop_last=True):
-                yield self.mirrored(to_unit(images)) if self.config.hflip else to_unit(images)
+
+        def one_pass(order: torch.Generator) -> Iterator[Tensor]:
+            batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
+            return (self.mirrored(x) if self.config.hflip else x for x in map(to_unit, batches))
+
+        return Endless(one_pass, self.seed)
 
     def mirrored(self, x: Tensor) -> Tensor:
         """Each image flipped left to right with probability 1/2."""
         return torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x.flip(3), x)
 
-    def train_gan(self, images: Iterator[Tensor]) -> Iterator[Mapping[str, float]]:
-        """Stage 1: generator and critic."""
-        c = self.config
-        optimizer_g = adam(self.generator.parameters(), c.lr, c.betas)
-        optimizer_d = adam(self.critic.parameters(), c.lr, c.betas)
-        step = stepper(self, lambda batches: self.gan_step(batches, optimizer_g, optimizer_d))
-        for count in portions(c.gan_steps):
-            yield mean_losses(step(list(islice(images, c.n_critic))) for _ in range(count))
-
     def freeze_gan(self) -> None:
         for network in (self.generator, self.critic):
             network.eval().requires_grad_(False)
-
-    def train_encoder(self, images: Iterator[Tensor]) -> Iterator[Mapping[str, float]]:
-        """Stage 2: the encoder alone."""
-        optimizer = self.encoder_optimizer()
-        step = stepper(self, lambda x: self.encoder_step(x, optimizer))
-        for count in portions(self.config.encoder_steps):
-            yield mean_losses(map(step, islice(images, count)))
 
     def encoder_optimizer(self) -> torch.optim.Optimizer:
         c = self.config

@@ -4,7 +4,8 @@ budgets in steps."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +108,15 @@ class Average:
         self.weight = self.next_weight
         for average, buffer in zip(self.module.buffers(), network.buffers(), strict=True):
             average.copy_(buffer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `Detector.resume` keeps."""
+        return {"module": self.module.state_dict(), "weight": self.weight}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become the average whose state this is."""
+        self.module.load_state_dict(state["module"])
+        self.weight = state["weight"]
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:

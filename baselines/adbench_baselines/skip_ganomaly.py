@@ -127,7 +127,8 @@ class SkipGANomaly(Detector):
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
         step = stepper(self, lambda images: self.train_batch(to_unit(images), optimizer_g, optimizer_d))
-        for _ in range(self.config.epochs):
+        done = self.resume(optimizer_g=optimizer_g, optimizer_d=optimizer_d, order=order)
+        for _ in range(done, self.config.epochs):
             batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
             yield mean_losses(map(step, batches))
 

@@ -211,7 +211,8 @@ class STFPM(AnomalibDetector):
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
         step = stepper(self, lambda images: self.step(images, optimizer, STFPMLoss()))
-        for _ in range(self.config.epochs):
+        done = self.resume(optimizer=optimizer, order=order)
+        for _ in range(done, self.config.epochs):
             batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
             yield mean_losses(map(step, batches))
 

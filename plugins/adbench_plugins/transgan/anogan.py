@@ -42,6 +42,7 @@ from adbench_tgan import (
     AdbenchError,
     Detector,
     DetectorConfig,
+    Endless,
     TrainSet,
     adam,
     mean_losses,
@@ -151,7 +152,7 @@ class TransGANAnoGAN(Detector):
         self.build(train.shape)
         c = self.config
         optimizer_g, optimizer_d = self.adam(self.generator), self.adam(self.discriminator)
-        batches = self.endless(train)
+        batches = self.batches(train)
 
         def train_round(images: Sequence[Tensor]) -> dict[str, Tensor]:
             losses = self.step([to_unit(batch) for batch in images], optimizer_g, optimizer_d)
@@ -162,19 +163,24 @@ class TransGANAnoGAN(Detector):
         average = Average(self.generator, c.ema)
         rounds = -(-c.iterations // c.n_critic)
         span = -(-rounds // 20)
-        for done in range(0, rounds, span):
+        epochs = self.resume(
+            optimizer_g=optimizer_g, optimizer_d=optimizer_d, batches=batches, average=average
+        )
+        for done in range(epochs * span, rounds, span):
             yield mean_losses(
                 step(list(islice(batches, c.n_critic))) for _ in range(min(span, rounds - done))
             )
         self.generator = average.module
         self.discriminator.requires_grad_(False)
 
-    def endless(self, train: TrainSet) -> Iterator[Tensor]:
+    def batches(self, train: TrainSet) -> Endless[Tensor]:
         """Batches of uint8 images, pass after pass."""
-        order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
-        while True:
-            yield from train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
+
+        def one_pass(order: torch.Generator) -> Iterator[Tensor]:
+            return train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
+
+        return Endless(one_pass, self.seed)
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
         return adam(network.parameters(), self.config.lr, self.config.betas)

@@ -198,11 +198,14 @@ class TransGANDual(Detector):
         anomalous = self._with_features(anomalies.on(self.device)) if anomalies is not None else None
         shuffle = torch.Generator().manual_seed(self.seed)
         warmup_step = stepper(self, lambda batch, _: self._warmup_step(optimise, batch))
-        for _ in range(c.warmup_epochs):
+        done = self.resume(
+            generator=optimise.generator, discriminators=optimise.discriminators, shuffle=shuffle
+        )
+        for _ in range(done, c.warmup_epochs):
             batches = self._batches(normal, None, shuffle)
             yield mean_losses(warmup_step(*pair) for pair in batches)
         step = stepper(self, lambda *pair: self._step(optimise, *pair))
-        for _ in range(c.epochs):
+        for _ in range(max(done - c.warmup_epochs, 0), c.epochs):
             batches = self._batches(normal, anomalous, shuffle)
             yield mean_losses(step(*pair) for pair in batches)
 

@@ -1,0 +1,203 @@
+"""Where a training is kept while it lasts, so that one that was cut short goes on, and ends with the same scores."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adbench_tgan import places
+from adbench_tgan.errors import AdbenchError
+
+if TYPE_CHECKING:
+    from adbench_tgan.detector import Detector
+
+SCHEMA = 1
+ABOUT = "about"  # the tensor that holds all that is no tensor, as the bytes of JSON
+
+
+class Checkpoint:
+    """The training of one job: one file, replaced as a whole after every `every` epochs.
+
+    It holds the networks, the parts that the detector names in `Detector.resume`, the states of all random numbers,
+    and the losses so far. Nothing in it is a pickle.
+    """
+
+    def __init__(self, path: Path, key: str, every: int | None = None):
+        self.path, self.key = path, key
+        self.every = every  # None reads what is there, and writes nothing
+        self.parts: dict[str, Any] | None = None  # all that training changes, once the detector has named it
+        self.losses: list[dict[str, float]] = []  # one an epoch, those of an earlier run too
+        self.seconds = 0.0  # that an earlier run spent on them
+        self.began = perf_counter()
+
+    def take_up(self, detector: Detector, parts: Mapping[str, Any]) -> int:
+        """Bring everything into the state of the last epoch kept; how many epochs that were.
+
+        Raises:
+            AdbenchError: what is kept belongs to other code of the detector.
+        """
+        self.parts = {f"network {name}": network for name, network in detector.networks.items()} | dict(parts)
+        found = self._read(detector.notes)
+        if found is None:
+            return 0
+        try:
+            for name, part in self.parts.items():
+                put_back(part, found["parts"][name])
+            set_dice(found["dice"], detector.device)
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise AdbenchError(
+                f"{self.path} does not fit this detector: {reason}; delete it, then run again"
+            ) from None
+        self.losses[:], self.seconds = found["losses"], found["seconds"]
+        detector.notes.append(f"training was interrupted, and taken up again after epoch {len(self.losses)}")
+        return len(self.losses)
+
+    def epoch_ended(self, detector: Detector) -> None:
+        """Keep the training if it is time to; that it cannot be kept is a note, no error."""
+        if not self.every or len(self.losses) % self.every:
+            return
+        if self.parts is None:
+            note = "its training is not kept: its epochs do not call resume"
+        else:
+            note = self._write(detector)
+        if note and note not in detector.notes:
+            detector.notes.append(note)
+
+    def _write(self, detector: Detector) -> str:
+        """Why it could not be written, if so."""
+        assert self.parts is not None
+        tensors: dict[str, Tensor] = {}
+        about = {
+            "schema": SCHEMA,
+            "key": self.key,
+            "losses": self.losses,
+            "parts": {name: packed(state_of(part), name, tensors) for name, part in self.parts.items()},
+            "dice": packed(dice(detector.device), "dice", tensors),
+            "seconds": self.seconds + perf_counter() - self.began,
+        }
+        try:
+            places.replace(self.path, file_of(tensors, about))
+        except Exception as error:  # each kind of store has its own
+            return f"its training could not be kept: {getattr(error, 'strerror', None) or error}"
+        return ""
+
+    def _read(self, notes: list[str]) -> dict[str, Any] | None:
+        """What is kept; None, and a note unless there is nothing, if it cannot be used."""
+        from safetensors import SafetensorError
+
+        try:
+            about, tensors = parts_of(self.path.read_bytes())
+            if (about["schema"], about["key"]) != (SCHEMA, self.key):
+                raise ValueError("it is another job's or another version's")
+            return {
+                **about,
+                "parts": {name: unpacked(part, tensors) for name, part in about["parts"].items()},
+                "dice": unpacked(about["dice"], tensors),
+            }
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            notes.append(
+                f"the training began anew: {self.path.name} cannot be used: {str(error) or type(error).__name__}"
+            )
+            return None
+
+
+def state_of(part: Any) -> Any:
+    """What has to be kept of a part: a tensor, a `torch.Generator`, or whatever has `state_dict`."""
+    if isinstance(part, Tensor):
+        return part
+    return part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+
+
+@torch.no_grad()
+def put_back(part: Any, state: Any) -> None:
+    """Give a part the state that it had."""
+    if isinstance(part, Tensor):
+        part.copy_(state)
+    elif isinstance(part, torch.Generator):
+        part.set_state(state)
+    else:
+        part.load_state_dict(state)
+    if isinstance(part, torch.optim.Optimizer):
+        lay_out(part)
+
+
+def lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Lay an optimiser's tensors out as the weights that they belong to, as fused kernels ask for."""
+    for weight, own in optimizer.state.items():
+        for name, value in own.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                own[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def dice(device: str | torch.device) -> dict[str, Any]:
+    """The states of the global generators."""
+    _, key, *rest = np.random.get_state()  # noqa: NPY002 (strangers may draw from the global generator)
+    on_gpu = torch.device(device).type == "cuda"
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if on_gpu else None,
+        "numpy": [torch.from_numpy(np.asarray(key).astype(np.int64)), *rest],
+        "python": random.getstate(),
+    }
+
+
+def set_dice(states: Mapping[str, Any], device: str | torch.device) -> None:
+    """Give the global generators their states back."""
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None and torch.device(device).type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+    key, *rest = states["numpy"]
+    np.random.set_state(("MT19937", key.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    random.setstate(states["python"])
+
+
+def packed(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`tree` as JSON; its tensors go into `tensors` under names that begin with `name`."""
+    if isinstance(tree, Tensor):
+        tensors[name] = tree.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name}
+    if isinstance(tree, Mapping):
+        return {"map": [[key, packed(value, f"{name}/{key}", tensors)] for key, value in tree.items()]}
+    if isinstance(tree, list | tuple):
+        kind = "list" if isinstance(tree, list) else "tuple"
+        return {kind: [packed(value, f"{name}/{number}", tensors) for number, value in enumerate(tree)]}
+    return tree
+
+
+def unpacked(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The tree that was `packed`."""
+    if not isinstance(plain, dict):
+        return plain
+    ((kind, inner),) = plain.items()
+    if kind == "tensor":
+        return tensors[inner]
+    if kind == "map":
+        return {key: unpacked(value, tensors) for key, value in inner}
+    return (list if kind == "list" else tuple)(unpacked(value, tensors) for value in inner)
+
+
+def file_of(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """Tensors and JSON as one safetensors file."""
+    from safetensors.torch import save
+
+    text = torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)
+    return save({**tensors, ABOUT: text})
+
+
+def parts_of(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `file_of` put together."""
+    from safetensors.torch import load
+
+    tensors = load(data)
+    return json.loads(tensors.pop(ABOUT).numpy().tobytes()), tensors

@@ -1,0 +1,244 @@
+"""A training that is cut short and taken up again ends like one that was not; what is kept can be nobody's trap."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_conformance import TINY
+from test_graphs import TRAINED
+from torch import nn
+
+from adbench_tgan import Detector, Endless, ImageSet, TrainSet, checkpoints
+from adbench_tgan.checkpoints import Checkpoint, packed, parts_of, put_back, state_of, unpacked
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import PARTIAL
+from adbench_tgan.runner import seed_everything
+from adbench_tgan.testing import smooth_images
+from adbench_tgan.testing.pictures import negative
+from adbench_tgan.training import fit
+
+REGISTRY = Registry.discover()
+SHAPE = (3, 32, 32)
+SETTINGS = TINY | {  # two epochs and more, in both stages where there are two
+    "ganomaly": {"width": 8, "epochs": 3},
+    "transgan_anogan": {"iterations": 15, "walk_steps": 3},
+    "transgan_dual": {"warmup_epochs": 2, "epochs": 2},
+}
+
+
+class Cut(Exception):
+    pass
+
+
+def cut_after(epoch):
+    def look(number, losses):
+        if number == epoch:
+            raise Cut
+
+    return look
+
+
+def trainset():
+    return TrainSet(ImageSet(smooth_images(40, SHAPE, 0)), ImageSet(negative(smooth_images(24, SHAPE, 2))))
+
+
+def built(name, **settings):
+    """As the runner does it."""
+    seed_everything(3)
+    detector = REGISTRY.detector(name)
+    words = {**detector.presets["quick"], **SETTINGS.get(name, {}), **settings}
+    return detector(detector.plan(detector.Config.model_validate(words)), seed=3)
+
+
+def trained(name, path=None, every=None, on_epoch=None, **settings):
+    detector = built(name, **settings)
+    kept = Checkpoint(path, "a key", every) if path else None
+    return detector, fit(detector, trainset(), on_epoch, kept)
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_training_cut_after_any_epoch_ends_like_a_whole_one(name, tmp_path):
+    whole, losses = trained(name)
+    assert len(losses) > 1
+    path = tmp_path / "kept.safetensors"
+    for epoch in sorted({1, len(losses) // 2, len(losses) - 1, len(losses)}):
+        with pytest.raises(Cut):
+            trained(name, path, 1, cut_after(epoch))
+        again, losses_again = trained(name, path)
+        assert losses_again == losses
+        assert_equal(again.state(), whole.state())
+        assert again.notes == [f"training was interrupted, and taken up again after epoch {epoch}"]
+    assert [left.name for left in tmp_path.iterdir()] == [path.name]
+
+
+def test_only_every_nth_epoch_is_kept(tmp_path):
+    path, seen = tmp_path / "kept.safetensors", []
+    trained("ganomaly", path, 2, lambda number, _: seen.append(path.exists()), epochs=5)
+    assert seen == [False, True, True, True, True]
+    assert len(parts_of(path.read_bytes())[0]["losses"]) == 4
+
+
+def test_batches_without_end_go_on_in_the_middle_of_a_pass():
+    def batches():
+        return Endless(lambda order: iter(torch.randperm(5, generator=order).tolist()), seed=7)
+
+    whole = batches()
+    seen = [next(whole) for _ in range(23)]
+    assert sorted(seen[:5]) == sorted(seen[5:10]) == [0, 1, 2, 3, 4]
+    for taken in (0, 3, 5, 13):
+        one, other = batches(), batches()
+        assert [next(one) for _ in range(taken)] == seen[:taken]
+        other.load_state_dict(one.state_dict())
+        assert [next(other) for _ in range(23 - taken)] == seen[taken:]
+
+
+def test_all_global_random_numbers_go_on():
+    seed_everything(5)
+    state = checkpoints.dice("cpu")
+
+    def draw():
+        numbers = np.random.rand(3).tolist()  # noqa: NPY002 (strangers may draw from it)
+        return torch.rand(2).tolist(), numbers, random.gauss(0, 1), random.random()
+
+    first = draw()
+    tensors = {}
+    plain = json.loads(json.dumps(packed(state, "dice", tensors)))
+    checkpoints.set_dice(unpacked(plain, tensors), "cpu")
+    assert draw() == first
+
+
+def test_what_is_packed_comes_back_in_kind():
+    tree = {"a": [1, 2.5, None, "x", True], 3: (torch.arange(3), {"b": torch.zeros(2, 2)}), "empty": {}}
+    tensors = {}
+    plain = json.loads(json.dumps(packed(tree, "tree", tensors)))
+    again = unpacked(plain, tensors)
+    assert repr(again) == repr(tree)
+    assert len(tensors) == 2
+
+
+def test_an_optimisers_tensors_are_laid_out_as_its_weights():
+    def made():
+        network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        return network, torch.optim.Adam(network.parameters())
+
+    network, optimizer = made()
+    network(torch.rand(1, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    tensors = {}
+    state = unpacked(packed(state_of(optimizer), "part", tensors), tensors)
+    twin, other = made()
+    put_back(other, state)
+    moment = other.state[twin.weight]["exp_avg"]
+    assert moment.stride() == twin.weight.stride() != moment.contiguous().stride()
+    assert torch.equal(moment, optimizer.state[network.weight]["exp_avg"])
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda data: b"", "cannot be used"),
+        (lambda data: data[: len(data) // 2], "cannot be used"),
+        (lambda data: data[:8] + b"x" + data[9:], "cannot be used"),
+        (lambda data: data.replace(b'"a key"', b'"b key"'), "it is another job's or another version's"),
+        (
+            lambda data: data.replace(b'"schema": 1', b'"schema": 2'),
+            "it is another job's or another version's",
+        ),
+        (lambda data: data.replace(b'"dice"', b'"nice"'), "cannot be used"),
+    ],
+)
+def test_what_is_damaged_is_not_used_and_the_row_says_so(harm, said, tmp_path):
+    path = tmp_path / "kept.safetensors"
+    whole, _ = trained("ganomaly")
+    with pytest.raises(Cut):
+        trained("ganomaly", path, 1, cut_after(2))
+    path.write_bytes(harm(path.read_bytes()))
+    again, _ = trained("ganomaly", path)
+    assert_equal(again.state(), whole.state())
+    (note,) = again.notes
+    assert note.startswith("the training began anew: kept.safetensors cannot be used: ")
+    assert said in note
+
+
+def test_what_does_not_fit_the_detector_is_one_line(tmp_path):
+    path = tmp_path / "kept.safetensors"
+    with pytest.raises(Cut):
+        trained("ganomaly", path, 1, cut_after(1))
+    with pytest.raises(
+        AdbenchError, match=r"kept.safetensors does not fit this detector: .*; delete it, then run"
+    ):
+        trained("ganomaly", path, width=4)
+
+
+def test_a_full_disk_costs_the_checkpoint_alone(tmp_path):
+    whole, _ = trained("ganomaly")
+    again, _ = trained("ganomaly", tmp_path / "no folder/kept.safetensors", 1)
+    assert_equal(again.state(), whole.state())
+    (note,) = again.notes
+    assert note.startswith("its training could not be kept: No such file or directory")
+
+
+class Plain(Detector):
+    """Knows nothing of interruptions."""
+
+    def epochs(self, train):
+        yield from ({"loss": 1.0}, {"loss": 0.5})
+
+    def score(self, images):
+        return images.float().mean((1, 2, 3))
+
+
+def test_a_detector_that_does_not_resume_says_so(tmp_path):
+    path = tmp_path / "kept.safetensors"
+    detector = Plain()
+    fit(detector, trainset(), checkpoint=Checkpoint(path, "a key", 1))
+    assert detector.notes == ["its training is not kept: its epochs do not call resume"]
+    assert not path.exists()
+    assert detector.checkpoint is None
+
+
+RUN = ("run", "--detectors", "ganomaly", "--categories", "0", "--device", "cpu", "--no-timing")
+LONG = ("--set", "ganomaly.epochs=12")
+
+
+def scores(out):
+    (path,) = Path(out).glob("digits/*/*/*/scores.parquet")
+    return path.read_bytes()
+
+
+def test_a_killed_run_takes_its_training_up(adbench, tmp_path):
+    assert adbench(*RUN, *LONG, "--out", "whole").status == 0
+    words = [*RUN, *LONG, "--executor", "processes", "--checkpoint-every", "1", "--out", "runs"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adbench_tgan.cli", *words],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 120
+    while not (kept := list((tmp_path / "runs" / PARTIAL).glob("*.safetensors"))):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(kept) == 1
+    again = adbench(*words)
+    assert again.status == 0, again.err
+    assert "training was interrupted, and taken up again after epoch " in again.err
+    assert scores("runs") == scores("whole")
+    assert list((tmp_path / "runs" / PARTIAL).iterdir()) == []
