@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -37,11 +37,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from adbench_baselines.latent_search import Found, in_groups, search, starts
 from adbench_baselines.layers import Average, gradient_penalty
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
-from adbench_plugins.transgan.networks import AttnScale, Discriminator, Generator, OutAct
+from adbench_plugins.transgan.networks import Discriminator
+from adbench_plugins.transgan.settings import (
+    Shape,
+    TransGANConfig,
+    build_discriminator,
+    build_generator,
+    check_shape,
+    check_side,
+)
 from adbench_tgan import (
-    AdbenchError,
     Detector,
-    DetectorConfig,
     Endless,
     TrainSet,
     adam,
@@ -51,13 +57,11 @@ from adbench_tgan import (
     to_unit,
 )
 
-Shape = tuple[int, int, int]
-
 
 class TransGANAnoGAN(Detector):
     """Score: the loss at the end of the walk, (1 - lambda) R + lambda D."""
 
-    class Config(DetectorConfig):
+    class Config(TransGANConfig):
         image_size: int = 64
         """side in pixels: the thesis's networks at 64 and 32; other multiples of 4 from 16 on are no one's but ours"""
         iterations: int = Field(default=20_000, ge=1)
@@ -74,8 +78,6 @@ class TransGANAnoGAN(Detector):
         """weight of the gradient penalty"""
         w_drift: float = 1e-3
         """weight of the squared mean of the discriminator's output on real images; 0 in the thesis"""
-        diffaugment: Literal["mit", "asarigun", "none"] = "mit"
-        """changes to what the discriminator sees in training: the paper's, those of the thesis's code, or none"""
         ema: float = Field(default=0.999, ge=0, lt=1)
         """decay of the average of the generator's weights, which is what searches; 0, the last weights, in the thesis"""
 
@@ -98,26 +100,9 @@ class TransGANAnoGAN(Detector):
         together: int | None = Field(default=16, ge=1)
         """images that walk side by side, always so many: scores are then the same to the last bit in any batch"""
 
-        latent: int = Field(default=1024, ge=1)
-        """length of z"""
-        attn_scale: AttnScale = "head"
-        """scale attention by the width of a head, or as the thesis does by the whole width (dim)"""
-        out_act: OutAct = "tanh"
-        """last activation of the generator; none in the thesis"""
-        generator_width: int = Field(default=384, ge=64, multiple_of=64)
-        """channels of the generator's first stage; a quarter and a sixteenth of it in the next two"""
-        generator_depths: tuple[int, int, int] | None = None
-        """blocks in the generator's three stages; 5, 4, 2 under 64 pixels, 4, 3, 1 from there on"""
-        generator_dropout: float = Field(default=0.0, ge=0, lt=1)
-        """dropout in the generator's training; .5 in the thesis's notebooks"""
-        discriminator_width: int = Field(default=384, ge=4, multiple_of=4)
-        """channels of the discriminator"""
-        discriminator_depth: int | None = Field(default=None, ge=0)
-        """blocks in the discriminator; 7 under 64 pixels, 4 from there on"""
-
         @model_validator(mode="after")
         def _fits(self) -> TransGANAnoGAN.Config:
-            check_side(self.image_size)
+            check_side("transgan_anogan", self.image_size)
             return self
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -138,7 +123,7 @@ class TransGANAnoGAN(Detector):
     }
 
     def build(self, shape: Shape) -> None:
-        channels, side = check_shape(shape)
+        channels, side = check_shape("transgan_anogan", shape)
         self.generator = build_generator(self.config, channels, side).to(self.device)
         self.discriminator = build_discriminator(self.config, channels, side).to(self.device)
 
@@ -293,46 +278,3 @@ def features(discriminator: Discriminator, x: Tensor) -> list[Tensor]:
         tokens = block(tokens)
         layers.append(tokens)
     return [layer.float() for layer in layers]
-
-
-def check_side(side: int) -> None:
-    """Raise `AdbenchError` where the networks cannot be made for images of `side` pixels."""
-    if side < 16 or side % 4:
-        raise AdbenchError(
-            f"transgan_anogan: image_size {side} is not a multiple of 4 from 16 on; use 32 or 64"
-        )
-
-
-def check_shape(shape: Shape) -> tuple[int, int]:
-    """The channels and the side of images of `shape`, or an `AdbenchError`."""
-    channels, height, width = shape
-    if height != width or channels not in (1, 3):
-        raise AdbenchError(
-            f"transgan_anogan needs square images with 1 or 3 channels, not {shape}; resize them"
-        )
-    check_side(height)
-    return channels, height
-
-
-def build_generator(config: TransGANAnoGAN.Config, channels: int, side: int) -> Generator:
-    return Generator(
-        channels=channels,
-        latent=config.latent,
-        initial_size=side // 4,
-        width=config.generator_width,
-        depths=config.generator_depths or ((4, 3, 1) if side >= 64 else (5, 4, 2)),
-        dropout=config.generator_dropout,
-        attn_scale=config.attn_scale,
-        out_act=config.out_act,
-    )
-
-
-def build_discriminator(config: TransGANAnoGAN.Config, channels: int, side: int) -> Discriminator:
-    depth = config.discriminator_depth
-    return Discriminator(
-        channels=channels,
-        image_size=side,
-        width=config.discriminator_width,
-        depth=(4 if side >= 64 else 7) if depth is None else depth,
-        attn_scale=config.attn_scale,
-    )

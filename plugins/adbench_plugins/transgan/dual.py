@@ -34,7 +34,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -52,11 +52,17 @@ from adbench_plugins.transgan.losses import (
     lsgan_loss,
     patch_loss,
 )
-from adbench_plugins.transgan.networks import AttnScale, Discriminator, Generator, OutAct
+from adbench_plugins.transgan.settings import (
+    Shape,
+    TransGANConfig,
+    build_discriminator,
+    build_generator,
+    check_shape,
+    check_side,
+)
 from adbench_tgan import (
     AdbenchError,
     Detector,
-    DetectorConfig,
     TrainSet,
     adam,
     mean_losses,
@@ -65,8 +71,6 @@ from adbench_tgan import (
     to_unit,
 )
 
-Shape = tuple[int, int, int]
-Depths = tuple[int, int, int]
 Losses = dict[str, Tensor]
 BATCH = 256  # training images whose features are taken at a time
 
@@ -74,7 +78,7 @@ BATCH = 256  # training images whose features are taken at a time
 class TransGANDual(Detector):
     """Score: the mean squared error of the drawn image, in units of [-1, 1]."""
 
-    class Config(DetectorConfig):
+    class Config(TransGANConfig):
         image_size: int = 32
         """side in pixels: the thesis's networks at 32 and 64; other multiples of 4 from 16 on are no one's but ours"""
         epochs: int = Field(default=10, ge=0)
@@ -108,8 +112,6 @@ class TransGANDual(Detector):
         """side of the patches of the patch loss"""
         patch_top: int = Field(default=3, ge=1)
         """how many of an image's worst patches count"""
-        diffaugment: Literal["mit", "asarigun", "none"] = "mit"
-        """changes to what the discriminators see in training: the paper's, those of the thesis's code, or none"""
 
         backbone: BackboneName = "auto"
         """network that gives the features; auto is resnet50, or tf_efficientnet_lite0 where the model hub is out of reach; none trains a small one"""
@@ -119,24 +121,8 @@ class TransGANDual(Detector):
         """found out when a job is planned: the hash of backbone_weights"""
         feature_size: int = Field(default=224, ge=32)
         """side in pixels to which images are resized for the backbone"""
-        latent: int = Field(default=1024, ge=1)
-        """length of z"""
         mapper_relu: bool = False
         """end the mapper in a ReLU, as the thesis does, instead of a LayerNorm"""
-        attn_scale: AttnScale = "head"
-        """scale attention by the width of a head, or as the thesis does by the whole width (dim)"""
-        out_act: OutAct = "tanh"
-        """last activation of the generator; none in the thesis"""
-        generator_width: int = Field(default=384, ge=64, multiple_of=64)
-        """channels of the generator's first stage; a quarter and a sixteenth of it in the next two"""
-        generator_depths: Depths | None = None
-        """blocks in the generator's three stages; 5, 4, 2 under 64 pixels, 4, 3, 1 from there on"""
-        generator_dropout: float = Field(default=0.0, ge=0, lt=1)
-        """dropout in the generator's training; .5 in the thesis's notebooks"""
-        discriminator_width: int = Field(default=384, ge=4, multiple_of=4)
-        """channels of the discriminators"""
-        discriminator_depth: int | None = Field(default=None, ge=0)
-        """blocks in each discriminator; 7 under 64 pixels, 4 from there on"""
         discriminator_patch: int = Field(default=4, ge=1)
         """side of the patches that are the discriminators' tokens"""
 
@@ -148,7 +134,7 @@ class TransGANDual(Detector):
 
         @model_validator(mode="after")
         def _fits(self) -> TransGANDual.Config:
-            check_side(self, self.image_size)
+            check_sides(self, self.image_size)
             return self
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -173,12 +159,14 @@ class TransGANDual(Detector):
         return config.model_copy(update={"backbone": name, "backbone_sha256": sha256})
 
     def build(self, shape: Shape) -> None:
-        channels, side = check_shape(self.config, shape)
+        channels, side = check_shape("transgan_dual", shape)
+        check_sides(self.config, side)
         self.backbone = build_backbone(self.config, channels)
         self.mapper = build_mapper(self.config, self.backbone.features)
         self.generator = build_generator(self.config, channels, side)
-        self.discriminator_normal = build_discriminator(self.config, channels, side)
-        self.discriminator_anomalous = build_discriminator(self.config, channels, side)
+        patch = self.config.discriminator_patch
+        self.discriminator_normal = build_discriminator(self.config, channels, side, patch)
+        self.discriminator_anomalous = build_discriminator(self.config, channels, side, patch)
         for network in self.networks.values():
             network.to(self.device)
 
@@ -347,27 +335,13 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
             network.requires_grad_(True)
 
 
-def check_side(config: TransGANDual.Config, side: int) -> None:
+def check_sides(config: TransGANDual.Config, side: int) -> None:
     """Raise `AdbenchError` where no network can be made for images of `side` pixels."""
-    if side < 16 or side % 4:
-        raise AdbenchError(
-            f"transgan_dual: image_size {side} is not a multiple of 4 from 16 on; use 32 or 64"
-        )
+    check_side("transgan_dual", side)
     for name in ("patch_size", "discriminator_patch"):
         patch = getattr(config, name)
         if side % patch:
             raise AdbenchError(f"transgan_dual: {name} {patch} does not divide image_size {side}; use 4")
-
-
-def check_shape(config: TransGANDual.Config, shape: Shape) -> tuple[int, int]:
-    """The channels and the side of images of `shape`, or an `AdbenchError`."""
-    channels, height, width = shape
-    if height != width or channels not in (1, 3):
-        raise AdbenchError(
-            f"transgan_dual needs square images with 1 or 3 channels, not {shape}; resize them"
-        )
-    check_side(config, height)
-    return channels, height
 
 
 def build_backbone(config: TransGANDual.Config, channels: int) -> features.Backbone | features.SmallEncoder:
@@ -380,28 +354,3 @@ def build_backbone(config: TransGANDual.Config, channels: int) -> features.Backb
 def build_mapper(config: TransGANDual.Config, inputs: int) -> nn.Sequential:
     last = nn.ReLU() if config.mapper_relu else nn.LayerNorm(config.latent)
     return nn.Sequential(nn.Linear(inputs, config.latent), last)
-
-
-def build_generator(config: TransGANDual.Config, channels: int, side: int) -> Generator:
-    return Generator(
-        channels=channels,
-        latent=config.latent,
-        initial_size=side // 4,
-        width=config.generator_width,
-        depths=config.generator_depths or ((4, 3, 1) if side >= 64 else (5, 4, 2)),
-        dropout=config.generator_dropout,
-        attn_scale=config.attn_scale,
-        out_act=config.out_act,
-    )
-
-
-def build_discriminator(config: TransGANDual.Config, channels: int, side: int) -> Discriminator:
-    depth = config.discriminator_depth
-    return Discriminator(
-        channels=channels,
-        image_size=side,
-        patch=config.discriminator_patch,
-        width=config.discriminator_width,
-        depth=(4 if side >= 64 else 7) if depth is None else depth,
-        attn_scale=config.attn_scale,
-    )
