@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from torch import Tensor
 
 from adbench_tgan import places
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.hooks import one_line
+from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 ABOUT = "about"  # the tensor that holds all that is no tensor, as the bytes of JSON
+
+
+class Kept(BaseModel):
+    """What a checkpoint holds beside its tensors."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
+    key: str  # of the job
+    losses: list[dict[str, FiniteFloat]]  # one an epoch
+    seconds: FiniteFloat  # spent on them
+    parts: dict[str, Any]  # as `packed`
+    dice: Any  # as `packed`
 
 
 class Checkpoint:
@@ -48,16 +63,17 @@ class Checkpoint:
         found = self._read(detector.notes)
         if found is None:
             return 0
+        kept, tensors = found
         try:
             for name, part in self.parts.items():
-                put_back(part, found["parts"][name])
-            set_dice(found["dice"], detector.device)
-        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = str(error).splitlines()[-1].strip()
+                put_back(part, unpacked(kept.parts[name], tensors))
+            set_dice(unpacked(kept.dice, tensors), detector.device)
+        except Exception as error:  # each kind of part has its own
+            reason = plain(one_line(error))
             raise AdbenchError(
                 f"{self.path} does not fit this detector: {reason}; delete it, then run again"
             ) from None
-        self.losses[:], self.seconds = found["losses"], found["seconds"]
+        self.losses[:], self.seconds = kept.losses, kept.seconds
         detector.notes.append(f"training was interrupted, and taken up again after epoch {len(self.losses)}")
         return len(self.losses)
 
@@ -76,40 +92,33 @@ class Checkpoint:
         """Why it could not be written, if so."""
         assert self.parts is not None
         tensors: dict[str, Tensor] = {}
-        about = {
-            "schema": SCHEMA,
-            "key": self.key,
-            "losses": self.losses,
-            "parts": {name: packed(state_of(part), name, tensors) for name, part in self.parts.items()},
-            "dice": packed(dice(detector.device), "dice", tensors),
-            "seconds": self.seconds + perf_counter() - self.began,
-        }
+        kept = Kept(
+            key=self.key,
+            losses=self.losses,
+            parts={name: packed(state_of(part), name, tensors) for name, part in self.parts.items()},
+            dice=packed(dice(detector.device), "dice", tensors),
+            seconds=self.seconds + perf_counter() - self.began,
+        )
         try:
-            places.replace(self.path, file_of(tensors, about))
+            places.replace(self.path, file_of(kept, tensors))
         except Exception as error:  # each kind of store has its own
-            return f"its training could not be kept: {getattr(error, 'strerror', None) or error}"
+            return f"its training could not be kept: {getattr(error, 'strerror', None) or one_line(error)}"
         return ""
 
-    def _read(self, notes: list[str]) -> dict[str, Any] | None:
+    def _read(self, notes: list[str]) -> tuple[Kept, dict[str, Tensor]] | None:
         """What is kept; None, and a note unless there is nothing, if it cannot be used."""
-        from safetensors import SafetensorError
-
         try:
-            about, tensors = parts_of(self.path.read_bytes())
-            if (about["schema"], about["key"]) != (SCHEMA, self.key):
-                raise ValueError("it is another job's or another version's")
-            return {
-                **about,
-                "parts": {name: unpacked(part, tensors) for name, part in about["parts"].items()},
-                "dice": unpacked(about["dice"], tensors),
-            }
+            kept, tensors = parts_of(self.path.read_bytes())
+            if kept.key != self.key:
+                raise ValueError("it is another job's")
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # it may hold anything
             notes.append(
-                f"the training began anew: {self.path.name} cannot be used: {str(error) or type(error).__name__}"
+                f"the training began anew: {self.path.name} cannot be used: {plain(one_line(error))}"
             )
             return None
+        return kept, tensors
 
 
 def state_of(part: Any) -> Any:
@@ -187,17 +196,21 @@ def unpacked(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
     return (list if kind == "list" else tuple)(unpacked(value, tensors) for value in inner)
 
 
-def file_of(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
-    """Tensors and JSON as one safetensors file."""
+def file_of(kept: Kept, tensors: Mapping[str, Tensor]) -> bytes:
+    """All of it as one safetensors file."""
     from safetensors.torch import save
 
-    text = torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)
+    text = torch.frombuffer(bytearray(kept.model_dump_json(by_alias=True).encode()), dtype=torch.uint8)
     return save({**tensors, ABOUT: text})
 
 
-def parts_of(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `file_of` put together."""
+def parts_of(data: bytes) -> tuple[Kept, dict[str, Tensor]]:
+    """What `file_of` put together.
+
+    Raises:
+        Exception: it is something else.
+    """
     from safetensors.torch import load
 
     tensors = load(data)
-    return json.loads(tensors.pop(ABOUT).numpy().tobytes()), tensors
+    return Kept.model_validate_json(tensors.pop(ABOUT).numpy().tobytes()), tensors

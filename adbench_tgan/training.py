@@ -114,7 +114,9 @@ class Endless(Generic[Batch]):
         self.order.set_state(state["before"])
         self._begin()
         for _ in range(state["taken"]):
-            next(self)
+            if next(self.batches, None) is None:
+                raise ValueError("more batches were taken than a pass has")
+            self.taken += 1
 
 
 def stepper(detector: Detector, step: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
