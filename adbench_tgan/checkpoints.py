@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adbench_tgan.detector import Detector
 
 SCHEMA: Literal[1] = 1
+MERSENNE = 624  # words of the twister's state, numpy's global generator
 ABOUT = "about"  # the tensor that holds all that is no tensor, as the bytes of JSON
 
 
@@ -166,8 +167,10 @@ def set_dice(states: Mapping[str, Any], device: str | torch.device) -> None:
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None and torch.device(device).type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)
-    key, *rest = states["numpy"]
-    np.random.set_state(("MT19937", key.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    key, place, *rest = states["numpy"]
+    if not 0 <= place <= len(key) == MERSENNE:
+        raise ValueError("the state of numpy's random numbers is none")
+    np.random.set_state(("MT19937", key.numpy().astype(np.uint32), place, *rest))  # noqa: NPY002
     random.setstate(states["python"])
 
 
