@@ -13,6 +13,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import ExecutorSpec
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.leaderboard import comparable, is_current, leaderboard, results_table, without_superseded
+from adbench_tgan.packing import check_packing
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
@@ -53,6 +54,7 @@ def benchmark(
     device = on_cluster(settings) or usable(settings.device)
     if request.precision == "tf32" and not device.startswith("cuda"):
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
+    check_packing(replace(settings, device=device))
     store = ResultStore(out)
     store.open()
     settings = replace(settings, device=device, data_root=request.data_root, scratch=store.scratch)
@@ -77,7 +79,7 @@ def benchmark(
 
 def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry) -> None:
     """Refuse what the executor would not heed."""
-    for name in ("workers", "job_timeout", "address", "gpus_per_job"):
+    for name in ("workers", "jobs_per_gpu", "job_timeout", "address", "gpus_per_job"):
         value = getattr(settings, name)
         if value is not None and name not in executor.options:
             able = [spec.name for spec, _ in registry.offers("executor") if name in spec.options]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,7 @@ class Settings:
     timing: bool = True
     save_models: bool = False
     workers: int | None = None  # jobs at a time; None leaves it to the executor
+    jobs_per_gpu: int | Literal["auto"] | None = None  # jobs that share the GPU at a time
     job_timeout: float | None = None  # seconds that a job may take
     address: str | None = None  # of a cluster that runs already
     gpus_per_job: float | None = None  # share of a GPU, or number of them, on a cluster
