@@ -60,7 +60,7 @@ def benchmark(
     settings = replace(settings, device=device, data_root=request.data_root, scratch=store.scratch)
     planned = plan(request, registry, reporter.warn)
     fresh: dict[str, Result] = {}
-    missing = [job for job in planned.jobs if store.get(job, with_model=settings.save_models) is None]
+    missing = [job for job in planned.jobs if not store.has(job, with_model=settings.save_models)]
     refuse_newer(store, missing)
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     try:

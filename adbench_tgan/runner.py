@@ -26,7 +26,7 @@ from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.text import plain
-from adbench_tgan.timing import PeakMemory, flops, latency, stopwatch
+from adbench_tgan.timing import PeakMemory, flops, latency, percentiles, stopwatch
 from adbench_tgan.training import fit, seed_everything, without_graphs
 
 BATCH = 100  # images per score() call, the same for every detector
@@ -154,7 +154,8 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         peak = memory.megabytes()
         threshold = float(np.quantile(score_some(detector, split.normal, device), QUANTILE))
         purity_delta = purity(detector, split.test, scores, device)
-        timing = measure(detector, pixels) if settings.timing else {}
+        seconds = fitting.seconds + scoring.seconds
+        timing = measure(detector, pixels, seconds) if settings.timing else {}
 
         reporter.phase("metrics")
         metrics, notes = evaluate(detector, split, scores, threshold, registry, device)
@@ -238,17 +239,14 @@ def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str
     return float(change / max(np.abs(scores).max(), np.finfo(np.float32).tiny))
 
 
-def measure(detector: Detector, image: Tensor) -> dict[str, Any]:
-    """Latency at batch 1 with all its samples, and the operations that one image costs."""
-    samples = latency(detector.score, image)
+def measure(detector: Detector, image: Tensor, seconds: float) -> dict[str, Any]:
+    """Latency at batch 1 with all its samples, and the operations that one image costs; `seconds` as for `latency`."""
+    samples = latency(detector.score, image, seconds)
+    found = percentiles("latency_ms", samples)
     with without_graphs(detector):  # of a replayed graph the counter sees nothing
         operations = flops(detector.score, image)
-    return {
-        "latency_ms": samples,
-        "latency_ms_p50": float(np.percentile(samples, 50)),
-        "latency_ms_p99": float(np.percentile(samples, 99)),
-        "flops_per_image": operations,
-    }
+    told = {name: found[name] for name in ("latency_ms_p50", "latency_ms_p99") if found[name] is not None}
+    return {"latency_ms": samples, **told, "flops_per_image": operations}
 
 
 def evaluate(

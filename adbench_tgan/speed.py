@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -14,13 +14,12 @@ from torch import Tensor
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector
 from adbench_tgan.energy import ENOUGH, EVERY, PowerMeter
-from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, stopwatch
+from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, percentiles, stopwatch
 from adbench_tgan.training import fit
 
 LATENCY_SAMPLES = (20, 1000)  # at least and at most
 BATCH_SAMPLES = (3, 50)
 GAIN = 1.02  # a larger batch that is not this much faster ends the search, at the second time
-NEEDED = {50: 5, 95: 20, 99: 100}  # samples under which a percentile is not given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +89,6 @@ def measure_speed(detector: Detector, images: Tensor, effort: Effort) -> dict[st
         "batches": batches,
         "latency_samples_ms": [round(1000 * clock.device_seconds, 6) for clock in alone],
         "wall_samples_ms": [round(1000 * clock.seconds, 6) for clock in alone],
-    }
-
-
-def percentiles(name: str, samples: Sequence[float]) -> dict[str, float | None]:
-    """The 50th, 95th and 99th percentile; None where there are too few samples to tell."""
-    return {
-        f"{name}_p{q}": float(np.percentile(samples, q)) if len(samples) >= needed else None
-        for q, needed in NEEDED.items()
     }
 
 

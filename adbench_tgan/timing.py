@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -15,7 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 WARMUP = 5  # unmeasured calls before latency is measured
 SAMPLES = (5, 100)  # at least and at most so many latency samples ...
-BUDGET = 1.0  # ... and within these bounds no more seconds than this
+SHARE = 0.02  # ... and within these bounds no more seconds than this share of a job's fit and score ...
+BUDGET = (0.1, 1.0)  # ... which counts as no less and no more than this
+NEEDED = {50: 5, 95: 20, 99: 100}  # samples under which a percentile is not given
 
 
 @dataclass
@@ -49,9 +52,21 @@ def stopwatch(device: str | torch.device) -> Iterator[Clock]:
     clock.seconds = perf_counter() - start
 
 
-def latency(score: Callable[[Tensor], object], image: Tensor) -> list[float]:
-    """Milliseconds to score one image (1, C, H, W), one sample a call, after a warm-up; all samples."""
-    return [1000 * clock.device_seconds for clock in clocks(score, image, SAMPLES, BUDGET)]
+def latency(score: Callable[[Tensor], object], image: Tensor, seconds: float) -> list[float]:
+    """Milliseconds to score one image (1, C, H, W), one sample a call, after a warm-up; all samples.
+
+    `seconds` are those of the job itself, by which is judged how long this may take.
+    """
+    budget = min(max(SHARE * seconds, BUDGET[0]), BUDGET[1])
+    return [1000 * clock.device_seconds for clock in clocks(score, image, SAMPLES, budget)]
+
+
+def percentiles(name: str, samples: Sequence[float]) -> dict[str, float | None]:
+    """The 50th, 95th and 99th percentile; None where there are too few samples to tell."""
+    return {
+        f"{name}_p{q}": float(np.percentile(samples, q)) if len(samples) >= needed else None
+        for q, needed in NEEDED.items()
+    }
 
 
 def clocks(

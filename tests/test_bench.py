@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from adbench_tgan import speed, speeds
+from adbench_tgan import speed, speeds, timing
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector, DetectorConfig
 from adbench_tgan.energy import PowerMeter
@@ -98,9 +98,9 @@ def test_a_batch_that_does_not_fit_ends_the_search_only():
 
 
 def test_percentiles_need_their_samples():
-    few = speed.percentiles("ms", [1.0] * 19)
+    few = timing.percentiles("ms", [1.0] * 19)
     assert few == {"ms_p50": 1.0, "ms_p95": None, "ms_p99": None}
-    assert speed.percentiles("ms", list(range(101)))["ms_p99"] == 99
+    assert timing.percentiles("ms", list(range(101)))["ms_p99"] == 99
 
 
 def test_a_batch_larger_than_the_set_begins_it_again():
