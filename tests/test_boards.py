@@ -21,8 +21,9 @@ from adbench_tgan import boards
 from adbench_tgan.boards import Choice
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import commands, seal, text_of
-from adbench_tgan.boards.folder import parquet
+from adbench_tgan.boards.folder import parquet, parse, read_losses, read_score_file
 from adbench_tgan.boards.published import Paper, published_cells, read_papers
+from adbench_tgan.boards.schemas import PAIRS, check
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.text import marked, unmarked
 
@@ -598,3 +599,63 @@ def test_a_killed_publication_leaves_the_old_board(material, tmp_path, monkeypat
         boards.publish(fewer, tmp_path)
     assert contents(tmp_path / "toy") == contents(place)
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_a_board_of_one_category_is_published_and_verified(tmp_path):
+    board = board_of(tmp_path / "runs", grid(["good", "poor"], ["ant"]))
+    assert list(board.pairs["wilcoxon_p"]) == [1.0]
+    assert boards.publish(board, tmp_path)
+    assert boards.verify(tmp_path / "toy") == []
+
+
+def one_line_of(error):
+    return str(error.value).isprintable()
+
+
+# --- what fuzzers found: each was a traceback, or several lines --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["detector\npca\n", "a,b\n1,2\n1,2,3,4\n", '"a\x1b",b\n1,2\n'],
+    ids=["columns are missing", "a row is too long", "a column has another name"],
+)
+def test_a_table_that_is_none_of_ours_is_refused_in_one_line(text):
+    with pytest.raises(AdbenchError, match=r"pairs\.csv ") as error:
+        check(parse(text.encode(), PAIRS), PAIRS)
+    assert one_line_of(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "category,seed,key,epoch,loss\na,0.5,k,1,1\n",
+        "category,seed,key,epoch,loss\na,0,k,1,1,7,7\n,\n,,,,,,,,\n",
+    ],
+    ids=["half a seed", "a row is too long"],
+)
+def test_losses_that_cannot_be_read_are_refused_in_one_line(text, tmp_path):
+    path = tmp_path / "losses/good.csv"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(AdbenchError, match=r"good\.csv cannot be read: ") as error:
+        read_losses(tmp_path, {"files": ["losses/good.csv"]})
+    assert one_line_of(error)
+
+
+def test_scores_whose_error_has_control_characters_are_refused_in_one_line(tmp_path):
+    data = parquet(
+        pd.DataFrame(
+            {"category": ["a"], "seed": [0], "key": ["k"], "sample_id": ["s"], "label": [0], "score": [0.5]}
+        ).astype({"label": "uint8", "score": "float32"})
+    )
+    path = tmp_path / "good.parquet"
+    told = []
+    for place in range(len(data) - 200, len(data) - 8):  # each byte of what says how to read the rest
+        path.write_bytes(data[:place] + b"\x0e" + data[place + 1 :])
+        try:
+            read_score_file(path)
+        except AdbenchError as error:
+            told.append(str(error))
+    assert len(told) > 10
+    assert [each for each in told if not each.isprintable()] == []
