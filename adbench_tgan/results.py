@@ -103,8 +103,8 @@ class ResultStore:
 
     def folder(self, job: Job) -> Path:
         """Where a job's files are, or will be."""
-        names = [safe_name(name) for name in (job.dataset, job.protocol, job.detector, job.category)]
-        return self.root / f"{'/'.join(names)}-seed{job.seed}-{job.key[:8]}"
+        last = f"{safe_name(job.category)}-seed{job.seed}-{job.key[:8]}"
+        return self.root.joinpath(*map(safe_name, (job.dataset, job.protocol, job.detector)), last)
 
     def get(self, job: Job, *, with_model: bool = False) -> Result | None:
         """The stored result of a job that ended well; None if there is none, or it is damaged.

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -651,8 +652,9 @@ def test_scores_whose_error_has_control_characters_are_refused_in_one_line(tmp_p
     )
     path = tmp_path / "good.parquet"
     told = []
-    for place in range(len(data) - 200, len(data) - 8):  # each byte of what says how to read the rest
-        path.write_bytes(data[:place] + b"\x0e" + data[place + 1 :])
+    places = range(len(data) - 200, len(data) - 8)  # what says how to read the rest
+    for place, byte in product(places, (b"\x0e", b"\xfc")):
+        path.write_bytes(data[:place] + byte + data[place + 1 :])
         try:
             read_score_file(path)
         except AdbenchError as error:

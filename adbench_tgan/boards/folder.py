@@ -33,6 +33,7 @@ from adbench_tgan.boards.schemas import (
 )
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.results import safe_name
+from adbench_tgan.stored import ROWS
 from adbench_tgan.text import plain
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -179,12 +180,14 @@ def read_score_file(path: Path) -> pd.DataFrame:
     Raises:
         AdbenchError: it is missing, damaged, or not as its schema says.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        frame: pd.DataFrame = pq.ParquetFile(path).read().to_pandas()
-    except (OSError, pa.ArrowException) as error:
+        with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows > ROWS:
+                raise ValueError(f"it has {file.metadata.num_rows:,} rows")
+            frame: pd.DataFrame = file.read().to_pandas()
+    except Exception as error:  # a damaged file raises nearly every kind of error
         raise unreadable(path, error) from None
     check_scores(frame, f"scores/{path.name}")
     return frame

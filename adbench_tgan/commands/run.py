@@ -142,7 +142,7 @@ def number_or_auto(text: str | None) -> int | Literal["auto"] | None:
         return None
     if text == "auto":
         return "auto"
-    if not text.isdecimal() or int(text) == 0:
+    if not text.isdecimal() or len(text) > 6 or int(text) == 0:
         raise AdbenchError(f"--jobs-per-gpu: {text!r} is not a number of jobs; give 1 or more, or auto")
     return int(text)
 
