@@ -13,6 +13,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import ExecutorSpec
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.leaderboard import comparable, is_current, leaderboard, results_table, without_superseded
+from adbench_tgan.packing import check_packing
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
@@ -53,6 +54,7 @@ def benchmark(
     device = on_cluster(settings) or usable(settings.device)
     if request.precision == "tf32" and not device.startswith("cuda"):
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
+    check_packing(replace(settings, device=device))
     store = ResultStore(out)
     store.open()
     settings = replace(
@@ -64,8 +66,7 @@ def benchmark(
     )
     planned = plan(request, registry, reporter.warn)
     fresh: dict[str, Result] = {}
-    before = {job.key: store.stamp(job) for job in planned.jobs}  # another run may finish some from here on
-    missing = [job for job in planned.jobs if store.get(job, with_model=settings.save_models) is None]
+    missing, before = unfinished(planned.jobs, store, with_model=settings.save_models)
     refuse_newer(store, missing)
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     try:
@@ -82,9 +83,21 @@ def benchmark(
     return Outcome(results=tuple(result for result in results if result), leaderboard=table, ran=len(fresh))
 
 
+def unfinished(
+    jobs: Sequence[Job], store: ResultStore, *, with_model: bool
+) -> tuple[list[Job], dict[str, str]]:
+    """The jobs to be run, and the stamp of what is stored of each, by key: what changes is another run's doing.
+
+    Each was looked at once more after its stamp, so that there is no gap in which another run could finish it unseen.
+    """
+    missing = [job for job in jobs if not store.has(job, with_model=with_model)]
+    stamps = {job.key: store.stamp(job) for job in missing}
+    return [job for job in missing if not store.has(job, with_model=with_model)], stamps
+
+
 def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry) -> None:
     """Refuse what the executor would not heed."""
-    for name in ("workers", "job_timeout", "address", "gpus_per_job"):
+    for name in ("workers", "jobs_per_gpu", "job_timeout", "address", "gpus_per_job"):
         value = getattr(settings, name)
         if value is not None and name not in executor.options:
             able = [spec.name for spec, _ in registry.offers("executor") if name in spec.options]

@@ -169,7 +169,7 @@ def adbench_executors() -> Iterator[ExecutorSpec]:
         name="processes",
         target="adbench_tgan.processes:processes",
         summary="each job in a fresh process: what a plugin breaks is one job",
-        options=("workers", "job_timeout"),
+        options=("workers", "jobs_per_gpu", "job_timeout"),
     )
     yield ExecutorSpec(
         name="ray",

@@ -37,7 +37,7 @@ class ExecutorSpec:
     name: str
     target: str
     summary: str = ""
-    options: tuple[Literal["workers", "job_timeout", "address", "gpus_per_job"], ...] = ()
+    options: tuple[Literal["workers", "jobs_per_gpu", "job_timeout", "address", "gpus_per_job"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+import re
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import torch
@@ -57,7 +58,10 @@ def _memory_gb() -> float | None:
 
 
 def _version(name: str) -> str | None:
+    """From the head of its metadata: to parse all of that takes as long as a small network's scores."""
     try:
-        return version(name)
+        text = distribution(name).read_text("METADATA") or ""
     except PackageNotFoundError:
         return None
+    found = re.search(r"^Version: *(\S+)", text, re.MULTILINE | re.IGNORECASE)
+    return found[1] if found else version(name)

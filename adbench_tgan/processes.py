@@ -25,6 +25,7 @@ import torch
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
+from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
 from adbench_tgan.places import draft_name
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
@@ -43,36 +44,61 @@ Heard = queue.Queue[tuple["Process", list[Any]]]
 def processes(
     jobs: Iterable[Job], settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter
 ) -> Iterator[Result]:
-    """Each job in a fresh process, `settings.workers` at a time, else one; results come as they are ready.
+    """Each job in a fresh process, as many at a time as the settings say, else one; results come as they are ready.
 
     A process that dies, or gives nothing within `settings.job_timeout` seconds of its job's begin, is a failed
     result. No process outlives this iterator, nor the process that iterates.
     """
-    workers = settings.workers or 1
-    if workers > 1 and settings.timing:
-        reporter.warn(
-            f"{workers} jobs at a time share this machine, and their times show it; --workers 1 times fairly"
-        )
-    waiting, running, heard = iter(jobs), list[Process](), Heard(MANY)
+    yield from packed(jobs, settings, tasks, registry, reporter, packing_of(settings))
+
+
+def packed(
+    jobs: Iterable[Job],
+    settings: Settings,
+    tasks: Tasks,
+    registry: Registry,
+    reporter: Reporter,
+    packing: Packing,
+) -> Iterator[Result]:
+    """As `processes`, with a packing of one's own."""
+    waiting, running, heard = Waiting(jobs), list[Process](), Heard(MANY)
+    if settings.timing and (warning := packing.warning()):
+        reporter.warn(warning)
     try:
         while True:
-            while len(running) < workers and (job := next(waiting, None)):
-                announce(job, registry, reporter)
+            for job in waiting.admitted(packing, running):
+                if job.key not in packing.alone:
+                    announce(job, registry, reporter)
                 if job.problem:  # nothing to run
                     yield attempt(job, settings, tasks, registry, reporter)
                 else:
-                    running.append(Process(job, settings, spec_of(job, settings, registry), heard))
+                    spec = spec_of(job, settings, registry)
+                    running.append(Process(job, settings, spec, heard, packing.share(job)))
             if not running:
                 return
             listen(heard, reporter)
-            for process in list(running):
-                if process.ended():
-                    listen(heard, reporter)
-                    running.remove(process)
-                    yield process.result()
+            for process in [each for each in running if each.ended()]:
+                listen(heard, reporter)
+                running.remove(process)
+                if (result := conclude(process, packing)) is not None:
+                    yield result
+                else:
+                    waiting.again.append(process.job)
+                    reporter.warn(f"{process.job}: memory ran out beside others; it runs once more, alone")
     finally:
         for process in running:
             process.close()
+
+
+def conclude(process: Process, packing: Packing) -> Result | None:
+    """The result of a process that has ended; None if its job has to run once more, alone."""
+    found = read_footprint(process.folder)
+    result = process.result()
+    if found is not None and result.status == "ok":
+        packing.learn(process.job, found, at_once=process.at_once)
+    if packing.again(process.job, result, at_once=process.at_once):
+        return None
+    return packing.noted(result)
 
 
 def listen(heard: Heard, reporter: Reporter) -> None:
@@ -110,8 +136,9 @@ def pass_on(line: Sequence[Any], job: Job, reporter: Reporter) -> None:
 class Process:
     """A job's process, from its start to its result."""
 
-    def __init__(self, job: Job, settings: Settings, spec: Mapping[str, Any], heard: Heard):
+    def __init__(self, job: Job, settings: Settings, spec: Mapping[str, Any], heard: Heard, sharing: int = 1):
         self.job, self.settings = job, settings
+        self.at_once = 1  # jobs that ran at a time with it, at most, and itself
         self.limit = math.inf if settings.job_timeout is None else settings.job_timeout  # seconds
         self.deadline = monotonic() + START + self.limit
         self.begun = self.late = False
@@ -122,7 +149,7 @@ class Process:
             stdin=subprocess.PIPE,  # never written to: it ends when the process on this side does
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(settings.workers or 1),
+            env=environment(sharing),
             start_new_session=True,  # Ctrl-C is ours to pass on, and all that a plugin starts ends with it
         )
         self.readers = [
@@ -187,8 +214,7 @@ class Process:
             shutil.rmtree(self.folder, ignore_errors=True)
         if found is None:
             return failure(self.job, self.settings, reason)
-        at_once = self.settings.workers or 1
-        machine = {"jobs_at_once": at_once} if found.machine and at_once > 1 else {}
+        machine = {"jobs_at_once": self.at_once} if found.machine and self.at_once > 1 else {}
         return replace(found, machine={**found.machine, **machine})
 
     def reason(self) -> str:
@@ -224,7 +250,7 @@ def new_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:
 
 
 def environment(workers: int) -> dict[str, str]:
-    """This process's own, with its search path; several workers share its threads, unless the user set them."""
+    """This process's own, with its search path; several processes share its threads, unless the user set them."""
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path if os.path.exists(entry or "."))
     threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers))} if workers > 1 else {}
     return threads | os.environ | {"PYTHONPATH": path}

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LONGEST = 150  # characters of a folder's name
+PLAIN = re.compile(r"[\w.~ -]*", re.ASCII)  # what `quote` leaves as it is
 PARTIAL = ".partial"  # where folders are written before they are renamed into place
 
 
@@ -62,6 +64,9 @@ class Result:
     losses: tuple[Mapping[str, float], ...] = field(default=(), repr=False)  # one an epoch
     state: Mapping[str, Tensor] | None = field(default=None, repr=False)  # with --save-models
     pictures: Mapping[str, Tensor] = field(default_factory=dict, repr=False)  # for a reporter; never stored
+
+
+DESCRIBED = tuple(set(stored.Stored.model_fields) & set(Result.__dataclass_fields__))
 
 
 class ResultStore:
@@ -112,18 +117,26 @@ class ResultStore:
 
         `with_model` asks for one whose model was saved too.
         """
+        found = self._finished(job, with_model)
+        return None if found is None else result_of(found)
+
+    def has(self, job: Job, *, with_model: bool = False) -> bool:
+        """Whether `get` would find a result."""
+        return self._finished(job, with_model) is not None
+
+    def _finished(self, job: Job, with_model: bool) -> stored.Stored | None:
         folder = self.folder(job)
         found = stored.read(folder)
-        if found is None or found.status != "ok" or found.job.key != job.key:
+        if found is None or found.status != "ok" or not same(found.job, job):
             return None
         if with_model and "model.safetensors" not in found.files:
             return None
-        return result_of(found) if stored.is_whole(found, folder) else None
+        return found if stored.is_whole(found, folder) else None
 
     def outcome(self, job: Job) -> Result | None:
         """What is stored of a job, also when it failed."""
         found = read_result(self.folder(job))
-        return found if found is not None and found.job.key == job.key else None
+        return found if found is not None and same(found.job, job) else None
 
     def stamp(self, job: Job) -> str:
         """What changes when the job's result is written again; empty if there is none."""
@@ -252,8 +265,12 @@ def read_result(folder: Path) -> Result | None:
 
 def result_of(found: stored.Stored) -> Result:
     """The result that a ``result.json`` describes; without scores, losses and weights."""
-    names = set(stored.Stored.model_fields) & set(Result.__dataclass_fields__)
-    return Result(**{name: getattr(found, name) for name in names})
+    return Result(**{name: getattr(found, name) for name in DESCRIBED})
+
+
+def same(one: Job, other: Job) -> bool:
+    """Whether two jobs have one key. Equal jobs have; hashes of thousands take their time."""
+    return one == other or one.key == other.key
 
 
 def _why(found: stored.Stored | None, folder: Path) -> str:
@@ -299,7 +316,7 @@ def safe_name(name: str) -> str:
 
     A long one keeps its beginning, and ends in a hash of the whole: no file system takes more than 255 bytes.
     """
-    encoded = quote(name, safe=" ")
+    encoded = name if PLAIN.fullmatch(name) else quote(name, safe=" ")
     if len(encoded) > LONGEST:
         return f"{encoded[: LONGEST - 17]}~{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
     return encoded.replace(".", "%2E") if set(encoded) <= {"."} else encoded

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,7 @@ class Settings:
     timing: bool = True
     save_models: bool = False
     workers: int | None = None  # jobs at a time; None leaves it to the executor
+    jobs_per_gpu: int | Literal["auto"] | None = None  # jobs that share the GPU at a time
     job_timeout: float | None = None  # seconds that a job may take
     address: str | None = None  # of a cluster that runs already
     gpus_per_job: float | None = None  # share of a GPU, or number of them, on a cluster
@@ -158,7 +159,8 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         peak = memory.megabytes()
         threshold = float(np.quantile(score_some(detector, split.normal, device), QUANTILE))
         purity_delta = purity(detector, split.test, scores, device)
-        timing = measure(detector, pixels) if settings.timing else {}
+        seconds = fitting.seconds + scoring.seconds
+        timing = measure(detector, pixels, seconds) if settings.timing else {}
 
         reporter.phase("metrics")
         metrics, notes = evaluate(detector, split, scores, threshold, registry, device)
@@ -250,9 +252,9 @@ def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str
     return float(change / max(np.abs(scores).max(), np.finfo(np.float32).tiny))
 
 
-def measure(detector: Detector, image: Tensor) -> dict[str, Any]:
-    """Latency at batch 1 with all its samples, and the operations that one image costs."""
-    samples = latency(detector.score, image)
+def measure(detector: Detector, image: Tensor, seconds: float) -> dict[str, Any]:
+    """Latency at batch 1 with all its samples, and the operations that one image costs; `seconds` as for `latency`."""
+    samples = latency(detector.score, image, seconds)
     with without_graphs(detector):  # of a replayed graph the counter sees nothing
         operations = flops(detector.score, image)
     return {

@@ -17,8 +17,8 @@ PATIENCE = 1.0  # seconds between two looks at what others do
 class Sharing:
     """The jobs that a run has to see to: each is run here, or another run finishes it.
 
-    `before` holds each job's `ResultStore.stamp` from before anyone looked whether it is finished: what changes from
-    then on is another run's doing.
+    `before` holds each job's `ResultStore.stamp` from before it was found unfinished: what changes from then on is
+    another run's doing.
     """
 
     def __init__(

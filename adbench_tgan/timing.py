@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 WARMUP = 5  # unmeasured calls before latency is measured
 SAMPLES = (5, 100)  # at least and at most so many latency samples ...
-BUDGET = 1.0  # ... and within these bounds no more seconds than this
+SHARE = 0.02  # ... and within these bounds as many as take this share of a job's fit and score ...
+BUDGET = (0.1, 1.0)  # ... but no fewer and no more than take so many seconds
 
 
 @dataclass
@@ -49,9 +50,13 @@ def stopwatch(device: str | torch.device) -> Iterator[Clock]:
     clock.seconds = perf_counter() - start
 
 
-def latency(score: Callable[[Tensor], object], image: Tensor) -> list[float]:
-    """Milliseconds to score one image (1, C, H, W), one sample a call, after a warm-up; all samples."""
-    return [1000 * clock.device_seconds for clock in clocks(score, image, SAMPLES, BUDGET)]
+def latency(score: Callable[[Tensor], object], image: Tensor, seconds: float) -> list[float]:
+    """Milliseconds to score one image (1, C, H, W), one sample a call, after a warm-up; all samples.
+
+    `seconds` are those of the job itself, by which is judged how long this may take.
+    """
+    budget = min(max(SHARE * seconds, BUDGET[0]), BUDGET[1])
+    return [1000 * clock.device_seconds for clock in clocks(score, image, SAMPLES, budget)]
 
 
 def clocks(

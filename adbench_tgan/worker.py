@@ -131,6 +131,9 @@ def main() -> None:
         faulthandler.enable(fault, all_threads=False)
         spec = json.loads((folder / SPEC).read_text())
         carry_out(spec, folder / RESULT, LineReporter(out))
+        from adbench_tgan.packing import write_footprint  # with torch, that the job has imported by now
+
+        write_footprint(spec["settings"]["device"], folder)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # threads that a plugin left running, and libraries that crash on the way out, have no say

@@ -21,8 +21,9 @@ from adbench_tgan import boards
 from adbench_tgan.boards import Choice
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import commands, seal, text_of
-from adbench_tgan.boards.folder import parquet
+from adbench_tgan.boards.folder import parquet, parse, read_losses, read_score_file, unreadable
 from adbench_tgan.boards.published import Paper, published_cells, read_papers
+from adbench_tgan.boards.schemas import PAIRS, check
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.text import marked, unmarked
 
@@ -598,3 +599,70 @@ def test_a_killed_publication_leaves_the_old_board(material, tmp_path, monkeypat
         boards.publish(fewer, tmp_path)
     assert contents(tmp_path / "toy") == contents(place)
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_a_board_of_one_category_is_published_and_verified(tmp_path):
+    board = board_of(tmp_path / "runs", grid(["good", "poor"], ["ant"]))
+    assert list(board.pairs["wilcoxon_p"]) == [1.0]
+    assert boards.publish(board, tmp_path)
+    assert boards.verify(tmp_path / "toy") == []
+
+
+def test_a_reason_with_control_characters_is_one_line():
+    told = str(unreadable("good.parquet", "don't know what type: \x0e\nand more"))
+    assert (
+        told == "good.parquet cannot be read: don't know what type: \\x0e and more; publish the board again"
+    )
+
+
+def one_line_of(error):
+    return str(error.value).isprintable()
+
+
+# --- what fuzzers found: each was a traceback, or several lines --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["detector\npca\n", "a,b\n1,2\n1,2,3,4\n", '"a\x1b",b\n1,2\n'],
+    ids=["columns are missing", "a row is too long", "a column has another name"],
+)
+def test_a_table_that_is_none_of_ours_is_refused_in_one_line(text):
+    with pytest.raises(AdbenchError, match=r"pairs\.csv ") as error:
+        check(parse(text.encode(), PAIRS), PAIRS)
+    assert one_line_of(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "category,seed,key,epoch,loss\na,0.5,k,1,1\n",
+        "category,seed,key,epoch,loss\na,0,k,1,1,7,7\n,\n,,,,,,,,\n",
+    ],
+    ids=["half a seed", "a row is too long"],
+)
+def test_losses_that_cannot_be_read_are_refused_in_one_line(text, tmp_path):
+    path = tmp_path / "losses/good.csv"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(AdbenchError, match=r"good\.csv cannot be read: ") as error:
+        read_losses(tmp_path, {"files": ["losses/good.csv"]})
+    assert one_line_of(error)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.replace(b"\tsample_id", b"\tsam\xfcle_id"),
+        lambda data: data[:-100],
+    ],
+    ids=["a name is no text", "it is cut short"],
+)
+def test_scores_that_cannot_be_read_are_refused_in_one_line(damage, tmp_path):
+    columns = {"category": "a", "seed": 0, "key": "k", "sample_id": "s", "label": np.uint8(0)}
+    frame = pd.DataFrame({name: [value] for name, value in columns.items()})
+    path = tmp_path / "good.parquet"
+    path.write_bytes(damage(parquet(frame.assign(score=np.float32([0.5])))))
+    with pytest.raises(AdbenchError, match=r"good\.parquet cannot be read: ") as error:
+        read_score_file(path)
+    assert one_line_of(error)

@@ -29,7 +29,7 @@ LAYERS = (  # bottom up; a module imports from its own layer or below
     """,
     "registry development jobs stored results claims describe testing audit scaffold",
     "runner leaderboard comparison boards predict report progress events views speed",
-    "executors processes clusters worker sharing benchmark audits speeds",
+    "executors processes packing clusters worker sharing benchmark audits speeds",
     "options commands cli",
 )
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}

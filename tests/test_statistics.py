@@ -73,6 +73,7 @@ def test_wilcoxon_is_exact_and_reaches_its_floor():
     mixed = [0.03, -0.01, 0.02, 0.05, -0.04, 0.07, 0.011]
     assert wilcoxon(mixed) == pytest.approx(stats.wilcoxon(mixed, method="exact").pvalue)
     assert wilcoxon([0.0, 0.0]) == 1.0
+    assert wilcoxon([0.3]) == wilcoxon([0.3, 0.0]) == p_floor(1) == 1.0
     assert wilcoxon([*up, 0.0]) == 0.0625
     assert wilcoxon([0.1 + 0.2, 0.3, -0.1]) == wilcoxon([0.3, 0.3, -0.1])  # ties despite rounding
     assert 0 < wilcoxon(np.linspace(0.01, 0.4, 40)) < 1e-6

@@ -33,6 +33,8 @@ from adbench_tgan.boards.schemas import (
 )
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.results import safe_name
+from adbench_tgan.stored import ROWS
+from adbench_tgan.text import plain
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 FILE = re.compile(r"(results|leaderboard|pairs)\.csv|README\.md|scores/[^/]+\.parquet|losses/[^/]+\.csv")
@@ -109,7 +111,7 @@ def parse(data: bytes, table: Table) -> pd.DataFrame:
     try:
         return from_csv(data.decode(), table.words, table.whole)
     except (ValueError, TypeError) as error:
-        raise AdbenchError(f"{table.file} cannot be read: {error}") from None
+        raise unreadable(table.file, error) from None
 
 
 def read(path: Path) -> Board:
@@ -122,9 +124,7 @@ def read(path: Path) -> Board:
     try:
         tables = [parse((path / table.file).read_bytes(), table) for table in (RESULTS, LEADERBOARD, PAIRS)]
     except OSError as error:
-        raise AdbenchError(
-            f"{error.filename} cannot be read: {error.strerror}; publish the board again"
-        ) from None
+        raise unreadable(error.filename, error.strerror) from None
     return Board(
         facts=facts_of(content),
         measured=results_of(content),
@@ -150,14 +150,16 @@ def read_content(path: Path) -> dict[str, Any]:
             f"{path / 'board.json'} cannot be read ({type(error).__name__}); publish again"
         ) from None
     if schema != SCHEMA:
-        raise AdbenchError(f"{path / 'board.json'} is of schema {schema}, not {SCHEMA}; publish again")
+        raise AdbenchError(
+            plain(f"{path / 'board.json'} is of schema {schema!r:.100}, not {SCHEMA}; publish again")
+        )
     try:
         facts_of(content), results_of(content)
         strangers = [name for name in content["files"] if not FILE.fullmatch(name)]
         if strangers:
             raise AdbenchError(f"{path / 'board.json'} lists {strangers[0]!r}, which is no file of a board")
     except (KeyError, TypeError, AttributeError) as error:
-        raise AdbenchError(f"{path / 'board.json'} lacks something: {error}; publish again") from None
+        raise AdbenchError(plain(f"{path / 'board.json'} lacks something: {error}; publish again")) from None
     return content
 
 
@@ -178,14 +180,15 @@ def read_score_file(path: Path) -> pd.DataFrame:
     Raises:
         AdbenchError: it is missing, damaged, or not as its schema says.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        frame: pd.DataFrame = pq.ParquetFile(path).read().to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise AdbenchError(f"{path} cannot be read: {reason}; publish the board again") from None
+        with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows > ROWS:
+                raise ValueError(f"it has {file.metadata.num_rows:,} rows")
+            frame: pd.DataFrame = file.read().to_pandas()
+    except Exception as error:  # a damaged file raises nearly every kind of error
+        raise unreadable(path, error) from None
     check_scores(frame, f"scores/{path.name}")
     return frame
 
@@ -202,11 +205,16 @@ def read_losses(path: Path, content: Mapping[str, Any]) -> dict[str, pd.DataFram
                 for key, table in frame.groupby("key", sort=False):
                     kept = table.drop(columns=["category", "seed", "key"]).dropna(axis=1, how="all")
                     found[str(key)] = kept.reset_index(drop=True)
-            except (OSError, ValueError, KeyError) as error:
-                raise AdbenchError(
-                    f"{path / name} cannot be read: {error}; publish the board again"
-                ) from None
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                raise unreadable(path / name, error) from None
     return found
+
+
+def unreadable(path: Path | str, reason: object) -> AdbenchError:
+    """The error for a file that cannot be read, in one line whatever the file says."""
+    return AdbenchError(
+        plain(f"{path} cannot be read: {' '.join(str(reason).split())}; publish the board again")
+    )
 
 
 def publish(board: Board, out: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adbench_tgan.comparison import PAIR_COLUMNS
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, METRICS, RESULT_COLUMNS, TIMINGS
+from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,8 +122,12 @@ def _column(pa: Any, name: str, words: bool) -> Any:
 def _validate(schema: Any, frame: pd.DataFrame, file: str) -> None:
     from pandera.errors import SchemaError
 
+    names = list(schema.columns)
     try:
-        schema.validate(frame)
+        if list(frame.columns) == names:
+            schema.validate(frame)
+            return
+        reason = f"its columns should be {', '.join(names)}"
     except SchemaError as error:
-        reason = " ".join(str(error).split())
-        raise AdbenchError(f"{file} is not as its schema {SCHEMA} says: {reason[:300]}") from None
+        reason = " ".join(str(error).split())[:300]
+    raise AdbenchError(plain(f"{file} is not as its schema {SCHEMA} says: {reason}"))

@@ -24,6 +24,7 @@ from adbench_tgan.boards.schemas import PAIRS, TABLES
 from adbench_tgan.boards.soundness import sound_scores
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
+from adbench_tgan.text import plain
 
 SOURCES = ("name", "dataset", "protocol", "published", "audit", "machines", "configurations", "jobs")
 
@@ -38,7 +39,8 @@ class Finding:
     problem: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (f"{self.board}/{self.file}", self.where, self.problem) if part)
+        parts = (f"{self.board}/{self.file}", self.where, self.problem)
+        return plain(": ".join(part for part in parts if part))
 
 
 def find_boards(path: Path) -> list[Path]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from adbench_tgan.commands.show import tell, warn, warn_of_broken, wide_console
+from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import (
     Categories,
     Data,
@@ -41,6 +42,13 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=1, help="Jobs at a time, for executors that run several.  [default: 1; all of a cluster]"
+    ),
+]
+JobsPerGpu = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|auto",
+        help="Jobs that share the GPU at a time, or as many as fit into its memory.  [default: 1]",
     ),
 ]
 JobTimeout = Annotated[
@@ -90,6 +98,7 @@ def run(
     precision: Precision = "fp32",
     executor: Executor = "local",
     workers: Workers = None,
+    jobs_per_gpu: JobsPerGpu = None,
     job_timeout: JobTimeout = None,
     address: Address = None,
     gpus_per_job: GpusPerJob = None,
@@ -122,6 +131,7 @@ def run(
         save_models=save_models,
         checkpoint_every=checkpoint_every,
         workers=workers,
+        jobs_per_gpu=number_or_auto(jobs_per_gpu),
         job_timeout=job_timeout,
         address=address,
         gpus_per_job=gpus_per_job,
@@ -134,6 +144,17 @@ def run(
         outcome = benchmark(request, settings, found, reporter, place, executor)
     show_outcome(outcome, place)
     raise typer.Exit(1 if outcome.failed else 0)
+
+
+def number_or_auto(text: str | None) -> int | Literal["auto"] | None:
+    """What ``--jobs-per-gpu`` says."""
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or len(text) > 6 or int(text) == 0:
+        raise AdbenchError(f"--jobs-per-gpu: {text!r} is not a number of jobs; give 1 or more, or auto")
+    return int(text)
 
 
 def show_outcome(outcome: Outcome, place: Path) -> None:

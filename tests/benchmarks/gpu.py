@@ -1,7 +1,8 @@
-"""How fast a GPU trains and searches, with CUDA graphs and without: ``python tests/benchmarks/gpu.py``.
+"""How fast a GPU trains, searches and runs many jobs, with CUDA graphs and without: ``python tests/benchmarks/gpu.py``.
 
 It takes some minutes, writes gpu.csv, gpu.json and profiles to --out (default $OUT, else the folder it is called in)
 after every measurement, and prints a table at the end. Images are made up: speed does not depend on them.
+``--only grid`` measures many jobs on one GPU and nothing else; see grids.py.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from time import perf_counter
 from typing import Any
 
 import torch
+
+sys.path.append(str(Path(__file__).parent))
+
+from grids import MODES, Grid, run_grid
 
 from adbench_tgan import Detector, ImageSet, TrainSet
 from adbench_tgan.machine import device_name, machine
@@ -36,17 +41,22 @@ WALK_SIDE = 64
 class Row:
     """One measurement; what does not apply is empty."""
 
-    what: str  # training, equality or walk
+    what: str  # training, equality, walk or grid
     detector: str
     precision: str
-    mode: str  # eager or graph
+    mode: str  # eager or graph; of a grid: local, one, auto
     batch: int | None = None
     steps: int | None = None  # on the clock
     ms_per_step: float | None = None
     images_per_second: float | None = None
     difference: float | None = (
-        None  # equality: the largest relative difference of losses, graph against eager
+        None  # equality: the largest relative difference of losses, graph against eager; of a grid of scores
     )
+    jobs: int | None = None  # of a grid
+    jobs_at_once: int | None = None  # at most
+    seconds: float | None = None  # of all jobs, on the wall
+    overhead_seconds: float | None = None  # a job, beside fit and score, the first start apart
+    overhead_share: float | None = None  # of fit and score
     note: str = ""
 
 
@@ -177,6 +187,25 @@ def walk(images: int, iterations: int, dtype: str, mode: str, scale: Scale) -> R
     )
 
 
+def grid(mode: str, scale: Scale, done: dict[str, Grid]) -> Row:
+    """A ten-category one-vs-rest grid; scores are compared with those of jobs one after another in this process."""
+    done[mode] = found = run_grid(mode, scale.device, tiny=scale.tiny)
+    local = mode == "local"
+    return Row(
+        what="grid",
+        detector=found.results[0].job.detector,
+        precision="fp32",
+        mode=mode,
+        difference=None if local or "local" not in done else found.difference(done["local"]),
+        jobs=len(found.results),
+        jobs_at_once=found.at_once,
+        seconds=found.seconds,
+        overhead_seconds=found.overhead if local else None,
+        overhead_share=found.overhead * len(found.results) / found.own if local else None,
+        note="; ".join(sorted({note for each in found.results for note in each.notes})),
+    )
+
+
 def measurements(scale: Scale) -> Iterator[tuple[str, Callable[[], Row]]]:
     """What is measured, the quick ones first."""
     for name in DETECTORS:
@@ -197,6 +226,10 @@ def measurements(scale: Scale) -> Iterator[tuple[str, Callable[[], Row]]]:
             f"walk of {images} {dtype} {mode}",
             lambda a=images, b=iterations, c=dtype, d=mode: walk(a, b, c, d, scale),
         )
+
+    done: dict[str, Grid] = {}
+    for mode in ("local",) if scale.tiny else MODES:
+        yield f"grid {mode}", lambda mode=mode: grid(mode, scale, done)
 
 
 def profiles(scale: Scale, out: Path) -> None:
@@ -238,12 +271,14 @@ def write(rows: list[Row], scale: Scale, out: Path) -> None:
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    """The lines of the table; walks as a ratio to the walk of one image in this run."""
+    """The lines of the table; walks as a ratio to the walk of one image, grids to one process after another."""
     alone = next((row.images_per_second for row in rows if row.what == "walk" and row.batch == 1), None)
     for row in rows:
         value = "" if row.images_per_second is None else f"{row.images_per_second:,.4g} images/s"
         if row.difference is not None:
             value = f"largest difference {row.difference:.2g}"
+        if row.what == "grid":
+            value = "; ".join(grid_words(row, rows))
         if row.what == "walk" and alone and row.images_per_second:
             value += f", {row.images_per_second / alone:.3g} times one at a time"
         pace = "" if row.ms_per_step is None else f"{row.ms_per_step:.3g} ms/step"
@@ -252,6 +287,18 @@ def table(rows: list[Row]) -> Iterator[str]:
             f"{row.what:9} {row.detector:15} {row.precision:5} {row.mode:6} {batch:>4} {pace:>16}  {value}"
             f"{'  ' + row.note if row.note else ''}"
         )
+
+
+def grid_words(row: Row, rows: list[Row]) -> Iterator[str]:
+    """What a grid took, as far as that is known."""
+    yield f"{row.jobs} jobs in {row.seconds:.3g} s, {row.jobs_at_once} at once at most"
+    one = next((each.seconds for each in rows if each.what == "grid" and each.mode == "one"), None)
+    if row.mode != "one" and one and row.seconds:
+        yield f"{one / row.seconds:.3g} times one process after another"
+    if row.overhead_seconds is not None and row.overhead_share is not None:
+        yield f"{row.overhead_seconds:.3g} s a job beside fit and score, {100 * row.overhead_share:.2g} % of them"
+    if row.difference is not None:
+        yield f"largest difference of scores {row.difference:.2g}"
 
 
 def measured(name: str, measure: Callable[[], Row]) -> Row:

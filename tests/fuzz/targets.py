@@ -12,20 +12,29 @@ import os
 import pickle
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from lzma import LZMAError
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import torch
+from make_board import board_of, grid
 from PIL import Image
 from safetensors.torch import save as save_tensors
 from test_leaderboard import result
 
-from adbench_tgan import Detector, DetectorConfig, audits
+from adbench_tgan import Detector, DetectorConfig, Endless, audits, boards
+from adbench_tgan.boards.board import judge
+from adbench_tgan.boards.cells import to_csv
+from adbench_tgan.boards.differences import cells
+from adbench_tgan.boards.folder import parse, read_losses, read_score_file, render
+from adbench_tgan.boards.schemas import TABLES
+from adbench_tgan.boards.schemas import check as check_table
+from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data import cifar10, folder, imagefolder, mnist, mvtec, stl10
 from adbench_tgan.data.archives import ArchiveError, unpack
 from adbench_tgan.data.files import decode, decode_mask
@@ -37,6 +46,7 @@ from adbench_tgan.predict import memory_limited, read_state
 from adbench_tgan.results import ResultStore, as_json, read_result
 from adbench_tgan.stored import newer_schema, read_scores
 from adbench_tgan.text import csv_of, plain
+from adbench_tgan.training import fit
 from adbench_tgan.views import records_view
 
 Target = Callable[[bytes, Path], object]
@@ -87,6 +97,43 @@ def of_archive(data: bytes, place: Path) -> None:
         unpack(written(data, place / "archive"), inside, limit=10_000_000)
     assert not any(path.is_symlink() for path in place.rglob("*"))
     assert sorted(path.name for path in place.iterdir()) == ["archive", "deep"]
+
+
+class Trainable(Detector):
+    """All kinds of parts that a checkpoint holds."""
+
+    def epochs(self, train: object) -> Iterator[Mapping[str, float]]:
+        self.network = torch.nn.Linear(2, 2)
+        optimizer = torch.optim.Adam(self.network.parameters())
+        batches = Endless(lambda order: iter(torch.randperm(4, generator=order).tolist()), 0)
+        dice, mean = torch.Generator().manual_seed(1), torch.zeros(3)
+        done = self.resume(optimizer=optimizer, batches=batches, dice=dice, mean=mean)
+        for _ in range(done, 3):
+            self.network(torch.full((1, 2), float(next(batches)))).sum().backward()
+            optimizer.step()
+            mean += torch.rand(3, generator=dice)
+            yield {"loss": float(mean.sum())}
+
+    @property
+    def networks(self) -> dict[str, torch.nn.Module]:
+        return {"network": self.network}
+
+    def score(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().mean((1, 2, 3))
+
+
+def of_checkpoint(data: bytes, place: Path) -> None:
+    """As that of an interrupted training, which it may end or spoil, but not harm."""
+    detector = Trainable()
+    with torch.random.fork_rng():
+        fit(detector, None, checkpoint=Checkpoint(written(data, place / "kept"), "key"))
+    assert all(note.isprintable() for note in detector.notes)
+
+
+def a_checkpoint() -> bytes:
+    with TemporaryDirectory() as place:
+        fit(Trainable(), None, checkpoint=Checkpoint(Path(place) / "kept", "key", every=2))
+        return (Path(place) / "kept").read_bytes()
 
 
 def of_result(data: bytes, place: Path) -> None:
@@ -158,6 +205,42 @@ def of_audit(data: bytes, place: Path) -> None:
     audits.gather(place, [job], {})
 
 
+def of_board_table(data: bytes, place: Path) -> None:
+    """As each of a board's tables: read, checked, and compared with a sound one."""
+    for table in TABLES:
+        written(data, place / table.file)
+        for found in cells(place, table, BOARD[table.file]):
+            printable(str(boards.Finding(board="b", file=found[0], where=found[1], problem=found[2])))
+        try:
+            check_table(parse(data, table), table)
+        except AdbenchError as error:
+            check(error)
+
+
+def of_board_json(data: bytes, place: Path) -> None:
+    """As the ``board.json`` of a board that has all else: read, and verified."""
+    folder = place / "toy"
+    for name, content in {**BOARD, "board.json": data}.items():
+        written(content, folder / name)
+    for finding in boards.verify(folder):
+        printable(str(finding))
+    found = boards.read(folder)
+    results_table([judge(each, found.scores) for each in found.measured if each.job.key in found.scores])
+
+
+def of_board_scores(data: bytes, place: Path) -> None:
+    table = read_score_file(written(data, place / "scores.parquet"))
+    assert np.isfinite(table["score"]).all()
+    assert table["label"].isin([0, 1]).all()
+
+
+def of_board_losses(data: bytes, place: Path) -> None:
+    name = "losses/good.csv"
+    written(data, place / name)
+    for table in read_losses(place, {"files": [name]}).values():
+        to_csv(table, ())
+
+
 def of_tree(data: bytes, place: Path) -> None:
     """Each line is a path to make: a folder, an image, a pipe or a link, as its last letter says."""
     root = place / "root"
@@ -195,6 +278,10 @@ def use(samples: Samples) -> None:
         samples.read(index)
         if samples.read_mask is not None:
             samples.read_mask(index)
+
+
+def printable(text: str) -> None:
+    assert text.isprintable(), f"not one printable line: {text!r}"
 
 
 def check(error: AdbenchError) -> None:
@@ -252,6 +339,14 @@ def audit_record() -> bytes:
     ).encode()
 
 
+def small_board() -> dict[str, bytes]:
+    """The files of a board of two detectors."""
+    with TemporaryDirectory() as place:
+        files, _ = render(board_of(Path(place), grid(["good", "poor"], ["ant"])))
+    return files
+
+
+BOARD = small_board()
 PICTURES = pictures()
 TREE = b"""screw/train/good/a
 screw/test/good/a
@@ -279,9 +374,14 @@ SEEDS: dict[str, Sequence[bytes]] = {
     "model": [
         save_tensors({"net.weight": torch.zeros(2, 3), "net.bias": torch.zeros(2), "mean": torch.zeros(1)})
     ],
+    "checkpoint": [a_checkpoint()],
     "setting": [b"latent=3", b"rate=1e-3", b"sizes=[1, 2]", b"name=null"],
     "published": [PUBLISHED],
     "audit": [audit_record()],
+    "board_table": [BOARD[table.file] for table in TABLES],
+    "board_json": [BOARD["board.json"]],
+    "board_scores": [BOARD["scores/good.parquet"]],
+    "board_losses": [BOARD["losses/good.csv"]],
     "tree": [TREE],
 }
 TARGETS: dict[str, Target] = {name: globals()[f"of_{name}"] for name in SEEDS}

@@ -1,0 +1,115 @@
+"""A ten-category grid of jobs on one GPU: in this process, in one process after another, and as many as fit.
+
+Part of gpu.py: ``python tests/benchmarks/gpu.py --only grid``. On a large GPU that should take about four minutes, of
+which one process after another takes most. Images are made up; a GAN takes as long for them as for others.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from make_data import make_cifar10
+
+from adbench_tgan.benchmark import benchmark
+from adbench_tgan.jobs import Request
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import Result
+from adbench_tgan.runner import Settings
+
+DETECTOR = "ganomaly"
+MODES = {
+    "local": ("local", {}),
+    "one": ("processes", {"jobs_per_gpu": 1}),
+    "auto": ("processes", {"jobs_per_gpu": "auto"}),
+}
+
+
+class Mute:
+    """A reporter that says nothing."""
+
+    def planned(self, *_: object) -> None: ...
+    def job_started(self, *_: object) -> None: ...
+    def phase(self, *_: object) -> None: ...
+    def epoch(self, *_: object) -> None: ...
+    def job_finished(self, *_: object) -> None: ...
+    def warn(self, *_: object) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What a grid took. Overhead is wall time that was neither fit nor score, without the start of the first job."""
+
+    results: tuple[Result, ...]
+    seconds: float  # of all, on the wall
+
+    @property
+    def own(self) -> float:
+        """Seconds of fit and score, of all jobs."""
+        return sum(each.timing["fit_seconds"] + each.timing["score_seconds"] for each in self.results)
+
+    @property
+    def overhead(self) -> float:
+        """Seconds a job, of jobs that ran one at a time."""
+        return (self.seconds - self.own) / len(self.results)
+
+    @property
+    def at_once(self) -> int:
+        """Jobs that ran side by side at most."""
+        return max(int(each.machine.get("jobs_at_once", 1)) for each in self.results)
+
+    def difference(self, other: Grid) -> float:
+        """The largest difference of a job's scores, relative to its largest score."""
+        theirs = {each.job.key: scores(each) for each in other.results}
+        return max(
+            float(np.abs(scores(each) - theirs[each.job.key]).max() / np.abs(scores(each)).max())
+            for each in self.results
+        )
+
+
+def scores(result: Result) -> np.ndarray:
+    assert result.scores is not None
+    return result.scores["score"].to_numpy()
+
+
+def run_grid(mode: str, device: str, *, tiny: bool) -> Grid:
+    """Run the grid in one of `MODES`; tiny on two digits with small networks."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()  # what was measured before needs it no more
+    executor, options = MODES[mode]
+    settings = Settings(device=device, **options)
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        if not tiny:
+            make_cifar10(root / "data", batch=10_000, test=10_000)
+        warm = Request(
+            detectors=[DETECTOR],
+            dataset="digits" if tiny else "cifar10",
+            data_root=root / "data",
+            categories=["0"] if tiny else ["ship"],
+            seeds=[1],
+            overrides=[f"{DETECTOR}.epochs=1"],
+        )
+        if mode == "local":  # libraries load, the device starts
+            benchmark(warm, settings, Registry.discover(), Mute(), root / "warm", executor)
+        asked = Request(
+            detectors=[DETECTOR],
+            dataset=warm.dataset,
+            data_root=warm.data_root,
+            categories=["0", "1"] if tiny else (),
+            overrides=warm.overrides if tiny else (),
+        )
+        started = perf_counter()
+        outcome = benchmark(asked, settings, Registry.discover(), Mute(), root / "runs", executor)
+        seconds = perf_counter() - started
+    if outcome.failed:
+        raise RuntimeError(f"{outcome.failed[0].job}: {outcome.failed[0].error}")
+    return Grid(results=outcome.results, seconds=seconds)

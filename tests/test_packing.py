@@ -1,0 +1,278 @@
+"""What runs side by side on one GPU, decided from made-up memory; and a run packed so, in processes, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
+
+import pandas as pd
+import pytest
+import torch
+from conftest import Ended
+from test_leaderboard import result
+from test_runner import Silent
+
+from adbench_tgan import packing as packings
+from adbench_tgan import processes
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.executors import local
+from adbench_tgan.jobs import Job, Request, plan
+from adbench_tgan.packing import (
+    Footprint,
+    Packing,
+    check_packing,
+    packing_of,
+    read_footprint,
+    write_footprint,
+)
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import ResultStore
+from adbench_tgan.runner import Settings, run
+
+SMALL, LARGE = (
+    [result(name, category, seed=seed).job for category in "ab" for seed in range(3)] for name in ("s", "l")
+)
+
+
+def took(peak: int, *, free: int = 900, held: int = 50) -> Footprint:
+    return Footprint(peak=peak, held=held, free=free)
+
+
+def measured(most: int = 8, *, peak: int = 100) -> Packing:
+    """A GPU of which 1,000 bytes are free; a job of the small kind ran alone: 100 at its peak, 50 beside torch."""
+    packing = Packing(most, lambda: 1000, on_gpu=True)
+    assert packing.admits(SMALL[0], [])
+    packing.learn(SMALL[0], took(peak), at_once=1)
+    return packing
+
+
+def fitting(packing: Packing, jobs: Sequence[Job]) -> int:
+    """How many of the jobs run at once."""
+    running: list[Job] = []
+    for job in jobs:
+        if not packing.admits(job, running):
+            break
+        running.append(job)
+    return len(running)
+
+
+# --- what is decided --------------------------------------------------------------------------------------------
+
+
+def test_the_first_job_runs_alone_and_the_others_as_far_as_they_fit() -> None:
+    packing = Packing(8, lambda: 1000, on_gpu=True)
+    assert fitting(packing, SMALL) == 1
+    packing.learn(SMALL[0], took(100), at_once=1)
+    assert packing.outside == 50  # 1000 - 900 that are missing, less the 50 that torch held
+    assert fitting(packing, SMALL) == 6  # (100 + 50) each of 900
+    packing.learn(SMALL[1], took(170, free=0), at_once=6)
+    assert packing.outside == 50  # what is missing on the device is others' too
+    assert fitting(packing, SMALL) == 4  # a larger peak came by
+    packing.learn(SMALL[1], took(20, free=0), at_once=4)
+    assert fitting(packing, SMALL) == 4  # the largest counts
+
+
+def test_another_kind_is_measured_alone_too_and_then_both_add_up() -> None:
+    packing = measured()
+    assert not packing.admits(LARGE[0], SMALL[:1])
+    assert packing.admits(LARGE[0], [])
+    packing.learn(LARGE[0], took(500), at_once=1)
+    assert packing.admits(LARGE[1], SMALL[:2])  # 2 x 150 + 550
+    assert not packing.admits(LARGE[1], SMALL[:3])
+    assert not packing.admits(LARGE[1], LARGE[:1])
+
+
+def test_other_settings_are_another_kind_and_another_category_or_seed_is_not() -> None:
+    packing = measured()
+    assert packing.admits(SMALL[4], SMALL[:1])
+    assert not packing.admits(replace(SMALL[1], config={"batch_size": 512}), SMALL[:1])
+    assert not packing.admits(replace(SMALL[1], precision="bf16"), SMALL[:1])
+
+
+def test_one_at_a_time_runs_though_it_may_not_fit_and_never_more_than_the_most() -> None:
+    assert fitting(measured(peak=5000), SMALL) == 1
+    assert fitting(measured(most=2), SMALL) == 2
+    assert fitting(Packing(3), SMALL) == 3
+    assert fitting(Packing(1), SMALL) == 1
+
+
+def test_memory_that_others_took_meanwhile_is_seen_when_no_job_runs() -> None:
+    free = iter([1000, 400])
+    packing = Packing(8, lambda: next(free), on_gpu=True)
+    packing.admits(SMALL[0], [])
+    packing.learn(SMALL[0], took(100), at_once=1)
+    assert fitting(packing, SMALL) == 2
+
+
+def test_threads_are_shared_by_as_many_as_will_run() -> None:
+    packing = Packing(8, lambda: 1000, on_gpu=True)
+    packing.admits(SMALL[0], [])
+    assert packing.share(SMALL[0]) == 1
+    packing.learn(SMALL[0], took(100), at_once=1)
+    assert packing.share(SMALL[1]) == 6
+    assert Packing(3).share(SMALL[0]) == 3
+    packing.again(SMALL[1], replace(result("s"), status="failed", error="out of memory on H100"), at_once=2)
+    assert packing.share(SMALL[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "lacking"),
+    [
+        ({"status": "failed", "error": "out of memory on NVIDIA H100; lower batch_size"}, True),
+        ({"status": "failed", "error": "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"}, True),
+        ({"status": "failed", "error": "the process died by signal SIGKILL; if memory ran out, lower"}, True),
+        ({"notes": ("no CUDA graph, steps run one kernel at a time: CUDA out of memory.",)}, True),
+        ({"status": "failed", "error": "loss adversarial became nan in epoch 3"}, False),
+        ({}, False),
+    ],
+)
+def test_a_job_that_lacked_memory_beside_others_runs_once_more_with_none(facts, lacking: bool) -> None:
+    packing = measured()
+    found = replace(result("s"), job=SMALL[1], **facts)
+    assert not packing.again(SMALL[1], found, at_once=1)
+    assert not Packing(4).again(SMALL[1], found, at_once=3)  # CPU workers: the row says what happened
+    assert packing.again(SMALL[1], found, at_once=3) == lacking
+    assert packing.admits(SMALL[1], [])
+    assert packing.admits(SMALL[1], SMALL[2:3]) != lacking
+    assert packing.admits(SMALL[2], SMALL[1:2]) != lacking
+    notes = packing.noted(found).notes
+    assert ("memory ran out with 2 other jobs on the GPU" in " ".join(notes)) == lacking
+
+
+def test_the_options_say_how_many() -> None:
+    assert packing_of(Settings()).most == 1
+    assert packing_of(Settings(workers=3)).most == 3
+    assert packing_of(Settings(jobs_per_gpu=5)).most == 5
+    auto = packing_of(Settings(device="cuda", jobs_per_gpu="auto"))
+    assert auto.most == packings.cores()
+    assert auto.meter is not None
+    assert packing_of(Settings()).warning() == ""
+    assert packing_of(Settings(jobs_per_gpu=5)).warning().startswith("5 jobs at a time share the GPU")
+
+
+# --- what a process tells ---------------------------------------------------------------------------------------
+
+
+def test_a_process_writes_down_what_it_took_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_footprint("cpu", tmp_path)
+    assert read_footprint(tmp_path) is None
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 7)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3, 9))
+    write_footprint("cuda", tmp_path)
+    assert read_footprint(tmp_path) == Footprint(peak=7, held=5, free=3)
+    assert packings.free_memory("cuda") == 3
+
+
+def test_one_that_a_failed_kernel_left_mute_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(device):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", failed)
+    write_footprint("cuda", tmp_path)
+    assert read_footprint(tmp_path) is None
+    (tmp_path / "memory.json").write_text('{"peak": 1')
+    assert read_footprint(tmp_path) is None
+
+
+# --- a run ------------------------------------------------------------------------------------------------------
+
+SHORT_OF_MEMORY = """
+    import torch
+    from pathlib import Path
+    from adbench_tgan import Detector
+
+    class Short(Detector):
+        def fit(self, train):
+            self.direction = torch.randn(32 * 32)
+            tried = Path(PLACE, str(self.seed))
+            if self.seed == 2 and not tried.exists():
+                tried.touch()
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return self
+
+        def score(self, images):
+            return images.flatten(1).float() @ self.direction
+"""
+
+
+def test_jobs_that_share_a_gpu_have_the_scores_of_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "short.py"
+    path.write_text(dedent(SHORT_OF_MEMORY).replace("PLACE", repr(str(tmp_path))))
+    registry = Registry.discover([path])
+    planned = plan(Request(detectors=["short"], categories=["0"], seeds=[1, 2]), registry)
+    monkeypatch.setattr(processes, "read_footprint", lambda folder: took(100))
+    reporter = Silent()
+    reporter.phase = lambda name, job: None  # type: ignore[method-assign]
+    packing = Packing(2, lambda: 1000, on_gpu=True)
+    packing.admits(planned.jobs[0], [])
+    packing.learn(planned.jobs[0], took(100), at_once=1)
+
+    def packed(*arguments):
+        return processes.packed(*arguments, packing)
+
+    store = ResultStore(tmp_path / "packed")
+    store.open()
+    settings = Settings(scratch=store.scratch)
+    found = list(run(planned.jobs, store, packed, settings, planned.tasks, registry, reporter))
+    assert [(each.job.seed, each.status) for each in found] == [(1, "ok"), (2, "ok")]
+    assert [each.machine.get("jobs_at_once") for each in found] == [2, None]
+    note = "memory ran out with 1 other jobs on the GPU; this is the job run once more, alone"
+    assert [each.notes for each in found] == [(), (note,)]
+    assert [each[0] for each in reporter.heard].count("started") == 2
+    assert (
+        "warn",
+        f"{planned.jobs[1]}: memory ran out beside others; it runs once more, alone",
+    ) in reporter.heard
+    alone = [each.scores for each in local(planned.jobs, settings, planned.tasks, registry, Silent())]
+    for one, other in zip(found, alone, strict=True):
+        pd.testing.assert_frame_equal(one.scores, other, check_exact=True)
+    assert not alone[0].equals(alone[1])
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (
+            "--executor processes --jobs-per-gpu auto --device cpu",
+            "--jobs-per-gpu auto needs a GPU, and the device is cpu; use --workers instead",
+        ),
+        (
+            "--jobs-per-gpu 4",
+            "--jobs-per-gpu 4: executor 'local' has no such option; use --executor processes",
+        ),
+        (
+            "--executor ray --jobs-per-gpu auto",
+            "--jobs-per-gpu auto: executor 'ray' has no such option; use --executor processes",
+        ),
+        (
+            "--executor processes --jobs-per-gpu 0",
+            "--jobs-per-gpu: '0' is not a number of jobs; give 1 or more, or auto",
+        ),
+        (
+            "--executor processes --jobs-per-gpu many",
+            "--jobs-per-gpu: 'many' is not a number of jobs; give 1 or more, or auto",
+        ),
+    ],
+)
+def test_what_cannot_be_heeded_is_refused(words: str, error: str, adbench: Callable[..., Ended]) -> None:
+    ended = adbench("run", "--detectors", "mean_image", *words.split())
+    assert (ended.status, ended.error) == (2, error)
+
+
+def test_two_numbers_of_jobs_are_one_too_many() -> None:
+    with pytest.raises(AdbenchError, match="--jobs-per-gpu auto and --workers 2 both say how many"):
+        check_packing(Settings(device="cuda", jobs_per_gpu="auto", workers=2))
+    check_packing(Settings(device="cuda", jobs_per_gpu="auto"))
+    check_packing(Settings(workers=2))
