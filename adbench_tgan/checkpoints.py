@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -200,20 +201,29 @@ def unpacked(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def file_of(kept: Kept, tensors: Mapping[str, Tensor]) -> bytes:
-    """All of it as one safetensors file."""
+    """All of it: safetensors, behind their hash."""
     from safetensors.torch import save
 
     text = torch.frombuffer(bytearray(kept.model_dump_json(by_alias=True).encode()), dtype=torch.uint8)
-    return save({**tensors, ABOUT: text})
+    return sealed(save({**tensors, ABOUT: text}))
+
+
+def sealed(data: bytes) -> bytes:
+    """`data` behind its hash."""
+    return hashlib.sha256(data).digest() + data
 
 
 def parts_of(data: bytes) -> tuple[Kept, dict[str, Tensor]]:
     """What `file_of` put together.
 
     Raises:
+        ValueError: it is damaged.
         Exception: it is something else.
     """
     from safetensors.torch import load
 
-    tensors = load(data)
+    inner = data[hashlib.sha256().digest_size :]
+    if data != sealed(inner):
+        raise ValueError("it is damaged")
+    tensors = load(inner)
     return Kept.model_validate_json(tensors.pop(ABOUT).numpy().tobytes()), tensors

@@ -203,7 +203,7 @@ class ResultStore:
 
 def checkpoint_name(job: Job) -> str:
     """The file, in `ResultStore.checkpoints`, where a job's training is kept while it lasts."""
-    return f"{job.key}.safetensors"
+    return f"{job.key}.checkpoint"
 
 
 def write_files(result: Result, folder: Path) -> None:

@@ -16,7 +16,7 @@ from test_graphs import TRAINED
 from torch import nn
 
 from adbench_tgan import Detector, Endless, ImageSet, TrainSet, checkpoints
-from adbench_tgan.checkpoints import Checkpoint, packed, parts_of, put_back, state_of, unpacked
+from adbench_tgan.checkpoints import Checkpoint, packed, parts_of, put_back, sealed, state_of, unpacked
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL
@@ -74,7 +74,7 @@ def assert_equal(one, other):
 def test_a_training_cut_after_any_epoch_ends_like_a_whole_one(name, tmp_path):
     whole, losses = trained(name)
     assert len(losses) > 1
-    path = tmp_path / "kept.safetensors"
+    path = tmp_path / "kept.checkpoint"
     for epoch in sorted({1, len(losses) // 2, len(losses) - 1, len(losses)}):
         with pytest.raises(Cut):
             trained(name, path, 1, cut_after(epoch))
@@ -86,7 +86,7 @@ def test_a_training_cut_after_any_epoch_ends_like_a_whole_one(name, tmp_path):
 
 
 def test_only_every_nth_epoch_is_kept(tmp_path):
-    path, seen = tmp_path / "kept.safetensors", []
+    path, seen = tmp_path / "kept.checkpoint", []
     trained("ganomaly", path, 2, lambda number, _: seen.append(path.exists()), epochs=5)
     assert seen == [False, True, True, True, True]
     assert len(parts_of(path.read_bytes())[0].losses) == 4
@@ -150,17 +150,17 @@ def test_an_optimisers_tensors_are_laid_out_as_its_weights():
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda data: b"", "cannot be used"),
-        (lambda data: data[: len(data) // 2], "cannot be used"),
-        (lambda data: data[:8] + b"x" + data[9:], "cannot be used"),
-        (lambda data: data.replace(b'"a key"', b'"b key"'), "it is another job's"),
-        (lambda data: data.replace(b'"schema":1', b'"schema":2'), "cannot be used"),
-        (lambda data: data.replace(b'"losses":[{', b'"losses":"{'), "cannot be used"),
-        (lambda data: data.replace(b'"dice"', b'"nice"'), "cannot be used"),
+        (lambda data: b"", "it is damaged"),
+        (lambda data: data[: len(data) // 2], "it is damaged"),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "it is damaged"),
+        (lambda data: sealed(data[32:-1]), "SafetensorError"),
+        (lambda data: sealed(data[32:].replace(b'"a key"', b'"b key"')), "it is another job's"),
+        (lambda data: sealed(data[32:].replace(b'"schema":1', b'"schema":2')), "schema"),
+        (lambda data: sealed(data[32:].replace(b'"losses":[{', b'"losses":"{')), "ValidationError"),
     ],
 )
 def test_what_is_damaged_is_not_used_and_the_row_says_so(harm, said, tmp_path):
-    path = tmp_path / "kept.safetensors"
+    path = tmp_path / "kept.checkpoint"
     whole, _ = trained("ganomaly")
     with pytest.raises(Cut):
         trained("ganomaly", path, 1, cut_after(2))
@@ -168,23 +168,23 @@ def test_what_is_damaged_is_not_used_and_the_row_says_so(harm, said, tmp_path):
     again, _ = trained("ganomaly", path)
     assert_equal(again.state(), whole.state())
     (note,) = again.notes
-    assert note.startswith("the training began anew: kept.safetensors cannot be used: ")
+    assert note.startswith("the training began anew: kept.checkpoint cannot be used: ")
     assert said in note
 
 
 def test_what_does_not_fit_the_detector_is_one_line(tmp_path):
-    path = tmp_path / "kept.safetensors"
+    path = tmp_path / "kept.checkpoint"
     with pytest.raises(Cut):
         trained("ganomaly", path, 1, cut_after(1))
     with pytest.raises(
-        AdbenchError, match=r"kept.safetensors does not fit this detector: .*; delete it, then run"
+        AdbenchError, match=r"kept.checkpoint does not fit this detector: .*; delete it, then run"
     ):
         trained("ganomaly", path, width=4)
 
 
 def test_a_full_disk_costs_the_checkpoint_alone(tmp_path):
     whole, _ = trained("ganomaly")
-    again, _ = trained("ganomaly", tmp_path / "no folder/kept.safetensors", 1)
+    again, _ = trained("ganomaly", tmp_path / "no folder/kept.checkpoint", 1)
     assert_equal(again.state(), whole.state())
     (note,) = again.notes
     assert note.startswith("its training could not be kept: No such file or directory")
@@ -201,7 +201,7 @@ class Plain(Detector):
 
 
 def test_a_detector_that_does_not_resume_says_so(tmp_path):
-    path = tmp_path / "kept.safetensors"
+    path = tmp_path / "kept.checkpoint"
     detector = Plain()
     fit(detector, trainset(), checkpoint=Checkpoint(path, "a key", 1))
     assert detector.notes == ["its training is not kept: its epochs do not call resume"]
@@ -228,7 +228,7 @@ def test_a_killed_run_takes_its_training_up(adbench, tmp_path):
         stderr=subprocess.DEVNULL,
     )
     until = time.monotonic() + 120
-    while not (kept := list((tmp_path / "runs" / PARTIAL).glob("*.safetensors"))):
+    while not (kept := list((tmp_path / "runs" / PARTIAL).glob("*.checkpoint"))):
         assert process.poll() is None
         assert time.monotonic() < until
         time.sleep(0.01)

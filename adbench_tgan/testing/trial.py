@@ -112,7 +112,7 @@ class Trial:
         if type(self.detector).fit is not Detector.fit:
             return None
         with TemporaryDirectory() as folder:
-            path = Path(folder) / "kept.safetensors"
+            path = Path(folder) / "kept.checkpoint"
             with suppress(Cut):
                 self._trained(Checkpoint(path, "trial", every=1), cut)
             if not path.exists():
