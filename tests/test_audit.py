@@ -143,7 +143,8 @@ def test_as_published_is_the_best_epoch_of_the_sorted_way():
     assert found.optimism == pytest.approx(0.3)
 
 
-COMMAND = ["--detectors", "ganomaly", "--categories", "0", "--preset", "quick", "--set", "ganomaly.epochs=2"]
+COMMAND = ["--detectors", "ganomaly", "--categories", "0", "--preset", "quick"]
+COMMAND += ["--set", "ganomaly.epochs=2", "--set", "ganomaly.width=8"]
 
 
 def test_the_command_keeps_curves_writes_the_table_and_runs_nothing_twice(adbench, tmp_path):

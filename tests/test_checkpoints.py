@@ -3,14 +3,13 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from make_process import Forked
 from test_conformance import TINY
 from test_graphs import TRAINED
 from torch import nn
@@ -28,7 +27,6 @@ from adbench_tgan.training import fit
 REGISTRY = Registry.discover()
 SHAPE = (3, 32, 32)
 SETTINGS = TINY | {  # two epochs and more, in both stages where there are two
-    "ganomaly": {"width": 8, "epochs": 3},
     "transgan_anogan": {"iterations": 15, "walk_steps": 3},
     "transgan_dual": {"warmup_epochs": 2, "epochs": 2},
 }
@@ -221,18 +219,13 @@ def scores(out):
 def test_a_killed_run_takes_its_training_up(adbench, tmp_path):
     assert adbench(*RUN, *LONG, "--out", "whole").status == 0
     words = [*RUN, *LONG, "--executor", "processes", "--checkpoint-every", "1", "--out", "runs"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "adbench_tgan.cli", *words],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Forked(*words, cwd=tmp_path)
     until = time.monotonic() + 120
     while not (kept := list((tmp_path / "runs" / PARTIAL).glob("*.checkpoint"))):
-        assert process.poll() is None
+        assert process.process.is_alive()
         assert time.monotonic() < until
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.send(signal.SIGKILL)
     process.wait()
     assert len(kept) == 1
     again = adbench(*words)

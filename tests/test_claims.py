@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from make_process import Forked
 from test_leaderboard import result
 from test_runner import Silent
 
@@ -160,18 +161,8 @@ def test_what_another_run_finishes_right_after_the_plan_is_not_run_again(tmp_pat
 
 def test_two_runs_in_one_folder_do_each_job_once(tmp_path: Path) -> None:
     words = ["run", "--detectors", "mean_image,pca,random", "--device", "cpu", "--no-timing", "--out", "runs"]
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-m", "adbench_tgan.cli", *words],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    told = [run.communicate(timeout=300)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], told
+    runs = [Forked(*words, cwd=tmp_path) for _ in range(2)]
+    told = [run.finish() for run in runs]
     done = Counter(re.findall(r"(?m)^\[\d+/\d+\] (.*?): AUROC", "".join(told)))
     assert len(done) == 30
     assert set(done.values()) == {1}

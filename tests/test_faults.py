@@ -2,22 +2,24 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from make_data import make_mvtec, picture, save
+from make_process import Forked
 from test_leaderboard import result
 
 from adbench_tgan.results import PARTIAL, ResultStore
 
-ADBENCH = [sys.executable, "-m", "adbench_tgan.cli"]
-RUN = [*ADBENCH, "run", "--detectors", "ganomaly,mean_image", "--categories", "0,1"]
-RUN += ["--set", "ganomaly.epochs=3", "--device", "cpu", "--no-timing", "--out"]
+RUN = ["run", "--detectors", "mean_image,ganomaly", "--categories", "0,1", "--set", "ganomaly.width=8"]
+RUN += ["--set", "ganomaly.epochs=2", "--device", "cpu", "--no-timing", "--out"]
 COMPUTED = [
     "detector",
     "category",
@@ -30,20 +32,11 @@ COMPUTED = [
 ]
 
 
-def start(out):
-    return subprocess.Popen(
-        [*RUN, str(out)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
-    )
-
-
-def finish(out):
-    done = subprocess.run([*RUN, str(out)], capture_output=True, text=True, check=False)
+def fresh(out):
+    """Run to the end in a process that inherits nothing."""
+    words = [sys.executable, "-m", "adbench_tgan.cli", *RUN, str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done
 
 
 def scores(out):
@@ -62,48 +55,46 @@ def assert_same(out, whole):
 def whole(tmp_path_factory):
     """An uninterrupted run."""
     out = tmp_path_factory.mktemp("whole")
-    finish(out)
+    fresh(out)
     assert len(scores(out)) == 4
     return out
 
 
 def test_two_fresh_processes_give_the_same_bytes(whole, tmp_path):
-    finish(tmp_path)
+    fresh(tmp_path)
     assert_same(tmp_path, whole)
 
 
 @pytest.mark.parametrize("moment", ["note: digits", r"\[1/4\]", r"\[3/4\]"])
 def test_killed_and_restarted_it_ends_as_if_nothing_had_happened(moment, whole, tmp_path):
-    process = start(tmp_path)
+    process = Forked(*RUN, tmp_path)
     for line in process.stderr:
         if re.match(moment, line):
-            process.send_signal(signal.SIGKILL)
+            process.send(signal.SIGKILL)
             break
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "results.csv").exists()
-    finish(tmp_path)
+    Forked(*RUN, tmp_path).finish()
     assert_same(tmp_path, whole)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_keeps_what_is_done_and_says_so(kind, whole, tmp_path):
-    process = start(tmp_path)
+    process = Forked(*RUN, tmp_path)
     rest = ""
     for line in process.stderr:
         if line.startswith("[1/4]"):
-            process.send_signal(kind)
+            process.send(kind)
             rest = process.stderr.read()
             break
-    process.wait()
-    assert process.returncode == 130
+    assert process.wait() == 130
     assert f"interrupted; finished jobs are kept in {tmp_path}, the same command goes on from there" in rest
     assert "Traceback" not in rest
     kept = pd.read_csv(tmp_path / "results.csv")
     assert 1 <= len(kept) < 4
     assert (kept["status"] == "ok").all()
-    again = finish(tmp_path)
-    assert f"{len(kept)} of 4 jobs are finished already" in again.stderr
+    again = Forked(*RUN, tmp_path).finish()
+    assert f"{len(kept)} of 4 jobs are finished already" in again
     assert_same(tmp_path, whole)
 
 
@@ -148,43 +139,29 @@ def die_at(number):
 
 def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_the_next_goes_on(whole, tmp_path):
     """A limit on the size of files stands for a full disk: writing past it fails in the same place."""
-    limited = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); {LIMIT}; {MAIN}"
-    arguments = [sys.executable, "-c", limited, *RUN[3:], str(tmp_path)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert re.match(r"adbench: cannot write .*: .*; free some space", last), done.stderr
-    assert "Traceback" not in done.stderr
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (2000, 2000))
+    process = Forked(*RUN, tmp_path, first=limit)
+    said = process.stderr.read()
+    assert process.wait() == 1, said
+    last = said.strip().splitlines()[-1]
+    assert re.match(r"adbench: cannot write .*: .*; free some space", last), said
+    assert "Traceback" not in said
     assert scores(tmp_path) == {}
-    finish(tmp_path)
+    Forked(*RUN, tmp_path).finish()
     assert_same(tmp_path, whole)
 
 
-LIMIT = "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
-MAIN = "from adbench_tgan.cli import main; main()"
-
-
-def test_bad_images_cost_their_category_only(tmp_path):
+def test_bad_images_cost_their_category_only(tmp_path, adbench):
     root = make_mvtec(tmp_path / "mvtec", categories=("broken", "empty", "fine", "masks"))
     (root / "broken/train/good/000.png").write_bytes(b"not an image")
     for path in (root / "empty/train/good").iterdir():
         path.unlink()
     mask = next((root / "masks/ground_truth").rglob("*.png"))
     shrink(mask)
-    command = [
-        *ADBENCH,
-        "run",
-        "--detectors",
-        "mean_image,random",
-        "--data",
-        "mvtec",
-        "--data-root",
-        str(root),
-    ]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1, done.stderr
+    command = ["run", "--detectors", "mean_image,random", "--data", "mvtec", "--data-root", root]
+    command += ["--out", tmp_path / "out"]
+    done = adbench(*command)
+    assert done.status == 1, done.err
     table = pd.read_csv(tmp_path / "out/results.csv").set_index(["category", "detector"])
     assert len(table) == 8
     assert (table.loc["fine", "status"] == "ok").all()
@@ -199,10 +176,8 @@ def test_bad_images_cost_their_category_only(tmp_path):
         assert table.loc[category, "error"].str.contains(words).all(), table.loc[category, "error"].tolist()
 
     save(root / "broken/train/good/000.png", picture(0))  # mended: its failures are history
-    again = subprocess.run(
-        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 1, again.stderr
+    again = adbench(*command)
+    assert again.status == 1, again.err
     table = pd.read_csv(tmp_path / "out/results.csv").set_index(["category", "detector"])
     assert len(table) == 8
     assert (table.loc["broken", "status"] == "ok").all()

@@ -6,8 +6,6 @@ import importlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +14,9 @@ from textwrap import dedent
 import pandas as pd
 import pytest
 from conftest import Ended
+from make_data import make_ganomaly
 from make_plugin import installed, make_plugin
+from make_process import Forked
 from test_registry import LISTENER, VISITOR, VISITOR_PARTS
 from test_runner import Silent
 
@@ -30,7 +30,13 @@ from adbench_tgan.runner import Settings
 from adbench_tgan.worker import read_back
 
 Call = Callable[..., Ended]
-RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing", "--executor", "processes")
+RUN = ("run", "--data", "folder", "--data-root", "images", "--device", "cpu", "--no-timing")
+RUN += ("--executor", "processes")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return make_ganomaly(tmp_path / "images")
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ REASONS = {
 
 
 def test_each_mistake_of_a_plugin_is_one_row_or_one_line_and_the_rest_of_the_run_is_intact(
-    site: Path, tmp_path: Path, adbench: Call
+    site: Path, images: Path, adbench: Call
 ) -> None:
     make_plugin(site, "bad_import", "raise ImportError('half installed')")
     make_plugin(site, "bad_hook", BAD_HOOK)
@@ -271,7 +277,9 @@ linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks p
 
 
 @linux
-def test_ctrl_c_ends_the_processes_and_all_that_they_started(tmp_path: Path, adbench: Call) -> None:
+def test_ctrl_c_ends_the_processes_and_all_that_they_started(
+    images: Path, tmp_path: Path, adbench: Call
+) -> None:
     (tmp_path / "sleeper.py").write_text(
         dedent(SLEEPER).replace("INTERRUPT", "os.kill(os.getppid(), signal.SIGINT)")
     )
@@ -290,25 +298,15 @@ def test_ctrl_c_ends_the_processes_and_all_that_they_started(tmp_path: Path, adb
 
 
 @linux
-def test_a_killed_command_leaves_no_orphans(tmp_path: Path) -> None:
+def test_a_killed_command_leaves_no_orphans(images: Path, tmp_path: Path) -> None:
     (tmp_path / "sleeper.py").write_text(dedent(SLEEPER).replace("INTERRUPT", ""))
-    words = [
-        sys.executable,
-        "-m",
-        "adbench_tgan.cli",
-        *RUN,
-        "--detectors",
-        "sleeper.py:Sleeper",
-        "--out",
-        "runs",
-    ]
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = Forked(*RUN, "--detectors", "sleeper.py:Sleeper", "--out", "runs", cwd=tmp_path)
     until = time.monotonic() + 120
-    while not (tmp_path / "pids").exists() and process.poll() is None and time.monotonic() < until:
+    while not (tmp_path / "pids").exists() and process.process.is_alive() and time.monotonic() < until:
         time.sleep(0.05)
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert all(map(alive, pids))
-    process.send_signal(signal.SIGKILL)
+    process.send(signal.SIGKILL)
     process.wait()
     assert all_gone(pids)
     store = ResultStore(tmp_path / "runs")

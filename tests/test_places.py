@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import threading
 import uuid
 from collections import Counter
@@ -15,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import Ended
+from make_process import Forked
 from test_claims import taken_at_once
 from test_leaderboard import result
 
@@ -95,13 +94,8 @@ def test_claims_in_s3_are_one_runs(bucket: str) -> None:
 
 
 def test_two_runs_into_one_bucket_do_each_job_once(bucket: str) -> None:
-    words = [sys.executable, "-m", "adbench_tgan.cli", *RUN, "--seeds", "0,1,2", "--out", f"{bucket}/two"]
-    runs = [
-        subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    told = [run.communicate(timeout=300)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], told
+    runs = [Forked(*RUN, "--seeds", "0,1,2", "--out", f"{bucket}/two") for _ in range(2)]
+    told = [run.finish() for run in runs]
     done = Counter(re.findall(r"(?m)^\[\d+/\d+\] (.*?): AUROC", "".join(told)))
     assert len(done) == 12
     assert set(done.values()) == {1}
