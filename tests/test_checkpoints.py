@@ -208,7 +208,7 @@ def test_a_detector_that_does_not_resume_says_so(tmp_path):
 
 
 RUN = ("run", "--detectors", "ganomaly", "--categories", "0", "--device", "cpu", "--no-timing")
-LONG = ("--set", "ganomaly.epochs=12")
+LONG = ("--set", "ganomaly.width=8", "--set", "ganomaly.epochs=20", "--set", "ganomaly.batch_size=60")
 
 
 def scores(out):
@@ -218,8 +218,8 @@ def scores(out):
 
 def test_a_killed_run_takes_its_training_up(adbench, tmp_path):
     assert adbench(*RUN, *LONG, "--out", "whole").status == 0
-    words = [*RUN, *LONG, "--executor", "processes", "--checkpoint-every", "1", "--out", "runs"]
-    process = Forked(*words, cwd=tmp_path)
+    words = [*RUN, *LONG, "--checkpoint-every", "1", "--out", "runs"]
+    process = Forked(*words, "--executor", "processes", cwd=tmp_path)
     until = time.monotonic() + 120
     while not (kept := list((tmp_path / "runs" / PARTIAL).glob("*.checkpoint"))):
         assert process.process.is_alive()

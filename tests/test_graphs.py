@@ -222,7 +222,7 @@ ON_FAKE_GPU = {
 @pytest.mark.parametrize("name", [name for name in TRAINED if name != "anomalib_stfpm"])
 def test_a_step_on_a_gpu_mixes_no_devices_and_its_optimisers_can_be_captured(name, fake_gpu, monkeypatch):
     train = train_set(name)
-    detector = built(name, "cuda", **ON_FAKE_GPU.get(name, {"epochs": 1}))
+    detector = built(name, "cuda", **ON_FAKE_GPU.get(name, {"epochs": 1, "batch_size": 20}))
     made = []
     for optimizer in (torch.optim.Adam, torch.optim.RMSprop):
         monkeypatch.setattr(
