@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -147,6 +148,8 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         total = getattr(config, "epochs", None)
         reporter.phase("fit")
         kept = checkpoint(job, settings)
+        if type(detector).fit is Detector.fit:
+            import_module("torch._dynamo")  # the first optimiser of a process would: seconds, but no training
         with stopwatch(device) as fitting:
             losses = fit(detector, train, lambda number, means: reporter.epoch(number, total, means), kept)
 
