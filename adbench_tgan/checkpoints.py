@@ -130,11 +130,11 @@ def state_of(part: Any) -> Any:
     return part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
 
 
-@torch.no_grad()
 def put_back(part: Any, state: Any) -> None:
     """Give a part the state that it had."""
     if isinstance(part, Tensor):
-        part.copy_(state)
+        with torch.no_grad():
+            part.copy_(state)
     elif isinstance(part, torch.Generator):
         part.set_state(state)
     else:

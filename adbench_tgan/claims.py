@@ -19,7 +19,7 @@ from typing import Self
 
 from adbench_tgan.errors import StoreError
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import create, draft_name, is_remote, owner_is_gone, stamp, touch
+from adbench_tgan.places import create, draft_name, found, is_remote, owner_is_gone, stamp, touch
 
 CLAIMS = "claims"  # folder of a store
 BEAT = 10.0  # seconds between two touches
@@ -82,7 +82,7 @@ class Claims:
         return self.folder / f"{job.key}-{number}"
 
     def _numbers(self, job: Job) -> list[int]:
-        names = (path.name.rpartition("-")[2] for path in self.folder.glob(f"{job.key}-*"))
+        names = (path.name.rpartition("-")[2] for path in found(self.folder, f"{job.key}-*"))
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _create(self, path: Path) -> bool:

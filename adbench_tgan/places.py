@@ -5,6 +5,7 @@ An object store has no rename and no folders, but a file there appears whole or 
 
 from __future__ import annotations
 
+import glob
 import os
 import socket
 import uuid
@@ -124,6 +125,14 @@ def owner_is_gone(draft: str) -> bool:
 def opened(path: Path) -> Path | BytesIO:
     """What pandas and pyarrow read a file from; of an object, its bytes."""
     return BytesIO(path.read_bytes()) if is_remote(path) else path
+
+
+def found(root: Path, pattern: str) -> list[Path]:
+    """What matches a pattern below `root`, sorted; folders may come and go meanwhile, which pathlib's glob does not bear."""
+    if is_remote(root):
+        return sorted(root.glob(pattern))
+    names = glob.iglob(pattern, root_dir=root, include_hidden=True)
+    return sorted(root / name for name in names)
 
 
 def stamp(path: Path) -> str:

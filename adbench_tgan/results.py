@@ -181,7 +181,7 @@ class ResultStore:
 
     def results(self, passed_over: Callable[[Path, str], None] = lambda *_: None) -> Iterator[Result]:
         """Every readable result, in the order of their folders' names; `passed_over` is told of each other, and why."""
-        for path in sorted(self.root.glob("*/*/*/*/result.json")):
+        for path in places.found(self.root, "*/*/*/*/result.json"):
             found = stored.read(path.parent)
             if found is not None and path.parent == self.folder(found.job):
                 yield result_of(found)

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,7 @@ def load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise AdbenchError(f"{path} is not a file; give the path of a Python file")
     path = path.resolve()
+    forget_bytecode(path)
     root, name = _home(path)
     search_last(root)
     spec = importlib.util.find_spec(name) if path.stem.isidentifier() else None
@@ -39,6 +41,12 @@ def load_file(path: Path) -> ModuleType:
     if root != path.parent:  # inside a package
         raise AdbenchError(f"{path} cannot be imported as {name}, of which another is installed; rename it")
     return _import_apart(f"adbench_file_{name}_{digest(str(path).encode())}", path)
+
+
+def forget_bytecode(path: Path) -> None:
+    """Let a file be compiled anew: Python takes one that was edited within a second, to the same size, for the old one."""
+    with suppress(OSError):
+        Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
 
 
 def _home(path: Path) -> tuple[Path, str]:

@@ -185,7 +185,7 @@ class KeepsHalf(Sound):
             optimizer.step()
             with torch.no_grad():
                 self.net(images)
-            yield {"loss": float(loss)}
+            yield {"loss": loss.item()}
 
 
 class Remembers(Sound):

@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -157,6 +159,25 @@ def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(stor
     assert alive.exists()
     assert elsewhere.exists()
     assert list(store.results()) == []
+
+
+def test_results_are_found_while_other_runs_make_and_remove_their_folders(store):
+    store.put(result("d"))
+    over = threading.Event()
+
+    def come_and_go():
+        while not over.is_set():
+            (store.root / "claims/deep/inside").mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(store.root / "claims", ignore_errors=True)
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        counts = {len(list(store.results())) for _ in range(1000)}
+    finally:
+        over.set()
+        other.join()
+    assert counts == {1}
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
