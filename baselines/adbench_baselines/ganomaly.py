@@ -86,7 +86,7 @@ class Config(DetectorConfig):
 
 class GANomaly(Detector):
     Config = Config
-    presets = {"quick": {"width": 32, "batch_size": 16}}
+    presets = {"quick": {"width": 16, "batch_size": 16}}
 
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
