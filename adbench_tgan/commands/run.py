@@ -29,7 +29,7 @@ from adbench_tgan.options import (
 if TYPE_CHECKING:
     from adbench_tgan.benchmark import Outcome
 
-DETECTORS = "ganomaly,pca,mean_image,random"  # a GAN and three anchors: a table in under 90 s on two slow cores
+DETECTORS = "ganomaly,pca,mean_image,random"  # a GAN and three anchors: quick on slow machines too
 
 
 Detectors = Annotated[
