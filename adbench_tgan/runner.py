@@ -144,14 +144,11 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
     with precision(job.precision, device):
         seed_everything(job.seed)  # before the detector exists, or its initial weights escape the seed
         detector = detector_class(config, device=device, seed=job.seed)
-        train = TrainSet(split.normal, split.anomalies)
         total = getattr(config, "epochs", None)
         reporter.phase("fit")
-        kept = checkpoint(job, settings)
-        if type(detector).fit is Detector.fit:
-            import_module("torch._dynamo")  # the first optimiser of a process would: seconds, but no training
-        with stopwatch(device) as fitting:
-            losses = fit(detector, train, lambda number, means: reporter.epoch(number, total, means), kept)
+        losses, fit_seconds = train(
+            detector, job, split, settings, lambda number, means: reporter.epoch(number, total, means)
+        )
 
         reporter.phase("score")
         pixels = next(split.test.batches(1, device=device))
@@ -162,15 +159,14 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         peak = memory.megabytes()
         threshold = float(np.quantile(score_some(detector, split.normal, device), QUANTILE))
         purity_delta = purity(detector, split.test, scores, device)
-        seconds = fitting.seconds + scoring.seconds
-        timing = measure(detector, pixels, seconds) if settings.timing else {}
+        timing = measure(detector, pixels, fit_seconds + scoring.seconds) if settings.timing else {}
 
         reporter.phase("metrics")
         metrics, notes = evaluate(detector, split, scores, threshold, registry, device)
 
     if settings.timing:
         timing |= {
-            "fit_seconds": fitting.seconds + (kept.seconds if kept else 0),
+            "fit_seconds": fit_seconds,
             "score_seconds": scoring.seconds,
             "images_per_second": len(scores) / scoring.device_seconds,
             "peak_memory_mb": peak,
@@ -196,6 +192,23 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         state=detector.state() if settings.save_models else None,
         pictures=pictures(detector, split.normal) if settings.pictures else {},
     )
+
+
+def train(
+    detector: Detector,
+    job: Job,
+    split: Split,
+    settings: Settings,
+    on_epoch: Callable[[int, Mapping[str, float]], None],
+) -> tuple[list[dict[str, float]], float]:
+    """Fit a detector, or go on where an interrupted training was kept; its losses, and the seconds of both together."""
+    kept = checkpoint(job, settings)
+    if type(detector).fit is Detector.fit:
+        import_module("torch._dynamo")  # the first optimiser of a process would: seconds, but no training
+    images = TrainSet(split.normal, split.anomalies)
+    with stopwatch(settings.device) as clock:
+        losses = fit(detector, images, on_epoch, kept)
+    return losses, clock.seconds + (kept.seconds if kept else 0)
 
 
 def checkpoint(job: Job, settings: Settings) -> Checkpoint | None:

@@ -18,6 +18,7 @@ Where this differs from that code, and why
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import Literal
 
@@ -143,11 +144,8 @@ class AnoGAN(Detector):
     def batches(self, train: TrainSet) -> tuple[Endless[Tensor], int]:
         """Batches of uint8 images in pass after pass, and how many make a pass."""
         size = min(self.config.batch_size, len(train.normal))
-
-        def one_pass(order: torch.Generator) -> Iterator[Tensor]:
-            return train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
-
-        return Endless(one_pass, self.seed), len(train.normal) // size
+        passes = partial(train.normal.batches, size, device=self.device, drop_last=True)
+        return Endless(lambda order: passes(shuffle=order), self.seed), len(train.normal) // size
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
         return adam(network.parameters(), self.config.lr, (self.config.beta1, 0.999))

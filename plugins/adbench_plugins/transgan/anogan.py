@@ -26,6 +26,7 @@ Where this differs from the authors' code, and why
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -161,11 +162,8 @@ class TransGANAnoGAN(Detector):
     def batches(self, train: TrainSet) -> Endless[Tensor]:
         """Batches of uint8 images, pass after pass."""
         size = min(self.config.batch_size, len(train.normal))
-
-        def one_pass(order: torch.Generator) -> Iterator[Tensor]:
-            return train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
-
-        return Endless(one_pass, self.seed)
+        passes = partial(train.normal.batches, size, device=self.device, drop_last=True)
+        return Endless(lambda order: passes(shuffle=order), self.seed)
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
         return adam(network.parameters(), self.config.lr, self.config.betas)
