@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from adbench_tgan.training import Endless, adam, captured, mean_losses, stepper, to_uint8, to_unit
 
 __version__ = "0.1.0"
+
+# A search of latent space has to be repeatable to the last bit. cuBLAS looks only once whether it is to be: at its first product.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 __all__ = [
     "AdbenchError",

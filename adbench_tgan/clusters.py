@@ -190,7 +190,7 @@ def carry_out_there(parcel: Mapping[str, Any]) -> Iterator[list[Any] | Files]:
         spec = place(parcel, folder / "plugins")
         job, settings = read_spec(spec)
         heard = Heard(MANY)
-        process = Process(job, replace(settings, scratch=folder), spec, heard)
+        process = Process(job, replace(settings, scratch=folder), spec, heard, environment(1))
         try:
             while not process.ended():
                 yield from (line for _, line in told(heard))

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -25,6 +25,7 @@ import torch
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
+from adbench_tgan.mps import PIPES, side_by_side
 from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
 from adbench_tgan.places import draft_name
 from adbench_tgan.registry import Registry
@@ -61,9 +62,24 @@ def packed(
     packing: Packing,
 ) -> Iterator[Result]:
     """As `processes`, with a packing of one's own."""
-    waiting, running, heard = Waiting(jobs), list[Process](), Heard(MANY)
     if settings.timing and (warning := packing.warning()):
         reporter.warn(warning)
+    sharing = packing.on_gpu and packing.most > 1
+    with side_by_side(reporter.warn) if sharing else nullcontext({}) as mps:
+        yield from packed_in(mps, jobs, settings, tasks, registry, reporter, packing)
+
+
+def packed_in(
+    mps: Mapping[str, str],
+    jobs: Iterable[Job],
+    settings: Settings,
+    tasks: Tasks,
+    registry: Registry,
+    reporter: Reporter,
+    packing: Packing,
+) -> Iterator[Result]:
+    """As `packed`, with what `mps` adds to the processes' environment."""
+    waiting, running, heard = Waiting(jobs), list[Process](), Heard(MANY)
     try:
         while True:
             for job in waiting.admitted(packing, running):
@@ -73,7 +89,8 @@ def packed(
                     yield attempt(job, settings, tasks, registry, reporter)
                 else:
                     spec = spec_of(job, settings, registry)
-                    running.append(Process(job, settings, spec, heard, packing.share(job)))
+                    own = {**environment(packing.share(job)), **mps}
+                    running.append(Process(job, settings, spec, heard, own))
             if not running:
                 return
             listen(heard, reporter)
@@ -136,12 +153,20 @@ def pass_on(line: Sequence[Any], job: Job, reporter: Reporter) -> None:
 class Process:
     """A job's process, from its start to its result."""
 
-    def __init__(self, job: Job, settings: Settings, spec: Mapping[str, Any], heard: Heard, sharing: int = 1):
+    def __init__(
+        self,
+        job: Job,
+        settings: Settings,
+        spec: Mapping[str, Any],
+        heard: Heard,
+        environment: Mapping[str, str],
+    ):
         self.job, self.settings = job, settings
         self.at_once = 1  # jobs that ran at a time with it, at most, and itself
         self.limit = math.inf if settings.job_timeout is None else settings.job_timeout  # seconds
         self.deadline = monotonic() + START + self.limit
         self.begun = self.late = False
+        self.mps = PIPES in environment
         self.last = ""  # line that it printed
         self.folder = new_folder(settings, spec)
         self.process = subprocess.Popen(
@@ -149,7 +174,7 @@ class Process:
             stdin=subprocess.PIPE,  # never written to: it ends when the process on this side does
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(sharing),
+            env=environment,
             start_new_session=True,  # Ctrl-C is ours to pass on, and all that a plugin starts ends with it
         )
         self.readers = [
@@ -214,7 +239,9 @@ class Process:
             shutil.rmtree(self.folder, ignore_errors=True)
         if found is None:
             return failure(self.job, self.settings, reason)
-        machine = {"jobs_at_once": self.at_once} if found.machine and self.at_once > 1 else {}
+        machine: dict[str, object] = {}
+        if found.machine and self.at_once > 1:
+            machine = {"jobs_at_once": self.at_once} | ({"mps": True} if self.mps else {})
         return replace(found, machine={**found.machine, **machine})
 
     def reason(self) -> str:

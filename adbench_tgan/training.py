@@ -123,12 +123,14 @@ def stepper(detector: Detector, step: Callable[..., dict[str, Tensor]]) -> Calla
     """A training step at the device's speed: `step` as it is on the CPU, a CUDA graph on a GPU.
 
     Call it once the networks are built and before anything else holds their weights' layout: under bf16 on a GPU
-    they are laid out channels-last. For what `step` may do see `adbench_tgan.graphs.Captured`.
+    they are laid out channels-last, but for those with depthwise convolutions: PyTorch's own kernels for these, which
+    know only the other layout, are faster than cuDNN's. For what `step` may do see `adbench_tgan.graphs.Captured`.
     """
     device = torch.device(detector.device)
     if device.type == "cuda" and torch.is_autocast_enabled("cuda"):
         for network in detector.networks.values():
-            network.to(memory_format=torch.channels_last)
+            if not any(getattr(module, "groups", 1) > 1 for module in network.modules()):
+                network.to(memory_format=torch.channels_last)
     return captured(detector, step)
 
 

@@ -11,7 +11,8 @@ Where this differs from that code, and why
    of epochs, for which it has no default; ours are 25, or `iterations` where the training set is small.
 3. Both networks that search are the averaged ones. EGBAD hands D the averages of G, so that D runs with its raw weights.
 4. All images of a batch walk together, each as it would alone: see latent_search.py. z0 is seeded by the detector's
-   seed and the image's pixels, so that a score does not depend on what was scored before.
+   seed and the image's pixels, so that a score does not depend on what was scored before. Always 50 walk (`together`),
+   because convolutions round differently in batches of other sizes, and 500 steps amplify it.
 5. `restarts` and an early exit are our additions, both off.
 """
 
@@ -89,7 +90,7 @@ class Config(DetectorConfig):
     """steps between looks at whether an image's search still gets on; 0 lets each take all steps"""
     tolerance: float = Field(default=1e-3, ge=0, lt=1)
     """with patience: a search ends when its loss fell by no more than this share of itself"""
-    together: int | None = Field(default=None, ge=1)
+    together: int | None = Field(default=50, ge=1)
     """images that walk side by side, always so many: scores are then the same to the last bit in any batch"""
 
 
@@ -104,6 +105,7 @@ class AnoGAN(Detector):
             "steps": 20,
             "search_lr": (0.1, 0.01, 0.005),
             "search_lr_until": (8, 12),
+            "together": None,
         }
     }
 

@@ -5,18 +5,21 @@ hand. All images of a batch walk together, and each walks as it would alone: los
 averaged, so that its gradient is that of batch 1; Adam and the clipping of gradients look at one image at a time;
 and a walk starts where its image's own pixels say, not where its place in the batch says. What remains is rounding:
 matrix products of batches of different sizes can differ in the last bit, and a long walk, which is a chaotic one,
-amplifies that to some 5e-4 of the loss, in double precision too. `in_groups` takes away this last difference.
+amplifies that to some 5e-4 of the loss, in double precision too. `in_groups` takes away this last difference. On a GPU
+there is another: sums whose terms come in another order each time. `repeatable` forbids them.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import torch
+import torch.utils.deterministic
 from torch import Tensor, nn
 
 from adbench_tgan import Detector, captured
@@ -100,13 +103,31 @@ def search(
     for start in z0:
         in_graph = detector is not None and start.is_cuda and detector.graphs
         go = partial(walk_captured, detector) if in_graph else walk
-        z = go(loss, targets, start, rates, clip=clip, patience=patience, tolerance=tolerance)
-        with torch.no_grad():
-            found = Found(z, loss(z, *targets))
+        with repeatable():
+            z = go(loss, targets, start, rates, clip=clip, patience=patience, tolerance=tolerance)
+            with torch.no_grad():
+                found = Found(z, loss(z, *targets))
         best = found if best is None else better(best, found)
     if best is None:
         raise ValueError("no starting point")
     return best
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Let every sum be taken in the same order whenever it is taken, so that a walk can be walked again."""
+    strict, lenient = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it finds mistakes, at the price of many kernels
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=lenient)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 def better(one: Found, other: Found) -> Found:
@@ -188,7 +209,7 @@ def slope(loss: Loss, z: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Ten
     """The loss of each image, (B,), and its gradient by the image's own z, (B, latent)."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        values = loss(z, *targets)
+        values = loss(z.view_as(z), *targets)  # no leaf: what counts operations hooks into what enters a module
         (gradient,) = torch.autograd.grad(values.sum(), z)
     return values.detach(), gradient
 

@@ -62,6 +62,10 @@ class AnomalibDetector(Detector):
     def build(self, shape: Shape) -> None:
         self.backbone = resolved(self.name, self.config.backbone)
         self.model = self.make(self.backbone).to(self.device).eval()
+        self.scaling = [
+            torch.tensor(values, device=self.device).view(3, 1, 1)
+            for values in features.SCALING[self.backbone]
+        ]
 
     def make(self, backbone: str) -> nn.Module:
         """The untrained model."""
@@ -86,7 +90,7 @@ class AnomalibDetector(Detector):
         side = self.config.feature_size
         if x.shape[-2:] != (side, side):
             x = F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
-        mean, std = (torch.tensor(v, device=x.device).view(3, 1, 1) for v in features.SCALING[self.backbone])
+        mean, std = self.scaling
         return (x - mean) / std
 
     @torch.no_grad()

@@ -175,13 +175,20 @@ class Backbone(nn.Module):
     """A frozen ImageNet network: images -> pooled features, differentiable with respect to the images.
 
     It stays in eval mode whatever its parent does. `name` is one that `resolve` returns, but not "none";
-    `weights` is a user's own file for it.
+    `weights` is a user's own file for it. It is built on `device`, in the layout that is fastest there.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, *, feature_size: int = 224, weights: str | None = None):
+    def __init__(
+        self,
+        name: str,
+        *,
+        feature_size: int = 224,
+        weights: str | None = None,
+        device: str | torch.device = "cpu",
+    ):
         super().__init__()
         import timm
 
@@ -191,11 +198,12 @@ class Backbone(nn.Module):
         self.feature_size = feature_size
         self.network = timm.create_model(name, pretrained=False, num_classes=0)
         load_frozen(self.network, read_weights(path), path)
-        self.network.to(memory_format=torch.channels_last)  # 4 times faster on a CPU
+        if torch.device(device).type == "cpu":
+            self.network.to(memory_format=torch.channels_last)  # 4 times faster there, and slower on a GPU
         mean, std = SCALING[name]
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
-        self.eval()
+        self.eval().to(device)
 
     @property
     def features(self) -> int:

@@ -16,7 +16,7 @@ Where this differs from the authors' code, and why
 6. The reconstruction loss is L1 (text); `r_mix=(.25,.75)` is the mixture of L1 and MSE of their code. lambda is .1,
    that of their printed detector; `lam=.001` is their default argument. `walk_steps=1000` as in their Table 3.
 7. Images walk side by side, each as it would alone, from a z seeded by the detector's seed and the image's pixels;
-   see latent_search.py. Theirs walk one at a time, some with a random flip, and defects for fewer steps. Always 16 of
+   see latent_search.py. Theirs walk one at a time, some with a random flip, and defects for fewer steps. Always 50 of
    them (`together`), because transformers round differently in batches of other sizes, and 500 steps amplify it.
 8. Residual maps are of the z that was found; theirs are of a z drawn anew.
 9. Scores are the loss itself. Theirs cut the two parts at thresholds that were chosen on the test images.
@@ -98,7 +98,7 @@ class TransGANAnoGAN(Detector):
         """steps between looks at whether an image's walk still gets on; 0 lets each take all steps"""
         tolerance: float = Field(default=1e-3, ge=0, lt=1)
         """with patience: a walk ends when its loss fell by no more than this share of itself"""
-        together: int | None = Field(default=16, ge=1)
+        together: int | None = Field(default=50, ge=1)
         """images that walk side by side, always so many: scores are then the same to the last bit in any batch"""
 
         @model_validator(mode="after")

@@ -161,7 +161,7 @@ class TransGANDual(Detector):
     def build(self, shape: Shape) -> None:
         channels, side = check_shape("transgan_dual", shape)
         check_sides(self.config, side)
-        self.backbone = build_backbone(self.config, channels)
+        self.backbone = build_backbone(self.config, channels, self.device)
         self.mapper = build_mapper(self.config, self.backbone.features)
         self.generator = build_generator(self.config, channels, side)
         patch = self.config.discriminator_patch
@@ -344,11 +344,15 @@ def check_sides(config: TransGANDual.Config, side: int) -> None:
             raise AdbenchError(f"transgan_dual: {name} {patch} does not divide image_size {side}; use 4")
 
 
-def build_backbone(config: TransGANDual.Config, channels: int) -> features.Backbone | features.SmallEncoder:
+def build_backbone(
+    config: TransGANDual.Config, channels: int, device: str | torch.device
+) -> features.Backbone | features.SmallEncoder:
     name = features.resolve(config.backbone, config.backbone_weights)
     if name == "none":
         return features.SmallEncoder(channels)
-    return features.Backbone(name, feature_size=config.feature_size, weights=config.backbone_weights)
+    return features.Backbone(
+        name, feature_size=config.feature_size, weights=config.backbone_weights, device=device
+    )
 
 
 def build_mapper(config: TransGANDual.Config, inputs: int) -> nn.Sequential:

@@ -1,0 +1,97 @@
+"""MPS: found, started, ended, however the process that started it ends. What stands in for it here is a script."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from adbench_tgan import mps
+
+STAND_IN = """#!/bin/sh
+if [ "$1" = -d ]; then
+    [ -z "$REFUSE" ] || exit 3
+    echo "started in $CUDA_MPS_PIPE_DIRECTORY" >> "$DIARY"
+else
+    echo "told to $(cat)" >> "$DIARY"
+fi
+"""
+
+
+@pytest.fixture
+def diary(tmp_path, monkeypatch):
+    """What happened to a made-up MPS, which is installed."""
+    program = tmp_path / mps.CONTROL
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("DIARY", str(tmp_path / "diary"))
+    monkeypatch.delenv(mps.PIPES, raising=False)
+    monkeypatch.setattr(mps, "DEFAULT", tmp_path / "none")
+    return tmp_path / "diary"
+
+
+def test_one_of_our_own_lasts_as_long_as_the_block(diary):
+    said = []
+    with mps.side_by_side(said.append) as own:
+        folder = own[mps.PIPES]
+        assert os.path.isdir(folder)
+        assert diary.read_text() == f"started in {folder}\n"
+    assert diary.read_text().endswith("told to quit\n")
+    assert not os.path.exists(folder)
+    assert said == []
+
+
+def test_it_ends_when_the_block_fails(diary):
+    with pytest.raises(KeyError), mps.side_by_side(print):
+        raise KeyError
+    assert diary.read_text().endswith("told to quit\n")
+
+
+def test_it_ends_when_its_process_is_killed(diary):
+    text = (
+        "import os, signal\nfrom adbench_tgan import mps\n"
+        "with mps.side_by_side(print):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", text], check=False)
+    assert done.returncode == -signal.SIGKILL
+    until = time.monotonic() + 20
+    while "told to quit" not in diary.read_text():
+        assert time.monotonic() < until, "MPS outlived the process that started it"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_that_runs_already_is_used_and_left_alone(diary, monkeypatch, tmp_path, named):
+    pipe = tmp_path / "theirs" / "control"
+    pipe.parent.mkdir()
+    pipe.touch()
+    if named:
+        monkeypatch.setenv(mps.PIPES, str(pipe.parent))
+    else:
+        monkeypatch.setattr(mps, "DEFAULT", pipe)
+    with mps.side_by_side(pytest.fail) as own:
+        assert own == {mps.PIPES: str(pipe.parent)}
+    assert not diary.exists()
+
+
+def test_without_it_the_user_is_told(diary, monkeypatch):
+    said = []
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(mps, "PLACES", ())
+    with mps.side_by_side(said.append) as own:
+        assert own == {}
+    assert said == [
+        f"{mps.CONTROL} is not installed: jobs take turns on the GPU, which is no faster than one after another"
+    ]
+
+
+def test_when_it_refuses_the_user_is_told(diary, monkeypatch):
+    said = []
+    monkeypatch.setenv("REFUSE", "1")
+    with mps.side_by_side(said.append) as own:
+        assert own == {}
+    assert said == [f"{mps.CONTROL} does not start (exit status 3): jobs take turns on the GPU"]
+    assert not diary.exists()
