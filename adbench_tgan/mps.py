@@ -16,7 +16,7 @@ from pathlib import Path
 CONTROL = "nvidia-cuda-mps-control"
 PLACES = ("/usr/local/nvidia/bin", "/usr/local/cuda/bin")  # where it is in containers, beside the search path
 PIPES = "CUDA_MPS_PIPE_DIRECTORY"  # where a process finds its MPS
-DEFAULT = Path("/tmp/nvidia-mps/control")  # noqa: S108 (NVIDIA's choice: the pipe of an MPS that the system started)
+DEFAULT = Path("/tmp/nvidia-mps/control")  # of an MPS that the system started
 PATIENCE = 10.0  # seconds for MPS to start, and to end
 
 
@@ -32,7 +32,9 @@ def side_by_side(warn: Callable[[str], None]) -> Iterator[Mapping[str, str]]:
         return
     program = shutil.which(CONTROL, path=os.pathsep.join([os.environ.get("PATH", ""), *PLACES]))
     if program is None:
-        warn(f"{CONTROL} is not installed: jobs take turns on the GPU, which is no faster than one after another")
+        warn(
+            f"{CONTROL} is not installed: jobs take turns on the GPU, which is no faster than one after another"
+        )
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="adbench-mps-", ignore_cleanup_errors=True) as folder:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector
-from adbench_tgan.energy import ENOUGH, EVERY, PowerMeter
+from adbench_tgan.energy import PowerMeter
 from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, stopwatch
 from adbench_tgan.training import fit
 
@@ -132,15 +132,18 @@ def repeated(images: Tensor, count: int) -> Tensor:
 
 
 def energy(detector: Detector, images: Tensor, effort: Effort) -> Mapping[str, Any]:
-    """Mean power and energy an image while scoring one batch again and again; None where NVML does not tell."""
+    """Mean power and energy an image while scoring one batch again and again.
+
+    None where NVML does not tell, or where `effort.seconds` are too few for a mean.
+    """
     meter = PowerMeter(detector.device)
     empty = {"watts": None, "joules_per_image": None, "power_samples": None}
     if not meter.works:
         return empty
-    least, calls = 1.3 * ENOUGH * EVERY, 0
+    calls = 0
     with stopwatch(detector.device) as clock, meter:
         started = perf_counter()
-        while perf_counter() - started < max(least, effort.seconds):
+        while perf_counter() - started < effort.seconds:
             with stopwatch(detector.device):  # so that no queue of kernels builds up
                 detector.score(images)
             calls += 1

@@ -121,7 +121,7 @@ def repeatable() -> Iterator[None]:
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
     fill = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it finds mistakes, at the price of many kernels
+    torch.utils.deterministic.fill_uninitialized_memory = False  # many kernels, only to find mistakes
     torch.use_deterministic_algorithms(True)
     try:
         yield
@@ -209,7 +209,7 @@ def slope(loss: Loss, z: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Ten
     """The loss of each image, (B,), and its gradient by the image's own z, (B, latent)."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        values = loss(z.view_as(z), *targets)  # no leaf: what counts operations hooks into what enters a module
+        values = loss(z.view_as(z), *targets)  # FlopCounterMode cannot bear a leaf that enters a module
         (gradient,) = torch.autograd.grad(values.sum(), z)
     return values.detach(), gradient
 

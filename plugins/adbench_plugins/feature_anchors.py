@@ -138,9 +138,7 @@ def resolved(name: str, backbone: str) -> str:
 
 
 def build_backbone(name: str, config: FeatureConfig, device: str | torch.device) -> features.Backbone:
-    return features.Backbone(
-        resolved(name, config.backbone), feature_size=config.feature_size, device=device
-    )
+    return features.Backbone(resolved(name, config.backbone), feature_size=config.feature_size, device=device)
 
 
 def built_networks(detector: KNN | Logistic) -> dict[str, nn.Module]:

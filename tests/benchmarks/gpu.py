@@ -78,7 +78,8 @@ class Scale:
     def steps(self, name: str, mode: str) -> int:
         if self.tiny:
             return 2
-        return 20 if mode == "eager" or name == "transgan_dual" else 100  # its features take long, and do not count
+        slow = mode == "eager" or name == "transgan_dual"  # whose features take long, off the clock
+        return 20 if slow else 100
 
 
 def build(name: str, scale: Scale, mode: str, settings: dict[str, Any]) -> Detector:
@@ -222,7 +223,11 @@ def measurements(scale: Scale) -> Iterator[tuple[str, Callable[[], Row]]]:
     some, many = (2, 2) if scale.tiny else (50, 160)
     walks = [(1, 4 * some, "fp32", "eager"), (1, 4 * some, "fp32", "graph")]
     if not scale.tiny:
-        walks += [(many, some, "fp32", "graph"), (many, some, "tf32", "graph"), (many, 2 * some, "bf16", "graph")]
+        walks += [
+            (many, some, "fp32", "graph"),
+            (many, some, "tf32", "graph"),
+            (many, 2 * some, "bf16", "graph"),
+        ]
     for images, iterations, dtype, mode in walks:
         yield (
             f"walk of {images} {dtype} {mode}",
