@@ -19,7 +19,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import draft_name
-from adbench_tgan.processes import Heard, MANY, Process, environment, pass_on, told
+from adbench_tgan.processes import MANY, Heard, Process, environment, pass_on, told
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, write_files
 from adbench_tgan.runner import Reporter, Settings, announce, attempt, failure
