@@ -40,11 +40,11 @@ def _words(fingerprint: str) -> list[int]:
 
 
 def _drawn(random: np.random.RandomState, images: int) -> Counts:
-    chosen = random.randint(0, images, size=(RESAMPLES, images), dtype=np.int32).astype(np.int64)
-    chosen *= RESAMPLES
-    chosen += np.arange(RESAMPLES)[:, None]
-    counted = np.bincount(chosen.ravel(), minlength=images * RESAMPLES)
-    return counted.reshape(images, RESAMPLES).astype(np.float32)
+    chosen = random.randint(0, images, size=(RESAMPLES, images), dtype=np.int32)
+    counted = np.empty((RESAMPLES, images), np.float32)
+    for row, of_row in zip(counted, chosen, strict=True):  # one after another, each in the processor's cache
+        row[:] = np.bincount(of_row, minlength=images)
+    return np.ascontiguousarray(counted.T)
 
 
 def resampled_auroc(scores: NDArray[np.floating[Any]], drawn: Draws) -> Floats:

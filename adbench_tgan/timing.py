@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 WARMUP = 5  # unmeasured calls before latency is measured
 SAMPLES = (5, 100)  # at least and at most so many latency samples ...
 SHARE = 0.02  # ... and within these bounds as many as take this share of a job's fit and score ...
-BUDGET = (0.1, 1.0)  # ... but no fewer and no more than take so many seconds
+BUDGET = (0.05, 1.0)  # ... but no fewer and no more than take so many seconds
 
 
 @dataclass

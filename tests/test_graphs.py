@@ -219,6 +219,7 @@ ON_FAKE_GPU = {
 
 
 # The file that anomalib_stfpm's weights come from cannot be read into fake tensors; its SGD needs no options.
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU: see the tests at the end")
 @pytest.mark.parametrize("name", [name for name in TRAINED if name != "anomalib_stfpm"])
 def test_a_step_on_a_gpu_mixes_no_devices_and_its_optimisers_can_be_captured(name, fake_gpu, monkeypatch):
     train = train_set(name)
@@ -438,6 +439,8 @@ ON_GPU = {
     "anogan": {"iterations": 8},
     "transgan_anogan": {"iterations": 16, "n_critic": 2},
     "transgan_dual": {"backbone": "none"},  # its weights may not be on the machine
+    "anotrans": {"epochs": 2},  # in more of them rounding, which differs from run to run, leads far apart
+    "anomalib_stfpm": {"epochs": 2},
 }
 
 

@@ -75,7 +75,10 @@ class Samples:
 
     def images(self, indices: Indices, size: int) -> Tensor:
         """Those images resized to (size, size): uint8 (n, C, size, size)."""
-        resized = [resize(self.read(int(i)), size) for i in indices]
+        pixels = [self.read(int(i)) for i in indices]
+        if {image.shape[1:] for image in pixels} == {(size, size)} and len({len(image) for image in pixels}) == 1:
+            return torch.from_numpy(np.stack(pixels))  # by far the most common, and many times faster
+        resized = [resize(image, size) for image in pixels]
         channels = {image.shape[0] for image in resized}
         if len(channels) > 1:
             raise DataError(
@@ -176,7 +179,9 @@ def check(cut: Cut, category: str) -> None:
             raise DataError(f"category {category!r} has no {kind} test image")
 
 
-def split(samples: Samples, cut: Cut, category: str, size: int, anomalies: Indices | None = None) -> Split:
+def split(
+    samples: Samples, cut: Cut, category: str, size: int, fingerprint: str, anomalies: Indices | None = None
+) -> Split:
     """Load one category's images at `size`, with the labelled `anomalies` chosen for training, if any."""
     return Split(
         category=category,
@@ -186,7 +191,7 @@ def split(samples: Samples, cut: Cut, category: str, size: int, anomalies: Indic
         test_ids=tuple(samples.ids[i] for i in cut.test),
         labels=cut.labels,
         masks=samples.masks(cut.test),
-        fingerprint=fingerprint(samples, cut),
+        fingerprint=fingerprint,
         anomalies_fingerprint="" if anomalies is None else fingerprint_of(samples, anomalies),
     )
 

@@ -90,5 +90,6 @@ class Tasks:
             samples, cut = self.cut(category)
             self._splits = {key: kept for key, kept in self._splits.items() if key[0] == category}
             chosen = self.anomalies(category) if labelled else None
-            self._splits[asked] = split(samples, cut, category, size, chosen)
+            whole = self.fingerprint(category)
+            self._splits[asked] = split(samples, cut, category, size, whole, chosen)
         return self._splits[asked]
