@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from adbench_tgan.data.spec import DatasetSpec
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Entry
+from adbench_tgan.metrics import auroc
 
 
 def describe_detector(each: Entry, dataset: DatasetSpec) -> dict[str, Any]:
@@ -35,8 +38,13 @@ def describe_detector(each: Entry, dataset: DatasetSpec) -> dict[str, Any]:
 
 
 def passport(tasks: Tasks, category: str) -> dict[str, Any]:
-    """What a category is, as its protocol cuts it: sizes, prevalence, chance levels, fingerprint."""
+    """What a category is, as its protocol cuts it: sizes, prevalence, chance levels, fingerprint.
+
+    `brightness_auroc` is that of an image's mean pixel value. Near 1 or 0 the test set can be told apart without
+    looking at what is in its images.
+    """
     samples, cut = tasks.cut(category)
+    brightness = np.array([samples.read(int(index)).mean() for index in cut.test])
     share = float(cut.labels.mean())
     return {
         "category": category,
@@ -48,6 +56,7 @@ def passport(tasks: Tasks, category: str) -> dict[str, Any]:
         "prevalence": share,
         "chance_average_precision": share,
         "chance_f1": 2 * share / (1 + share),  # of calling everything an anomaly
+        "brightness_auroc": auroc(brightness, cut.labels, 0.0),
         "fingerprint": tasks.fingerprint(category),
     }
 

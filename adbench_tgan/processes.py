@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -64,8 +64,8 @@ def packed(
     """As `processes`, with a packing of one's own."""
     if settings.timing and (warning := packing.warning()):
         reporter.warn(warning)
-    sharing = packing.on_gpu and packing.most > 1
-    with side_by_side(reporter.warn) if sharing else nullcontext({}) as mps:
+    alone: AbstractContextManager[Mapping[str, str]] = nullcontext({})
+    with side_by_side(reporter.warn) if packing.on_gpu and packing.most > 1 else alone as mps:
         yield from packed_in(mps, jobs, settings, tasks, registry, reporter, packing)
 
 
@@ -241,7 +241,7 @@ class Process:
             return failure(self.job, self.settings, reason)
         machine: dict[str, object] = {}
         if found.machine and self.at_once > 1:
-            machine = {"jobs_at_once": self.at_once} | ({"mps": True} if self.mps else {})
+            machine = {"jobs_at_once": self.at_once, **({"mps": True} if self.mps else {})}
         return replace(found, machine={**found.machine, **machine})
 
     def reason(self) -> str:

@@ -206,6 +206,7 @@ def test_passport_of_digits_is_the_same_in_two_processes(adbench: Call, shell: C
         assert card["prevalence"] == card["chance_average_precision"] == pytest.approx(share)
         assert card["chance_f1"] == pytest.approx(2 * share / (1 + share))
         assert re.fullmatch("[0-9a-f]{64}", card["fingerprint"])
+        assert 0 < card["brightness_auroc"] < 1
     assert (zero["train"], zero["test_normal"], zero["masks"]) == (119, 59, False)
 
 

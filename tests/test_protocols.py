@@ -12,7 +12,10 @@ from make_data import make_imagefolder, make_mvtec, save
 
 from adbench_tgan.data import cifar10, digits, imagefolder, mvtec, protocols
 from adbench_tgan.data.samples import Cut, Samples, check, fingerprint, fingerprint_of, labelled_arrays, split
+from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.describe import passport
 from adbench_tgan.errors import DataError
+from adbench_tgan.registry import Registry
 
 MINI = Path(__file__).parents[2] / "shared/data/cifar10_mini"
 CLASSES = ("a", "b", "c", "d")
@@ -409,3 +412,10 @@ def test_resizing_keeps_a_flat_image_flat():
     images = samples.images(np.array([0]), 16)
     assert images.shape == (1, 3, 16, 16)
     assert images.unique().tolist() == [77]
+
+
+def test_a_passport_says_what_brightness_alone_would_reach(tmp_path):
+    make_mvtec(tmp_path, good=3)  # a defect is a white square
+    registry = Registry.discover()
+    tasks = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), tmp_path)
+    assert passport(tasks, "screw")["brightness_auroc"] == 1
