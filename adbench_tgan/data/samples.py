@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -55,9 +56,13 @@ class Samples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def _labels(self) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+        return np.asarray(self.parts), np.asarray(self.classes)
+
     def where(self, part: str, *, only: str | None = None, but: str | None = None) -> Indices:
         """Indices of the images of a part, optionally of `only` one class or of all `but` one."""
-        parts, classes = np.asarray(self.parts), np.asarray(self.classes)
+        parts, classes = self._labels
         chosen = parts == part
         if only is not None:
             chosen &= classes == only
