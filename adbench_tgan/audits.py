@@ -190,6 +190,7 @@ def read_published(path: Path) -> Published:
 def draw(record: Mapping[str, Any], out: Path) -> None:
     """The curves of one audit as a PNG: AUROC against epoch, the best of the published way marked."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     job = Job(**record["job"])
     best = [max(record["class_sorted"][: n + 1]) for n in range(len(record["class_sorted"]))]
@@ -205,6 +206,7 @@ def draw(record: Mapping[str, Any], out: Path) -> None:
         axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label, marker=".")
     axes.axhline(0.5, color="0.6", linewidth=0.8)
     axes.set(xlabel="epoch", ylabel="AUROC", ylim=(0, 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(plain(f"{job}, {job.protocol}"), parse_math=False)
     axes.legend(fontsize="small")
     figure.savefig(out, format="png", dpi=110)

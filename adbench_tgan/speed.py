@@ -17,7 +17,7 @@ from adbench_tgan.energy import PowerMeter
 from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, stopwatch
 from adbench_tgan.training import fit
 
-LATENCY_SAMPLES = (20, 1000)  # at least and at most
+LATENCY_SAMPLES = (5, 1000)  # at least and at most; a search of latent space takes seconds each time
 BATCH_SAMPLES = (3, 50)
 GAIN = 1.02  # a larger batch that is not this much faster ends the search, at the second time
 NEEDED = {50: 5, 95: 20, 99: 100}  # samples under which a percentile is not given

@@ -64,7 +64,8 @@ def describe(train: Labelled, test: Labelled) -> str:
 
 def hashes(part: Labelled) -> tuple[str, str]:
     """SHA-256 of the images as uint8 (N, 32, 32, 3) and of the labels as uint8 (N,)."""
-    images = np.stack(list(part[0].swapaxes(0, 1)), axis=-1)  # a channel at a time: faster than transposed whole
+    channels = list(part[0].swapaxes(0, 1))
+    images = np.stack(channels, axis=-1)  # faster than to transpose the whole
     labels = part[1].astype(np.uint8)
     return hashlib.sha256(images.data).hexdigest(), hashlib.sha256(labels.data).hexdigest()
 

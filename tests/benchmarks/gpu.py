@@ -257,7 +257,9 @@ def profiles(scale: Scale, only: str, out: Path) -> None:
         if only in f"profile {name}":
             with profile(activities=[activity]) as found:
                 task()
-            (out / f"profile-{name}.txt").write_text(found.key_averages().table(sort_by=order, row_limit=20))
+            (out / f"profile-{name}.txt").write_text(
+                found.key_averages().table(sort_by=order, row_limit=25, max_name_column_width=120)
+            )
 
 
 def profiled_epoch(name: str, dtype: str, scale: Scale) -> None:
