@@ -250,6 +250,17 @@ def test_a_step_on_a_gpu_mixes_no_devices_and_its_optimisers_can_be_captured(nam
     assert all(optimizer.state for optimizer in made)
 
 
+def test_under_bf16_on_a_gpu_networks_are_channels_last_but_for_depthwise_ones(monkeypatch):
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+    monkeypatch.setattr(training, "Captured", lambda function, *_, **__: function)
+    plain, depthwise = nn.Conv2d(4, 8, 3), nn.Sequential(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3, groups=8))
+    detector = Walker(device="cuda")
+    monkeypatch.setattr(Walker, "networks", {"plain": plain, "depthwise": depthwise})
+    stepper(detector, dict)
+    assert plain.weight.is_contiguous(memory_format=torch.channels_last)
+    assert depthwise[0].weight.is_contiguous()
+
+
 def test_a_plain_call_is_detached_and_takes_lists():
     weight = torch.ones(2, requires_grad=True)
     function = captured(Walker(), lambda parts, last: {"sum": sum(parts) * weight + last})

@@ -200,3 +200,25 @@ def test_groups_are_filled_up_and_come_back_in_order(count):
     sizes.clear()
     assert torch.equal(in_groups(find, batch, None).loss, found.loss)
     assert sizes == [count]
+
+
+def test_a_search_is_repeatable_and_leaves_no_setting_behind():
+    settings = []
+
+    def loss(z):
+        settings.append(torch.are_deterministic_algorithms_enabled())
+        return z.square().sum(1)
+
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+    search(loss, (), [torch.ones(2, 3)], [0.1] * 3)
+    with pytest.raises(ZeroDivisionError):
+        search(lambda z: 1 / 0, (), [torch.ones(2, 3)], [0.1])
+    after = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+    assert settings == [True] * 4  # three steps, and the loss at their end
+    assert after == before == (False, True)
