@@ -81,10 +81,9 @@ class Samples:
     def images(self, indices: Indices, size: int) -> Tensor:
         """Those images resized to (size, size): uint8 (n, C, size, size)."""
         pixels = [self.read(int(i)) for i in indices]
-        if {image.shape[1:] for image in pixels} == {(size, size)} and len(
-            {len(image) for image in pixels}
-        ) == 1:
-            return torch.from_numpy(np.stack(pixels))  # by far the most common, and many times faster
+        shapes = {image.shape for image in pixels}
+        if len(shapes) == 1 and shapes.pop()[1:] == (size, size):
+            return torch.from_numpy(np.stack(pixels))  # nothing to resize: many times faster
         resized = [resize(image, size) for image in pixels]
         channels = {image.shape[0] for image in resized}
         if len(channels) > 1:

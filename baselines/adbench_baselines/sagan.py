@@ -146,7 +146,7 @@ def max_pool(x: Tensor) -> Tensor:
 
 def upsample(x: Tensor) -> Tensor:
     """Twice the side, bilinear."""
-    if x.is_cuda:  # the kernel for the other layout takes image after image, and 40 % of a step
+    if x.is_cuda:  # in the other layout one image comes after another, which was 40 % of a step
         x = x.contiguous(memory_format=torch.channels_last)
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
 
