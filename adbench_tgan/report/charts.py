@@ -26,10 +26,8 @@ AUDIT_STYLES = {  # as in the pictures that `adbench audit` draws
     "+ sorted by class": ("#E69F00", [8, 2, 2, 2]),
     "+ best epoch so far = as published": ("#D55E00", [2, 2]),
 }
-STROKE: dict[str, Any] = {
-    "symbolType": "stroke",
-    "symbolSize": 600,
-}  # long enough for its dashes to be told apart
+# a stroke in a legend, long enough for its dashes to be told apart
+STROKE: dict[str, Any] = {"symbolType": "stroke", "symbolSize": 600}
 HEIGHT = 320
 Spec = dict[str, Any]
 
