@@ -78,6 +78,16 @@ def test_scores_alone_rebuild_the_same_bytes(material, tmp_path):
     assert contents(tmp_path / "toy") == contents(material[1])
 
 
+def test_the_page_rounds_what_the_table_says(material, tmp_path):
+    board, _ = material
+    assert boards.publish(
+        replace(board, leaderboard=board.leaderboard.assign(auroc_ci_high=0.95849998)), tmp_path
+    )
+    shown = boards.read(tmp_path / "toy").leaderboard["auroc_ci_high"]
+    assert shown.tolist() == [0.9585] * 3
+    assert contents(tmp_path / "toy")["README.md"].decode().count(f" to {0.9585:.3f} |") == 3
+
+
 def test_what_is_read_is_what_was_published(material):
     board, place = material
     read = boards.read(place)

@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from make_runs import LABELS, made, make_runs
 from sklearn.metrics import roc_auc_score
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
-from adbench_tgan.report import audited, charts, curves, examples, page, provenance
+from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
 from adbench_tgan.report.material import from_board, from_store
 
+BOARDS = Path(__file__).parent.parent / "leaderboards"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -72,7 +74,7 @@ def test_numbers_of_the_table_are_those_of_the_leaderboard(tmp_path, registry):
 
 
 def test_a_published_board_gives_a_page_with_its_own_numbers():
-    material = from_board(Path(__file__).parent.parent / "leaderboards/digits-one-vs-rest")
+    material = from_board(BOARDS / "digits-one-vs-rest")
     assert len(material.results) == 240
     assert material.first_seeds()["ganomaly", "0"] in set(material.results["key"])
     text = page.render(material)
@@ -127,11 +129,45 @@ def test_pareto_marks_those_that_none_beats(tmp_path, registry):
     assert lines == {"a": True, "bb": True, "ccc": False}
 
 
+def test_rows_without_a_rank_are_counted_and_the_reason_is_said(tmp_path, registry):
+    two = [made("one"), made("two")]
+    material = from_store(make_runs(tmp_path / "ranked", *two), registry)
+    assert tables.unranked(material.leaderboard) == ""
+    bad = [made("bad", status="failed"), made("worse", "b", shift=2.0)]
+    board = from_store(make_runs(tmp_path / "mixed", *two, *bad), registry).leaderboard
+    assert tables.unranked(board) == "4 of 4 rows without a rank: each remark says why."
+    remarks = [
+        "",
+        "not ranked: 1 of the 3 seeds that it takes",
+        "not ranked: 1 of the 3 seeds that it takes; more",
+    ]
+    board = pd.DataFrame({"rank": [1, None, None], "remark": remarks})
+    assert tables.unranked(board) == "2 of 3 rows without a rank: 1 of the 3 seeds that it takes."
+
+
+def test_the_page_says_how_much_it_holds(tmp_path, registry):
+    small = from_store(make_runs(tmp_path / "small", made("one")), registry)
+    assert page.extent(small) == "1 detector, 1 category, 1 seed, 1 job"
+    jobs = [made(name, category, seed) for name in ("one", "two") for category in "abc" for seed in (0, 1)]
+    large = from_store(make_runs(tmp_path / "large", *jobs), registry)
+    assert page.extent(large) == "2 detectors, 3 categories, 2 seeds, 12 jobs"
+
+
 def test_no_latency_plot_over_several_devices(tmp_path, registry):
     make_runs(tmp_path, made("one"), made("two", device="a GPU"))
     text = rendered(tmp_path, registry)
     assert "pareto" not in specs(text)
     assert "times do not compare" in text
+    assert "without timing" not in text
+
+
+def test_a_board_without_times_says_so_and_what_papers_print():
+    text = page.render(from_board(BOARDS / "mvtec-screw"))
+    assert "<dt>ganomaly</dt><dd>0.421 published under" in text
+    assert "not comparable</dd>" in text
+    assert "pareto" not in specs(text)
+    assert "The jobs were run without timing." in text
+    assert "several devices" not in text
 
 
 def test_what_is_absent_is_said(tmp_path, registry):
@@ -141,6 +177,7 @@ def test_what_is_absent_is_said(tmp_path, registry):
     assert specs(text) == {}
     for sentence in (
         "there is no AUROC",
+        "there are no times",
         "there are no scores",
         "No audit was given",
         "none trains in epochs",
@@ -212,11 +249,11 @@ def test_scores_that_differ_here_are_said():
     assert "by up to 0.25" in examples.same_scores(np.array([3.0]), stored, [1], 1e-4)
 
 
-def audit_file(root, **changes):
+def audit_file(root, name="a.json", **changes):
     data = {"job": vars(made("one").job), "clean": [0.5, 0.6], "batch_statistics": [0.7, 0.6]}
     data["job"] = {name: data["job"][name] for name in made("one").job.__dataclass_fields__}
-    path = root / "curves/a.json"
-    path.parent.mkdir(parents=True)
+    path = root / "curves" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data | {"class_sorted": [0.9, 0.8]} | changes))
     return root
 
@@ -227,7 +264,19 @@ def test_audit_curves_are_on_the_page(tmp_path, registry):
     lines = {line["scored"]: line["auroc"] for line in specs(text)["audit"]["data"]["values"]}
     assert list(lines.values()) == [[0.5, 0.6], [0.7, 0.6], [0.9, 0.8], [0.9, 0.9]]
     assert "+0.300" in text
+    assert "do not compare with the leaderboard" not in text
     assert audited.audits_in(tmp_path / "audits", "other", "one-vs-rest") == []
+
+
+def test_audits_under_another_protocol_come_last_and_are_said(tmp_path, registry):
+    job = {name: getattr(made("two").job, name) for name in made("two").job.__dataclass_fields__}
+    audit_file(tmp_path / "audits", job=job | {"protocol": "leave-one-out"})
+    audit_file(tmp_path / "audits", "b.json")
+    audits = audited.audits_in(tmp_path / "audits", "toy", "one-vs-rest")
+    names = ["one (paper) on a, seed 0", "two (paper) on a, seed 0, under leave-one-out"]
+    assert [each["audit"] for each in audits] == names
+    text = rendered(make_runs(tmp_path / "runs", made("one")), registry, audits=audits)
+    assert "Audits under leave-one-out do not compare with the leaderboard, which is of one-vs-rest." in text
 
 
 def test_damaged_audits_are_named(tmp_path):

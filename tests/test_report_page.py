@@ -19,7 +19,23 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium o
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 WIDTHS = (360, 768, 1280)
-AUDIT = {"audit": "one on a", "clean": [0.5, 0.6], "batch_statistics": [0.7, 0.6], "class_sorted": [0.9, 0.8]}
+AUDIT = {
+    "audit": "one on a",
+    "protocol": "one-vs-rest",
+    "clean": [0.5, 0.6],
+    "batch_statistics": [0.7, 0.6],
+    "class_sorted": [0.9, 0.8],
+}
+# of each line of labels along the bottom of a chart, the least room between two neighbours
+ROOM = """[...document.querySelectorAll(".chart svg")].flatMap((chart) => {
+  const lines = {};
+  for (const text of chart.querySelectorAll(".role-axis-label text")) {
+    const box = text.getBoundingClientRect();
+    if (getComputedStyle(text).opacity !== "0" && box.width) (lines[Math.round(box.y)] ??= []).push(box);
+  }
+  const rooms = ([first, ...others]) => others.map((box, i) => box.x - [first, ...others][i].right);
+  return Object.values(lines).flatMap((line) => rooms(line.sort((a, b) => a.x - b.x)));
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +131,7 @@ def test_sorting_by_keyboard(opened):
     assert tab.locator("#board th[aria-sort=ascending]").text_content().strip() == "detector"
     tab.keyboard.press("Tab")  # to the next heading
     tab.keyboard.press("Space")
-    assert tab.locator("#board th[aria-sort]").text_content().strip() == "supervision"
+    assert tab.locator("#board th[aria-sort]").text_content().strip() == "AUROC"
 
 
 def test_filtering_by_mouse_reaches_charts_and_tables(opened):
@@ -165,11 +181,28 @@ def test_fits_phones_and_desks_in_light_and_dark(opened, width, scheme, tmp_path
         box = chart.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
+    assert min(tab.evaluate(ROOM)) >= 6
     picture = Image.open(BytesIO(tab.screenshot(path=tmp_path / "page.png", full_page=True))).convert("L")
     assert picture.width == width
     assert (picture.getpixel((2, 2)) < 60) == (scheme == "dark")
     dark = sum(picture.histogram()[:100]) / (picture.width * picture.height)
     assert (dark > 0.5) == (scheme == "dark")
+
+
+def test_a_phone_shows_the_auroc_beside_the_name(opened):
+    tab = opened(360)
+    box = heading(tab, "AUROC").bounding_box()
+    assert box["x"] + box["width"] < 360
+
+
+@pytest.mark.parametrize("table", ["board", "heat"])
+def test_names_and_their_heading_stay_when_a_table_is_scrolled(opened, table):
+    tab = opened(360)
+    tab.evaluate("name => { document.getElementById(name).style.width = '90rem' }", table)
+    edge = tab.locator(f".scroll:has(#{table})").bounding_box()["x"]
+    tab.evaluate("name => { document.getElementById(name).parentElement.scrollLeft = 300 }", table)
+    for place in ("thead th.fixed", "tbody th"):
+        assert tab.locator(f"#{table} {place}").first.bounding_box()["x"] == pytest.approx(edge, abs=2)
 
 
 def test_everything_has_a_name(opened):

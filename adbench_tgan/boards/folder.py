@@ -11,6 +11,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,11 @@ def render(board: Board) -> tuple[dict[str, bytes], dict[str, Any]]:
         AdbenchError: a table does not keep its schema.
     """
     files: dict[str, bytes] = {}
+    tables = []
     for table, frame in ((RESULTS, board.results), (LEADERBOARD, board.leaderboard), (PAIRS, board.pairs)):
         files[table.file] = to_csv(frame, table.words).encode()
-        check(parse(files[table.file], table), table)
+        tables.append(parse(files[table.file], table))
+        check(tables[-1], table)
     for detector, frame in by_detector(board, board.scores).items():
         name = f"scores/{safe_name(detector)}.parquet"
         check_scores(frame, name)
@@ -58,7 +61,8 @@ def render(board: Board) -> tuple[dict[str, bytes], dict[str, Any]]:
         text = to_csv(frame, ("category", "key"))
         files[f"losses/{safe_name(detector)}.csv"] = text.encode()
     content = document(board, {})
-    files["README.md"] = readme(board, content, pictured=picture.is_drawn(board.pairs)).encode()
+    told = replace(board, results=tables[0], leaderboard=tables[1], pairs=tables[2])  # as anyone reads them
+    files["README.md"] = readme(told, content, pictured=picture.is_drawn(board.pairs)).encode()
     content = document(board, {name: facts_of_file(data) for name, data in files.items()})
     return files | {"board.json": text_of(content).encode()}, content
 

@@ -66,13 +66,13 @@ def report(
 
 
 def audits_of(folder: Path | None, material: Material) -> tuple[list[dict[str, Any]], str]:
-    """The audits of the page's dataset and protocol; else why there are none."""
+    """The audits of the page's dataset; else why there are none."""
     from adbench_tgan.report.audited import audits_in
 
     if folder is None:
         return [], ""
     audits = audits_in(folder, material.dataset, material.protocol)
-    reason = f"{folder} holds no audit of {material.dataset} under {material.protocol}."
+    reason = f"{folder} holds no audit of {material.dataset}."
     return audits, "" if audits else reason
 
 

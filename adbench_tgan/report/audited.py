@@ -15,7 +15,9 @@ CURVES = ("clean", "batch_statistics", "class_sorted")
 
 
 def audits_in(folder: Path, dataset: str, protocol: str) -> list[dict[str, Any]]:
-    """The audits of one dataset under one protocol: a name and the AUROC after each epoch, by way of scoring.
+    """The audits of one dataset: a name, the protocol and the AUROC after each epoch, by way of scoring.
+
+    Those under `protocol` come first, the others have theirs in the name.
 
     Raises:
         AdbenchError: the folder holds no audits, or a file in it is not one.
@@ -23,7 +25,8 @@ def audits_in(folder: Path, dataset: str, protocol: str) -> list[dict[str, Any]]
     paths = sorted((folder / "curves").rglob("*.json"))
     if not paths:
         raise AdbenchError(f"{folder} holds no audits; name the folder that adbench audit wrote with --audit")
-    return [record for path in paths for record in [_read(path, dataset, protocol)] if record is not None]
+    records = [record for path in paths for record in [_read(path, dataset, protocol)] if record is not None]
+    return sorted(records, key=lambda record: bool(record["protocol"] != protocol))
 
 
 def _read(path: Path, dataset: str, protocol: str) -> dict[str, Any] | None:
@@ -38,9 +41,11 @@ def _read(path: Path, dataset: str, protocol: str) -> dict[str, Any] | None:
         ) from None
     if len(lengths) != 1 or lengths == {0}:
         raise AdbenchError(f"{path} is no audit: its curves differ in length; delete it and audit again")
-    if (job.dataset, job.protocol) != (dataset, protocol):
+    if job.dataset != dataset:
         return None
-    return {"audit": f"{job.detector} ({job.preset}) on {job.category}, seed {job.seed}", **curves}
+    under = "" if job.protocol == protocol else f", under {job.protocol}"
+    name = f"{job.detector} ({job.preset}) on {job.category}, seed {job.seed}{under}"
+    return {"audit": name, "protocol": job.protocol, **curves}
 
 
 def curve_records(audits: list[dict[str, Any]]) -> list[Record]:

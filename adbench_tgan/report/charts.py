@@ -26,6 +26,8 @@ AUDIT_STYLES = {  # as in the pictures that `adbench audit` draws
     "+ sorted by class": ("#E69F00", [8, 2, 2, 2]),
     "+ best epoch so far = as published": ("#D55E00", [2, 2]),
 }
+# a stroke in a legend, long enough for its dashes to be told apart
+STROKE: dict[str, Any] = {"symbolType": "stroke", "symbolSize": 600}
 HEIGHT = 320
 Spec = dict[str, Any]
 
@@ -167,7 +169,7 @@ def losses(records: Sequence[Record]) -> Spec:
     """Training losses against epochs, of the chosen detector and category."""
     import altair as alt
 
-    legend = alt.Legend(title="loss", orient="bottom", columns=3, symbolType="stroke")
+    legend = alt.Legend(title="loss", orient="bottom", columns=3, **STROKE)
     chart = (
         _one(list(records), records[0]["entry"], records[0]["category"])
         .transform_flatten(["epoch", "value"])
@@ -189,7 +191,7 @@ def audits(records: Sequence[Record]) -> Spec:
 
     names = list(AUDIT_STYLES)
     colours, dashes = zip(*AUDIT_STYLES.values(), strict=True)
-    legend = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300, symbolType="stroke")
+    legend = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300, **STROKE)
     chart = (
         alt.Chart(_inline(list(records)))
         .add_params(alt.param(name="audit", value=records[0]["audit"]))
@@ -238,7 +240,7 @@ def _inline(lines: list[Record]) -> alt.Data:
 def _colour(order: Sequence[str], legend: bool = True) -> alt.Color:
     import altair as alt
 
-    shown = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=170) if legend else None
+    shown = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=130, **STROKE) if legend else None
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(order))]
     return alt.Color("entry:N", scale=alt.Scale(domain=list(order), range=colours), legend=shown)
 
@@ -247,7 +249,7 @@ def _dash(order: Sequence[str]) -> alt.StrokeDash:
     import altair as alt
 
     dashes = [DASHES[i // len(COLOURS) % len(DASHES)] for i in range(len(order))]
-    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=170)
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=130, **STROKE)
     return alt.StrokeDash("entry:N", scale=alt.Scale(domain=list(order), range=dashes), legend=legend)
 
 

@@ -16,6 +16,11 @@ from adbench_tgan.report.material import Material
 
 TEMPLATE = Path(__file__).parent / "template"
 NEEDED = ("jinja2", "altair", "vl_convert")
+NO_TIMES = (  # by the number of devices
+    "No job ended well, so there are no times.",
+    "The jobs were run without timing.",
+    "The jobs ran on several devices, whose times do not compare.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,9 @@ def render(
         version=__version__,
         columns=columns,
         rows=rows,
+        extent=extent(material),
+        sources=tables.sources(material.leaderboard),
+        unranked=tables.unranked(material.leaderboard),
         filters={
             name: sorted({getattr(row, name) for row in rows})
             for name in ("supervision", "pretrained", "preset")
@@ -75,6 +83,7 @@ def render(
         galleries=galleries,
         no_examples=no_examples,
         audits=tables.audit_rows(audits),
+        audit_protocols=sorted({record["protocol"] for record in audits} - {material.protocol}),
         audit_chart=audit_chart(audits),
         no_audits=no_audits,
         passport=provenance.passport(material),
@@ -97,6 +106,17 @@ def bundle() -> str:
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
+def extent(material: Material) -> str:
+    """How much a page holds."""
+    counts = (
+        (len(material.leaderboard), "detector", "detectors"),
+        (len(material.categories), "category", "categories"),
+        (material.results["seed"].nunique(), "seed", "seeds"),
+        (len(material.results), "job", "jobs"),
+    )
+    return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts)
+
+
 def overview(material: Material) -> list[Chart]:
     """AUROC with intervals, and AUROC against latency."""
     board = material.leaderboard
@@ -106,7 +126,8 @@ def overview(material: Material) -> list[Chart]:
         Chart(
             name="intervals",
             title="AUROC with its uncertainty",
-            about="The bar is the 95 % interval: test images drawn anew, and seeds. Detectors of different "
+            about="The bar is the 95 % interval: test images drawn anew, and seeds; with one seed it knows nothing "
+            "of training's luck. A bar that does not show is shorter than its point. Detectors of different "
             "supervision are not ranked together.",
             spec=charts.intervals(ranked) if len(ranked) else None,
             absent="No job ended well, so there is no AUROC.",
@@ -116,16 +137,16 @@ def overview(material: Material) -> list[Chart]:
             title="AUROC against latency",
             about="Up and to the left is better; the dashed line joins those that no other beats in both. "
             "Only detectors all of whose jobs ran on one device have a latency here.",
-            spec=charts.pareto(timed) if comparable_times(material) and len(timed) else None,
-            absent="The jobs were run without timing, or on several devices, whose times do not compare.",
+            spec=charts.pareto(timed) if devices(material) == 1 and len(timed) else None,
+            absent=NO_TIMES[min(devices(material), 2)],
         ),
     ]
 
 
-def comparable_times(material: Material) -> bool:
-    """Whether all times were taken on one device."""
+def devices(material: Material) -> int:
+    """On how many devices jobs ended well."""
     good = material.results[material.results["status"] == "ok"]
-    return bool(good["device"].nunique() == 1)
+    return int(good["device"].nunique())
 
 
 def curve_charts(material: Material) -> list[Chart]:

@@ -55,12 +55,12 @@ COLUMNS = (
         name="rank", title="rank", form="{:.0f}", help="within its kind of supervision; shared in a tie group"
     ),
     Column(name="entry", title="detector", numeric=False),
-    Column(name="supervision", title="supervision", numeric=False),
-    Column(name="pretrained", title="pretrained", numeric=False),
-    Column(name="preset", title="preset", numeric=False),
     Column(name="auroc_mean", title="AUROC", form="{:.3f}", help="mean over seeds, then over categories"),
     Column(name="interval", title="95 % interval", help="bootstrap over test images and seeds"),
     Column(name="auroc_seed_std", title="± seeds", form="{:.3f}", help="standard deviation over seeds"),
+    Column(name="supervision", title="supervision", numeric=False),
+    Column(name="pretrained", title="pretrained", numeric=False),
+    Column(name="preset", title="preset", numeric=False),
     Column(name="average_precision_mean", title="AP", form="{:.3f}", help="average precision"),
     Column(name="pixel_auroc_mean", title="pixel AUROC", form="{:.3f}"),
     Column(name="aupro_mean", title="AUPRO", form="{:.3f}"),
@@ -129,6 +129,22 @@ def _interval(line: pd.Series) -> Cell:
 
 def _word(pretrained: Any) -> str:
     return "no" if str(pretrained) == "False" else str(pretrained)
+
+
+def sources(board: pd.DataFrame) -> dict[str, str]:
+    """By entry where its published number stands, or what was published that does not compare."""
+    there = board[_present(board["published_source"])]
+    return dict(zip(there["entry"], there["published_source"], strict=True))
+
+
+def unranked(board: pd.DataFrame) -> str:
+    """How many rows have no rank, and why; empty if every row has one."""
+    without = board[board["rank"].isna()]
+    if without.empty:
+        return ""
+    reasons = sorted({remark.removeprefix("not ranked: ").split("; ")[0] for remark in without["remark"]})
+    why = reasons[0] if len(reasons) == 1 else "each remark says why"
+    return f"{len(without)} of {len(board)} rows without a rank: {why}."
 
 
 def heat_table(material: Material) -> dict[str, list[Heat]]:

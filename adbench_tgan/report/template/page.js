@@ -65,6 +65,7 @@
       background: null,
       font: "system-ui, sans-serif",
       view: { stroke: line },
+      axisX: { labelSeparation: 8 },
       axis: { labelColor: ink, titleColor: ink, gridColor: line, domainColor: soft, tickColor: soft, labelFontSize: 12, titleFontSize: 12 },
       legend: { labelColor: ink, titleColor: ink, labelFontSize: 12 },
       text: { color: ink, fontSize: 12 },
