@@ -71,11 +71,16 @@ def test_a_board_has_all_its_files_and_publishing_again_changes_nothing(material
     assert [path.name for path in place.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_scores_alone_rebuild_the_same_bytes(material, tmp_path):
-    read = boards.read(material[1])
-    again = boards.assemble(read.facts, read.measured, read.scores, read.losses)
-    assert boards.publish(again, tmp_path)
-    assert contents(tmp_path / "toy") == contents(material[1])
+def test_the_command_rebuilds_a_board_from_its_scores_alone(material, tmp_path, adbench):
+    place = tmp_path / "theirs" / "toy"
+    shutil.copytree(material[1], place)
+    for table in ("leaderboard.csv", "results.csv", "pairs.csv", "README.md"):
+        (place / table).unlink()
+    words = ("publish", "--again", place, "--out", tmp_path / "mine")
+    assert adbench(*words, "--board", "toy").status == 0
+    assert contents(tmp_path / "mine" / "toy") == contents(material[1])
+    assert "is board 'toy', not 'other'; --board toy" in adbench(*words, "--board", "other").error
+    assert "give --runs or --again" in adbench(*words, "--board", "toy", "--runs", "runs").error
 
 
 def test_the_page_rounds_what_the_table_says(material, tmp_path):

@@ -232,4 +232,4 @@ def test_a_killed_run_takes_its_training_up(adbench, tmp_path):
     assert again.status == 0, again.err
     assert "training was interrupted, and taken up again after epoch " in again.err
     assert scores("runs") == scores("whole")
-    assert list((tmp_path / "runs" / PARTIAL).iterdir()) == []
+    assert not list((tmp_path / "runs" / PARTIAL).glob("*.checkpoint"))

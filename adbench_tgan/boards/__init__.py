@@ -1,7 +1,7 @@
 """Published leaderboards: folders of tables that anyone can recompute from the scores beside them. No torch needed."""
 
 from adbench_tgan.boards.board import Board, assemble
-from adbench_tgan.boards.folder import publish, read
+from adbench_tgan.boards.folder import publish, read, rebuild
 from adbench_tgan.boards.gather import Choice, from_runs
 from adbench_tgan.boards.verify import Finding, find_boards, verify
 
@@ -14,5 +14,6 @@ __all__ = [
     "from_runs",
     "publish",
     "read",
+    "rebuild",
     "verify",
 ]

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from adbench_tgan.boards import picture
-from adbench_tgan.boards.board import Board
+from adbench_tgan.boards.board import Board, assemble
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import document, facts_of, results_of, text_of
 from adbench_tgan.boards.readme import PICTURE, readme
@@ -137,6 +137,18 @@ def read(path: Path) -> Board:
         results=tables[0],
         leaderboard=tables[1],
         pairs=tables[2],
+    )
+
+
+def rebuild(path: Path) -> Board:
+    """A published board, made anew from its ``board.json``, its scores and its losses; no table of it is read.
+
+    Raises:
+        AdbenchError: one of these is missing or damaged.
+    """
+    content = read_content(path)
+    return assemble(
+        facts_of(content), results_of(content), read_scores(path, content), read_losses(path, content)
     )
 
 

@@ -13,7 +13,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import Json, complete, registry, split
 
 if TYPE_CHECKING:
-    from adbench_tgan.boards import Choice
+    from adbench_tgan.boards import Board, Choice
 
 Runs = Annotated[
     list[Path] | None,
@@ -51,23 +51,32 @@ def publish(
     audit: Annotated[
         Path | None, typer.Option(help="An audit.csv, for the column as_published_auroc.")
     ] = None,
+    again: Annotated[
+        Path | None, typer.Option(help="A published board, made anew from its scores alone; no --runs.")
+    ] = None,
 ) -> None:
     """Write a leaderboard with everything that it takes to check it."""
     from adbench_tgan import boards
     from adbench_tgan.views import leaderboard_views
 
-    if not published.exists():
-        warn(f"note: there is no {published}; published numbers stay empty (--published)")
-    warn("reading results and scores, resampling them")
-    made = boards.from_runs(
-        runs or [Path("runs")],
-        registry(),
-        name=board,
-        choice=_choice(detectors, data, protocol, preset),
-        published=published if published.exists() else None,
-        audit=audit,
-        say=warn,
-    )
+    if again is not None:
+        if runs:
+            raise AdbenchError("give --runs or --again, not both")
+        warn(f"{again}: recomputing")
+        made = _again(again, board)
+    else:
+        if not published.exists():
+            warn(f"note: there is no {published}; published numbers stay empty (--published)")
+        warn("reading results and scores, resampling them")
+        made = boards.from_runs(
+            runs or [Path("runs")],
+            registry(),
+            name=board,
+            choice=_choice(detectors, data, protocol, preset),
+            published=published if published.exists() else None,
+            audit=audit,
+            say=warn,
+        )
     _warn_of_lost(out / board, set(made.results["key"]))
     changed = boards.publish(made, out)
     for view in leaderboard_views(made.leaderboard, board):
@@ -121,8 +130,7 @@ def compare(
     if board is not None:
         if runs:
             raise AdbenchError("give --runs or --board, not both")
-        material = boards.read(board)
-        made = boards.assemble(material.facts, material.measured, material.scores, {})
+        made = boards.rebuild(board)
     else:
         choice = boards.Choice(dataset=data, protocol=protocol)
         made = boards.from_runs(runs or [Path("runs")], registry(), choice=choice, rules=Rules(), say=warn)
@@ -149,6 +157,16 @@ def compare(
     print(found.verdict)
     for caution in found.cautions:
         warn(f"note: {caution}")
+
+
+def _again(path: Path, name: str) -> Board:
+    """A published board from its scores alone; `name` is what it should be called."""
+    from adbench_tgan import boards
+
+    made = boards.rebuild(path)
+    if made.facts.name != name:
+        raise AdbenchError(f"{path} is board {made.facts.name!r}, not {name!r}; --board {made.facts.name}")
+    return made
 
 
 def _warn_of_lost(folder: Path, keys: set[str]) -> None:
