@@ -23,6 +23,7 @@ from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import commands, seal, text_of
 from adbench_tgan.boards.folder import parquet, parse, read_losses, read_score_file, unreadable
 from adbench_tgan.boards.published import Paper, published_cells, read_papers
+from adbench_tgan.boards.readme import cell
 from adbench_tgan.boards.schemas import PAIRS, check
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.text import marked, unmarked
@@ -81,6 +82,23 @@ def test_the_command_rebuilds_a_board_from_its_scores_alone(material, tmp_path, 
     assert contents(tmp_path / "mine" / "toy") == contents(material[1])
     assert "is board 'toy', not 'other'; --board toy" in adbench(*words, "--board", "other").error
     assert "give --runs or --again" in adbench(*words, "--board", "toy", "--runs", "runs").error
+
+
+def test_a_note_is_on_the_board_and_its_report_and_is_kept(material, tmp_path, adbench):
+    text = "Bright <b>images</b> | are `abnormal`"
+    words = ("publish", "--board", "toy", "--again")
+    assert adbench(*words, material[1], "--out", "noted", "--note", text).status == 0
+    assert f"**Note.** {cell(text)}" in Path("noted/toy/README.md").read_text()
+    assert "<b>" not in cell(text).replace(r"\<b>", "")
+    assert f"--board toy --note '{text}'" in Path("noted/toy/README.md").read_text()
+    assert adbench("verify", "noted").status == 0
+    assert adbench(*words, "noted/toy", "--out", "again").status == 0
+    assert contents(Path("noted/toy")) == contents(Path("again/toy"))
+    assert adbench("report", "--board", "noted/toy", "--out", "page.html").status == 0
+    assert "Bright &lt;b&gt;images&lt;/b&gt; | are `abnormal`</p>" in Path("page.html").read_text()
+    board = json.loads(Path("noted/toy/board.json").read_text())
+    Path("noted/toy/board.json").write_text(json.dumps(board | {"note": "nothing"}))
+    assert "note" in adbench("verify", "noted").out
 
 
 def test_the_page_rounds_what_the_table_says(material, tmp_path):

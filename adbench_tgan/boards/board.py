@@ -29,6 +29,7 @@ class Facts:
     protocol: Mapping[str, str]  # name, version, summary
     papers: tuple[Paper, ...] = ()  # what was published of these detectors on this dataset
     audit: Mapping[str, float] | None = None  # job key -> AUROC under the authors' evaluation
+    note: str = ""  # what a reader must know before the numbers
 
 
 @dataclass(frozen=True, kw_only=True)

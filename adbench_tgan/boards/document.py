@@ -52,6 +52,7 @@ def document(board: Board, files: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         "name": facts.name,
         "dataset": dict(facts.dataset),
         "protocol": dict(facts.protocol),
+        **({"note": facts.note} if facts.note else {}),
         "categories": categories(board),
         "rules": {
             "seeds_to_be_ranked": RULES.seeds,
@@ -121,7 +122,8 @@ def commands(facts: Facts, jobs: Sequence[Job]) -> list[str]:
         for job in members:
             by_settings.setdefault((job.detector, *job.preset.split("; ")[1:]), []).append(job)
         found += [_command(facts, preset, precision, batch) for batch in _batches(by_settings)]
-    return [*found, f"adbench publish --runs runs --board {shlex.quote(facts.name)}"]
+    note = ["--note", facts.note] if facts.note else []
+    return [*found, shlex.join(["adbench", "publish", "--runs", "runs", "--board", facts.name, *note])]
 
 
 Settings = tuple[str, ...]  # detector, and "key=value" each
@@ -217,6 +219,7 @@ def facts_of(content: Mapping[str, Any]) -> Facts:
         protocol=content["protocol"],
         papers=tuple(Paper(**paper) for paper in content["published"]),
         audit=content["audit"],
+        note=str(content.get("note", "")),
     )
 
 

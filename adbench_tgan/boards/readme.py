@@ -26,6 +26,7 @@ def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:
     parts = [
         f"# {cell(board.facts.name)}",
         _what(content),
+        *([f"**Note.** {cell(board.facts.note)}"] if board.facts.note else []),
         _table(_leaderboard_rows(board.leaderboard)),
         _how_sure(board),
         *([f"![critical difference diagram]({PICTURE})"] if pictured else []),

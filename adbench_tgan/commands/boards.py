@@ -54,8 +54,11 @@ def publish(
     again: Annotated[
         Path | None, typer.Option(help="A published board, made anew from its scores alone; no --runs.")
     ] = None,
+    note: Annotated[str, typer.Option(help="What a reader must know before the numbers.")] = "",
 ) -> None:
     """Write a leaderboard with everything that it takes to check it."""
+    from dataclasses import replace
+
     from adbench_tgan import boards
     from adbench_tgan.views import leaderboard_views
 
@@ -77,6 +80,8 @@ def publish(
             audit=audit,
             say=warn,
         )
+    if note:
+        made = replace(made, facts=replace(made.facts, note=" ".join(note.split())))
     _warn_of_lost(out / board, set(made.results["key"]))
     changed = boards.publish(made, out)
     for view in leaderboard_views(made.leaderboard, board):

@@ -41,6 +41,7 @@ class Material:
         default_factory=dict
     )  # by a job's key, where a model may have been saved
     notes: tuple[str, ...] = ()  # what was left out, and why
+    note: str = ""  # what a board's reader must know before the numbers
 
     @property
     def entries(self) -> list[str]:
@@ -122,6 +123,7 @@ def from_board(folder: Path) -> Material:
             for key, text in card.items()
             if key != "name" and text
         },
+        note=facts.note,
     )
 
 
