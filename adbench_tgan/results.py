@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import sleep
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -96,7 +95,7 @@ class ResultStore:
             ) from None
         for left in (self.root / PARTIAL).iterdir():
             if owner_is_gone(left.name):
-                clear(left)
+                left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
 
     @property
     def scratch(self) -> Path:
@@ -205,18 +204,6 @@ class ResultStore:
 def checkpoint_name(job: Job) -> str:
     """The file, in `ResultStore.checkpoints`, where a job's training is kept while it lasts."""
     return f"{job.key}.checkpoint"
-
-
-def clear(left: Path) -> None:
-    """Remove a file or a folder, also where a process that is about to end still writes into it."""
-    for pause in (0.0, 0.1, 0.5):
-        sleep(pause)
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
-        if not left.exists():
-            return
 
 
 def write_files(result: Result, folder: Path) -> None:

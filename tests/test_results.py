@@ -17,7 +17,7 @@ from test_leaderboard import result
 
 from adbench_tgan import results as results_module
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.results import PARTIAL, ResultStore, clear, read_scores, safe_name, write_atomically
+from adbench_tgan.results import PARTIAL, ResultStore, read_scores, safe_name, write_atomically
 
 
 @pytest.fixture
@@ -139,24 +139,6 @@ def test_an_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monk
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
-
-
-def test_a_draft_is_cleared_though_a_dying_process_still_writes_into_it(tmp_path, monkeypatch):
-    draft = tmp_path / "draft"
-    draft.mkdir()
-    remove, calls = shutil.rmtree, []
-
-    def once_too_early(path, **options):
-        remove(path, **options)
-        calls.append(path)
-        if len(calls) == 1:
-            (draft / "result").mkdir(parents=True)
-
-    monkeypatch.setattr(shutil, "rmtree", once_too_early)
-    clear(draft)
-    assert not draft.exists()
-    assert len(calls) == 2
-    clear(draft)  # another run was faster
 
 
 def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(store):
