@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -64,23 +64,12 @@ def packed(
     """As `processes`, with a packing of one's own."""
     if settings.timing and (warning := packing.warning()):
         reporter.warn(warning)
-    alone: AbstractContextManager[Mapping[str, str]] = nullcontext({})
-    with side_by_side(reporter.warn) if packing.on_gpu and packing.most > 1 else alone as mps:
-        yield from packed_in(mps, jobs, settings, tasks, registry, reporter, packing)
-
-
-def packed_in(
-    mps: Mapping[str, str],
-    jobs: Iterable[Job],
-    settings: Settings,
-    tasks: Tasks,
-    registry: Registry,
-    reporter: Reporter,
-    packing: Packing,
-) -> Iterator[Result]:
-    """As `packed`, with what `mps` adds to the processes' environment."""
     waiting, running, heard = Waiting(jobs), list[Process](), Heard(MANY)
-    try:
+    mps: Mapping[str, str] = {}
+    with ExitStack() as ending:
+        if packing.on_gpu and packing.most > 1:
+            mps = ending.enter_context(side_by_side(reporter.warn))
+        ending.callback(close, running)  # before MPS ends
         while True:
             for job in waiting.admitted(packing, running):
                 if job.key not in packing.alone:
@@ -89,8 +78,8 @@ def packed_in(
                     yield attempt(job, settings, tasks, registry, reporter)
                 else:
                     spec = spec_of(job, settings, registry)
-                    own = {**environment(packing.share(job)), **mps}
-                    running.append(Process(job, settings, spec, heard, own))
+                    env = {**environment(packing.share(job)), **mps}
+                    running.append(Process(job, settings, spec, heard, env))
             if not running:
                 return
             listen(heard, reporter)
@@ -102,9 +91,12 @@ def packed_in(
                 else:
                     waiting.again.append(process.job)
                     reporter.warn(f"{process.job}: memory ran out beside others; it runs once more, alone")
-    finally:
-        for process in running:
-            process.close()
+
+
+def close(running: Iterable[Process]) -> None:
+    """End processes, and remove what they wrote."""
+    for process in running:
+        process.close()
 
 
 def conclude(process: Process, packing: Packing) -> Result | None:
@@ -154,19 +146,14 @@ class Process:
     """A job's process, from its start to its result."""
 
     def __init__(
-        self,
-        job: Job,
-        settings: Settings,
-        spec: Mapping[str, Any],
-        heard: Heard,
-        environment: Mapping[str, str],
+        self, job: Job, settings: Settings, spec: Mapping[str, Any], heard: Heard, env: Mapping[str, str]
     ):
         self.job, self.settings = job, settings
         self.at_once = 1  # jobs that ran at a time with it, at most, and itself
         self.limit = math.inf if settings.job_timeout is None else settings.job_timeout  # seconds
         self.deadline = monotonic() + START + self.limit
         self.begun = self.late = False
-        self.mps = PIPES in environment
+        self.mps = PIPES in env
         self.last = ""  # line that it printed
         self.folder = new_folder(settings, spec)
         self.process = subprocess.Popen(
@@ -174,7 +161,7 @@ class Process:
             stdin=subprocess.PIPE,  # never written to: it ends when the process on this side does
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=env,
             start_new_session=True,  # Ctrl-C is ours to pass on, and all that a plugin starts ends with it
         )
         self.readers = [

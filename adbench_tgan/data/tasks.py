@@ -90,6 +90,5 @@ class Tasks:
             samples, cut = self.cut(category)
             self._splits = {key: kept for key, kept in self._splits.items() if key[0] == category}
             chosen = self.anomalies(category) if labelled else None
-            whole = self.fingerprint(category)
-            self._splits[asked] = split(samples, cut, category, size, whole, chosen)
+            self._splits[asked] = split(samples, cut, category, size, self.fingerprint(category), chosen)
         return self._splits[asked]

@@ -62,10 +62,7 @@ class AnomalibDetector(Detector):
     def build(self, shape: Shape) -> None:
         self.backbone = resolved(self.name, self.config.backbone)
         self.model = self.make(self.backbone).to(self.device).eval()
-        self.scaling = [
-            torch.tensor(values, device=self.device).view(3, 1, 1)
-            for values in features.SCALING[self.backbone]
-        ]
+        self.scaling = [values.to(self.device) for values in features.scaling(self.backbone)]
 
     def make(self, backbone: str) -> nn.Module:
         """The untrained model."""

@@ -171,6 +171,12 @@ def lite0_to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def scaling(name: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation that a network expects, of pixels in 0..255: (3, 1, 1) each."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in SCALING[name])
+    return mean, std
+
+
 class Backbone(nn.Module):
     """A frozen ImageNet network: images -> pooled features, differentiable with respect to the images.
 
@@ -200,9 +206,9 @@ class Backbone(nn.Module):
         load_frozen(self.network, read_weights(path), path)
         if torch.device(device).type == "cpu":
             self.network.to(memory_format=torch.channels_last)  # 4 times faster there, and slower on a GPU
-        mean, std = SCALING[name]
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        mean, std = scaling(name)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
         self.eval().to(device)
 
     @property
