@@ -232,7 +232,5 @@ def test_a_killed_run_takes_its_training_up(adbench, tmp_path):
     assert again.status == 0, again.err
     assert "training was interrupted, and taken up again after epoch " in again.err
     assert scores("runs") == scores("whole")
-    ResultStore(
-        Path("runs")
-    ).open()  # the killed run's worker may have outlived it, amid a write: the next run clears that
+    ResultStore(Path("runs")).open()  # clears what its worker, outliving it for a moment, was writing
     assert list((tmp_path / "runs" / PARTIAL).iterdir()) == []
