@@ -5,7 +5,8 @@ batch_statistics  + networks in train mode: batch norm takes its statistics from
 class_sorted      + test set sorted by class, so that most batches are all normal or all abnormal
 as_published      + the epoch that is best on the test set
 
-What is between `clean` and `as_published` is optimism. These are diagnoses: no leaderboard reads their scores.
+The last epoch is scored as the training ends, with averaged weights where a detector averages them; earlier ones with
+the weights that are learning. What is between `clean` and `as_published` is optimism. These are diagnoses: no leaderboard reads their scores.
 """
 
 from __future__ import annotations
@@ -61,14 +62,28 @@ def audit(
         AdbenchError: the detector has no networks whose mode could matter.
     """
     curves: dict[str, list[float]] = {"clean": [], "batch_statistics": [], "class_sorted": []}
+    last: dict[str, float] = {}
     for number, losses in enumerate(epochs(detector, train), start=1):
         check_finite(losses, number)
         _extend(curves, detector, split)
+        last = sums(detector)
         if on_epoch is not None:
             on_epoch(number, {**losses, **{name: values[-1] for name, values in curves.items()}})
-    if not curves["clean"]:  # a detector without epochs
+    if (
+        not curves["clean"] or sums(detector) != last
+    ):  # a detector without epochs, or that ends with other weights
+        for values in curves.values():
+            del values[-1:]
         _extend(curves, detector, split)
     return Audit(**{name: tuple(values) for name, values in curves.items()})
+
+
+def sums(detector: Detector) -> dict[str, float]:
+    """The sum of each network's weights, by which one sees whether they are still the same."""
+    return {
+        name: float(sum(weight.detach().double().sum() for weight in network.parameters()))
+        for name, network in detector.networks.items()
+    }
 
 
 def _extend(curves: Mapping[str, list[float]], detector: Detector, split: Split) -> None:

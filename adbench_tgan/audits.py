@@ -84,12 +84,12 @@ def audit_job(
     detector_class = registry.detector(job.detector)
     config = detector_class.Config.model_validate(dict(job.config))
     split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
-    total = getattr(config, "epochs", None)
     reporter.phase("fit")
     with precision(job.precision, settings.device):
         seed_everything(job.seed)
         detector = detector_class(config, device=settings.device, seed=job.seed)
         train = TrainSet(split.normal, split.anomalies)
+        total = detector.n_epochs(train)
         found = audit(detector, split, train, lambda number, means: reporter.epoch(number, total, means))
     for note in getattr(detector, "notes", ()):
         reporter.warn(f"{job}: {note}")

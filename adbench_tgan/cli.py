@@ -56,7 +56,9 @@ app.command("new-plugin")(new_plugin.new_plugin)
 
 def add_plugin_commands(words: list[str]) -> None:
     """Offer the plugins' commands beside our own; the one that is called is imported."""
-    ours = set(typer.main.get_group(app).commands)
+    ours = {command.name for command in app.registered_commands} | {
+        group.name for group in app.registered_groups
+    }
     asked = next((word for word in words if not word.startswith("-")), None)
     if asked in ours or "--version" in words:
         return

@@ -115,6 +115,17 @@ class Detector(ABC):
         """The networks by name, for counting, saving and auditing; those of `build` or `fit`."""
         return {}
 
+    def n_epochs(self, train: TrainSet) -> int | None:
+        """How often `epochs` will yield, for a bar of progress; None where nobody can say beforehand."""
+        return getattr(
+            getattr(self, "config", None), "epochs", None
+        )  # a stranger's __init__ may not call ours
+
+    @property
+    def together(self) -> int:
+        """Images that it always scores side by side: fewer are filled up with copies, and cost as much."""
+        return 1
+
     @property
     def has_maps(self) -> bool:
         """Whether `anomaly_map` is implemented."""

@@ -67,6 +67,10 @@ class EventReporter:
         if len(keys) == 1:
             self._losses(keys[0], number, losses)
 
+    def images(self, done: int, total: int, job: Job | None = None) -> None:
+        """Pass it on."""
+        self.inner.images(done, total, *_given(job))
+
     def job_finished(self, result: Result) -> None:
         """Write what is not written yet, and the pictures."""
         self.inner.job_finished(result)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+PIPES = "CUDA_MPS_PIPE_DIRECTORY"  # where a process finds NVIDIA's MPS
+DEFAULT = Path("/tmp/nvidia-mps/control")  # of an MPS that the system started
 PACKAGES = ("adbench-tgan", "torch", "torchvision", "timm", "anomalib", "numpy", "pandas", "scikit-learn")
 
 
@@ -33,7 +35,17 @@ def machine(device: str | torch.device) -> dict[str, object]:
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         }
+        if mps_folder():
+            facts["mps"] = True
     return facts
+
+
+def mps_folder() -> str:
+    """The folder of the NVIDIA MPS that a process started now would use; empty without one.
+
+    With it kernels of several processes run on a GPU at the same time.
+    """
+    return os.environ.get(PIPES) or (str(DEFAULT.parent) if DEFAULT.exists() else "")
 
 
 def device_name(device: str | torch.device) -> str:

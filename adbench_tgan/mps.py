@@ -11,12 +11,11 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+
+from adbench_tgan.machine import PIPES, mps_folder
 
 CONTROL = "nvidia-cuda-mps-control"
 PLACES = ("/usr/local/nvidia/bin", "/usr/local/cuda/bin")  # where it is in containers, beside the search path
-PIPES = "CUDA_MPS_PIPE_DIRECTORY"  # where a process finds its MPS
-DEFAULT = Path("/tmp/nvidia-mps/control")  # of an MPS that the system started
 PATIENCE = 10.0  # seconds for MPS to start, and to end
 
 
@@ -27,8 +26,8 @@ def side_by_side(warn: Callable[[str], None]) -> Iterator[Mapping[str, str]]:
     An MPS that runs already is used and left alone. Else one of our own is started, which ends with this block, or
     with this process however that ends. Where that fails, `warn` is told.
     """
-    if PIPES in os.environ or DEFAULT.exists():
-        yield {PIPES: os.environ.get(PIPES, str(DEFAULT.parent))}
+    if folder := mps_folder():
+        yield {PIPES: folder}
         return
     program = shutil.which(CONTROL, path=os.pathsep.join([os.environ.get("PATH", ""), *PLACES]))
     if program is None:

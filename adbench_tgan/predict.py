@@ -17,7 +17,8 @@ from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, read_result
-from adbench_tgan.runner import check_scores, explain
+from adbench_tgan.runner import explain
+from adbench_tgan.scoring import check_scores
 from adbench_tgan.text import plain
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: what Pillow weighs red, green and blue with

@@ -25,7 +25,7 @@ import torch
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
-from adbench_tgan.mps import PIPES, side_by_side
+from adbench_tgan.mps import side_by_side
 from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
 from adbench_tgan.places import draft_name
 from adbench_tgan.registry import Registry
@@ -136,6 +136,9 @@ def pass_on(line: Sequence[Any], job: Job, reporter: Reporter) -> None:
     elif what == "epoch":
         number, total, losses = facts
         reporter.epoch(number, total, losses, job)
+    elif what == "images":
+        done, total = facts
+        reporter.images(done, total, job)
     elif what == "warn":
         reporter.warn(facts[0])
     else:
@@ -153,7 +156,6 @@ class Process:
         self.limit = math.inf if settings.job_timeout is None else settings.job_timeout  # seconds
         self.deadline = monotonic() + START + self.limit
         self.begun = self.late = False
-        self.mps = PIPES in env
         self.last = ""  # line that it printed
         self.folder = new_folder(settings, spec)
         self.process = subprocess.Popen(
@@ -228,7 +230,7 @@ class Process:
             return failure(self.job, self.settings, reason)
         machine: dict[str, object] = {}
         if found.machine and self.at_once > 1:
-            machine = {"jobs_at_once": self.at_once, **({"mps": True} if self.mps else {})}
+            machine = {"jobs_at_once": self.at_once}
         return replace(found, machine={**found.machine, **machine})
 
     def reason(self) -> str:

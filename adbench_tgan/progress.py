@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from adbench_tgan.results import Result
 
 
-QUIET = 30.0  # seconds after which a log, which has no bars, is told how far training is
+QUIET = 30.0  # seconds after which a log, which has no bars, is told how far a job is
 
 
 class TerminalReporter:
@@ -37,7 +37,8 @@ class TerminalReporter:
             transient=True,
         )
         self.jobs = self.progress.add_task("jobs", total=None, detail="")
-        self.epochs: dict[str, TaskID] = {}  # a bar for each job that is running, by its key
+        self.bars: dict[str, TaskID] = {}  # one for each job that is running, by its key
+        self.phases: dict[str, str] = {}  # that these jobs are in
         self.running: Job | None = None  # the one begun last
         self.done = 0
         self.count = 0
@@ -63,13 +64,14 @@ class TerminalReporter:
     def job_started(self, job: Job) -> None:
         """A job begins."""
         self.running = job
-        self.epochs[job.key] = self.progress.add_task("start", total=None, detail=escape(plain(str(job))))
+        self.bars[job.key] = self.progress.add_task("start", total=None, detail=escape(plain(str(job))))
 
     def phase(self, name: str, job: Job | None = None) -> None:
         """A job's bar begins anew with each phase."""
         job = job or self.running
-        if job is not None and job.key in self.epochs:
-            bar = self.epochs[job.key]
+        if job is not None and job.key in self.bars:
+            bar = self.bars[job.key]
+            self.phases[job.key] = name
             self.progress.reset(bar, description=name, total=None, detail=escape(str(job)))
 
     def epoch(
@@ -78,18 +80,26 @@ class TerminalReporter:
         """An epoch has ended."""
         job = job or self.running
         shown = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        if job is not None and job.key in self.epochs:
+        if job is not None and job.key in self.bars:
             detail = escape(plain(f"{job}  {shown}"))
-            self.progress.update(self.epochs[job.key], completed=number, total=total, detail=detail)
-        if not self.console.is_terminal and monotonic() - self.said > QUIET:
-            of = f"{number}/{total}" if total else str(number)
-            self.say(f"[{self.done + 1}/{self.count}] {job}: epoch {of}  {shown}")
+            self.progress.update(self.bars[job.key], completed=number, total=total, detail=detail)
+        of = f"{number}/{total}" if total else str(number)
+        self.log(f"[{self.done + 1}/{self.count}] {job}: epoch {of}  {shown}")
+
+    def images(self, done: int, total: int, job: Job | None = None) -> None:
+        """So many images are done in this phase."""
+        job = job or self.running
+        if job is not None and job.key in self.bars:
+            self.progress.update(self.bars[job.key], completed=done, total=total)
+            phase = self.phases.get(job.key, "images")
+            self.log(f"[{self.done + 1}/{self.count}] {job}: {phase} {done:,}/{total:,} images")
 
     def job_finished(self, result: Result) -> None:
         """Print what became of the job."""
         self.done += 1
-        if result.job.key in self.epochs:
-            self.progress.remove_task(self.epochs.pop(result.job.key))
+        self.phases.pop(result.job.key, None)
+        if result.job.key in self.bars:
+            self.progress.remove_task(self.bars.pop(result.job.key))
         self.progress.update(self.jobs, completed=self.done)
         if result.status == "ok":
             seconds = result.timing.get("fit_seconds")
@@ -101,6 +111,11 @@ class TerminalReporter:
         self.say(f"[{self.done}/{self.count}] {result.job}: {ended}")
         for note in result.notes:
             self.warn(f"{result.job}: {note}")
+
+    def log(self, message: str) -> None:
+        """Print a line where there are no bars, if there was none for a while."""
+        if not self.console.is_terminal and monotonic() - self.said > QUIET:
+            self.say(message)
 
     def say(self, message: str) -> None:
         """Print a line above the bars."""

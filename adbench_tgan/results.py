@@ -48,7 +48,7 @@ class Result:
     parameters: Mapping[str, int] = field(default_factory=dict)  # of each network
     threshold: float | None = None  # a quantile of training scores
     purity_delta: float | None = (
-        None  # largest relative change of a score with its batch; see `runner.purity`
+        None  # largest relative change of a score with its batch; see `scoring.purity`
     )
     anomalies_fingerprint: str = ""  # of the labelled anomalies trained on
     shape: tuple[int, int, int] | None = None  # of the images that the detector saw

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,7 +12,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from adbench_tgan import __version__
@@ -28,14 +27,12 @@ from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, checkpoint_name
+from adbench_tgan.scoring import check_scores, map_all, operations, purity, score_all, score_some
 from adbench_tgan.text import plain
-from adbench_tgan.timing import PeakMemory, flops, latency, stopwatch
-from adbench_tgan.training import fit, seed_everything, without_graphs
+from adbench_tgan.timing import PeakMemory, latency, stopwatch
+from adbench_tgan.training import fit, seed_everything
 
-BATCH = 100  # images per score() call, the same for every detector
-PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
 PICTURES = 8  # training images that a reporter may show
-THRESHOLD_IMAGES = 500  # at most so many training normals, evenly spaced, are scored to set the threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +64,15 @@ class Reporter(Protocol):
         """A job begins."""
 
     def phase(self, name: str, job: Job | None = None) -> None:
-        """`job`, or the one begun last, comes to "data", "fit", "score" or "metrics"."""
+        """`job`, or the one begun last, comes to "data", "fit", "score", "threshold", "purity", "timing" or "metrics"."""
 
     def epoch(
         self, number: int, total: int | None, losses: Mapping[str, float], job: Job | None = None
     ) -> None:
-        """An epoch has ended, out of `total` if the detector has a fixed number."""
+        """An epoch has ended, out of `total` if that is known."""
+
+    def images(self, done: int, total: int, job: Job | None = None) -> None:
+        """So many images of this phase are done; told now and then."""
 
     def job_finished(self, result: Result) -> None:
         """A job ended, well or not."""
@@ -144,25 +144,26 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
     with precision(job.precision, device):
         seed_everything(job.seed)  # before the detector exists, or its initial weights escape the seed
         detector = detector_class(config, device=device, seed=job.seed)
-        total = getattr(config, "epochs", None)
         reporter.phase("fit")
-        losses, fit_seconds = train(
-            detector, job, split, settings, lambda number, means: reporter.epoch(number, total, means)
-        )
+        losses, fit_seconds = train(detector, job, split, settings, reporter)
 
         reporter.phase("score")
         pixels = next(split.test.batches(1, device=device))
         detector.score(pixels)  # the first call compiles and allocates; it is not on the clock
         with stopwatch(device) as scoring:
-            scores = score_all(detector, split.test, device)
+            scores = score_all(detector, split.test, device, reporter.images)
         check_scores(scores, len(split.labels))
         peak = memory.megabytes()
-        threshold = float(np.quantile(score_some(detector, split.normal, device), QUANTILE))
+        reporter.phase("threshold")
+        threshold = float(np.quantile(score_some(detector, split.normal, device, reporter.images), QUANTILE))
+        reporter.phase("purity")
         purity_delta = purity(detector, split.test, scores, device)
+        reporter.phase("timing")
         timing = measure(detector, pixels, fit_seconds + scoring.seconds) if settings.timing else {}
 
         reporter.phase("metrics")
-        metrics, notes = evaluate(detector, split, scores, threshold, registry, device)
+        maps = maps_of(detector, split, device, reporter)
+        metrics, notes = evaluate(maps, split, scores, threshold, registry, device)
 
     if settings.timing:
         timing |= {
@@ -199,15 +200,16 @@ def train(
     job: Job,
     split: Split,
     settings: Settings,
-    on_epoch: Callable[[int, Mapping[str, float]], None],
+    reporter: Reporter,
 ) -> tuple[list[dict[str, float]], float]:
     """Fit a detector, or go on where an interrupted training was kept; its losses, and the seconds of both together."""
     kept = checkpoint(job, settings)
     if type(detector).fit is Detector.fit:
         import_module("torch._dynamo")  # the first optimiser of a process would: seconds, but no training
     images = TrainSet(split.normal, split.anomalies)
+    total = detector.n_epochs(images)
     with stopwatch(settings.device) as clock:
-        losses = fit(detector, images, on_epoch, kept)
+        losses = fit(detector, images, lambda number, means: reporter.epoch(number, total, means), kept)
     return losses, clock.seconds + (kept.seconds if kept else 0)
 
 
@@ -233,61 +235,33 @@ def pictures(detector: Detector, images: ImageSet) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in found.items()}
 
 
-def score_all(detector: Detector, images: ImageSet, device: str) -> np.ndarray:
-    """The scores of a whole set, float32 (N,). No inference_mode here: AnoGAN scores by gradient descent."""
-    batches = [detector.score(batch).detach() for batch in images.batches(BATCH, device=device)]
-    return torch.cat(batches).float().cpu().numpy()
-
-
-def score_some(detector: Detector, images: ImageSet, device: str) -> np.ndarray:
-    """The scores of at most `THRESHOLD_IMAGES` images, evenly spaced."""
-    count = min(len(images), THRESHOLD_IMAGES)
-    chosen = torch.linspace(0, len(images) - 1, count).round().long()
-    return score_all(detector, ImageSet(images.on("cpu")[chosen]), device)
-
-
-def check_scores(scores: np.ndarray, count: int) -> None:
-    """Raise unless there is one finite score per image."""
-    if scores.shape != (count,):
-        raise AdbenchError(f"score returned shape {scores.shape} for {count} images; it must return one each")
-    if not np.isfinite(scores).all():
-        raise AdbenchError(f"{(~np.isfinite(scores)).sum()} of {count} scores are NaN or infinite")
-
-
-def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str) -> float:
-    """The largest change of a score when a few images are scored alone, and together in another order.
-
-    Relative to the largest score of the set. Above rounding, a score depends on more than its own image.
-    """
-    count = min(len(images), PURITY_IMAGES)
-    chosen = np.random.default_rng(len(images)).permutation(len(images))[:count]
-    few = images.on("cpu")[torch.from_numpy(chosen)]
-    alone = np.concatenate([score_all(detector, ImageSet(image[None]), device) for image in few])
-    together = score_all(detector, ImageSet(few), device)
-    change = max(np.abs(again - scores[chosen]).max() for again in (alone, together))
-    return float(change / max(np.abs(scores).max(), np.finfo(np.float32).tiny))
-
-
 def measure(detector: Detector, image: Tensor, seconds: float) -> dict[str, Any]:
     """Latency at batch 1 with all its samples, and the operations that one image costs; `seconds` as for `latency`."""
     samples = latency(detector.score, image, seconds)
-    with without_graphs(detector):  # of a replayed graph the counter sees nothing
-        operations = flops(detector.score, image)
     return {
         "latency_ms": samples,
         "latency_ms_p50": float(np.percentile(samples, 50)),
         "latency_ms_p99": float(np.percentile(samples, 99)),
-        "flops_per_image": operations,
+        "flops_per_image": operations(detector, image),
     }
 
 
+def maps_of(detector: Detector, split: Split, device: str, reporter: Reporter) -> np.ndarray | None:
+    """The test set's anomaly maps, float32 (N, H, W); None if there are none, or no mask to judge them by."""
+    if split.masks is None or not split.masks.any() or not detector.has_maps:
+        return None
+    return map_all(detector, split.test, split.masks.shape[1:], device, reporter.images)
+
+
 def evaluate(
-    detector: Detector, split: Split, scores: np.ndarray, threshold: float, registry: Registry, device: str
+    maps: np.ndarray | None,
+    split: Split,
+    scores: np.ndarray,
+    threshold: float,
+    registry: Registry,
+    device: str,
 ) -> tuple[dict[str, float], list[str]]:
     """All metrics that apply, and a note for each that could not be computed."""
-    maps = None
-    if split.masks is not None and split.masks.any() and detector.has_maps:
-        maps = map_all(detector, split.test, split.masks.shape[1:], device)
     values: dict[str, float] = {}
     notes = []
     for name in registry.names("metric"):
@@ -299,15 +273,6 @@ def evaluate(
         except Exception as error:  # one metric must not cost the job
             notes.append(f"{name} not computed: {explain(error, device)}")
     return values, notes
-
-
-def map_all(detector: Detector, images: ImageSet, size: Sequence[int], device: str) -> np.ndarray:
-    """The anomaly maps of a whole set at the masks' size, float32 (N, H, W)."""
-    maps = []
-    for batch in images.batches(BATCH, device=device):
-        raw = detector.anomaly_map(batch).detach().float()[:, None]
-        maps.append(F.interpolate(raw, tuple(size), mode="bilinear", align_corners=False)[:, 0].cpu())
-    return torch.cat(maps).numpy()
 
 
 def precision(name: str, device: str) -> AbstractContextManager[Any]:

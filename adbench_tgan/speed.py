@@ -14,7 +14,8 @@ from torch import Tensor
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector
 from adbench_tgan.energy import PowerMeter
-from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, stopwatch
+from adbench_tgan.scoring import operations
+from adbench_tgan.timing import Clock, PeakMemory, clocks, stopwatch
 from adbench_tgan.training import fit
 
 LATENCY_SAMPLES = (5, 1000)  # at least and at most; a search of latent space takes seconds each time
@@ -85,7 +86,7 @@ def measure_speed(detector: Detector, images: Tensor, effort: Effort) -> dict[st
         "memory_mb_batch_1": memory_alone,
         "peak_memory_mb": best["peak_memory_mb"],
         "parameters": sum(detector.parameter_counts().values()),
-        "flops_per_image": flops(detector.score, one),
+        "flops_per_image": operations(detector, one),
         **power,
         "batches": batches,
         "latency_samples_ms": [round(1000 * clock.device_seconds, 6) for clock in alone],

@@ -165,7 +165,10 @@ def mean_losses(steps: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
     for step in steps:
         count += 1
         for name, value in step.items():
-            total[name] = total[name] + value.detach() if name in total else value.detach().clone()
+            value = value.detach().to(
+                torch.float32, copy=True
+            )  # bf16 would stop counting at some hundred steps
+            total[name] = total[name] + value if name in total else value
     return {name: float(value) / count for name, value in total.items()}
 
 

@@ -109,7 +109,7 @@ class LineReporter:
         """The command's own process will find out."""
 
     def phase(self, name: str, job: Job | None = None) -> None:
-        """It comes to "data", "fit", "score" or "metrics"."""
+        """It comes to "data", "fit", or whatever is next."""
         self.tell("phase", name)
 
     def epoch(
@@ -117,6 +117,10 @@ class LineReporter:
     ) -> None:
         """An epoch has ended."""
         self.tell("epoch", number, total, {name: float(value) for name, value in losses.items()})
+
+    def images(self, done: int, total: int, job: Job | None = None) -> None:
+        """So many images are done in this phase."""
+        self.tell("images", done, total)
 
     def warn(self, message: str) -> None:
         """Something to know that stops nothing."""

@@ -1,15 +1,19 @@
 """AnoGAN against the specification: sizes, losses by hand, averages, and its search against one of torch's own parts."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from adbench_baselines import anogan
 from adbench_baselines.anogan import AnoGAN, Config, discriminator_loss
+from adbench_baselines.latent_search import Ends
 from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_uint8, to_unit
+from adbench_tgan.scoring import operations
 from adbench_tgan.testing import smooth_images
 
-SMALL = Config(width=4, latent=8, epochs=1, batch_size=8, steps=6, search_lr_until=(2, 4))
+SMALL = Config(width=4, latent=8, epochs=1, iterations=None, batch_size=8, steps=6, search_lr_until=(2, 4))
 
 
 def images(count=16, channels=1, seed=0):
@@ -37,6 +41,7 @@ def changed(detector, **settings):
     """The same networks with other settings."""
     twin = AnoGAN(detector.config.model_copy(update=settings), seed=detector.seed)
     twin.generator, twin.discriminator = detector.generator, detector.discriminator
+    twin.ends = Ends(twin.find, twin.generator)
     return twin
 
 
@@ -297,3 +302,33 @@ def test_a_side_that_cannot_be_halved_to_four_is_refused(size):
 def test_fewer_images_than_a_batch_still_train():
     detector = AnoGAN(SMALL.model_copy(update={"batch_size": 64})).fit(TrainSet(ImageSet(images(5))))
     assert detector.score(images(3)).isfinite().all()
+
+
+def test_a_map_after_more_training_is_of_a_new_walk():
+    probe = images(2, seed=4)
+    detector = AnoGAN(Config(**AnoGAN.presets["quick"] | {"epochs": 2}))
+    training = detector.epochs(TrainSet(ImageSet(images(32))))
+    maps = []
+    for _ in training:
+        for network in detector.networks.values():
+            network.eval()
+        detector.score(probe)
+        maps.append(detector.anomaly_map(probe))
+    maps.append(detector.anomaly_map(probe))
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(maps, 2))
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "steps"), [(60, 20, 10_000), (999, 20, 10_000), (5_000, 25, 1_950)]
+)
+def test_a_set_as_small_as_those_of_mvtec_is_trained_for_ten_thousand_steps(count, epochs, steps):
+    train = TrainSet(ImageSet(torch.zeros(count, 1, 32, 32, dtype=torch.uint8)))
+    detector = AnoGAN(Config())
+    assert detector.n_epochs(train) == epochs
+    assert sum(detector.counts(train)) == steps
+
+
+def test_operations_are_those_of_one_image_however_many_walk_together():
+    detector = fitted(together=5)
+    counts = [operations(changed(detector, together=together), images(1)) for together in (5, None)]
+    assert counts[0] == counts[1] > 0

@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from adbench_baselines.egbad import EGBAD
 from adbench_tgan import AdbenchError, Detector, DetectorConfig, ImageSet, TrainSet, to_unit
 from adbench_tgan.audit import Audit, audit, modes_kept, orders_of, score_as
 from adbench_tgan.audits import COLUMNS, read_published
 from adbench_tgan.data.images import Split
+from adbench_tgan.metrics import auroc
 from adbench_tgan.testing import smooth_images
 
 LABELS = np.array([0, 1] * 64, dtype=np.uint8)
@@ -72,6 +74,15 @@ def test_batch_statistics_and_class_pure_batches_change_an_auroc_and_nothing_els
     assert 0.3 < found.class_sorted[-1] < 0.7
     assert found.as_published == max(found.class_sorted)
     assert found.optimism == pytest.approx(found.as_published - found.clean[-1])
+
+
+def test_the_last_point_is_of_the_weights_with_which_the_training_ends():
+    detector = EGBAD.Config(**EGBAD.presets["quick"] | {"steps": 40})
+    found = audit(EGBAD(detector), split(), TrainSet(split().normal))
+    fitted = EGBAD(detector).fit(TrainSet(split().normal))
+    scores = score_as(fitted, split().test, np.arange(len(LABELS)), training=False)
+    assert len(found.clean) == 20
+    assert found.clean[-1] == auroc(scores, LABELS, 0.0)
 
 
 def test_a_score_under_batch_statistics_is_the_one_worked_out_by_hand():

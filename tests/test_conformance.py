@@ -37,7 +37,7 @@ TINY = {  # less training and narrower networks than "quick", by the same paths 
     "anomalib_padim": {"image_size": 32, "feature_size": 32, "dimensions": 20},
     "anomalib_patchcore": {"image_size": 32, "feature_size": 32},
     "anomalib_stfpm": {"image_size": 32, "feature_size": 32, "epochs": 2, "batch_size": 20},
-    "anogan": {"width": 8, "epochs": 2, "steps": 6, "search_lr_until": (2, 4)},
+    "anogan": {"width": 8, "epochs": 2, "iterations": None, "steps": 6, "search_lr_until": (2, 4)},
     "anotrans": {"width": 16, "discriminator_width": 8, "latent": 16, "epochs": 2, "batch_size": 20},
     "egbad": {"width": 8, "steps": 8},
     "f_anogan": {"width": 4, "gan_steps": 3, "encoder_steps": 4},

@@ -64,6 +64,7 @@ def test_the_other_reporter_is_told_everything(tmp_path):
         reporter.job_started(result.job)
         reporter.phase("fit")
         reporter.epoch(1, None, {"loss": 3.0})
+        reporter.images(5, 10)
         reporter.warn("hm")
         reporter.job_finished(result)
     assert [name for name, *_ in inner.told] == [
@@ -71,6 +72,7 @@ def test_the_other_reporter_is_told_everything(tmp_path):
         "job_started",
         "phase",
         "epoch",
+        "images",
         "warn",
         "job_finished",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import signal
@@ -20,10 +21,11 @@ from make_process import Forked
 from test_registry import LISTENER, VISITOR, VISITOR_PARTS
 from test_runner import Silent
 
+from adbench_tgan import worker
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
-from adbench_tgan.processes import environment
+from adbench_tgan.processes import environment, pass_on
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
@@ -184,13 +186,16 @@ def test_results_are_those_of_local_to_the_byte_and_progress_is_told(tmp_path: P
         heard[executor] = [each for each in reporter.heard if each[0] in ("phase", "epoch") and each[-1]]
     assert_same_files(tmp_path / "local", tmp_path / "processes")
     drawn = [each[:-1] for each in heard["processes"] if each[-1] == "drawn on digits/0 seed 3"]
-    assert [each[1] for each in drawn if each[0] == "phase"] == ["data", "fit", "score", "metrics"]
+    assert [each[1] for each in drawn if each[0] == "phase"] == PHASES
     losses = ResultStore(tmp_path / "local").losses(outcome.results[0].job).drop(columns="epoch")
     assert [each[3] for each in drawn if each[0] == "epoch"] == losses.to_dict("records")
     assert len(losses) == 3
     assert ("warn", "2 jobs at a time share this machine") in [
         (what, str(rest[0])[:35]) for what, *rest in reporter.heard
     ]
+
+
+PHASES = ["data", "fit", "score", "threshold", "purity", "timing", "metrics"]
 
 
 class Told(Silent):
@@ -201,6 +206,16 @@ class Told(Silent):
 
     def epoch(self, number, total, losses, job=None):
         self.heard.append(("epoch", number, total, dict(losses), str(job)))
+
+    def images(self, done, total, job=None):
+        self.heard.append(("images", done, total, str(job)))
+
+
+def test_how_many_images_are_scored_is_told_across_the_border() -> None:
+    lines, reporter = io.StringIO(), Told()
+    worker.LineReporter(lines).images(300, 1000)
+    pass_on(json.loads(lines.getvalue()), "a job", reporter)
+    assert reporter.heard == [("images", 300, 1000, "a job")]
 
 
 def assert_same_files(here: Path, there: Path) -> None:

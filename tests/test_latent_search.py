@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from adbench_baselines.latent_search import Found, better, clipped, in_groups, search, starts, walk
+from adbench_baselines.latent_search import Ends, Found, better, clipped, in_groups, search, starts, walk
 from adbench_tgan.testing import smooth_images
 
 
@@ -222,3 +222,38 @@ def test_a_search_is_repeatable_and_leaves_no_setting_behind():
     )
     assert settings == [True] * 4  # three steps, and the loss at their end
     assert after == before == (False, True)
+
+
+def ends_of(generator):
+    """Ends of a made-up search, and the sizes of the batches that it was asked for."""
+    sizes = []
+
+    def find(images):
+        sizes.append(len(images))
+        z = images.flatten(1).float()
+        return Found(z, z.sum(1))
+
+    return Ends(find, generator), sizes
+
+
+def test_an_image_whose_walk_ended_walks_no_second_time_for_its_map():
+    ends, sizes = ends_of(nn.Linear(1, 1).eval())
+    images = torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2)
+    ends.new(images[:3])
+    z = ends.known(images.flip(0))
+    assert torch.equal(z, images.flip(0).flatten(1).float())
+    assert torch.equal(ends.known(images), z.flip(0))
+    assert sizes == [3, 3]
+    ends.new(images[:2])  # a score is asked for: it walks
+    assert sizes == [3, 3, 2]
+
+
+def test_ends_of_train_mode_are_not_remembered():
+    network = nn.Linear(1, 1)
+    ends, sizes = ends_of(network)
+    images = torch.arange(8, dtype=torch.uint8).view(2, 1, 2, 2)
+    ends.new(images)
+    ends.known(images)
+    network.eval()
+    ends.known(images)
+    assert sizes == [2, 2, 2]

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from adbench_tgan import mps
+from adbench_tgan import machine, mps
 
 STAND_IN = """#!/bin/sh
 if [ "$1" = -d ]; then
@@ -29,7 +31,7 @@ def diary(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("DIARY", str(tmp_path / "diary"))
     monkeypatch.delenv(mps.PIPES, raising=False)
-    monkeypatch.setattr(mps, "DEFAULT", tmp_path / "none")
+    monkeypatch.setattr(machine, "DEFAULT", tmp_path / "none")
     return tmp_path / "diary"
 
 
@@ -71,7 +73,7 @@ def test_one_that_runs_already_is_used_and_left_alone(diary, monkeypatch, tmp_pa
     if named:
         monkeypatch.setenv(mps.PIPES, str(pipe.parent))
     else:
-        monkeypatch.setattr(mps, "DEFAULT", pipe)
+        monkeypatch.setattr(machine, "DEFAULT", pipe)
     with mps.side_by_side(pytest.fail) as own:
         assert own == {mps.PIPES: str(pipe.parent)}
     assert not diary.exists()
@@ -95,3 +97,14 @@ def test_when_it_refuses_the_user_is_told(diary, monkeypatch):
         assert own == {}
     assert said == [f"{mps.CONTROL} does not start (exit status 3): jobs take turns on the GPU"]
     assert not diary.exists()
+
+
+def test_the_machine_of_a_row_says_whether_its_job_ran_under_it(diary, monkeypatch):
+    properties = SimpleNamespace(name="NVIDIA X", total_memory=2**34)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    assert "mps" not in machine.machine("cuda")
+    with mps.side_by_side(pytest.fail) as own:
+        for name, value in own.items():
+            monkeypatch.setenv(name, value)
+        assert machine.machine("cuda")["mps"] is True
+        assert "mps" not in machine.machine("cpu")

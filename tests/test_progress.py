@@ -50,6 +50,16 @@ def test_a_log_that_was_silent_for_long_tells_of_epochs(log, monkeypatch):
     ]
 
 
+def test_a_log_that_was_silent_for_long_tells_of_images(log, monkeypatch):
+    monkeypatch.setattr(progress, "QUIET", -1.0)
+    with reporter(log) as told:
+        told.planned(2, 0)
+        told.job_started(result("d").job)
+        told.phase("score")
+        told.images(2_500, 10_000)
+    assert log.getvalue().splitlines() == ["[1/2] d on toy/a seed 0: score 2,500/10,000 images"]
+
+
 def test_a_terminal_shows_bars_with_losses_and_names_as_text(log):
     with reporter(log, terminal=True) as told:
         told.planned(1, 0)

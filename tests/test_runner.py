@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses
+from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, scoring
 from adbench_tgan.benchmark import benchmark, usable
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
@@ -37,6 +37,9 @@ class Silent:
 
     def epoch(self, number, total, losses):
         self.heard.append(("epoch", number, total, dict(losses)))
+
+    def images(self, done, total):
+        self.heard.append(("images", done, total))
 
     def job_finished(self, result):
         self.heard.append(("finished", result.status))
@@ -258,7 +261,21 @@ def test_epochs_are_reported_and_their_losses_stored(registry, tmp_path):
         "data",
         "fit",
         "score",
+        "threshold",
+        "purity",
+        "timing",
         "metrics",
+    ]
+
+
+def test_images_that_are_scored_are_counted(registry, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "PAUSE", -1.0)
+    reporter = Silent()
+    outcome = run(registry, tmp_path, "plain", reporter=reporter)
+    total = len(ResultStore(tmp_path).scores(outcome.results[0].job))
+    counts = [heard[1:] for heard in reporter.heard if heard[0] == "images" and heard[2] == total]
+    assert counts == [
+        (min(done, total), total) for done in range(scoring.BATCH, total + scoring.BATCH, scoring.BATCH)
     ]
 
 

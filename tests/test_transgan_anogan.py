@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from adbench_baselines.latent_search import starts
+from adbench_baselines.latent_search import Ends, starts
 from adbench_plugins.transgan import anogan
 from adbench_plugins.transgan.anogan import TransGANAnoGAN, feature_loss, features, residual_loss
 from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_uint8, to_unit
@@ -50,6 +50,7 @@ def changed(detector, **settings):
     """The same networks with other settings."""
     twin = TransGANAnoGAN(detector.config.model_copy(update=settings), seed=detector.seed)
     twin.generator, twin.discriminator = detector.generator, detector.discriminator
+    twin.ends = Ends(twin.find, twin.generator)
     return twin
 
 

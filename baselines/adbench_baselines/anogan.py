@@ -8,7 +8,8 @@ settings are the best specified of all re-implementations.
 Where this differs from that code, and why
 1. The networks are DCGAN's at 32 and 64 pixels, with z of 100; EGBAD's are for MNIST's 28 pixels.
 2. The learning rate is 2e-4 and the batch 64, as in the other re-implementations. EGBAD's 1e-5 (`lr`) wants hundreds
-   of epochs, for which it has no default; ours are 25, or `iterations` where the training set is small.
+   of epochs, for which it has no default; ours are 25, and 10,000 steps for a training set as small as MVTec AD's, of
+   which 25 epochs would be some hundred steps: too few for the networks, and for averages that forget their first weights.
 3. Both networks that search are the averaged ones. EGBAD hands D the averages of G, so that D runs with its raw weights.
 4. All images of a batch walk together, each as it would alone: see latent_search.py. z0 is seeded by the detector's
    seed and the image's pixels, so that a score does not depend on what was scored before. Always 50 walk (`together`),
@@ -21,15 +22,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.latent_search import Found, in_groups, search, starts
-from adbench_baselines.layers import Average, check_size, dcgan_init, decoder, pyramid
+from adbench_baselines.latent_search import Ends, Found, in_groups, search, starts
+from adbench_baselines.layers import Average, check_size, dcgan_init, decoder, portions, pyramid
 from adbench_tgan import (
     Detector,
     DetectorConfig,
@@ -41,6 +42,9 @@ from adbench_tgan import (
     to_uint8,
     to_unit,
 )
+
+SMALL_SET = 1000  # images; fewer make epochs too short to be counted by
+MVTEC_ITERATIONS = 10_000
 
 
 class Discriminator(nn.Module):
@@ -63,8 +67,8 @@ class Config(DetectorConfig):
     """channels after the first convolution of D and before the last one of G"""
     epochs: int = Field(default=25, ge=1)
     """passes over the training images"""
-    iterations: int | None = Field(default=None, ge=1)
-    """steps of training instead of passes; 10,000 suits the small categories of MVTec AD"""
+    iterations: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
+    """steps of training instead of passes, or null; auto is 10,000 for fewer than 1,000 images, as in MVTec AD, else null"""
     batch_size: int = Field(default=64, ge=2)
     """images a step"""
     lr: float = Field(default=2e-4, gt=0)
@@ -100,6 +104,7 @@ class AnoGAN(Detector):
         "quick": {
             "width": 16,
             "epochs": 15,
+            "iterations": None,
             "batch_size": 16,
             "ema": 0.9,
             "steps": 20,
@@ -115,6 +120,7 @@ class AnoGAN(Detector):
         c = self.config
         self.generator = decoder(size, channels, c.width, c.latent).to(self.device).apply(dcgan_init)
         self.discriminator = Discriminator(size, channels, c.width).to(self.device).apply(dcgan_init)
+        self.ends = Ends(self.find, self.generator)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -125,9 +131,7 @@ class AnoGAN(Detector):
         self.build(train.shape)
         c = self.config
         optimizer_g, optimizer_d = self.adam(self.generator), self.adam(self.discriminator)
-        batches, per_epoch = self.batches(train)
-        total = c.iterations or c.epochs * per_epoch
-        span = per_epoch if c.iterations is None else -(-total // 20)
+        batches = self.batches(train)
 
         def averaged_step(images: Tensor) -> dict[str, Tensor]:
             losses = self.step(to_unit(images), optimizer_g, optimizer_d)
@@ -138,16 +142,31 @@ class AnoGAN(Detector):
         step = stepper(self, averaged_step)
         averages = {name: Average(network, c.ema) for name, network in self.networks.items()}
         kept = {f"average_{name}": average for name, average in averages.items()}
-        epochs = self.resume(optimizer_g=optimizer_g, optimizer_d=optimizer_d, batches=batches, **kept)
-        for done in range(epochs * span, total, span):
-            yield mean_losses(map(step, islice(batches, min(span, total - done))))
+        done = self.resume(optimizer_g=optimizer_g, optimizer_d=optimizer_d, batches=batches, **kept)
+        for count in self.counts(train)[done:]:
+            self.ends = Ends(self.find, self.generator)
+            yield mean_losses(map(step, islice(batches, count)))
         self.generator, self.discriminator = (averages[name].module for name in self.networks)
+        self.ends = Ends(self.find, self.generator)
 
-    def batches(self, train: TrainSet) -> tuple[Endless[Tensor], int]:
-        """Batches of uint8 images in pass after pass, and how many make a pass."""
+    def counts(self, train: TrainSet) -> list[int]:
+        """How many steps each epoch has."""
+        c = self.config
+        iterations = c.iterations
+        if iterations == "auto":
+            iterations = MVTEC_ITERATIONS if len(train.normal) < SMALL_SET else None
+        if iterations is not None:
+            return portions(iterations)
+        return [len(train.normal) // min(c.batch_size, len(train.normal))] * c.epochs
+
+    def n_epochs(self, train: TrainSet) -> int:
+        return len(self.counts(train))
+
+    def batches(self, train: TrainSet) -> Endless[Tensor]:
+        """Batches of uint8 images in pass after pass."""
         size = min(self.config.batch_size, len(train.normal))
         passes = partial(train.normal.batches, size, device=self.device, drop_last=True)
-        return Endless(lambda order: passes(shuffle=order), self.seed), len(train.normal) // size
+        return Endless(lambda order: passes(shuffle=order), self.seed)
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
         return adam(network.parameters(), self.config.lr, (self.config.beta1, 0.999))
@@ -175,16 +194,20 @@ class AnoGAN(Detector):
         """As many z from N(0, I) as there are images, (B, latent, 1, 1)."""
         return torch.randn(len(x), self.config.latent, 1, 1, device=x.device)
 
+    @property
+    def together(self) -> int:
+        return self.config.together or 1
+
     def score(self, images: Tensor) -> Tensor:
-        return self.find(images).loss
+        return self.ends.new(images).loss
 
     @torch.no_grad()
     def anomaly_map(self, images: Tensor) -> Tensor:
-        return (to_unit(images) - self.draw(self.find(images).z)).abs().sum(1)
+        return (to_unit(images) - self.draw(self.ends.known(images))).abs().sum(1)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        return to_uint8(self.draw(self.find(images).z))
+        return to_uint8(self.draw(self.ends.known(images)))
 
     def draw(self, z: Tensor) -> Tensor:  # (B, latent) -> (B, C, H, W)
         return self.generator(z[:, :, None, None]).float()

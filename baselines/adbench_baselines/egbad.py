@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import torch
@@ -192,10 +191,13 @@ class EGBAD(Detector):
             **{f"optimizer_{name}": getattr(optimizers, name) for name in self.networks},
             **{f"average_{name}": average for name, average in averages.items()},
         )
-        for count in islice(portions(self.config.steps), done, None):
+        for count in portions(self.config.steps)[done:]:
             yield mean_losses(step(*next(pairs)) for _ in range(count))
         for name, network in self.networks.items():
             network.load_state_dict(averages[name].module.state_dict())
+
+    def n_epochs(self, train: TrainSet) -> int:
+        return len(portions(self.config.steps))
 
     def optimizers(self) -> Optimizers:
         c = self.config

@@ -259,13 +259,16 @@ class FAnoGAN(Detector):
         done = self.resume(
             images=images, optimizer_g=optimizer_g, optimizer_d=optimizer_d, optimizer_e=optimizer_e
         )
-        stage1, stage2 = list(portions(c.gan_steps)), list(portions(c.encoder_steps))
+        stage1, stage2 = portions(c.gan_steps), portions(c.encoder_steps)
         for count in stage1[done:]:
             yield mean_losses(step(list(islice(images, c.n_critic))) for _ in range(count))
         self.freeze_gan()
         step = stepper(self, lambda x: self.encoder_step(x, optimizer_e))
         for count in stage2[max(done - len(stage1), 0) :]:
             yield mean_losses(map(step, islice(images, count)))
+
+    def n_epochs(self, train: TrainSet) -> int:
+        return len(portions(self.config.gan_steps)) + len(portions(self.config.encoder_steps))
 
     def stream(self, train: TrainSet) -> Endless[Tensor]:
         """Training batches (B, C, H, W) in [-1, 1] without end, in a new order in each pass."""

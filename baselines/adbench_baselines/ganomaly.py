@@ -10,10 +10,11 @@ Where this differs from the authors' code, and why
 2. The last epoch is kept. Theirs keeps, and prints, the epoch of the best *test* AUROC.
 3. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
 4. Images of every dataset are scaled to [-1, 1], the range of the decoder's tanh. Theirs scales MNIST to
-   [-0.42, 2.82], which tanh cannot reach.
+   [-0.42, 2.82], which tanh cannot reach; there is no option for that.
 5. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
    Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
-6. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
+6. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images). There
+   15 epochs are few steps, and the running averages of batch norm lag behind: smaller batches or more epochs help.
 7. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; the paper has none.
 """
 
@@ -140,7 +141,7 @@ class GANomaly(Detector):
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:
         _, z, z_hat = self.generator(to_unit(images))
-        difference = (z - z_hat).flatten(1).float()  # (B, latent)
+        difference = (z.float() - z_hat.float()).flatten(1)  # (B, latent)
         squared = self.config.score_norm == "square"
         return difference.square().mean(1) if squared else difference.abs().mean(1)
 

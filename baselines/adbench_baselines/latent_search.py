@@ -37,6 +37,41 @@ class Found:
     loss: Tensor  # (B,), at that z
 
 
+class Ends:
+    """Where the walks of images ended, so that a map of an image that was scored needs no second walk.
+
+    An end holds for the generator as it is: make a new one of these whenever it learns. In train mode, where the
+    images of a batch meet in batch norm, nothing is remembered.
+    """
+
+    def __init__(self, find: Callable[[Tensor], Found], generator: nn.Module):
+        self.find = find  # from uint8 (B, C, H, W)
+        self.generator = generator
+        self.z: dict[bytes, Tensor] = {}  # by the hash of an image, (latent,) each
+
+    def new(self, images: Tensor) -> Found:
+        """Walk, whether the ends are known or not, and remember them."""
+        found = self.find(images)
+        if not self.generator.training:
+            self.z.update(zip(map(digest, images.cpu()), found.z, strict=True))
+        return found
+
+    def known(self, images: Tensor) -> Tensor:
+        """The z of each image, (B, latent), by walks only where they are not known."""
+        if self.generator.training:
+            return self.find(images).z
+        names = [digest(image) for image in images.cpu()]
+        unknown = [number for number, name in enumerate(names) if name not in self.z]
+        if unknown:
+            self.new(images[unknown])
+        return torch.stack([self.z[name] for name in names])
+
+
+def digest(image: Tensor) -> bytes:
+    """A hash of an image's pixels, (C, H, W) on the CPU."""
+    return hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
+
+
 def in_groups(find: Callable[[Tensor], Found], images: Tensor, size: int | None) -> Found:
     """`find` the z of (B, ...) in groups of exactly `size` images, the last one filled up with copies.
 
@@ -67,8 +102,8 @@ def starts(
 
 
 def _draws(image: Tensor, latent: int, seed: int, restarts: int, prior: Prior) -> Iterator[Tensor]:
-    digest = hashlib.sha256(str(seed).encode() + b":" + image.contiguous().numpy().tobytes()).digest()
-    dice = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    own = hashlib.sha256(str(seed).encode() + b":" + image.contiguous().numpy().tobytes()).digest()
+    dice = torch.Generator().manual_seed(int.from_bytes(own[:8], "big") >> 1)
     for _ in range(restarts):
         if prior == "truncated":
             yield nn.init.trunc_normal_(torch.empty(latent), a=-2.0, b=2.0, generator=dice)

@@ -4,7 +4,7 @@ budgets in steps."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -128,7 +128,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
-def portions(steps: int) -> Iterator[int]:
+def portions(steps: int) -> list[int]:
     """`steps` cut into about `REPORTS` equal parts, the last one smaller: how often losses are reported."""
     part = -(-steps // REPORTS)
-    yield from (min(part, steps - start) for start in range(0, steps, part))
+    return [min(part, steps - start) for start in range(0, steps, part)]

@@ -63,5 +63,5 @@ def discriminator_loss(logit: Tensor, logit_hat: Tensor, f: Tensor, f_hat: Tenso
 def anomaly_score(x: Tensor, x_hat: Tensor, f: Tensor, f_hat: Tensor, score_lambda: float) -> Tensor:
     """A(x) = lambda R(x) + (1 - lambda) L(x), mean squares over pixels and over the code."""
     in_image = (x - x_hat).square().flatten(1).mean(1)  # (B,)
-    in_code = (f - f_hat).square().mean(1)  # (B,)
+    in_code = (f.float() - f_hat.float()).square().mean(1)  # (B,)
     return score_lambda * in_image + (1 - score_lambda) * in_code

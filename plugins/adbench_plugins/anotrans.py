@@ -164,7 +164,8 @@ class AnoTrans(Detector):
         x = to_unit(images)
         x_hat = self.generator(x)
         in_image = (x - x_hat).square().mean((1, 2, 3))  # (B,)
-        in_code = (self.discriminator(x)[1] - self.discriminator(x_hat)[1]).square().mean(1)  # (B,)
+        f, f_hat = (self.discriminator(each)[1].float() for each in (x, x_hat))  # (B, latent)
+        in_code = (f - f_hat).square().mean(1)  # (B,)
         return (self.config.score_lambda * in_image + (1 - self.config.score_lambda) * in_code).float()
 
     @torch.no_grad()

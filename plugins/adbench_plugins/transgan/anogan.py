@@ -35,8 +35,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from adbench_baselines.latent_search import Found, in_groups, search, starts
-from adbench_baselines.layers import Average, gradient_penalty
+from adbench_baselines.latent_search import Ends, Found, in_groups, search, starts
+from adbench_baselines.layers import Average, gradient_penalty, portions
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
 from adbench_plugins.transgan.networks import Discriminator
 from adbench_plugins.transgan.settings import (
@@ -127,6 +127,7 @@ class TransGANAnoGAN(Detector):
         channels, side = check_shape("transgan_anogan", shape)
         self.generator = build_generator(self.config, channels, side).to(self.device)
         self.discriminator = build_discriminator(self.config, channels, side).to(self.device)
+        self.ends = Ends(self.find, self.generator)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -147,17 +148,21 @@ class TransGANAnoGAN(Detector):
 
         step = stepper(self, train_round)
         average = Average(self.generator, c.ema)
-        rounds = -(-c.iterations // c.n_critic)
-        span = -(-rounds // 20)
-        epochs = self.resume(
-            optimizer_g=optimizer_g, optimizer_d=optimizer_d, batches=batches, average=average
-        )
-        for done in range(epochs * span, rounds, span):
-            yield mean_losses(
-                step(list(islice(batches, c.n_critic))) for _ in range(min(span, rounds - done))
-            )
+        done = self.resume(optimizer_g=optimizer_g, optimizer_d=optimizer_d, batches=batches, average=average)
+        for count in self.rounds[done:]:
+            self.ends = Ends(self.find, self.generator)
+            yield mean_losses(step(list(islice(batches, c.n_critic))) for _ in range(count))
         self.generator = average.module
+        self.ends = Ends(self.find, self.generator)
         self.discriminator.requires_grad_(False)
+
+    @property
+    def rounds(self) -> list[int]:
+        """How many rounds of training each epoch has."""
+        return portions(-(-self.config.iterations // self.config.n_critic))
+
+    def n_epochs(self, train: TrainSet) -> int:
+        return len(self.rounds)
 
     def batches(self, train: TrainSet) -> Endless[Tensor]:
         """Batches of uint8 images, pass after pass."""
@@ -208,16 +213,20 @@ class TransGANAnoGAN(Detector):
         """`count` z from N(0, I), (count, latent)."""
         return torch.randn(count, self.config.latent, device=self.device)
 
+    @property
+    def together(self) -> int:
+        return self.config.together or 1
+
     def score(self, images: Tensor) -> Tensor:
-        return self.find(images).loss
+        return self.ends.new(images).loss
 
     @torch.no_grad()
     def anomaly_map(self, images: Tensor) -> Tensor:
-        return (to_unit(images) - self.draw(self.find(images).z)).abs().sum(1)
+        return (to_unit(images) - self.draw(self.ends.known(images))).abs().sum(1)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        return to_uint8(self.draw(self.find(images).z))
+        return to_uint8(self.draw(self.ends.known(images)))
 
     def draw(self, z: Tensor) -> Tensor:  # (B, latent) -> (B, C, H, W)
         return self.generator(z).float()

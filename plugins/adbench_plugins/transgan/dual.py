@@ -197,6 +197,9 @@ class TransGANDual(Detector):
             batches = self._batches(normal, anomalous, shuffle)
             yield mean_losses(step(*pair) for pair in batches)
 
+    def n_epochs(self, train: TrainSet) -> int:
+        return self.config.warmup_epochs + self.config.epochs
+
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:
         return self._error(images).mean((1, 2, 3))

@@ -1,0 +1,90 @@
+"""How a fitted detector scores a whole set of images: in batches, image by image, and as maps. No label in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adbench_tgan.data.images import ImageSet
+from adbench_tgan.detector import Detector
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.timing import flops
+from adbench_tgan.training import without_graphs
+
+BATCH = 100  # images per score() call, the same for every detector
+PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
+THRESHOLD_IMAGES = 500  # at most so many training normals, evenly spaced, are scored to set the threshold
+PAUSE = 0.5  # seconds between two words on how many images are done
+Tell = Callable[[int, int], None]  # images that are done, of how many
+
+
+def silent(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def score_all(detector: Detector, images: ImageSet, device: str, tell: Tell = silent) -> np.ndarray:
+    """The scores of a whole set, float32 (N,). No inference_mode here: AnoGAN scores by gradient descent."""
+    batches = [detector.score(batch).detach() for batch in batches_of(images, device, tell)]
+    return torch.cat(batches).float().cpu().numpy()
+
+
+def score_some(detector: Detector, images: ImageSet, device: str, tell: Tell = silent) -> np.ndarray:
+    """The scores of at most `THRESHOLD_IMAGES` images, evenly spaced."""
+    count = min(len(images), THRESHOLD_IMAGES)
+    chosen = torch.linspace(0, len(images) - 1, count).round().long()
+    return score_all(detector, ImageSet(images.on("cpu")[chosen]), device, tell)
+
+
+def batches_of(images: ImageSet, device: str, tell: Tell) -> Iterator[Tensor]:
+    """The images in batches of `BATCH`; `tell` hears now and then how many are done, and of how many."""
+    done, told = 0, monotonic()
+    for batch in images.batches(BATCH, device=device):
+        yield batch
+        done += len(batch)
+        if monotonic() - told > PAUSE:
+            tell(done, len(images))
+            told = monotonic()
+
+
+def check_scores(scores: np.ndarray, count: int) -> None:
+    """Raise unless there is one finite score per image."""
+    if scores.shape != (count,):
+        raise AdbenchError(f"score returned shape {scores.shape} for {count} images; it must return one each")
+    if not np.isfinite(scores).all():
+        raise AdbenchError(f"{(~np.isfinite(scores)).sum()} of {count} scores are NaN or infinite")
+
+
+def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str) -> float:
+    """The largest change of a score when a few images are scored alone, and together in another order.
+
+    Relative to the largest score of the set. Above rounding, a score depends on more than its own image.
+    """
+    count = min(len(images), PURITY_IMAGES)
+    chosen = np.random.default_rng(len(images)).permutation(len(images))[:count]
+    few = images.on("cpu")[torch.from_numpy(chosen)]
+    alone = np.concatenate([score_all(detector, ImageSet(image[None]), device) for image in few])
+    together = score_all(detector, ImageSet(few), device)
+    change = max(np.abs(again - scores[chosen]).max() for again in (alone, together))
+    return float(change / max(np.abs(scores).max(), np.finfo(np.float32).tiny))
+
+
+def map_all(
+    detector: Detector, images: ImageSet, size: Sequence[int], device: str, tell: Tell = silent
+) -> np.ndarray:
+    """The anomaly maps of a whole set at the masks' size, float32 (N, H, W)."""
+    maps = []
+    for batch in batches_of(images, device, tell):
+        raw = detector.anomaly_map(batch).detach().float()[:, None]
+        maps.append(F.interpolate(raw, tuple(size), mode="bilinear", align_corners=False)[:, 0].cpu())
+    return torch.cat(maps).numpy()
+
+
+def operations(detector: Detector, image: Tensor) -> int:
+    """Floating-point operations to score one image (1, C, H, W): its share, where several are always scored at once."""
+    with without_graphs(detector):  # of a replayed graph the counter sees nothing
+        return flops(detector.score, image.repeat(detector.together, 1, 1, 1)) // detector.together
