@@ -1,6 +1,8 @@
 """AnoGAN against the specification: sizes, losses by hand, averages, and its search against one of torch's own parts."""
 
+import gc
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -41,7 +43,7 @@ def changed(detector, **settings):
     """The same networks with other settings."""
     twin = AnoGAN(detector.config.model_copy(update=settings), seed=detector.seed)
     twin.generator, twin.discriminator = detector.generator, detector.discriminator
-    twin.ends = Ends(twin.find, twin.generator)
+    twin.ends = Ends(twin.generator)
     return twin
 
 
@@ -332,3 +334,15 @@ def test_operations_are_those_of_one_image_however_many_walk_together():
     detector = fitted(together=5)
     counts = [operations(changed(detector, together=together), images(1)) for together in (5, None)]
     assert counts[0] == counts[1] > 0
+
+
+def test_a_detector_that_is_let_go_takes_its_networks_with_it():
+    detector = fitted()
+    detector.score(images(1))
+    network = weakref.ref(detector.generator)
+    gc.disable()
+    try:
+        del detector
+        assert network() is None
+    finally:
+        gc.enable()

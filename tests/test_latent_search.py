@@ -224,8 +224,8 @@ def test_a_search_is_repeatable_and_leaves_no_setting_behind():
     assert after == before == (False, True)
 
 
-def ends_of(generator):
-    """Ends of a made-up search, and the sizes of the batches that it was asked for."""
+def counted_find():
+    """A made-up search, and the sizes of the batches that it was asked for."""
     sizes = []
 
     def find(images):
@@ -233,27 +233,27 @@ def ends_of(generator):
         z = images.flatten(1).float()
         return Found(z, z.sum(1))
 
-    return Ends(find, generator), sizes
+    return find, sizes
 
 
 def test_an_image_whose_walk_ended_walks_no_second_time_for_its_map():
-    ends, sizes = ends_of(nn.Linear(1, 1).eval())
+    ends, (find, sizes) = Ends(nn.Linear(1, 1).eval()), counted_find()
     images = torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2)
-    ends.new(images[:3])
-    z = ends.known(images.flip(0))
+    ends.new(images[:3], find)
+    z = ends.known(images.flip(0), find)
     assert torch.equal(z, images.flip(0).flatten(1).float())
-    assert torch.equal(ends.known(images), z.flip(0))
+    assert torch.equal(ends.known(images, find), z.flip(0))
     assert sizes == [3, 3]
-    ends.new(images[:2])  # a score is asked for: it walks
+    ends.new(images[:2], find)  # a score is asked for: it walks
     assert sizes == [3, 3, 2]
 
 
 def test_ends_of_train_mode_are_not_remembered():
     network = nn.Linear(1, 1)
-    ends, sizes = ends_of(network)
+    ends, (find, sizes) = Ends(network), counted_find()
     images = torch.arange(8, dtype=torch.uint8).view(2, 1, 2, 2)
-    ends.new(images)
-    ends.known(images)
+    ends.new(images, find)
+    ends.known(images, find)
     network.eval()
-    ends.known(images)
+    ends.known(images, find)
     assert sizes == [2, 2, 2]

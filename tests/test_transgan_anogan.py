@@ -50,7 +50,7 @@ def changed(detector, **settings):
     """The same networks with other settings."""
     twin = TransGANAnoGAN(detector.config.model_copy(update=settings), seed=detector.seed)
     twin.generator, twin.discriminator = detector.generator, detector.discriminator
-    twin.ends = Ends(twin.find, twin.generator)
+    twin.ends = Ends(twin.generator)
     return twin
 
 

@@ -120,7 +120,7 @@ class AnoGAN(Detector):
         c = self.config
         self.generator = decoder(size, channels, c.width, c.latent).to(self.device).apply(dcgan_init)
         self.discriminator = Discriminator(size, channels, c.width).to(self.device).apply(dcgan_init)
-        self.ends = Ends(self.find, self.generator)
+        self.ends = Ends(self.generator)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -144,10 +144,10 @@ class AnoGAN(Detector):
         kept = {f"average_{name}": average for name, average in averages.items()}
         done = self.resume(optimizer_g=optimizer_g, optimizer_d=optimizer_d, batches=batches, **kept)
         for count in self.counts(train)[done:]:
-            self.ends = Ends(self.find, self.generator)
+            self.ends = Ends(self.generator)
             yield mean_losses(map(step, islice(batches, count)))
         self.generator, self.discriminator = (averages[name].module for name in self.networks)
-        self.ends = Ends(self.find, self.generator)
+        self.ends = Ends(self.generator)
 
     def counts(self, train: TrainSet) -> list[int]:
         """How many steps each epoch has."""
@@ -199,15 +199,15 @@ class AnoGAN(Detector):
         return self.config.together or 1
 
     def score(self, images: Tensor) -> Tensor:
-        return self.ends.new(images).loss
+        return self.ends.new(images, self.find).loss
 
     @torch.no_grad()
     def anomaly_map(self, images: Tensor) -> Tensor:
-        return (to_unit(images) - self.draw(self.ends.known(images))).abs().sum(1)
+        return (to_unit(images) - self.draw(self.ends.known(images, self.find))).abs().sum(1)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        return to_uint8(self.draw(self.ends.known(images)))
+        return to_uint8(self.draw(self.ends.known(images, self.find)))
 
     def draw(self, z: Tensor) -> Tensor:  # (B, latent) -> (B, C, H, W)
         return self.generator(z[:, :, None, None]).float()

@@ -44,26 +44,25 @@ class Ends:
     images of a batch meet in batch norm, nothing is remembered.
     """
 
-    def __init__(self, find: Callable[[Tensor], Found], generator: nn.Module):
-        self.find = find  # from uint8 (B, C, H, W)
+    def __init__(self, generator: nn.Module):
         self.generator = generator
         self.z: dict[bytes, Tensor] = {}  # by the hash of an image, (latent,) each
 
-    def new(self, images: Tensor) -> Found:
-        """Walk, whether the ends are known or not, and remember them."""
-        found = self.find(images)
+    def new(self, images: Tensor, find: Callable[[Tensor], Found]) -> Found:
+        """`find` the ends of uint8 (B, C, H, W), known or not, and remember them."""
+        found = find(images)
         if not self.generator.training:
             self.z.update(zip(map(digest, images.cpu()), found.z, strict=True))
         return found
 
-    def known(self, images: Tensor) -> Tensor:
-        """The z of each image, (B, latent), by walks only where they are not known."""
+    def known(self, images: Tensor, find: Callable[[Tensor], Found]) -> Tensor:
+        """The z of each image, (B, latent); `find` only those that are not known."""
         if self.generator.training:
-            return self.find(images).z
+            return find(images).z
         names = [digest(image) for image in images.cpu()]
         unknown = [number for number, name in enumerate(names) if name not in self.z]
         if unknown:
-            self.new(images[unknown])
+            self.new(images[unknown], find)
         return torch.stack([self.z[name] for name in names])
 
 

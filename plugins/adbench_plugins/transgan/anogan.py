@@ -127,7 +127,7 @@ class TransGANAnoGAN(Detector):
         channels, side = check_shape("transgan_anogan", shape)
         self.generator = build_generator(self.config, channels, side).to(self.device)
         self.discriminator = build_discriminator(self.config, channels, side).to(self.device)
-        self.ends = Ends(self.find, self.generator)
+        self.ends = Ends(self.generator)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -150,10 +150,10 @@ class TransGANAnoGAN(Detector):
         average = Average(self.generator, c.ema)
         done = self.resume(optimizer_g=optimizer_g, optimizer_d=optimizer_d, batches=batches, average=average)
         for count in self.rounds[done:]:
-            self.ends = Ends(self.find, self.generator)
+            self.ends = Ends(self.generator)
             yield mean_losses(step(list(islice(batches, c.n_critic))) for _ in range(count))
         self.generator = average.module
-        self.ends = Ends(self.find, self.generator)
+        self.ends = Ends(self.generator)
         self.discriminator.requires_grad_(False)
 
     @property
@@ -218,15 +218,15 @@ class TransGANAnoGAN(Detector):
         return self.config.together or 1
 
     def score(self, images: Tensor) -> Tensor:
-        return self.ends.new(images).loss
+        return self.ends.new(images, self.find).loss
 
     @torch.no_grad()
     def anomaly_map(self, images: Tensor) -> Tensor:
-        return (to_unit(images) - self.draw(self.ends.known(images))).abs().sum(1)
+        return (to_unit(images) - self.draw(self.ends.known(images, self.find))).abs().sum(1)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        return to_uint8(self.draw(self.ends.known(images)))
+        return to_uint8(self.draw(self.ends.known(images, self.find)))
 
     def draw(self, z: Tensor) -> Tensor:  # (B, latent) -> (B, C, H, W)
         return self.generator(z).float()
