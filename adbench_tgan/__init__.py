@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from adbench_tgan.data import DatasetSpec, ProtocolSpec
-from adbench_tgan.errors import AdbenchError
+from adbench_tgan.errors import AdbenchError, NotHere
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, hookimpl
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.metrics import MetricSpec
@@ -35,6 +35,7 @@ __all__ = [
     "ExecutorSpec",
     "ImageSet",
     "MetricSpec",
+    "NotHere",
     "ProtocolSpec",
     "Samples",
     "TrainSet",

@@ -36,6 +36,11 @@ class DetectorConfig(BaseModel):
         """The name of the pretrained weights that these settings use, if any."""
         return None
 
+    @property
+    def takes_anomalies(self) -> bool:
+        """Whether a detector declared "labelled" gets labelled anomalies under these settings."""
+        return True
+
 
 class Detector(ABC):
     """Higher score = more anomalous. A score depends on its own image and on nothing else in the batch.
@@ -62,6 +67,9 @@ class Detector(ABC):
         """Replace settings that depend on the machine, such as "auto", by what will be used.
 
         Called once when jobs are planned, so that the job's key holds the choice.
+
+        Raises:
+            NotHere: the machine lacks what these settings need.
         """
         return config
 

@@ -12,6 +12,10 @@ class AdbenchError(Exception):
     status = 2  # of the command that it ends: the command itself is wrong
 
 
+class NotHere(AdbenchError):
+    """Something that this machine lacks, such as pretrained weights: it costs the rows that need it, and no others."""
+
+
 class DataError(AdbenchError):
     """A dataset, an image or a mask that cannot be used."""
 

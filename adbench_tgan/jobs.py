@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from adbench_tgan.errors import AdbenchError, unknown
+from adbench_tgan.errors import AdbenchError, NotHere, unknown
 
 if TYPE_CHECKING:  # who reads stored results needs no torch
     from adbench_tgan.data.tasks import Tasks
@@ -87,10 +87,13 @@ class Entry:
     detector: type[Detector]
     config: DetectorConfig
     preset: str
+    problem: str = ""  # why it cannot run on this machine
 
 
 def plan(request: Request, registry: Registry, say: Callable[[str], None] = lambda _: None) -> Plan:
     """Resolve names, settings and data into jobs. A category that cannot be cut becomes jobs with a `problem`.
+
+    So does a detector that needs what this machine lacks.
 
     Raises:
         AdbenchError: a name is unknown, a setting is wrong, or the dataset cannot be read.
@@ -121,9 +124,14 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
         for seed in dict.fromkeys(request.seeds)
     ]
     for each in entries:
-        if each.info.supervision == "labelled" and any(_downgraded(each, one) for one in jobs):
+        if learns_from_anomalies(each) and any(_downgraded(each, one) for one in jobs):
             say(f"{each.info.name}: {protocol.name} offers no labelled anomalies; it gets normal images only")
     return Plan(jobs=tuple(jobs), tasks=tasks)
+
+
+def learns_from_anomalies(each: Entry) -> bool:
+    """Whether it gets labelled anomalies where a protocol offers some."""
+    return each.info.supervision == "labelled" and each.config.takes_anomalies
 
 
 def _downgraded(each: Entry, one: Job) -> bool:
@@ -158,12 +166,16 @@ def entry(
         if path.partition(".")[0] in (info.name, *info.aliases)
     }
     asked = configure(info.name, detector, {**detector.presets.get(preset, {}), **own})
-    config = detector.plan(asked)
+    config, problem = asked, ""
+    try:
+        config = detector.plan(asked)
+    except NotHere as error:
+        problem = str(error)
     for key, value in config.model_dump().items():
         if value != getattr(asked, key):
             say(f"{info.name}: {key} {getattr(asked, key)} -> {value}")
     label = "; ".join([preset, *(f"{key}={value}" for key, value in sorted(own.items()))])
-    return Entry(info=info, detector=detector, config=config, preset=label)
+    return Entry(info=info, detector=detector, config=config, preset=label, problem=problem)
 
 
 def configure(name: str, detector: type[Detector], values: Mapping[str, Any]) -> DetectorConfig:
@@ -195,10 +207,11 @@ def _parsed(value: Any) -> Any:
 
 def job(each: Entry, tasks: Tasks, category: str, seed: int, precision: str) -> Job:
     """The job of one detector, category and seed."""
-    print_of, offer, problem = "", "", ""
+    print_of, offer, problem = "", "", each.problem
+    labelled = learns_from_anomalies(each)
     try:
         print_of = tasks.fingerprint(category)
-        if each.info.supervision == "labelled":
+        if labelled:
             offer = tasks.offer_fingerprint(category)
     except AdbenchError as error:
         problem = str(error)
@@ -212,7 +225,7 @@ def job(each: Entry, tasks: Tasks, category: str, seed: int, precision: str) -> 
         category=category,
         seed=seed,
         precision=precision,
-        supervision=each.info.supervision if offer or problem else "one-class",
+        supervision="labelled" if labelled and (offer or problem) else "one-class",
         split_fingerprint=print_of,
         offer_fingerprint=offer,
         preset=each.preset,

@@ -121,3 +121,18 @@ cli.main()
     )
     assert ended.returncode == 0, ended.stderr
     assert "mean_image" in (tmp_path / "runs/results.csv").read_text()
+
+
+@pytest.mark.parametrize("cls", [PatchCore, PaDiM])
+def test_statistics_and_distances_are_in_full_precision_under_bf16(cls):
+    probe = smooth_images(6, (3, 32, 32), seed=1)
+    in_full = fitted(cls)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        short = fitted(cls)
+        assert torch.equal(short.score(probe), in_full.score(probe))
+        assert torch.equal(short.anomaly_map(probe), in_full.anomaly_map(probe))
+
+
+def test_padim_says_that_one_image_is_too_few():
+    with pytest.raises(AdbenchError, match="2 training images or more"):
+        fitted(PaDiM, count=1)

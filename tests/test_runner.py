@@ -10,7 +10,7 @@ import torch
 
 from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, scoring
 from adbench_tgan.benchmark import benchmark, usable
-from adbench_tgan.errors import AdbenchError
+from adbench_tgan.errors import AdbenchError, NotHere
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore, read_scores
@@ -74,7 +74,12 @@ class Curious(Plain):
 
 
 class Taught(Curious):
-    pass
+    class Config(DetectorConfig):
+        labels: bool = True
+
+        @property
+        def takes_anomalies(self):
+            return self.labels
 
 
 class InEpochs(Plain):
@@ -153,6 +158,12 @@ class RelativeToBatch(Plain):
         return scores - scores.mean()
 
 
+class Unweighted(Plain):
+    @classmethod
+    def plan(cls, config):
+        raise NotHere("unweighted: no weights here; fetch them")
+
+
 class NotADetector:
     pass
 
@@ -204,6 +215,22 @@ def test_a_labelled_detector_without_labels_on_offer_is_one_class_and_said_to_be
     assert outcome.results[0].job.supervision == "one-class"
     note = "taught: leave-one-out offers no labelled anomalies; it gets normal images only"
     assert ("warn", note) in reporter.heard
+
+
+def test_settings_that_leave_labelled_anomalies_out_make_a_one_class_row(registry, tmp_path):
+    Curious.seen.clear()
+    reporter = Silent()
+    outcome = run(registry, tmp_path, "taught", reporter=reporter, overrides=["taught.labels=false"])
+    job = outcome.results[0].job
+    assert (job.supervision, job.offer_fingerprint) == ("one-class", "")
+    assert Curious.seen[0]["anomalies"] is None
+    assert not any("labelled" in str(heard[1]) for heard in reporter.heard)
+
+
+def test_what_a_detector_lacks_here_costs_its_own_rows(registry, tmp_path):
+    outcome = run(registry, tmp_path, "unweighted", "plain")
+    assert [result.status for result in outcome.results] == ["failed", "ok"]
+    assert outcome.failed[0].error == "unweighted: no weights here; fetch them"
 
 
 def test_scores_labels_and_metrics_of_a_detector_that_can_be_worked_out(registry, tmp_path):

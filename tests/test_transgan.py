@@ -448,15 +448,44 @@ def test_an_epoch_is_one_pass_over_the_normal_images_with_as_many_partners():
         dual.Images(torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1), torch.arange(float(n)))
         for n in (70, 20)
     )
-    pairs = list(detector(batch_size=64)._batches(normal, anomalous, shuffle))
+    pairs = list(dual.one_pass(normal, anomalous, 32, shuffle, "cpu"))
     assert [(len(a.x), len(b.x)) for a, b in pairs] == [(32, 32)] * 2  # the last 6 are dropped
     firsts = torch.cat([a.feats for a, _ in pairs])
     assert len(firsts.unique()) == 64
     partners = torch.cat([b.feats for _, b in pairs])
     assert partners.unique(return_counts=True)[1].min() >= 3  # 64 draws of 20, each before any comes again
     torch.testing.assert_close(dual.to_unit(firsts), torch.cat([a.x.flatten() for a, _ in pairs]))
-    few = list(detector()._batches(dual.Images(normal.pixels[:5], None), None, shuffle))
-    assert [len(a.x) for a, _ in few] == [5]  # fewer than half a batch: all of them
+    few = list(dual.one_pass(dual.Images(normal.pixels[:5], None), None, 32, shuffle, "cpu"))
+    assert [len(a.x) for a, _ in few] == [5]  # fewer than a batch: all of them
+
+
+@pytest.mark.parametrize(
+    ("mode", "offered", "sizes"),
+    [
+        ("labelled", True, {(8, None), (8, 8)}),
+        ("labelled", False, {(16, None)}),
+        ("unsupervised", True, {(16, None)}),
+    ],
+)
+def test_without_anomalies_a_batch_is_all_normal(mode, offered, sizes, monkeypatch):
+    train, seen = train_set(), set()
+    real = dual.one_pass
+
+    def watched(*words):
+        for normal, partner in real(*words):
+            seen.add((len(normal.x), None if partner is None else len(partner.x)))
+            yield normal, partner
+
+    monkeypatch.setattr(dual, "one_pass", watched)
+    detector(mode=mode, batch_size=16).fit(train if offered else TrainSet(train.normal))
+    assert seen == sizes
+
+
+def test_unsupervised_it_learns_nothing_from_anomalies():
+    train, probe = train_set(), toy(5)
+    alone = detector(mode="unsupervised").fit(TrainSet(train.normal))
+    assert torch.equal(detector(mode="unsupervised").fit(train).score(probe), alone.score(probe))
+    assert not torch.equal(detector().fit(train).score(probe), alone.score(probe))
 
 
 def test_training_is_repeatable(fitted):

