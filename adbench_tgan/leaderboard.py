@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
-from adbench_tgan.statistics import Draws, Floats, draws, groups, interval, over_seeds, resampled_auroc
+from adbench_tgan.spreads import bootstrap, variant_of
+from adbench_tgan.statistics import Floats, groups, interval
 
 RESULT_COLUMNS = (
     "detector dataset protocol category seed status auroc average_precision f1_max fpr95 balanced_accuracy "
@@ -131,7 +130,7 @@ def standings(
     """All detectors in the order in which they are shown; see `leaderboard`."""
     variants: dict[str, list[Result]] = {}
     for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
-        variants.setdefault(_variant(result.job), []).append(result)
+        variants.setdefault(variant_of(result.job), []).append(result)
     everything = {result.job.category for result in results}
     spreads = bootstrap(results, read)
     unranked = [
@@ -168,7 +167,8 @@ def _ranked(unranked: Sequence[Standing]) -> Iterator[Standing]:
 
 def lacks(members: Sequence[Result], categories: set[str], rules: Rules) -> Iterator[str]:
     """What keeps a detector from being ranked."""
-    seeds = Counter(result.job.category for result in members if result.status == "ok")
+    done = {(result.job.category, result.job.seed) for result in members if "auroc" in result.metrics}
+    seeds = Counter(category for category, _ in done)
     missing = categories - set(seeds)
     if missing:
         yield f"no result for {', '.join(sorted(missing))}"
@@ -212,18 +212,11 @@ def _shown(line: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _variant(job: Job) -> str:
-    """What makes two jobs of one detector the same entry: all but category and seed."""
-    return json.dumps(
-        [job.detector, job.detector_version, dict(job.config), job.precision, job.supervision], sort_keys=True
-    )
-
-
 def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str, Floats]) -> dict[str, Any]:
     job = members[0].job
     table = pd.DataFrame([row(result) for result in good], columns=RESULT_COLUMNS)
     one_machine = table["device"].nunique() == 1
-    low, high = interval(np.mean(list(spread.values()), axis=0)) if good else (None, None)
+    low, high = interval(np.mean(list(spread.values()), axis=0).clip(0, 1)) if good else (None, None)
     return {
         "detector": job.detector,
         "supervision": job.supervision,
@@ -248,13 +241,18 @@ def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str
 
 
 def over_categories(table: pd.DataFrame, column: str) -> float | None:
-    """The mean over seeds first, then over categories."""
-    values = table.dropna(subset=[column]).groupby("category")[column].mean()
-    return float(values.mean()) if len(values) else None
+    """The mean over seeds first, then over categories; absent if a category lacks it, whose rivals would have it."""
+    values = table.groupby("category")[column].mean()
+    return float(values.mean()) if len(values) and values.notna().all() else None
 
 
 def seed_std(table: pd.DataFrame) -> float | None:
-    """Standard deviation over seeds of the AUROC averaged over categories; absent with one seed."""
+    """Standard deviation over seeds of the AUROC averaged over categories.
+
+    Absent with one seed, and where categories have different ones, whose means differ by more than their seeds.
+    """
+    if table.groupby("category")["seed"].agg(frozenset).nunique() > 1:
+        return None
     means = table.groupby("seed")["auroc"].mean()
     return float(means.std()) if len(means) > 1 else None
 
@@ -262,41 +260,6 @@ def seed_std(table: pd.DataFrame) -> float | None:
 def _middle(table: pd.DataFrame, column: str) -> float | None:
     values = table[column].dropna()
     return float(values.median()) if len(values) else None
-
-
-def bootstrap(results: Sequence[Result], read: Callable[[Job], pd.DataFrame]) -> dict[str, dict[str, Floats]]:
-    """Resampled AUROCs by variant and category, (RESAMPLES,): test images drawn anew, and seeds.
-
-    Raises:
-        AdbenchError: a category has results on different images.
-    """
-    spreads: dict[str, dict[str, Floats]] = {_variant(result.job): {} for result in results}
-    by_category: dict[str, list[Result]] = {}
-    for result in results:
-        if result.status == "ok":
-            by_category.setdefault(result.job.category, []).append(result)
-    for category, members in sorted(by_category.items()):
-        fingerprint = _one_fingerprint(category, members)
-        drawn: Draws | None = None
-        by_variant: dict[str, list[Floats]] = {}
-        for result in sorted(members, key=lambda result: (result.job.seed, result.job.key)):
-            table = read(result.job).sort_values("sample_id", kind="stable")
-            drawn = drawn or draws(fingerprint, table["label"].to_numpy() == 1)
-            spread = resampled_auroc(table["score"].to_numpy(), drawn)
-            by_variant.setdefault(_variant(result.job), []).append(spread)
-        for name, each in by_variant.items():
-            spreads[name][category] = over_seeds(np.stack(each), fingerprint)
-    return spreads
-
-
-def _one_fingerprint(category: str, members: Sequence[Result]) -> str:
-    found = {result.job.split_fingerprint for result in members}
-    if len(found) > 1:
-        raise AdbenchError(
-            f"category {category!r} has results on {len(found)} different sets of images "
-            f"({', '.join(sorted(each[:8] for each in found))}), which do not compare; keep the results of one"
-        )
-    return found.pop()
 
 
 def _with_integers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -336,4 +299,4 @@ def without_superseded(results: Sequence[Result]) -> list[Result]:
 
 
 def _task(job: Job) -> tuple[Any, ...]:
-    return _variant(job), job.dataset, job.protocol, job.protocol_version, job.category, job.seed
+    return variant_of(job), job.dataset, job.protocol, job.protocol_version, job.category, job.seed

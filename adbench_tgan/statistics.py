@@ -5,7 +5,7 @@ The generators are NumPy's frozen ones, whose streams no release changes: anyone
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +29,21 @@ class Draws:
     negatives: Counts
 
 
-def draws(fingerprint: str, labels: NDArray[np.bool_]) -> Draws:
-    """Draw test images anew within each class. The same for all detectors and seeds, so that they are paired."""
+def draws(fingerprint: str, labels: NDArray[np.bool_]) -> Iterator[Draws]:
+    """Draw the test images of one or more categories anew, (categories, images); a `Draws` for each category.
+
+    Categories that are judged on the same images, such as those of one-vs-rest, share what is drawn. Images are drawn
+    within strata: of the same labels in every category, which for one-vs-rest are the classes. The same for all
+    detectors and seeds, so that they are paired.
+    """
     random = np.random.RandomState(_words(fingerprint))
-    return Draws(labels, _drawn(random, int(labels.sum())), _drawn(random, int((~labels).sum())))
+    counts = np.empty((labels.shape[1], RESAMPLES), np.float32)
+    _, strata = np.unique(labels, axis=1, return_inverse=True)
+    for stratum in range(strata.max() + 1):
+        chosen = strata.ravel() == stratum
+        counts[chosen] = _drawn(random, int(chosen.sum()))
+    for of_category in labels:
+        yield Draws(of_category, counts[of_category], counts[~of_category])
 
 
 def _words(fingerprint: str) -> list[int]:
@@ -69,10 +80,16 @@ def resampled_auroc(scores: NDArray[np.floating[Any]], drawn: Draws) -> Floats:
 
 
 def over_seeds(aurocs: Floats, fingerprint: str) -> Floats:
-    """Means over seeds drawn anew: (seeds, RESAMPLES) -> (RESAMPLES,)."""
-    random = np.random.RandomState([*_words(fingerprint), len(aurocs)])
-    chosen = random.randint(0, len(aurocs), size=aurocs.shape)
-    mean: Floats = np.take_along_axis(aurocs, chosen, axis=0).mean(axis=0)
+    """Means over seeds drawn anew: (seeds, RESAMPLES) -> (RESAMPLES,).
+
+    Few seeds drawn from themselves vary too little, by n - 1 in n: their deviations are stretched by as much.
+    """
+    count = len(aurocs)
+    random = np.random.RandomState([*_words(fingerprint), count])
+    chosen = random.randint(0, count, size=aurocs.shape)
+    centre = aurocs.mean(axis=0)
+    deviation = np.take_along_axis(aurocs, chosen, axis=0).mean(axis=0) - centre
+    mean: Floats = centre + deviation * (count / max(count - 1, 1)) ** 0.5
     return mean
 
 
@@ -109,6 +126,8 @@ def wilcoxon(differences: Sequence[float]) -> float:
 
 def p_floor(categories: int) -> float:
     """The smallest p that the signed-rank test can give: all categories point the same way."""
+    if categories > EXACT:
+        return wilcoxon(range(1, categories + 1))
     return float(2.0 ** (1 - max(categories, 1)))
 
 

@@ -81,7 +81,25 @@ def test_the_command_rebuilds_a_board_from_its_scores_alone(material, tmp_path, 
     assert adbench(*words, "--board", "toy").status == 0
     assert contents(tmp_path / "mine" / "toy") == contents(material[1])
     assert "is board 'toy', not 'other'; --board toy" in adbench(*words, "--board", "other").error
-    assert "give --runs or --again" in adbench(*words, "--board", "toy", "--runs", "runs").error
+    ended = adbench(*words, "--board", "toy", "--runs", "runs", "--preset", "quick")
+    assert "--again takes all from the board itself; leave out --runs, --preset" in ended.error
+
+
+@pytest.mark.parametrize("column", ["score", "label"])
+def test_a_board_that_was_changed_is_not_made_again(folder, tmp_path, adbench, column):
+    change_scores(folder, column, lambda value: 1 - value)
+    ended = adbench("publish", "--again", folder, "--board", "toy", "--out", tmp_path / "clean")
+    assert ended.status == 2
+    assert "toy/scores/good.parquet: " in ended.error
+    assert "only a sound board can be made again" in ended.error
+    assert not (tmp_path / "clean").exists()
+
+
+def test_losses_that_were_changed_are_not_made_again(folder, tmp_path, adbench):
+    text = (folder / "losses/good.csv").read_text()
+    (folder / "losses/good.csv").write_text(text.replace("0.333333", "0.333334", 1))
+    ended = adbench("publish", "--again", folder, "--board", "toy", "--out", tmp_path / "clean")
+    assert "toy/losses/good.csv: is not the file that board.json vouches for" in ended.error
 
 
 def test_a_note_is_on_the_board_and_its_report_and_is_kept(material, tmp_path, adbench):
@@ -352,6 +370,45 @@ def test_files_that_are_missing_or_should_not_be_there_are_named(folder):
     assert sorted(findings(folder)) == [("losses/fair.csv", ""), ("notes.txt", ""), ("pairs.csv", "")]
 
 
+def test_links_are_named_and_a_picture_that_is_gone(folder, tmp_path):
+    (folder / "gone").symlink_to(tmp_path / "nowhere")
+    shutil.move(folder / "README.md", tmp_path / "README.md")
+    (folder / "README.md").symlink_to(tmp_path / "README.md")
+    (folder / "critical_difference.png").unlink()
+    assert findings(folder) == [("README.md", ""), ("gone", ""), ("critical_difference.png", "")]
+
+
+def test_a_picture_where_none_is_drawn_is_named(material, tmp_path):
+    assert boards.publish(board_of(tmp_path / "runs", grid(("good", "fair"))), tmp_path)
+    shutil.copy(material[1] / "critical_difference.png", tmp_path / "toy")
+    assert findings(tmp_path / "toy") == [("critical_difference.png", "")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("{", '{"name": "other", ', 1),  # a name twice: the last one counts
+        lambda text: text + " ",
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: json.dumps(json.loads(text)),
+        lambda text: json.dumps({"jobs": json.loads(text)["jobs"], **json.loads(text)}),
+    ],
+)
+def test_a_board_json_with_the_same_meaning_and_other_bytes_is_named(folder, change):
+    text = (folder / "board.json").read_text()
+    (folder / "board.json").write_text(change(text), newline="")
+    assert [each.file for each in boards.verify(folder)] == ["board.json"]
+
+
+def test_a_board_that_lost_what_it_rests_on_is_found_all_the_same(folder, adbench):
+    shutil.copytree(folder, folder.parent / "rest")
+    (folder.parent / "rest" / "board.json").unlink()
+    shutil.rmtree(folder.parent / "rest" / "scores")
+    ended = adbench("verify", folder.parent)
+    assert ended.status == 1
+    assert "rest/board.json: " in ended.out
+
+
 def test_changed_losses_and_foreign_pictures_are_named(folder, material, tmp_path):
     text = (folder / "losses/good.csv").read_text()
     (folder / "losses/good.csv").write_text(text.replace("0.333333", "0.333334", 1))
@@ -540,7 +597,11 @@ def test_published_numbers_are_filled_only_where_all_categories_agree():
     )
     assert published_cells("good", "leave-one-out", ["ant"], PAPERS) == (
         None,
-        "0.850 published under one-vs-rest (a paper, Table 1): not comparable",
+        "0.800 published under one-vs-rest (a paper, Table 1): not comparable",
+    )
+    assert published_cells("good", "leave-one-out", ["cat"], PAPERS) == (
+        None,
+        "0.850 published on average under one-vs-rest (a paper, Table 1): not comparable",
     )
     assert published_cells("fair", "one-vs-rest", ["ant"], PAPERS) == (None, "")
 
@@ -559,7 +620,7 @@ def test_our_table_of_published_numbers_is_read():
     number, source = published_cells("transgan_dual", "one-vs-rest", ["ship"], thesis)
     assert number is None
     assert source.startswith(
-        "0.790 published under 'one class normal, labelled anomalies in training; printed as"
+        "0.790 published on average under 'one class normal, labelled anomalies in training; printed as"
     )
     assert source.endswith("(Khemka thesis (2024), Table 6): not comparable")
 

@@ -12,7 +12,9 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import (
     LEADERBOARD_COLUMNS,
     RESULT_COLUMNS,
+    Rules,
     comparable,
+    lacks,
     leaderboard,
     results_table,
 )
@@ -202,3 +204,23 @@ def test_a_row_with_a_remark_has_a_star_and_its_remark_below_the_table():
     assert ["impure *" in line for line in lines].count(True) == 1
     assert "pure *" not in shown.get().replace("impure *", "")
     assert "* impure: impure: scores change with their batch" in " ".join(shown.get().split())
+
+
+def test_seeds_that_differ_between_categories_have_no_common_deviation():
+    results = [result("d", "a", seed) for seed in (0, 1)] + [result("d", "b", seed) for seed in (2, 3)]
+    line = board(results).iloc[0]
+    assert pd.isna(line["auroc_seed_std"])
+    assert line["n_seeds"] == 4
+
+
+def test_a_metric_that_one_category_lacks_has_no_mean():
+    results = [result("d", "a"), result("d", "b")]
+    results[0].metrics["pixel_auroc"] = 0.9
+    assert pd.isna(board(results).iloc[0]["pixel_auroc_mean"])
+    results[1].metrics["pixel_auroc"] = 0.7
+    assert board(results).iloc[0]["pixel_auroc_mean"] == pytest.approx(0.8)
+
+
+def test_one_seed_three_times_is_one_seed():
+    again = [result("d", offer_fingerprint=str(n), supervision="labelled") for n in range(3)]
+    assert list(lacks(again, {"a"}, Rules(seeds=3))) == ["1 of the 3 seeds that it takes"]

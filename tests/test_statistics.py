@@ -24,7 +24,7 @@ def test_resampled_auroc_equals_scikit_learn_on_the_images_drawn():
     draw = np.random.default_rng(0)
     scores = draw.integers(0, 8, 50).astype(np.float32)  # many ties
     labels = draw.random(50) < 0.4
-    drawn = draws(FINGERPRINT, labels)
+    (drawn,) = draws(FINGERPRINT, labels[None])
     found = resampled_auroc(scores, drawn)
     weights = np.empty(50)
     for i in range(20):
@@ -41,13 +41,38 @@ def test_without_resampling_it_is_the_auroc():
 
 def test_draws_are_within_each_class_and_the_same_everywhere():
     labels = np.arange(30) % 3 == 0
-    one, other = draws(FINGERPRINT, labels), draws(FINGERPRINT[::-1], labels)
+    (one,), (other,) = draws(FINGERPRINT, labels[None]), draws(FINGERPRINT[::-1], labels[None])
     assert (one.positives.sum(axis=0) == 10).all()
     assert (one.negatives.sum(axis=0) == 20).all()
     assert (one.positives != other.positives).any()
     # NumPy promises that this generator's stream never changes; a published interval rests on it.
-    assert one.positives[:, 0].tolist() == [0, 2, 1, 1, 1, 0, 2, 2, 0, 1]
+    assert one.negatives[:10, 0].tolist() == [0, 1, 2, 1, 0, 0, 2, 1, 0, 1]
     assert one.positives.mean(axis=1) == pytest.approx(np.ones(10), abs=0.15)
+
+
+def test_categories_of_the_same_images_share_what_is_drawn():
+    classes = np.repeat(np.arange(3), [20, 30, 50])
+    labels = np.stack([classes != category for category in range(3)])
+    drawn = list(draws(FINGERPRINT, labels))
+    counts = np.empty((100, RESAMPLES), np.float32)
+    counts[labels[0]], counts[~labels[0]] = drawn[0].positives, drawn[0].negatives
+    for category, each in enumerate(drawn):
+        assert (each.positives == counts[labels[category]]).all()
+        assert (each.negatives == counts[~labels[category]]).all()
+        assert (each.negatives.sum(axis=0) == (classes == category).sum()).all()
+
+
+def test_of_one_score_for_all_categories_the_mean_does_not_spread():
+    classes = np.repeat(np.arange(4), 50)
+    scores = np.random.default_rng(5).normal(size=200)  # such as noise that knows no category
+    labels = np.stack([classes != category for category in range(4)])
+    together = np.mean([resampled_auroc(scores, drawn) for drawn in draws(FINGERPRINT, labels)], axis=0)
+    apart = [next(draws(FINGERPRINT[n:] + FINGERPRINT[:n], each[None])) for n, each in enumerate(labels)]
+    independent = np.mean([resampled_auroc(scores, drawn) for drawn in apart], axis=0)
+    assert together == pytest.approx(
+        np.full(RESAMPLES, 0.5)
+    )  # classes of one size win over each other to a half
+    assert independent.std() > 0.01
 
 
 def test_the_interval_over_seeds_is_as_wide_as_seeds_and_images_together():
@@ -57,6 +82,16 @@ def test_the_interval_over_seeds_is_as_wide_as_seeds_and_images_together():
     spread = over_seeds(aurocs, FINGERPRINT)
     assert spread.std() == pytest.approx(np.hypot(means.std() / 40**0.5, 0.01), rel=0.15)
     assert over_seeds(aurocs[:1], FINGERPRINT) == pytest.approx(aurocs[0])
+
+
+def test_few_seeds_spread_as_much_as_they_tell_of():
+    draw = np.random.default_rng(4)
+    found = [
+        over_seeds(np.repeat(draw.normal(0, 1, 3)[:, None], RESAMPLES, 1), FINGERPRINT) for _ in range(400)
+    ]
+    assert np.mean([spread.var() for spread in found]) == pytest.approx(
+        1 / 3, rel=0.15
+    )  # that of a mean of three
 
 
 def test_groups_are_led_by_their_best():
@@ -70,6 +105,7 @@ def test_wilcoxon_is_exact_and_reaches_its_floor():
     up = [0.01, 0.02, 0.03, 0.05, 0.08]
     assert wilcoxon(up) == p_floor(5) == 0.0625
     assert p_floor(10) == 2**-9
+    assert p_floor(20) == wilcoxon(np.arange(1.0, 21.0)) < 1e-4
     mixed = [0.03, -0.01, 0.02, 0.05, -0.04, 0.07, 0.011]
     assert wilcoxon(mixed) == pytest.approx(stats.wilcoxon(mixed, method="exact").pvalue)
     assert wilcoxon([0.0, 0.0]) == 1.0

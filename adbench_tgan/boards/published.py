@@ -70,7 +70,7 @@ def published_cells(
         covered = f"{len(best)} of {len(categories)} categories"
         return None, f"{mean:.3f} over {covered} only ({best[0].source})"
     others = [paper for paper in mine if paper.protocol != protocol]
-    told = [_elsewhere(group) for group in _by_source(others)]
+    told = [_elsewhere(group, categories) for group in _by_source(others)]
     return None, "; ".join(told)
 
 
@@ -82,10 +82,15 @@ def _by_source(papers: Iterable[Paper]) -> list[list[Paper]]:
     return [list(group.values()) for _, group in sorted(found.items())]
 
 
-def _elsewhere(group: Sequence[Paper]) -> str:
-    average = next((paper.auroc for paper in group if paper.category == AVERAGE), None)
-    number = sum(paper.auroc for paper in group) / len(group) if average is None else average
-    return f"{number:.3f} published under {group[0].protocol} ({group[0].source}): not comparable"
+def _elsewhere(group: Sequence[Paper], categories: Sequence[str]) -> str:
+    """What a source prints of these categories; where it lacks one of them, its average."""
+    found = {paper.category: paper.auroc for paper in group}
+    if set(categories) <= found.keys():
+        number, of = sum(found[category] for category in categories) / len(categories), ""
+    else:
+        others = [auroc for category, auroc in found.items() if category != AVERAGE]
+        number, of = found.get(AVERAGE, sum(others) / max(len(others), 1)), " on average"
+    return f"{number:.3f} published{of} under {group[0].protocol} ({group[0].source}): not comparable"
 
 
 def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:

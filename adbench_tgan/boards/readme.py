@@ -107,8 +107,9 @@ def _preset(frame: pd.DataFrame) -> list[str]:
 def _how_sure(board: Board) -> str:
     count, pairs = board.results["category"].nunique(), board.pairs
     text = (
-        f"Ranks are shared where the paired 95 % interval of the difference holds zero. {RULES.seeds} seeds and every "
-        "category are needed for a rank, and scores that do not depend on their batch; supervision is ranked apart."
+        "A rank is shared with the best detector from which the paired 95 % interval of the difference holds zero; "
+        f"pairs.csv has every difference. {RULES.seeds} seeds and every category are needed for a rank, and scores that "
+        "do not depend on their batch; supervision is ranked apart."
     )
     if pairs.empty:
         return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.text import plain
 
+OTHER_BYTES = "holds other bytes than are made from what it says: a name twice, another order, spaces"
+MARKS = ("board.json", "scores", "leaderboard.csv", "pairs.csv")  # any of them makes a folder a board
 SOURCES = ("name", "dataset", "protocol", "published", "audit", "machines", "configurations", "jobs")
 
 
@@ -54,7 +56,7 @@ def find_boards(path: Path) -> list[Path]:
     found = [
         each
         for each in (sorted(path.iterdir()) if path.is_dir() else ())
-        if not each.name.startswith(".") and ((each / "board.json").exists() or (each / "scores").is_dir())
+        if not each.name.startswith(".") and any((each / name).exists() for name in MARKS)
     ]
     if not found:
         raise AdbenchError(f"there is no board in {path}; adbench publish makes one")
@@ -79,11 +81,27 @@ def verify(path: Path) -> list[Finding]:
     return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in unique]
 
 
+def unsound(path: Path) -> list[Finding]:
+    """What is wrong with the parts from which all of a board follows: scores, labels, losses, measurements.
+
+    Raises:
+        AdbenchError: one of them cannot be read.
+    """
+    content = read_content(path)
+    found = list(_seals(content))
+    found += sound_scores(path, content, {where for _, where, _ in found})[1]
+    found += _recorded(path, content, suspect=False)
+    name = path.resolve().name
+    return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in found]
+
+
 def _all(path: Path, content: Content) -> Iterator[Found]:
-    yield from _names(path, content)
+    names = list(_names(path, content))
+    yield from names
     sealed = list(_seals(content))
     named = list(_contents(path, content, {where for _, where, _ in sealed}))
-    yield from named
+    known = [each for each in named if each[2] != OTHER_BYTES]
+    yield from known if names or known or sealed else named
     parts = [where.split("/") for file, where, _ in (*named, *sealed) if file == "board.json"]
     told = {part[0] for part in parts if len(part) > 1} | {where for _, where, _ in named}
     yield from (found for found in sealed if found[1] not in told)
@@ -116,13 +134,21 @@ def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found
         yield from cells(path, table, files[table.file])
     yield from page(path, files["README.md"])
     yield from _sections(content, expected)
-    yield from _recorded(path, there, files, "files" in suspect)
-    if (path / PICTURE).exists() and picture.stamp(path / PICTURE) != _sha(files[PAIRS.file]):
+    yield from _recorded(path, there, suspect="files" in suspect)
+    yield from _picture(path, picture.is_drawn(board.pairs), hashlib.sha256(files[PAIRS.file]).hexdigest())
+    if (path / "board.json").read_bytes() != files["board.json"]:
+        yield "board.json", "", OTHER_BYTES
+
+
+def _picture(path: Path, drawn: bool, stamp: str) -> Iterator[Found]:
+    """The diagram, whose bytes nobody vouches for: whether it is there when it should be, and of which pairs."""
+    there = (path / PICTURE).is_file()
+    if there and not drawn:
+        yield PICTURE, "", "should not be there: there are not enough pairs to draw"
+    elif drawn and not there:
+        yield PICTURE, "", "is missing"
+    elif there and picture.stamp(path / PICTURE) != stamp:
         yield PICTURE, "", "is not drawn from this pairs.csv; publish the board again"
-
-
-def _sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _names(path: Path, content: Content) -> Iterator[Found]:
@@ -132,10 +158,12 @@ def _names(path: Path, content: Content) -> Iterator[Found]:
     known = {*content["files"], "board.json", PICTURE}
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path).as_posix()
-        if file.is_file() and name not in known:
+        if file.is_symlink() or not (file.is_file() or file.is_dir()):
+            yield name, "", "should not be there: a board has plain files only"
+        elif file.is_file() and name not in known:
             yield name, "", "should not be there: board.json does not list it"
     for name in content["files"]:
-        if not (path / name).is_file():
+        if not (path / name).exists():
             yield name, "", "is missing"
 
 
@@ -158,7 +186,7 @@ def _losses(path: Path, content: Content) -> tuple[dict[str, pd.DataFrame], list
     return tables, found
 
 
-def _recorded(path: Path, content: Content, files: Mapping[str, bytes], suspect: bool) -> Iterator[Found]:
+def _recorded(path: Path, content: Content, *, suspect: bool) -> Iterator[Found]:
     """The recorded hashes of files that hold measurements; those of the tables are among the sections."""
     for name, facts in content["files"].items():
         if name.startswith(("scores/", "losses/")) and facts_of_file((path / name).read_bytes()) != facts:

@@ -63,8 +63,15 @@ def publish(
     from adbench_tgan.views import leaderboard_views
 
     if again is not None:
-        if runs:
-            raise AdbenchError("give --runs or --again, not both")
+        given: dict[str, object] = {
+            "--runs": runs,
+            "--detectors": detectors,
+            "--data": data,
+            "--protocol": protocol,
+        }
+        given |= {"--preset": preset, "--audit": audit}
+        if extra := [option for option, value in given.items() if value]:
+            raise AdbenchError(f"--again takes all from the board itself; leave out {', '.join(extra)}")
         warn(f"{again}: recomputing")
         made = _again(again, board)
     else:
@@ -165,10 +172,17 @@ def compare(
 
 
 def _again(path: Path, name: str) -> Board:
-    """A published board from its scores alone; `name` is what it should be called."""
+    """A published board from its scores alone; `name` is what it should be called.
+
+    Raises:
+        AdbenchError: its scores, losses or measurements are not those that were published.
+    """
     from adbench_tgan import boards
 
     made = boards.rebuild(path)
+    if findings := boards.unsound(path):
+        more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
+        raise AdbenchError(f"{findings[0]}{more}; only a sound board can be made again")
     if made.facts.name != name:
         raise AdbenchError(f"{path} is board {made.facts.name!r}, not {name!r}; --board {made.facts.name}")
     return made
