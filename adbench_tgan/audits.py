@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from adbench_tgan import __version__
-from adbench_tgan.audit import Audit, audit
+from adbench_tgan.audit import audit
+from adbench_tgan.audit_table import file_of, gather, read_published, read_record
 from adbench_tgan.benchmark import usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
@@ -22,20 +20,10 @@ from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, safe_name, write_atomically
+from adbench_tgan.results import Result, write_atomically
 from adbench_tgan.runner import Reporter, Settings, explain, precision
-from adbench_tgan.stored import LARGEST, read_bounded
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.training import seed_everything
-
-CURVES = ("clean", "batch_statistics", "class_sorted")
-COLUMNS = (
-    "detector dataset protocol category seed preset precision epochs clean batch_statistics class_sorted "
-    "as_published best_epoch optimism published published_source device detector_version split_fingerprint key "
-    "adbench_version"
-).split()
-Published = Mapping[tuple[str, ...], tuple[float, str]]
-Curve = Annotated[tuple[float, ...], Field(min_length=1)]  # an AUROC an epoch
 
 
 def run_audits(
@@ -97,12 +85,6 @@ def audit_job(
     return {"schema": 1, "job": asdict(job), **asdict(found), **facts, "version": __version__}
 
 
-def file_of(out: Path, job: Job) -> Path:
-    """Where a job's audit is kept."""
-    names = (job.dataset, job.protocol, job.detector, f"{job.category}-seed{job.seed}-{job.key[:8]}.json")
-    return out.joinpath("curves", *map(safe_name, names))
-
-
 def keep(record: Mapping[str, Any], path: Path) -> None:
     """Draw the curves, then write the record that vouches for them."""
     try:
@@ -111,80 +93,6 @@ def keep(record: Mapping[str, Any], path: Path) -> None:
     except OSError as error:
         raise StoreError(f"cannot write {path.parent}: {error.strerror}; give --out another folder") from None
     write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
-
-
-def gather(out: Path, jobs: Sequence[Job], published: Published) -> pd.DataFrame:
-    """``audit.csv``: a row an audit among `jobs`, in their order."""
-    records = [read_record(out, job) for job in jobs]
-    return pd.DataFrame([row(record, published) for record in records if record], columns=COLUMNS)
-
-
-class Record(BaseModel):
-    """What a job's file must say; the rest of it is kept as it is."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
-
-    schema_number: Annotated[Literal[1], Field(alias="schema")]
-    job: Job
-    clean: Curve
-    batch_statistics: Curve
-    class_sorted: Curve
-    device: str
-    version: str
-
-
-def read_record(out: Path, job: Job) -> dict[str, Any] | None:
-    """The stored audit of a job; None when it is missing or damaged, or another job's."""
-    try:
-        record = Record.model_validate_json(read_bounded(file_of(out, job), LARGEST))
-    except (OSError, ValueError):
-        return None
-    whole = len(record.clean) == len(record.batch_statistics) == len(record.class_sorted)
-    return record.model_dump(by_alias=True) if whole and record.job.key == job.key else None
-
-
-def row(record: Mapping[str, Any], published: Published) -> dict[str, Any]:
-    """The last epoch of each curve, the best as published, and what the paper printed."""
-    job = Job(**record["job"])
-    found = Audit(**{name: tuple(record[name]) for name in CURVES})
-    printed, source = published.get((job.detector, job.dataset, job.protocol, job.category), (None, ""))
-    names = ("detector", "dataset", "protocol", "category", "seed", "preset", "precision")
-    return {
-        **{name: getattr(job, name) for name in (*names, "detector_version", "split_fingerprint", "key")},
-        **{name: record[name][-1] for name in CURVES},
-        "epochs": len(found.clean),
-        "as_published": found.as_published,
-        "best_epoch": found.class_sorted.index(found.as_published) + 1,
-        "optimism": found.optimism,
-        "published": printed,
-        "published_source": source,
-        "device": record["device"],
-        "adbench_version": record["version"],
-    }
-
-
-def read_published(path: Path) -> Published:
-    """The AUROCs that papers print, by our names of detector, dataset, protocol and category; none without a file.
-
-    Raises:
-        AdbenchError: it is no such table.
-    """
-    if not path.exists():
-        return {}
-    names = ("our_detector", "our_dataset", "our_protocol", "category")
-    found = {}
-    try:
-        text = read_bounded(path, LARGEST).decode()
-        for line in csv.DictReader(io.StringIO(text, newline="")):
-            if line["our_detector"] and line["metric"] == "AUROC":
-                value = float(line["value"])
-                if not (0 <= value <= 1 and all(line[name] is not None for name in (*names, "source"))):
-                    raise ValueError(f"the line of {line['our_detector']} is not whole, or not within 0 to 1")
-                found[tuple(line[name] for name in names)] = value, line["source"]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        text = plain(f"{path} is not a table of published numbers ({type(error).__name__}: {error})")
-        raise AdbenchError(f"{text}; mend it, or name another with --published") from None
-    return found
 
 
 def draw(record: Mapping[str, Any], out: Path) -> None:

@@ -96,7 +96,7 @@ def adbench_protocols() -> Iterator[ProtocolSpec]:
         version="1",
         target=f"{home}:one_vs_rest",
         layout="classes",
-        summary="train on one class; test on the official test split, all other classes being anomalies",
+        summary="train on one class; test on the dataset's own test split, all other classes being anomalies",
     )
     yield ProtocolSpec(
         name="one-vs-rest-1k",
@@ -110,7 +110,7 @@ def adbench_protocols() -> Iterator[ProtocolSpec]:
         version="1",
         target=f"{home}:leave_one_out",
         layout="classes",
-        summary="train on all classes but one, which is the anomaly in the official test split",
+        summary="train on all classes but one, which is the anomaly in the dataset's own test split",
     )
     yield ProtocolSpec(
         name="leave-one-out-6k",

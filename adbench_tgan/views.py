@@ -46,8 +46,13 @@ def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
         ("peak MB", lambda line: _number(line["peak_memory_mb"], "{:,.0f}")),
     ]
     views = [_blocks(board, quality, title)]
-    remarks = [f"* {line['detector']}: {line['remark']}" for _, line in board.iterrows() if line["remark"]]
-    views[0].caption = escape("\n".join(remarks)) if remarks else None
+    remarks: dict[str, dict[str, None]] = {}  # and whose they are, each once
+    for _, line in board.iterrows():
+        if line["remark"]:
+            remarks.setdefault(line["remark"], {})[line["detector"]] = None
+    views[0].caption = (
+        "\n".join(escape(f"* {', '.join(whose)}: {text}") for text, whose in remarks.items()) or None
+    )
     views[0].caption_justify = "left"
     if board["fit_seconds"].notna().any():
         views.append(_blocks(board, cost, "cost, on this device"))

@@ -1,6 +1,8 @@
 """The audit: what train mode and class-pure batches do to scores, and that training is untouched by it."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from torch import nn
 from adbench_baselines.egbad import EGBAD
 from adbench_tgan import AdbenchError, Detector, DetectorConfig, ImageSet, TrainSet, to_unit
 from adbench_tgan.audit import Audit, audit, modes_kept, orders_of, score_as
-from adbench_tgan.audits import COLUMNS, read_published
+from adbench_tgan.audit_table import COLUMNS, differences, read_published
 from adbench_tgan.data.images import Split
 from adbench_tgan.metrics import auroc
 from adbench_tgan.testing import smooth_images
@@ -208,3 +210,22 @@ def test_published_numbers_of_the_sagan_paper_are_found_by_our_names():
     assert found["ganomaly", "cifar10", "leave-one-out-6k", "ship"][0] == 0.818
     assert len([key for key in found if key[3] != "average"]) == 32
     assert read_published(Path("nowhere.csv")) == {}
+
+
+def test_a_cell_that_the_curves_do_not_say_is_named(adbench, tmp_path):
+    published = Path(__file__).parent.parent / "leaderboards"
+    for name in ("audit", "mvtec-screw"):
+        shutil.copytree(published / name, tmp_path / name)
+    shutil.copy(published / "published_numbers.csv", tmp_path)
+    assert list(differences(tmp_path / "audit")) == []
+    path = tmp_path / "audit" / "audit.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1].replace("0.4599", "0.9999"), *lines[2:-1]]))
+    (where, problem), (gone, missing) = differences(tmp_path / "audit")
+    assert where == "sagan, frog, seed 0, clean"
+    assert problem.startswith("is '0.9999")
+    assert (gone, missing) == ("ganomaly, ship, seed 0", "this row is missing")
+    next((tmp_path / "audit").rglob("sagan/frog*.json")).unlink()
+    ended = adbench("verify", tmp_path)
+    assert ended.status == 1
+    assert "audit/audit.csv: sagan, frog, seed 0: there are no curves of this audit" in ended.out

@@ -18,7 +18,7 @@ import pytest
 import typer.main
 
 from adbench_tgan import cli, hooks
-from adbench_tgan.audits import COLUMNS as AUDIT_COLUMNS
+from adbench_tgan.audit_table import COLUMNS as AUDIT_COLUMNS
 from adbench_tgan.comparison import PAIR_COLUMNS
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, RESULT_COLUMNS
 from adbench_tgan.registry import FIRST_PARTY, RECORDS, Registry

@@ -206,6 +206,17 @@ def test_a_row_with_a_remark_has_a_star_and_its_remark_below_the_table():
     assert "* impure: impure: scores change with their batch" in " ".join(shown.get().split())
 
 
+def test_remarks_have_a_line_each_and_name_all_whose_they_are():
+    results = [result(name) for name in ("one", "other", "third")]
+    table = board(results).assign(remark=["few seeds", "few seeds", "[b]odd\n"])
+    console = Console(width=90)
+    with console.capture() as shown:
+        console.print(leaderboard_views(table, "toy")[0])
+    names = list(table["detector"])
+    notes = [line.strip() for line in shown.get().splitlines() if line.startswith("* ")]
+    assert notes == [f"* {names[0]}, {names[1]}: few seeds", rf"* {names[2]}: [b]odd\n"]
+
+
 def test_seeds_that_differ_between_categories_have_no_common_deviation():
     results = [result("d", "a", seed) for seed in (0, 1)] + [result("d", "b", seed) for seed in (2, 3)]
     line = board(results).iloc[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,9 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import Json, complete, registry, split
 
 if TYPE_CHECKING:
-    from adbench_tgan.boards import Board, Choice
+    from adbench_tgan.boards import Board, Choice, Finding
+
+    Check = Callable[[Path], list[Finding]]
 
 Runs = Annotated[
     list[Path] | None,
@@ -106,10 +109,12 @@ def verify(
     from adbench_tgan import boards
 
     found = []
-    places = boards.find_boards(path)
-    for place in places:
+    checks: dict[Path, Check] = dict.fromkeys(boards.find_boards(path), boards.verify)
+    if (path / "audit" / "audit.csv").exists():
+        checks[path / "audit"] = _verify_audit
+    for place, check in checks.items():
         warn(f"{place}: recomputing")
-        findings = boards.verify(place)
+        findings = check(place)
         found += findings
         if not as_json:
             for finding in findings:
@@ -118,10 +123,21 @@ def verify(
     if as_json:
         print(
             json.dumps(
-                {"boards": [str(place) for place in places], "findings": list(map(asdict, found))}, indent=1
+                {"boards": [str(place) for place in checks], "findings": list(map(asdict, found))}, indent=1
             )
         )
     raise typer.Exit(1 if found else 0)
+
+
+def _verify_audit(folder: Path) -> list[Finding]:
+    """Where an audit's table is not what its curves say."""
+    from adbench_tgan.audit_table import differences
+    from adbench_tgan.boards import Finding
+
+    return [
+        Finding(board=folder.name, file="audit.csv", where=where, problem=problem)
+        for where, problem in differences(folder)
+    ]
 
 
 def compare(

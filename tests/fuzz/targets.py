@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors.torch import save as save_tensors
 from test_leaderboard import result
 
-from adbench_tgan import Detector, DetectorConfig, Endless, audits, boards
+from adbench_tgan import Detector, DetectorConfig, Endless, audit_table, boards
 from adbench_tgan.boards.board import judge
 from adbench_tgan.boards.cells import to_csv
 from adbench_tgan.boards.differences import cells
@@ -204,13 +204,13 @@ def of_setting(data: bytes, place: Path) -> None:
 
 
 def of_published(data: bytes, place: Path) -> None:
-    audits.read_published(written(data, place / "published.csv"))
+    audit_table.read_published(written(data, place / "published.csv"))
 
 
 def of_audit(data: bytes, place: Path) -> None:
     job = result("d").job
-    written(data, audits.file_of(place, job))
-    audits.gather(place, [job], {})
+    written(data, audit_table.file_of(place, job))
+    audit_table.gather(place, [job], {})
 
 
 def of_board_table(data: bytes, place: Path) -> None:
@@ -341,7 +341,7 @@ def parquet() -> bytes:
 
 
 def audit_record() -> bytes:
-    curves = {name: [0.5, 0.75] for name in audits.CURVES}
+    curves = {name: [0.5, 0.75] for name in audit_table.CURVES}
     return json.dumps(
         {"schema": 1, "job": asdict(result("d").job), "device": "cpu", "version": "1"} | curves
     ).encode()

@@ -1,0 +1,145 @@
+"""``audit.csv``: what the stored curves of audits say, beside what papers print. No torch needed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Job
+from adbench_tgan.results import safe_name
+from adbench_tgan.stored import LARGEST, read_bounded
+from adbench_tgan.text import csv_of, plain
+
+CURVES = ("clean", "batch_statistics", "class_sorted")
+COLUMNS = (
+    "detector dataset protocol category seed preset precision epochs clean batch_statistics class_sorted "
+    "as_published best_epoch optimism published published_source device detector_version split_fingerprint key "
+    "adbench_version"
+).split()
+Published = Mapping[tuple[str, ...], tuple[float, str]]
+Curve = Annotated[tuple[float, ...], Field(min_length=1)]  # an AUROC an epoch
+
+
+def file_of(out: Path, job: Job) -> Path:
+    """Where a job's audit is kept."""
+    names = (job.dataset, job.protocol, job.detector, f"{job.category}-seed{job.seed}-{job.key[:8]}.json")
+    return out.joinpath("curves", *map(safe_name, names))
+
+
+def gather(out: Path, jobs: Sequence[Job], published: Published) -> pd.DataFrame:
+    """``audit.csv``: a row an audit among `jobs`, in their order."""
+    records = [read_record(out, job) for job in jobs]
+    return pd.DataFrame([row(record, published) for record in records if record], columns=COLUMNS)
+
+
+class Record(BaseModel):
+    """What a job's file must say; the rest of it is kept as it is."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+    schema_number: Annotated[Literal[1], Field(alias="schema")]
+    job: Job
+    clean: Curve
+    batch_statistics: Curve
+    class_sorted: Curve
+    device: str
+    version: str
+
+
+def read_record(out: Path, job: Job) -> dict[str, Any] | None:
+    """The stored audit of a job; None when it is missing or damaged, or another job's."""
+    record = _read(file_of(out, job))
+    return record.model_dump(by_alias=True) if record is not None and record.job.key == job.key else None
+
+
+def _read(path: Path) -> Record | None:
+    """What one file holds; None if it is missing, damaged, or its curves are of different lengths."""
+    try:
+        record = Record.model_validate_json(read_bounded(path, LARGEST))
+    except (OSError, ValueError):
+        return None
+    whole = len(record.clean) == len(record.batch_statistics) == len(record.class_sorted)
+    return record if whole else None
+
+
+def row(record: Mapping[str, Any], published: Published) -> dict[str, Any]:
+    """The last epoch of each curve, the best as published, and what the paper printed."""
+    job = Job(**record["job"])
+    as_published = max(record["class_sorted"])
+    printed, source = published.get((job.detector, job.dataset, job.protocol, job.category), (None, ""))
+    names = ("detector", "dataset", "protocol", "category", "seed", "preset", "precision")
+    return {
+        **{name: getattr(job, name) for name in (*names, "detector_version", "split_fingerprint", "key")},
+        **{name: record[name][-1] for name in CURVES},
+        "epochs": len(record["clean"]),
+        "as_published": as_published,
+        "best_epoch": list(record["class_sorted"]).index(as_published) + 1,
+        "optimism": as_published - record["clean"][-1],
+        "published": printed,
+        "published_source": source,
+        "device": record["device"],
+        "adbench_version": record["version"],
+    }
+
+
+def differences(folder: Path) -> Iterator[tuple[str, str]]:
+    """Where ``audit.csv`` is not what the curves beside it say: which row and column, and how.
+
+    Numbers that papers print are those of ``published_numbers.csv`` in the folder above, where there is one.
+    """
+    published = read_published(folder.parent / "published_numbers.csv")
+    records = [_read(path) for path in sorted((folder / "curves").rglob("*.json"))]
+    rows = [row(record.model_dump(by_alias=True), published) for record in records if record is not None]
+    expected = {line["key"]: line for line in lines_of(csv_of(pd.DataFrame(rows, columns=COLUMNS)))}
+    try:
+        there = lines_of(read_bounded(folder / "audit.csv", LARGEST).decode())
+    except (OSError, ValueError, csv.Error) as error:
+        yield "", f"cannot be read ({type(error).__name__})"
+        return
+    for line in there:
+        name = f"{line.get('detector')}, {line.get('category')}, seed {line.get('seed')}"
+        wanted = expected.pop(line.get("key") or "", None)
+        if wanted is None:
+            yield name, "there are no curves of this audit"
+            continue
+        for column, value in wanted.items():
+            if line.get(column) != value:
+                yield f"{name}, {column}", f"is {line.get(column)!r}, the curves say {value!r}"
+    for line in expected.values():
+        yield f"{line['detector']}, {line['category']}, seed {line['seed']}", "this row is missing"
+
+
+def lines_of(text: str) -> list[dict[str, str]]:
+    """The lines of a CSV file by column."""
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def read_published(path: Path) -> Published:
+    """The AUROCs that papers print, by our names of detector, dataset, protocol and category; none without a file.
+
+    Raises:
+        AdbenchError: it is no such table.
+    """
+    if not path.exists():
+        return {}
+    names = ("our_detector", "our_dataset", "our_protocol", "category")
+    found = {}
+    try:
+        text = read_bounded(path, LARGEST).decode()
+        for line in csv.DictReader(io.StringIO(text, newline="")):
+            if line["our_detector"] and line["metric"] == "AUROC":
+                value = float(line["value"])
+                if not (0 <= value <= 1 and all(line[name] is not None for name in (*names, "source"))):
+                    raise ValueError(f"the line of {line['our_detector']} is not whole, or not within 0 to 1")
+                found[tuple(line[name] for name in names)] = value, line["source"]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        text = plain(f"{path} is not a table of published numbers ({type(error).__name__}: {error})")
+        raise AdbenchError(f"{text}; mend it, or name another with --published") from None
+    return found
