@@ -11,7 +11,8 @@ Where this differs from the authors' code, and why
    z. Theirs is a layer on top of both. We lay it there: linear, 16 * width -> 16 * width, LeakyReLU, dropout, and the
    logit from it. This adds 1,049,600 parameters to the article's D at width 64; `feature="image"` is the article's D.
 3. Dropout follows every activation of D, as in theirs; the article has none (`dropout=0`).
-4. The first blocks of E and D have no batch norm, as in theirs; the article has one there (`bn_first=True`).
+4. The first blocks of E and D have no batch norm, as in theirs; the article has one there (`bn_first=True`). E's first
+   convolution has a LeakyReLU and D's branch of z batch norm, as in the article; theirs have none.
 5. lr is 2e-4 and z has 100 dimensions. Theirs are 1e-5, which needs several hundred epochs of MNIST, and 200.
 6. Training is counted in steps, because their code has no default number of epochs, and because the averaged weights
    look 1,000 steps back: a fixed number of epochs would leave small categories with their first weights.
@@ -19,6 +20,7 @@ Where this differs from the authors' code, and why
    80 % of the normal test images are training images.
 8. The batch is 100 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
 9. `anomaly_map`, |x - G(E(x))| averaged over channels, is our addition; their code has none.
+10. Batch norm of G averages the statistics of G(z). In theirs G(E(x)) is in the graph too, and adds its own.
 """
 
 from __future__ import annotations

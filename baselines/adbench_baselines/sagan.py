@@ -25,6 +25,7 @@ Where this differs from the authors' code, and why
    Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
 10. The batch is 32 or the whole training set, whichever is smaller.
 11. No learning rate schedule: the paper names one ("lambda decay"), theirs is built and never stepped.
+12. The generator sees the images as they are. Theirs adds a buffer that is never filled: whatever was in that memory.
 """
 
 from __future__ import annotations

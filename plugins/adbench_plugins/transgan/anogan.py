@@ -21,6 +21,10 @@ Where this differs from the authors' code, and why
 8. Residual maps are of the z that was found; theirs are of a z drawn anew.
 9. Scores are the loss itself. Theirs cut the two parts at thresholds that were chosen on the test images.
 10. Attention scale, tanh and dropout: see networks.py.
+11. A budget in steps: `iterations` counts those of D, so that G takes 4,000 of 20,000. Theirs is 300 to 1,000 epochs, with
+    G in each step and random flips.
+12. Not offered: the two parts of the loss as scores of their own and the rule "either is too large" over them; a lighter
+    generator for 64 pixels; dropout in D.
 """
 
 from __future__ import annotations
