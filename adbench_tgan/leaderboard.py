@@ -272,19 +272,26 @@ def _with_integers(frame: pd.DataFrame) -> pd.DataFrame:
 def comparable(results: Iterable[Result], jobs: Sequence[Job], versions: Mapping[str, str]) -> list[Result]:
     """Of all stored results those that may stand in one table with `jobs`.
 
-    Same dataset, protocol and fingerprint of each category; results of another version of a detector that is
-    installed are out of date.
+    Same dataset, protocol and fingerprint of each category, and of the images that labelled anomalies come from: where
+    `jobs` do not say which, there must be one. Results of another version of a detector that is installed are out of date.
     """
     first = jobs[0]
     fingerprints = {job.category: job.split_fingerprint for job in jobs}
-    return [
+    offers = {job.category: job.offer_fingerprint for job in jobs if job.offer_fingerprint}
+    found = [
         result
         for result in results
         if (result.job.dataset, result.job.protocol, result.job.protocol_version)
         == (first.dataset, first.protocol, first.protocol_version)
         and fingerprints.get(result.job.category) == result.job.split_fingerprint
+        and result.job.offer_fingerprint
+        in ("", offers.get(result.job.category, result.job.offer_fingerprint))
         and is_current(result.job, versions)
     ]
+    seen: dict[str, set[str]] = {}
+    for result in found:
+        seen.setdefault(result.job.category, set()).update({result.job.offer_fingerprint} - {""})
+    return [each for each in found if not each.job.offer_fingerprint or len(seen[each.job.category]) == 1]
 
 
 def is_current(job: Job, versions: Mapping[str, str]) -> bool:

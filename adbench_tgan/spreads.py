@@ -60,13 +60,14 @@ def _sorted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _one_fingerprint(category: str, members: Sequence[Result]) -> str:
-    found = {result.job.split_fingerprint for result in members}
-    if len(found) > 1:
-        raise AdbenchError(
-            f"category {category!r} has results on {len(found)} different sets of images "
-            f"({', '.join(sorted(each[:8] for each in found))}), which do not compare; keep the results of one"
-        )
-    return found.pop()
+    offers = {result.job.offer_fingerprint for result in members} - {""}  # of those that learn from anomalies
+    for found in (offers, split := {result.job.split_fingerprint for result in members}):
+        if len(found) > 1:
+            raise AdbenchError(
+                f"category {category!r} has results on {len(found)} different sets of images "
+                f"({', '.join(sorted(each[:8] for each in found))}), which do not compare; keep the results of one"
+            )
+    return split.pop()
 
 
 def variant_of(job: Job) -> str:

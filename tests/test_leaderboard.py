@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
+from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import (
     LEADERBOARD_COLUMNS,
@@ -235,3 +236,15 @@ def test_a_metric_that_one_category_lacks_has_no_mean():
 def test_one_seed_three_times_is_one_seed():
     again = [result("d", offer_fingerprint=str(n), supervision="labelled") for n in range(3)]
     assert list(lacks(again, {"a"}, Rules(seeds=3))) == ["1 of the 3 seeds that it takes"]
+
+
+def test_labelled_anomalies_out_of_different_images_never_share_a_table():
+    results = [result(name, supervision="labelled", offer_fingerprint=name * 32) for name in ("ab", "cd")] + [
+        result("d")
+    ]
+    with pytest.raises(AdbenchError, match=r"2 different sets of images \(abababab, cdcdcdcd\)"):
+        board(results)
+    kept = comparable(results, [results[0].job], {})
+    assert [each.job.detector for each in kept] == ["ab", "d"]
+    assert comparable(results, [results[2].job], {}) == [results[2]]
+    assert len(comparable(results[1:], [results[2].job], {})) == 2
