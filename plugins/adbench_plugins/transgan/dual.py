@@ -170,7 +170,7 @@ class TransGANDual(Detector):
     def build(self, shape: Shape) -> None:
         channels, side = check_shape("transgan_dual", shape)
         check_sides(self.config, side)
-        self.backbone = build_backbone(self.config, channels, self.device)
+        self.backbone = build_backbone(self, channels)
         self.mapper = build_mapper(self.config, self.backbone.features)
         self.generator = build_generator(self.config, channels, side)
         patch = self.config.discriminator_patch
@@ -345,14 +345,14 @@ def check_sides(config: TransGANDual.Config, side: int) -> None:
             raise AdbenchError(f"transgan_dual: {name} {patch} does not divide image_size {side}; use 4")
 
 
-def build_backbone(
-    config: TransGANDual.Config, channels: int, device: str | torch.device
-) -> features.Backbone | features.SmallEncoder:
-    name = features.resolve(config.backbone, config.backbone_weights)
+def build_backbone(detector: TransGANDual, channels: int) -> features.Backbone | features.SmallEncoder:
+    c: TransGANDual.Config = detector.config
+    empty = detector.loading and c.backbone != "auto"
+    name = c.backbone if empty else features.resolve(c.backbone, c.backbone_weights)
     if name == "none":
         return features.SmallEncoder(channels)
     return features.Backbone(
-        name, feature_size=config.feature_size, weights=config.backbone_weights, device=device
+        name, feature_size=c.feature_size, weights=c.backbone_weights, device=detector.device, empty=empty
     )
 
 
