@@ -58,13 +58,14 @@ from adbench_plugins.transgan.losses import (
 from adbench_plugins.transgan.settings import (
     Shape,
     TransGANConfig,
+    build_backbone,
     build_discriminator,
     build_generator,
+    build_mapper,
     check_shape,
-    check_side,
+    check_sides,
 )
 from adbench_tgan import (
-    AdbenchError,
     Detector,
     TrainSet,
     adam,
@@ -334,28 +335,3 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
     finally:
         for network in networks:
             network.requires_grad_(True)
-
-
-def check_sides(config: TransGANDual.Config, side: int) -> None:
-    """Raise `AdbenchError` where no network can be made for images of `side` pixels."""
-    check_side("transgan_dual", side)
-    for name in ("patch_size", "discriminator_patch"):
-        patch = getattr(config, name)
-        if side % patch:
-            raise AdbenchError(f"transgan_dual: {name} {patch} does not divide image_size {side}; use 4")
-
-
-def build_backbone(detector: TransGANDual, channels: int) -> features.Backbone | features.SmallEncoder:
-    c: TransGANDual.Config = detector.config
-    empty = detector.loading and c.backbone != "auto"
-    name = c.backbone if empty else features.resolve(c.backbone, c.backbone_weights)
-    if name == "none":
-        return features.SmallEncoder(channels)
-    return features.Backbone(
-        name, feature_size=c.feature_size, weights=c.backbone_weights, device=detector.device, empty=empty
-    )
-
-
-def build_mapper(config: TransGANDual.Config, inputs: int) -> nn.Sequential:
-    last = nn.ReLU() if config.mapper_relu else nn.LayerNorm(config.latent)
-    return nn.Sequential(nn.Linear(inputs, config.latent), last)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
+from torch import nn
 
+from adbench_plugins import features
 from adbench_plugins.transgan.networks import AttnScale, Discriminator, Generator, OutAct
-from adbench_tgan import AdbenchError, DetectorConfig
+from adbench_tgan import AdbenchError, Detector, DetectorConfig
 
 Shape = tuple[int, int, int]
 Depths = tuple[int, int, int]
@@ -78,3 +80,28 @@ def build_discriminator(config: TransGANConfig, channels: int, side: int, patch:
         depth=(4 if side >= 64 else 7) if depth is None else depth,
         attn_scale=config.attn_scale,
     )
+
+
+def check_sides(config: Any, side: int) -> None:
+    """Raise `AdbenchError` where no network can be made for images of `side` pixels."""
+    check_side("transgan_dual", side)
+    for name in ("patch_size", "discriminator_patch"):
+        patch = getattr(config, name)
+        if side % patch:
+            raise AdbenchError(f"transgan_dual: {name} {patch} does not divide image_size {side}; use 4")
+
+
+def build_backbone(detector: Detector, channels: int) -> features.Backbone | features.SmallEncoder:
+    c = detector.config
+    empty = detector.loading and c.backbone != "auto"
+    name = c.backbone if empty else features.resolve(c.backbone, c.backbone_weights)
+    if name == "none":
+        return features.SmallEncoder(channels)
+    return features.Backbone(
+        name, feature_size=c.feature_size, weights=c.backbone_weights, device=detector.device, empty=empty
+    )
+
+
+def build_mapper(config: Any, inputs: int) -> nn.Sequential:
+    last = nn.ReLU() if config.mapper_relu else nn.LayerNorm(config.latent)
+    return nn.Sequential(nn.Linear(inputs, config.latent), last)
