@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
-from adbench_tgan.report.material import from_board, from_store
+from adbench_tgan.report.material import from_board, from_store, told_apart
 
 BOARDS = Path(__file__).parent.parent / "leaderboards"
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -163,7 +163,7 @@ def test_no_latency_plot_over_several_devices(tmp_path, registry):
 
 def test_a_board_without_times_says_so_and_what_papers_print():
     text = page.render(from_board(BOARDS / "mvtec-screw"))
-    assert "<dt>ganomaly</dt><dd>0.421 published under" in text
+    assert "<dt>ganomaly</dt><dd>0.231 published under" in text
     assert "not comparable</dd>" in text
     assert "pareto" not in specs(text)
     assert "The jobs were run without timing." in text
@@ -305,3 +305,17 @@ def test_mistakes_are_one_line(adbench, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "altair", None)
     monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None if name == "altair" else True)
     assert "pip install 'adbench-tgan[report]'" in adbench("report").error
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [
+        (["paper", "quick"], ["paper", "quick"]),
+        (["paper; side=64; precision=tf32; net", "paper; side=128; net"], ["side=64", "side=128"]),
+        (["paper", "paper; epochs=5"], ["paper", "epochs=5"]),
+        (["paper; a=1; b=1", "paper; a=1; b=2", "paper; a=2; b=2"], ["a=1; b=1", "a=1; b=2", "a=2; b=2"]),
+        (["paper", "paper"], ["paper", "paper"]),
+    ],
+)
+def test_rows_of_one_detector_are_named_by_what_tells_them_apart(rows, labels):
+    assert told_apart([row.split("; ") for row in rows]) == labels

@@ -39,7 +39,7 @@ def intervals(board: pd.DataFrame) -> Spec:
     lines = _records(board, ("entry", "supervision", "auroc_mean", "auroc_ci_low", "auroc_ci_high"))
     order = [line["entry"] for line in lines]
     base = _base(lines, order).encode(
-        y=alt.Y("entry:N", sort=order, title=None, axis=alt.Axis(labelLimit=150)),
+        y=alt.Y("entry:N", sort=order, title=None, axis=alt.Axis(labelLimit=185)),
         tooltip=["entry:N", "supervision:N", *(_three(f"{name}:Q") for name in list(lines[0])[2:])],
     )
     zero = alt.Scale(zero=False, nice=True)
@@ -240,7 +240,7 @@ def _inline(lines: list[Record]) -> alt.Data:
 def _colour(order: Sequence[str], legend: bool = True) -> alt.Color:
     import altair as alt
 
-    shown = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=130, **STROKE) if legend else None
+    shown = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=170, **STROKE) if legend else None
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(order))]
     return alt.Color("entry:N", scale=alt.Scale(domain=list(order), range=colours), legend=shown)
 
@@ -249,7 +249,7 @@ def _dash(order: Sequence[str]) -> alt.StrokeDash:
     import altair as alt
 
     dashes = [DASHES[i // len(COLOURS) % len(DASHES)] for i in range(len(order))]
-    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=130, **STROKE)
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=170, **STROKE)
     return alt.StrokeDash("entry:N", scale=alt.Scale(domain=list(order), range=dashes), legend=legend)
 
 

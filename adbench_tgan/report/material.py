@@ -161,20 +161,32 @@ def of_one_fingerprint(results: Sequence[Result]) -> tuple[list[Result], tuple[s
 
 
 def name_entries(table: pd.DataFrame, board: pd.DataFrame) -> None:
-    """Give both tables the column `entry`: the detector, with its preset and weights where several rows have it."""
+    """Give both tables the column `entry`: the detector, with what tells its rows apart where several have it."""
     table["shown_preset"] = [
         preset if precision == "fp32" else f"{preset}; precision={precision}"
         for preset, precision in zip(table["preset"], table["precision"], strict=True)
     ]
-    several = board["detector"].duplicated(keep=False)
     names = {}
-    for (_, line), shared in zip(board.iterrows(), several, strict=True):
-        variant = tuple(line[VARIANT])
-        more = [line["preset"], *([] if line["pretrained"] == "False" else [line["pretrained"]])]
-        names[variant] = f"{line['detector']} ({', '.join(more)})" if shared else str(line["detector"])
+    for detector, lines in board.groupby("detector", sort=False):
+        parts = [[*line["preset"].split("; "), line["pretrained"]] for _, line in lines.iterrows()]
+        for variant, label in zip(lines[VARIANT].itertuples(index=False), told_apart(parts), strict=True):
+            names[tuple(variant)] = f"{detector} ({label})" if len(lines) > 1 else str(detector)
     board["entry"] = [names[tuple(line)] for line in board[VARIANT].itertuples(index=False)]
     keys = table[[*VARIANT[:3], "shown_preset"]].itertuples(index=False)
     table["entry"] = [names[tuple(key)] for key in keys]
+
+
+def told_apart(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Of each row as many parts as tell it from the others, leaving out what all of them have."""
+    shared = set.intersection(*map(set, rows))
+    own = [[part for part in row if part not in shared] or list(row[:1]) for row in rows]
+    labels = ["; ".join(row) for row in own]
+    for count in range(max(map(len, own)), 0, -1):
+        shorter = ["; ".join(row[:count]) for row in own]
+        if len(set(shorter)) < len(set(labels)):
+            break
+        labels = shorter
+    return labels
 
 
 def machines_of(results: Sequence[Result]) -> tuple[Mapping[str, Any], ...]:
