@@ -6,7 +6,8 @@ class_sorted      + test set sorted by class, so that most batches are all norma
 as_published      + the epoch that is best on the test set
 
 The last epoch is scored as the training ends, with averaged weights where a detector averages them; earlier ones with
-the weights that are learning. What is between `clean` and `as_published` is optimism. These are diagnoses: no leaderboard reads their scores.
+the weights that are learning. What is between `clean` and `as_published` is optimism. These are diagnoses: no leaderboard
+reads their scores.
 """
 
 from __future__ import annotations
@@ -69,9 +70,8 @@ def audit(
         last = sums(detector)
         if on_epoch is not None:
             on_epoch(number, {**losses, **{name: values[-1] for name, values in curves.items()}})
-    if (
-        not curves["clean"] or sums(detector) != last
-    ):  # a detector without epochs, or that ends with other weights
+    without_epochs, averaged = not curves["clean"], sums(detector) != last
+    if without_epochs or averaged:
         for values in curves.values():
             del values[-1:]
         _extend(curves, detector, split)
