@@ -77,7 +77,7 @@ def audit_job(
         seed_everything(job.seed)
         detector = detector_class(config, device=settings.device, seed=job.seed)
         train = TrainSet(split.normal, split.anomalies)
-        total = detector.n_epochs(train)
+        total = detector.expected_epochs(train)
         found = audit(detector, split, train, lambda number, means: reporter.epoch(number, total, means))
     for note in getattr(detector, "notes", ()):
         reporter.warn(f"{job}: {note}")

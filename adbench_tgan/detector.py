@@ -124,14 +124,14 @@ class Detector(ABC):
         """The networks by name, for counting, saving and auditing; those of `build` or `fit`."""
         return {}
 
-    def n_epochs(self, train: TrainSet) -> int | None:
+    def expected_epochs(self, train: TrainSet) -> int | None:
         """How often `epochs` will yield, for a bar of progress; None where nobody can say beforehand."""
         return getattr(
             getattr(self, "config", None), "epochs", None
         )  # a stranger's __init__ may not call ours
 
     @property
-    def together(self) -> int:
+    def side_by_side(self) -> int:
         """Images that it always scores side by side: fewer are filled up with copies, and cost as much."""
         return 1
 

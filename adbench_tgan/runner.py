@@ -207,7 +207,7 @@ def train(
     if type(detector).fit is Detector.fit:
         import_module("torch._dynamo")  # the first optimiser of a process would: seconds, but no training
     images = TrainSet(split.normal, split.anomalies)
-    total = detector.n_epochs(images)
+    total = detector.expected_epochs(images)
     with stopwatch(settings.device) as clock:
         losses = fit(detector, images, lambda number, means: reporter.epoch(number, total, means), kept)
     return losses, clock.seconds + (kept.seconds if kept else 0)

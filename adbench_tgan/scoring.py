@@ -87,4 +87,4 @@ def map_all(
 def operations(detector: Detector, image: Tensor) -> int:
     """Floating-point operations to score one image (1, C, H, W): its share, where several are always scored at once."""
     with without_graphs(detector):  # of a replayed graph the counter sees nothing
-        return flops(detector.score, image.repeat(detector.together, 1, 1, 1)) // detector.together
+        return flops(detector.score, image.repeat(detector.side_by_side, 1, 1, 1)) // detector.side_by_side

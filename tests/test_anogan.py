@@ -326,7 +326,7 @@ def test_a_map_after_more_training_is_of_a_new_walk():
 def test_a_set_as_small_as_those_of_mvtec_is_trained_for_ten_thousand_steps(count, epochs, steps):
     train = TrainSet(ImageSet(torch.zeros(count, 1, 32, 32, dtype=torch.uint8)))
     detector = AnoGAN(Config())
-    assert detector.n_epochs(train) == epochs
+    assert detector.expected_epochs(train) == epochs
     assert sum(detector.counts(train)) == steps
 
 

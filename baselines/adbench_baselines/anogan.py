@@ -159,7 +159,7 @@ class AnoGAN(Detector):
             return portions(iterations)
         return [len(train.normal) // min(c.batch_size, len(train.normal))] * c.epochs
 
-    def n_epochs(self, train: TrainSet) -> int:
+    def expected_epochs(self, train: TrainSet) -> int:
         return len(self.counts(train))
 
     def batches(self, train: TrainSet) -> Endless[Tensor]:
@@ -195,7 +195,7 @@ class AnoGAN(Detector):
         return torch.randn(len(x), self.config.latent, 1, 1, device=x.device)
 
     @property
-    def together(self) -> int:
+    def side_by_side(self) -> int:
         return self.config.together or 1
 
     def score(self, images: Tensor) -> Tensor:

@@ -198,7 +198,7 @@ class EGBAD(Detector):
         for name, network in self.networks.items():
             network.load_state_dict(averages[name].module.state_dict())
 
-    def n_epochs(self, train: TrainSet) -> int:
+    def expected_epochs(self, train: TrainSet) -> int:
         return len(portions(self.config.steps))
 
     def optimizers(self) -> Optimizers:

@@ -267,7 +267,7 @@ class FAnoGAN(Detector):
         for count in stage2[max(done - len(stage1), 0) :]:
             yield mean_losses(map(step, islice(images, count)))
 
-    def n_epochs(self, train: TrainSet) -> int:
+    def expected_epochs(self, train: TrainSet) -> int:
         return len(portions(self.config.gan_steps)) + len(portions(self.config.encoder_steps))
 
     def stream(self, train: TrainSet) -> Endless[Tensor]:

@@ -165,7 +165,7 @@ class TransGANAnoGAN(Detector):
         """How many rounds of training each epoch has."""
         return portions(-(-self.config.iterations // self.config.n_critic))
 
-    def n_epochs(self, train: TrainSet) -> int:
+    def expected_epochs(self, train: TrainSet) -> int:
         return len(self.rounds)
 
     def batches(self, train: TrainSet) -> Endless[Tensor]:
@@ -218,7 +218,7 @@ class TransGANAnoGAN(Detector):
         return torch.randn(count, self.config.latent, device=self.device)
 
     @property
-    def together(self) -> int:
+    def side_by_side(self) -> int:
         return self.config.together or 1
 
     def score(self, images: Tensor) -> Tensor:

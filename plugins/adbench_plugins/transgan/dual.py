@@ -208,7 +208,7 @@ class TransGANDual(Detector):
             batches = one_pass(normal, anomalous, size, shuffle, self.device)
             yield mean_losses(step(*pair) for pair in batches)
 
-    def n_epochs(self, train: TrainSet) -> int:
+    def expected_epochs(self, train: TrainSet) -> int:
         return self.config.warmup_epochs + self.config.epochs
 
     @torch.no_grad()
