@@ -16,7 +16,7 @@ from adbench_tgan.report.material import Material
 
 TEMPLATE = Path(__file__).parent / "template"
 NEEDED = ("jinja2", "altair", "vl_convert")
-NO_TIMES = (  # by the number of devices
+NO_TIMES = (
     "No job ended well, so there are no times.",
     "The jobs were run without timing.",
     "The jobs ran on several devices, whose times do not compare.",
@@ -138,9 +138,16 @@ def overview(material: Material) -> list[Chart]:
             about="Up and to the left is better; the dashed line joins those that no other beats in both. "
             "Only detectors all of whose jobs ran on one device have a latency here.",
             spec=charts.pareto(timed) if devices(material) == 1 and len(timed) else None,
-            absent=NO_TIMES[min(devices(material), 2)],
+            absent=no_times(material),
         ),
     ]
+
+
+def no_times(material: Material) -> str:
+    """Why there is no latency to show."""
+    if not devices(material):
+        return NO_TIMES[0]
+    return NO_TIMES[2 if material.results["latency_ms_p50"].notna().any() else 1]
 
 
 def devices(material: Material) -> int:

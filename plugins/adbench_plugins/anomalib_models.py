@@ -58,7 +58,10 @@ def in_full(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def called(self: Detector, *words: Any) -> Any:
-        with torch.autocast(torch.device(self.device).type, enabled=False):
+        kind = torch.device(self.device).type
+        if not torch.amp.is_autocast_available(kind):
+            return method(self, *words)
+        with torch.autocast(kind, enabled=False):
             return method(self, *words)
 
     return called
