@@ -58,7 +58,8 @@ def run_audits(
             f"{job}: clean {record['clean'][-1]:.3f}, as published {max(record['class_sorted']):.3f}"
         )
     table = gather(out, planned.jobs, read_published(published))
-    write_atomically(out / "audit.csv", csv_of(table))
+    if len(table):
+        write_atomically(out / "audit.csv", csv_of(table))
     return table, failed
 
 

@@ -113,6 +113,11 @@ def _cautions(a: Standing, b: Standing, shared: int) -> list[str]:
     if a.line["supervision"] != b.line["supervision"]:
         kinds = [f"{_title(each)} is {each.line['supervision']}" for each in (a, b)]
         found.append(f"{' and '.join(kinds)}: they did not learn from the same data")
+    seeds = [{(r.job.category, r.job.seed) for r in each.members if r.status == "ok"} for each in (a, b)]
+    if {each for each in seeds[0] ^ seeds[1] if each[0] in a.spread and each[0] in b.spread}:
+        found.append(
+            "they were not run with the same seeds: the difference holds what other seeds make of them"
+        )
     for each in (a, b):
         if len(each.spread) > shared:
             found.append(

@@ -177,7 +177,7 @@ def draw(detector: Detector, predictions: Sequence[Prediction], images: Tensor, 
                 pictures[row].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=255
             )
             axes[row][column].set_title(title)
-        heat = axes[row][-1].imshow(maps[row], cmap="inferno")
+        heat = axes[row][-1].imshow(maps[row], cmap="inferno", vmin=maps.min(), vmax=maps.max())
         figure.colorbar(heat, ax=axes[row][-1], shrink=0.8)
         verdict = "anomalous" if prediction.anomalous else "normal"
         axes[row][-1].set_title(f"map: {prediction.score:.4g}, {verdict}")

@@ -270,7 +270,7 @@ def parameter(each: Any) -> tuple[str, ...]:
     default = each.default
     shown = "" if default is None or default is False or callable(default) else f"`{default}`"
     described = html.escape(each.help or "", quote=False)
-    if stated := re.search(r"\[default: (.*)\]$", described):
+    if stated := re.search(r"\\\[default: (.*)\]$", described):
         shown, described = stated[1], described[: stated.start()].rstrip()
     return ", ".join(f"`{name}`" for name in names), "required" if each.required else shown, described
 

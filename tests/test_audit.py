@@ -202,6 +202,14 @@ def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path):
     assert list(pd.read_csv(tmp_path / "a/audit.csv")["detector"]) == ["ganomaly"]
 
 
+def test_where_no_audit_comes_to_an_end_there_is_no_table(adbench, tmp_path):
+    ended = adbench("audit", "--detectors", "pca", "--categories", "0", "--out", tmp_path / "new")
+    assert (ended.status, ended.out) == (1, "")
+    assert "PCA has no networks" in ended.err
+    assert "cannot write" not in ended.err
+    assert not (tmp_path / "new").exists()
+
+
 def test_published_numbers_of_the_sagan_paper_are_found_by_our_names():
     from pathlib import Path
 

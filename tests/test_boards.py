@@ -17,7 +17,7 @@ import pytest
 from make_board import CATEGORIES, board_of, grid, made, stored, with_purity
 from sklearn.metrics import roc_auc_score
 
-from adbench_tgan import boards
+from adbench_tgan import boards, comparison
 from adbench_tgan.boards import Choice
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import commands, seal, text_of
@@ -760,3 +760,11 @@ def test_scores_that_cannot_be_read_are_refused_in_one_line(damage, tmp_path):
     with pytest.raises(AdbenchError, match=r"good\.parquet cannot be read: ") as error:
         read_score_file(path)
     assert one_line_of(error)
+
+
+def test_a_comparison_of_different_seeds_says_so(tmp_path):
+    results = [each for each in grid() if (each.job.detector, each.job.seed) != ("fair", 2)]
+    named = {each.line["detector"]: each for each in board_of(tmp_path, results).standings}
+    (caution,) = [c for c in comparison.compare(named["good"], named["fair"]).cautions if "seeds:" in c]
+    assert caution.startswith("they were not run with the same seeds")
+    assert not any("same seeds" in c for c in comparison.compare(named["good"], named["poor"]).cautions)

@@ -139,6 +139,16 @@ def test_version_and_help(adbench: Call) -> None:
     assert "--detectors" in adbench("run", "-h").out
 
 
+def test_help_says_the_defaults_that_are_told_in_words(
+    adbench: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = adbench("run", "--help").out
+    assert "Names, with commas between.  [default: all]" in shown
+    assert "or will.  [default: $ADBENCH_DATA, else ./data]" in shown
+    assert "\\[" not in shown
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -38,7 +38,7 @@ def bench(
     data_root: DataRoot = None,
     protocol: Protocol = None,
     category: Annotated[
-        str | None, typer.Option(help="Whose images are scored.  [default: the first]")
+        str | None, typer.Option(help="Whose images are scored.  \\[default: the first]")
     ] = None,
     preset: Preset = None,
     set_: Set = None,
@@ -48,7 +48,9 @@ def bench(
     max_batch: Annotated[int, typer.Option(min=1, help="Largest batch that is tried.")] = 1024,
     fit_images: Annotated[
         int,
-        typer.Option(min=0, help="Training images for detectors that cannot score unfitted.  [default: all]"),
+        typer.Option(
+            min=0, help="Training images for detectors that cannot score unfitted.  \\[default: all]"
+        ),
     ] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the timing board, such as timing-h100.")

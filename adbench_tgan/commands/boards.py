@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 Runs = Annotated[
     list[Path] | None,
-    typer.Option(help="Folder of results; may be given several times.  [default: runs]"),
+    typer.Option(help="Folder of results; may be given several times.  \\[default: runs]"),
 ]
 Detectors = Annotated[
     str | None,
-    typer.Option(help="Names, with commas between.  [default: all]", autocompletion=complete("detector")),
+    typer.Option(help="Names, with commas between.  \\[default: all]", autocompletion=complete("detector")),
 ]
 Data = Annotated[
     str,
@@ -36,7 +36,7 @@ Protocol = Annotated[
 ]
 Presets = Annotated[
     list[str] | None,
-    typer.Option("--preset", help="As the tables have it; may be given several times.  [default: all]"),
+    typer.Option("--preset", help="As the tables have it; may be given several times.  \\[default: all]"),
 ]
 
 

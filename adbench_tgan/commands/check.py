@@ -22,13 +22,13 @@ def check(
         ),
     ],
     preset: Annotated[
-        str | None, typer.Option(help="paper, quick or tuned.  [default: quick if it has that, else paper]")
+        str | None, typer.Option(help="paper, quick or tuned.  \\[default: quick if it has that, else paper]")
     ] = None,
     set_: Set = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(
-            help="Shape of the images, such as 3x32x32; may be given several times.  [default: grey and RGB]"
+            help="Shape of the images, such as 3x32x32; may be given several times.  \\[default: grey and RGB]"
         ),
     ] = None,
     labelled: Annotated[

@@ -41,7 +41,7 @@ def report(
     ] = None,
     examples: Annotated[
         str | None,
-        typer.Option(help="Category of the example images.  [default: the first with a saved model]"),
+        typer.Option(help="Category of the example images.  \\[default: the first with a saved model]"),
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
