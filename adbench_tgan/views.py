@@ -78,7 +78,8 @@ def records_view(records: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Any list of records as a table; the keys of the first are the columns."""
     table = Table(title=escape(title), title_justify="left", header_style="bold")
     for name in records[0] if records else ():
-        table.add_column(escape(name.replace("_", " ")), overflow="fold")
+        heading = name if ":" in name else name.replace("_", " ")  # detector:preset is a name to be copied
+        table.add_column(escape(heading), overflow="fold")
     for record in records:
         table.add_row(*(escape(_text(value)) for value in record.values()))
     return table

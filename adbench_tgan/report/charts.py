@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adbench_tgan.report.curves import Record
 
@@ -109,17 +109,24 @@ def precision_recall(records: Sequence[Record], order: Sequence[str]) -> Spec:
     lines = [
         {name: record[name] for name in ("entry", "category", "recall", "precision")} for record in records
     ]
-    return _curves(lines, order, ("recall", "recall"), ("precision", "precision"))
+    steps = "step-before"  # a precision holds for the recall that it adds, as average precision counts it
+    return _curves(lines, order, ("recall", "recall"), ("precision", "precision"), steps)
 
 
-def _curves(lines: list[Record], order: Sequence[str], across: tuple[str, str], up: tuple[str, str]) -> Spec:
+def _curves(
+    lines: list[Record],
+    order: Sequence[str],
+    across: tuple[str, str],
+    up: tuple[str, str],
+    interpolate: Literal["linear", "step-before"] = "linear",
+) -> Spec:
     import altair as alt
 
     unit = alt.Scale(domain=[0, 1])
     chart = (
         _base(lines, order, category=lines[0]["category"])
         .transform_flatten([across[0], up[0]])
-        .mark_line(clip=True)
+        .mark_line(clip=True, interpolate=interpolate)
         .encode(
             x=alt.X(f"{across[0]}:Q", title=across[1], scale=unit),
             y=alt.Y(f"{up[0]}:Q", title=up[1], scale=unit),
