@@ -109,8 +109,8 @@ def precision_recall(records: Sequence[Record], order: Sequence[str]) -> Spec:
     lines = [
         {name: record[name] for name in ("entry", "category", "recall", "precision")} for record in records
     ]
-    steps = "step-before"  # a precision holds for the recall that it adds, as average precision counts it
-    return _curves(lines, order, ("recall", "recall"), ("precision", "precision"), steps)
+    # A precision holds for the recall that it adds: so average precision counts it.
+    return _curves(lines, order, ("recall", "recall"), ("precision", "precision"), "step-before")
 
 
 def _curves(
