@@ -79,7 +79,7 @@ class AnomalibDetector(Detector):
 
     def build(self, shape: Shape) -> None:
         named = self.config.backbone
-        self.backbone = named if self.loading and named != "auto" else resolved(self.name, named)
+        self.backbone = named if features.brought_along(self) else resolved(self.name, named)
         self.model = self.make(self.backbone).to(self.device).eval()
         self.scaling = [values.to(self.device) for values in features.scaling(self.backbone)]
 

@@ -139,9 +139,9 @@ def resolved(name: str, backbone: str) -> str:
 
 def build_backbone(name: str, detector: Detector) -> features.Backbone:
     c = detector.config
-    if detector.loading and c.backbone != "auto":
-        return features.Backbone(c.backbone, feature_size=c.feature_size, device=detector.device, empty=True)
-    return features.Backbone(resolved(name, c.backbone), feature_size=c.feature_size, device=detector.device)
+    empty = features.brought_along(detector)
+    backbone = c.backbone if empty else resolved(name, c.backbone)
+    return features.Backbone(backbone, feature_size=c.feature_size, device=detector.device, empty=empty)
 
 
 def built_networks(detector: KNN | Logistic) -> dict[str, nn.Module]:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adbench_tgan import AdbenchError, NotHere, to_unit
+from adbench_tgan import AdbenchError, Detector, NotHere, to_unit
 
 BackboneName = Literal["auto", "resnet50", "tf_efficientnet_lite0", "none"]
 RESNET = ("timm/resnet50.tv_in1k", "model.safetensors")  # repository and file on the hub
@@ -56,6 +56,11 @@ def resolve(name: str, weights: str | None = None) -> str:
             return candidate
     wanted = "any ImageNet backbone" if name == "auto" else f"backbone {name}"
     raise NotHere(f"no weights for {wanted}, and the model hub is out of reach; {REMEDIES}")
+
+
+def brought_along(detector: Detector) -> bool:
+    """Whether the backbone's weights come from a saved state, so that this machine needs none."""
+    return detector.loading and detector.config.backbone != "auto"
 
 
 def _with_own_weights(name: str, weights: str) -> str:

@@ -93,7 +93,7 @@ def check_sides(config: Any, side: int) -> None:
 
 def build_backbone(detector: Detector, channels: int) -> features.Backbone | features.SmallEncoder:
     c = detector.config
-    empty = detector.loading and c.backbone != "auto"
+    empty = features.brought_along(detector)
     name = c.backbone if empty else features.resolve(c.backbone, c.backbone_weights)
     if name == "none":
         return features.SmallEncoder(channels)
