@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from adbench_tgan.commands import audit, bench, boards, check, data, new_plugin, offers, predict, report, run
-from adbench_tgan.commands.show import fail, warn
+from adbench_tgan.commands.show import answering, fail, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.options import registry
+from adbench_tgan.text import plain
 
 app = typer.Typer(
     name="adbench",
@@ -72,6 +73,15 @@ def add_plugin_commands(words: list[str]) -> None:
             app.command(spec.name, help=spec.summary)(lambda: None)
 
 
+def refuse(error: Any) -> NoReturn:
+    """End after options that are wrong; a command that asks for another one has shown its help by now."""
+    message = plain(" ".join(error.format_message().split())).rstrip(".")
+    if not message:
+        raise SystemExit(2)
+    command = error.ctx.command_path if error.ctx else "adbench"
+    fail(f"{message}; {command} --help shows how")
+
+
 def main() -> None:
     """Run the command line; every error is one line, with a traceback only on ``--debug``."""
     # Threads of small networks wait for each other all the time. On a core that another program uses, waiting by
@@ -84,15 +94,22 @@ def main() -> None:
     )  # what it says of a bad image, our error says too
     try:
         try:
-            add_plugin_commands(sys.argv[1:])
-            app()
+            with answering(in_json="--json" in sys.argv):
+                add_plugin_commands(sys.argv[1:])
+                status = app(prog_name="adbench", standalone_mode=False)
         finally:
             print(end="", flush=True)  # a reader that is gone shows here, not at the interpreter's end
+        if status:
+            raise SystemExit(status)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MemoryError:
         fail("out of memory; use smaller images or fewer detectors", 1)
+    except typer.Abort:
+        raise SystemExit(130) from None
     except Exception as error:
+        if hasattr(error, "format_message"):  # the library's own base class has moved between its versions
+            refuse(error)
         if debug:
             raise
         if isinstance(error, AdbenchError):

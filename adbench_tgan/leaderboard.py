@@ -133,15 +133,39 @@ def standings(
         variants.setdefault(variant_of(result.job), []).append(result)
     everything = {result.job.category for result in results}
     spreads = bootstrap(results, read)
+    table = results_table(results)
+    presets = dict(zip(table["key"], shown_presets(table), strict=True))
     unranked = [
-        _standing(members, spreads[name], everything, rules or Rules())
+        _standing(members, spreads[name], presets[members[0].job.key], everything, rules or Rules())
         for name, members in sorted(variants.items())
     ]
     return sorted(_ranked(unranked), key=lambda each: _shown(each.line))
 
 
+def shown_presets(table: pd.DataFrame) -> list[str]:
+    """For each row of ``results.csv`` the preset that its leaderboard shows: with precision and version if they matter.
+
+    Results of several versions meet where the detector is not installed, such as a file's before and after an edit.
+    """
+    names = [
+        preset if precision == "fp32" else f"{preset}; precision={precision}"
+        for preset, precision in zip(table["preset"], table["precision"], strict=True)
+    ]
+    alike = [
+        table["detector"],
+        table["supervision"],
+        table["pretrained"].astype(str),
+        pd.Series(names, table.index),
+    ]
+    several = table["detector_version"].groupby(alike).transform("nunique") > 1
+    return [
+        f"{name}; version={version}" if told else name
+        for name, version, told in zip(names, table["detector_version"], several, strict=True)
+    ]
+
+
 def _standing(
-    members: Sequence[Result], spread: Mapping[str, Floats], everything: set[str], rules: Rules
+    members: Sequence[Result], spread: Mapping[str, Floats], preset: str, everything: set[str], rules: Rules
 ) -> Standing:
     lacking = list(lacks(members, everything, rules))
     remark = [f"not ranked: {'; '.join(lacking)}"] if lacking else []
@@ -150,7 +174,7 @@ def _standing(
     if known := declarations(members):
         remark.append(known)
     good = [result for result in members if result.status == "ok"]
-    line = _line(members, good, spread) | {"remark": "; ".join(remark)}
+    line = _line(members, good, spread) | {"preset": preset, "remark": "; ".join(remark)}
     return Standing(members=tuple(members), line=line, spread=spread, ranked=not lacking)
 
 
@@ -221,7 +245,6 @@ def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str
         "detector": job.detector,
         "supervision": job.supervision,
         "pretrained": job.pretrained or "False",
-        "preset": job.preset if job.precision == "fp32" else f"{job.preset}; precision={job.precision}",
         "auroc_mean": over_categories(table, "auroc"),
         "auroc_ci_low": low,
         "auroc_ci_high": high,

@@ -115,9 +115,10 @@ def request_of(
     )
 
 
-def tasks_of(name: str, data_root: Path | None, protocol: str | None, *, fetch: bool) -> Tasks:
+def tasks_of(
+    found: Registry, name: str, data_root: Path | None, protocol: str | None, *, fetch: bool
+) -> Tasks:
     """A dataset's categories under a protocol, by default its own."""
-    found = registry()
     dataset = found.find("dataset", name)
     from adbench_tgan.data.tasks import Tasks
 

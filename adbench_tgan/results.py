@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LONGEST = 150  # characters of a folder's name
 PLAIN = re.compile(r"[\w.~ -]*", re.ASCII)  # what `quote` leaves as it is
+TRACE = "traceback.txt"  # of a failed job
 PARTIAL = ".partial"  # where folders are written before they are renamed into place
 
 
@@ -43,6 +44,7 @@ class Result:
     job: Job
     status: Literal["ok", "failed"]
     error: str = ""
+    trace: str = field(default="", repr=False)  # where a failure came from that the user cannot mend
     metrics: Mapping[str, float] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, int] = field(default_factory=dict)  # of each network
@@ -196,6 +198,11 @@ class ResultStore:
         """The per-image scores of a finished job: sample_id, label, score."""
         return read_scores(self.folder(job))
 
+    def trace(self, job: Job) -> Path | None:
+        """The file with a failed job's traceback; None if it has none."""
+        path = self.folder(job) / TRACE
+        return path if path.exists() else None
+
     def losses(self, job: Job) -> pd.DataFrame:
         """The losses of a finished job: epoch, and the mean of each loss."""
         return read_losses(self.folder(job))
@@ -221,6 +228,10 @@ def write_files(result: Result, folder: Path) -> None:
         losses.insert(0, "epoch", range(1, len(losses) + 1))
         losses = losses.rename(columns=cell)
         written["losses.csv"] = _write(folder / "losses.csv", lambda p: losses.to_csv(p, index=False))
+    if result.trace:
+        written[TRACE] = _write(
+            folder / TRACE, lambda p: p.write_text(result.trace, errors="backslashreplace")
+        )
     if result.state is not None:
         state = dict(result.state)
         written["model.safetensors"] = _write(folder / "model.safetensors", lambda p: _save_model(state, p))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from traceback import format_exception
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -124,7 +125,13 @@ def attempt(job: Job, settings: Settings, tasks: Tasks, registry: Registry, repo
             raise AdbenchError(f"the images of {job.category!r} changed since the job was planned; run again")
         return run_job(job, split, settings, registry, reporter)
     except (Exception, SystemExit) as error:
-        return failure(job, settings, explain(error, settings.device))
+        return failed(job, settings, error)
+
+
+def failed(job: Job, settings: Settings, error: BaseException) -> Result:
+    """The result of a job that raised; a mistake in a program comes with its traceback."""
+    trace = "" if isinstance(error, AdbenchError) else "".join(format_exception(error))
+    return replace(failure(job, settings, explain(error, settings.device)), trace=trace)
 
 
 def failure(job: Job, settings: Settings, reason: str) -> Result:

@@ -52,7 +52,7 @@ def carry_out(spec: Mapping[str, Any], folder: Path, reporter: Reporter) -> None
     from adbench_tgan.data.tasks import Tasks
     from adbench_tgan.registry import Registry
     from adbench_tgan.results import write_files
-    from adbench_tgan.runner import attempt, explain, failure
+    from adbench_tgan.runner import attempt, failed
 
     job, settings = read_spec(spec)
     try:
@@ -63,7 +63,7 @@ def carry_out(spec: Mapping[str, Any], folder: Path, reporter: Reporter) -> None
         tasks = Tasks(dataset, protocol, settings.data_root, fetch=False)
         result = attempt(job, settings, tasks, registry, reporter)
     except (Exception, SystemExit) as error:  # of the data or of a plugin; `attempt` raises nothing
-        result = failure(job, settings, explain(error, settings.device))
+        result = failed(job, settings, error)
     folder.mkdir()
     write_files(result, folder)
 
@@ -73,7 +73,7 @@ def read_back(job: Job, folder: Path) -> Result | None:
     from safetensors.torch import load_file
 
     from adbench_tgan import stored
-    from adbench_tgan.results import result_of
+    from adbench_tgan.results import TRACE, result_of
 
     found = stored.read(folder)
     if found is None or found.job.key != job.key or not stored.is_whole(found, folder):
@@ -83,6 +83,7 @@ def read_back(job: Job, folder: Path) -> Result | None:
         result_of(found),
         job=job,
         scores=stored.read_scores(folder) if "scores.parquet" in found.files else None,
+        trace=(folder / TRACE).read_text() if TRACE in found.files else "",
         losses=tuple(losses.to_dict("records")),  # type: ignore[arg-type]
         state=load_file(folder / "model.safetensors") if "model.safetensors" in found.files else None,
     )

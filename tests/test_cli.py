@@ -98,11 +98,31 @@ def test_tf32_is_refused_without_a_gpu(adbench: Call) -> None:
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("words", ["run --frob", "frobnicate", "list --jason", "run --seeds"])
-def test_wrong_usage_is_status_2(words: str, adbench: Call) -> None:
+USAGE = {
+    "run --frob": "No such option: --frob; adbench run --help shows how",
+    "frobnicate": "No such command 'frobnicate'; adbench --help shows how",
+    "list --jason": "--jason",
+    "run --seeds": "Option '--seeds' requires an argument; ",
+    "run --workers 0": "Invalid value for '--workers': ",
+    "data inof": "No such command 'inof'",
+    "predict": "Missing argument",
+}
+
+
+@pytest.mark.parametrize("words", USAGE)
+def test_wrong_usage_is_one_line_and_status_2(words: str, adbench: Call) -> None:
     ended = adbench(*words.split())
     assert ended.status == 2
-    assert (ended.out, "─ Error ─" in ended.err) == ("", True)
+    assert USAGE[words] in ended.error
+    assert (ended.out, len(ended.err.splitlines())) == ("", 1)
+
+
+@pytest.mark.parametrize("words", [(), ("data",)])
+def test_command_that_needs_another_shows_its_help(words: tuple[str, ...], adbench: Call) -> None:
+    ended = adbench(*words)
+    assert ended.status == 2
+    assert "Commands" in ended.out + ended.err
+    assert "adbench: " not in ended.err
 
 
 def test_debug_shows_the_traceback(adbench: Call, shell: Call) -> None:
@@ -169,6 +189,16 @@ def test_json_is_alone_on_stdout(words: str, adbench: Call) -> None:
     assert table.status == 0
     with pytest.raises(json.JSONDecodeError):
         json.loads(table.out)
+
+
+def test_what_a_plugin_prints_is_not_in_the_json(adbench: Call, tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(f"print('importing')\n{detector_source(fit='print(42)')}")
+    listed = adbench("list", "--plugin", "noisy.py", "--json")
+    assert "bright" in {each["name"] for each in json.loads(listed.out)}
+    assert "importing" in listed.err
+    checked = adbench("check", "noisy.py", "--shape", "1x8x8", "--json")
+    assert json.loads(checked.out)["detector"] == "bright"
+    assert "42" in checked.err.splitlines()
 
 
 def test_info_gives_parameters_and_help(adbench: Call) -> None:
@@ -353,7 +383,11 @@ def test_failed_job_is_a_row_with_its_error_and_status_1(tmp_path: Path, adbench
     with installed(tmp_path / "site"):
         ended = adbench(*RUN, "--detectors", "stumble,random", "--out", tmp_path / "runs")
     assert ended.status == 1
-    assert ended.err.splitlines()[-1] == "failed: stumble on digits/0 seed 0: RuntimeError: it fell"
+    (trace,) = (tmp_path / "runs").rglob("traceback.txt")
+    assert ended.err.splitlines()[-1] == (
+        f"failed: stumble on digits/0 seed 0: RuntimeError: it fell; {trace} shows where"
+    )
+    assert re.search(r'clumsy_detector\.py", line \d+, in fit\n', trace.read_text())
     assert "Traceback" not in ended.err
     rows = pd.read_csv(tmp_path / "runs/results.csv").set_index("detector")
     assert (rows.loc["stumble", "status"], rows.loc["stumble", "error"]) == (

@@ -93,6 +93,30 @@ def test_an_edit_makes_earlier_results_count_as_absent(
     assert first["auroc"] != second["auroc"]
 
 
+def test_versions_of_a_file_are_told_apart_where_nobody_says_which_is_current(adbench: Call) -> None:
+    write("bright.py", detector_source())
+    adbench(*RUN, "--detectors", "bright.py,random")
+    write("bright.py", detector_source().replace(".mean(", ".amax("))
+    sys.modules.pop("bright")
+    adbench(*RUN, "--detectors", "bright.py")
+    board = pd.read_csv("runs/leaderboard.csv")
+    assert list(board["preset"]) == ["quick", "quick"]  # the file was named, so that its old version is out
+    adbench(*RUN, "--detectors", "random")
+    presets = pd.read_csv("runs/leaderboard.csv").set_index("detector")["preset"]
+    versions = [text.removeprefix("quick; version=") for text in presets["bright"]]
+    assert sorted(versions) == sorted(set(rows().loc["bright", "detector_version"]))
+    assert presets["random"] == "quick"
+    assert (
+        "'bright' has several rows; write bright:quick; version=dev"
+        in adbench("compare", "bright", "random").error
+    )
+    ended = adbench("compare", "bright", "random", "--plugin", "bright.py")
+    assert (ended.status, "left out: 1 jobs of versions" in ended.err) == (0, True)
+    page = adbench("report", "--out", "page.html")
+    assert page.status == 0, page.err
+    assert f"bright (version={versions[0]})" in Path("page.html").read_text()
+
+
 def test_a_file_with_hooks_is_a_plugin_with_all_that_it_offers(adbench: Call) -> None:
     write("mine.py", offer("glow", "mine:Bright", version="4", paper="none yet") + METRIC + detector_source())
     ended = adbench(*RUN, "--plugin", "mine.py", "--detectors", "glow")

@@ -133,6 +133,10 @@ def test_each_mistake_of_a_plugin_is_one_row_or_one_line_and_the_rest_of_the_run
     assert "printed by a plugin" not in ended.out
     assert "Traceback" not in ended.err
     assert not any(Path("runs", PARTIAL).iterdir())
+    traces = {
+        path.parts[-3]: path.read_text().splitlines()[-1] for path in Path("runs").rglob("traceback.txt")
+    }
+    assert traces == {name: REASONS[name] for name in ("raisesinfit", "raisesinscore")}
 
 
 # --- the same results as `local` --------------------------------------------------------------------------------

@@ -296,6 +296,13 @@ def test_command_writes_a_page_with_examples(adbench, tmp_path):
     assert "differ from their stored scores" not in text
     assert "found: anomalies scored highest" in text
     assert "adbench run --detectors pca,random --data digits" in text
+    (saved,) = (tmp_path / "runs/digits/one-vs-rest/pca").rglob("model.safetensors")
+    saved.write_bytes(b"")
+    ended = adbench("report", "--device", "cpu", "--out", "pages/page.html")
+    assert "note: no examples of pca: " in ended.err
+    text = (tmp_path / "pages/page.html").read_text()
+    assert "No examples of pca (" in text
+    assert text.count("data:image/webp;base64,") >= 12  # those of random are there
 
 
 def test_mistakes_are_one_line(adbench, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from adbench_tgan.boards.board import RULES, Board
+from adbench_tgan.leaderboard import shown_presets
 from adbench_tgan.statistics import p_floor
 from adbench_tgan.text import marked
 
@@ -83,10 +84,11 @@ def _leaderboard_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _category_rows(board: Board) -> list[dict[str, str]]:
-    good = board.results[board.results["status"] == "ok"]
+    shown = board.results.assign(preset=shown_presets(board.results))
+    good = shown[shown["status"] == "ok"]
     order = [str(name) for name in dict.fromkeys(board.leaderboard["detector"])]
     names = sorted(good["category"].unique())
-    table = good.assign(preset=_preset(good)).groupby(["detector", "preset", "category"])["auroc"].mean()
+    table = good.groupby(["detector", "preset", "category"])["auroc"].mean()
     rows = []
     for detector, preset in sorted(
         {key[:2] for key in table.index}, key=lambda key: (order.index(key[0]), key)
@@ -94,14 +96,6 @@ def _category_rows(board: Board) -> list[dict[str, str]]:
         values = {cell(name): number(table.get((detector, preset, name))) for name in names}
         rows.append({"detector": cell(detector), "preset": cell(preset)} | values)
     return rows
-
-
-def _preset(frame: pd.DataFrame) -> list[str]:
-    """The preset as the leaderboard has it: with the precision where that is not fp32."""
-    return [
-        preset if precision == "fp32" else f"{preset}; precision={precision}"
-        for preset, precision in zip(frame["preset"], frame["precision"], strict=True)
-    ]
 
 
 def _how_sure(board: Board) -> str:

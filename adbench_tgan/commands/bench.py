@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import show
+from adbench_tgan.commands.show import answer, show
 from adbench_tgan.options import (
     Data,
     DataRoot,
     Device,
     Json,
+    Plugins,
     Precision,
     Preset,
     Protocol,
@@ -42,6 +42,7 @@ def bench(
     ] = None,
     preset: Preset = None,
     set_: Set = None,
+    plugin: Plugins = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     seconds: Annotated[float, typer.Option(min=0.01, help="For the latency of each detector.")] = 10.0,
@@ -65,14 +66,14 @@ def bench(
     from adbench_tgan.speed import Effort
     from adbench_tgan.speeds import run_bench
 
-    found = registry()
-    chosen = category or tasks_of(data, data_root, protocol, fetch=True).categories[0]
+    found = registry(plugin)
+    chosen = category or tasks_of(found, data, data_root, protocol, fetch=True).categories[0]
     request = request_of(found, detectors, data, data_root, protocol, chosen, "0", preset, set_, precision)
     effort = Effort(seconds=seconds, max_batch=max_batch, fit_images=fit_images)
     with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
         board, records = run_bench(request, effort, device, found, reporter, out)
     if as_json:
-        print(json.dumps({"machine": board.machine, "facts": board.facts, "records": records}, indent=1))
+        answer({"machine": board.machine, "facts": board.facts, "records": records})
     else:
         lines = [{name: shown(line.get(name)) for name in SHOWN} for line in records]
         show(lines, as_json, f"scoring on {board.facts['device']}, machine {board.machine}")

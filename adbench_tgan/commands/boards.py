@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adbench_tgan.commands.show import show, warn, wide_console
+from adbench_tgan.commands.show import answer, show, warn, wide_console
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.options import Json, complete, registry, split
+from adbench_tgan.options import Json, Plugins, complete, registry, split
 
 if TYPE_CHECKING:
     from adbench_tgan.boards import Board, Choice, Finding
@@ -48,6 +47,7 @@ def publish(
     data: Data = "",
     protocol: Protocol = "",
     preset: Presets = None,
+    plugin: Plugins = None,
     published: Annotated[Path, typer.Option(help="Table of what papers print.")] = Path(
         "leaderboards/published_numbers.csv"
     ),
@@ -72,7 +72,7 @@ def publish(
             "--data": data,
             "--protocol": protocol,
         }
-        given |= {"--preset": preset, "--audit": audit}
+        given |= {"--preset": preset, "--plugin": plugin, "--audit": audit}
         if extra := [option for option, value in given.items() if value]:
             raise AdbenchError(f"--again takes all from the board itself; leave out {', '.join(extra)}")
         warn(f"{again}: recomputing")
@@ -83,7 +83,7 @@ def publish(
         warn("reading results and scores, resampling them")
         made = boards.from_runs(
             runs or [Path("runs")],
-            registry(),
+            registry(plugin),
             name=board,
             choice=_choice(detectors, data, protocol, preset),
             published=published if published.exists() else None,
@@ -121,11 +121,7 @@ def verify(
                 print(finding)
             print(f"{place}: {f'{len(findings)} findings' if findings else 'every cell matches'}")
     if as_json:
-        print(
-            json.dumps(
-                {"boards": [str(place) for place in checks], "findings": list(map(asdict, found))}, indent=1
-            )
-        )
+        answer({"boards": [str(place) for place in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)
 
 
@@ -147,6 +143,7 @@ def compare(
     board: Annotated[Path | None, typer.Option(help="A published board, instead of --runs.")] = None,
     data: Data = "",
     protocol: Protocol = "",
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Compare two detectors on the same images: each category, the mean, and how sure the difference is."""
@@ -161,10 +158,12 @@ def compare(
         made = boards.rebuild(board)
     else:
         choice = boards.Choice(dataset=data, protocol=protocol)
-        made = boards.from_runs(runs or [Path("runs")], registry(), choice=choice, rules=Rules(), say=warn)
+        made = boards.from_runs(
+            runs or [Path("runs")], registry(plugin), choice=choice, rules=Rules(), say=warn
+        )
     found = comparison.compare(comparison.find(a, made.standings), comparison.find(b, made.standings))
     if as_json:
-        print(json.dumps(asdict(found) | {"verdict": found.verdict}, indent=1))
+        answer(asdict(found) | {"verdict": found.verdict})
         return
     lines = [*found.categories, found.overall]
     records = [

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
-from adbench_tgan.commands.show import warn
+from adbench_tgan.commands.show import answer, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import Json, Set, complete
 
@@ -51,7 +50,10 @@ def check(
     info = replace(who.info, supervision=supervision, deterministic=deterministic or who.info.deterministic)
     who = replace(who, info=info)
     report = examine(who, shapes, say=(lambda outcome: warn(str(outcome))) if as_json else print)
-    print(json.dumps(report.as_json(), indent=1) if as_json else report)
+    if as_json:
+        answer(report.as_json())
+    else:
+        print(report)
     raise typer.Exit(1 if report.failed else 0)
 
 

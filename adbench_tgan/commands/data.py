@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import show, tell, warn
+from adbench_tgan.commands.show import answer, show, tell, warn
 from adbench_tgan.options import (
     Categories,
     DataRoot,
     Json,
+    Plugins,
     Protocol,
     complete,
+    registry,
     root,
     split,
     tasks_of,
@@ -25,35 +26,38 @@ def info(
     data_root: DataRoot = None,
     protocol: Protocol = None,
     categories: Categories = None,
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Print a dataset's passport: sizes, prevalence, chance levels, fingerprint of each category."""
     from adbench_tgan.describe import passports
 
-    tasks = tasks_of(name, data_root, protocol, fetch=False)
+    tasks = tasks_of(registry(plugin), name, data_root, protocol, fetch=False)
     chosen = split(categories, "--categories") if categories is not None else tasks.categories
     cards = passports(tasks, tuple(chosen))
+    good = [card for card in cards["categories"] if "error" not in card]
+    status = 0 if len(good) == len(cards["categories"]) else 1
     if as_json:
-        print(json.dumps(cards, indent=1))
-        return
+        answer(cards)
+        raise typer.Exit(status)
     for key in ("summary", "source", "licence"):
         tell(f"{key}: {cards['dataset'][key] or 'not stated'}")
     tell(
         f"protocol: {cards['protocol']['name']} version {cards['protocol']['version']}: {cards['protocol']['summary']}"
     )
     tell(f"found: {cards['note']}")
-    good = [card for card in cards["categories"] if "error" not in card]
     show(good, as_json, name)
     for card in cards["categories"]:
         if "error" in card:
             warn(f"{card['category']}: {card['error']}")
-    raise typer.Exit(0 if len(good) == len(cards["categories"]) else 1)
+    raise typer.Exit(status)
 
 
 def fetch(
     name: Annotated[str, typer.Argument(autocompletion=complete("dataset", several=False))],
     data_root: DataRoot = None,
+    plugin: Plugins = None,
 ) -> None:
     """Download a dataset, unless it is here already, and verify it."""
-    tasks = tasks_of(name, data_root, None, fetch=True)
+    tasks = tasks_of(registry(plugin), name, data_root, None, fetch=True)
     tell(f"{name} is in {root(data_root)}: {tasks.note}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import show, warn, warn_of_broken
+from adbench_tgan.commands.show import answer, show, warn, warn_of_broken
 from adbench_tgan.options import (
     Data,
     Json,
@@ -86,7 +85,7 @@ def info(
     each = entry(found, detector, preset, set_ or (), warn)
     card = describe_detector(each, found.find("dataset", data))
     if as_json:
-        print(json.dumps(card, indent=1))
+        answer(card)
         return
     config, counts = card.pop("config"), card.pop("parameters")
     show([{"": key, " ": value} for key, value in card.items()], as_json, each.info.name)

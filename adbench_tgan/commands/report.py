@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adbench_tgan.commands.show import warn
-from adbench_tgan.options import DataRoot, Device, complete, registry, root
+from adbench_tgan.options import DataRoot, Device, Plugins, complete, registry, root
 
 if TYPE_CHECKING:
     from adbench_tgan.registry import Registry
@@ -44,6 +44,7 @@ def report(
         typer.Option(help="Category of the example images.  \\[default: the first with a saved model]"),
     ] = None,
     data_root: DataRoot = None,
+    plugin: Plugins = None,
     device: Device = "auto",
 ) -> None:
     """Write a page with the leaderboard, charts and example images: one file that needs no network."""
@@ -52,7 +53,7 @@ def report(
     from adbench_tgan.results import write_atomically
 
     page.check_extra()
-    found = registry()
+    found = registry(plugin)
     material = from_board(board) if board else from_store(runs, found, data, protocol)
     for note in material.notes:
         warn(f"note: {note}")
@@ -83,21 +84,29 @@ def galleries_of(
     from adbench_tgan.benchmark import usable
     from adbench_tgan.data.tasks import Tasks
     from adbench_tgan.errors import AdbenchError, unknown
-    from adbench_tgan.report.examples import galleries, models
+    from adbench_tgan.report.examples import gallery_of, models
 
     if category is not None and category not in material.categories:
         raise unknown("category", category, material.categories)
-    if not models(material, category):
+    saved = models(material, category)
+    if not saved:
         return [], "No model was saved with these results, so no image can be shown: run with --save-models."
-    shown: list[Gallery] = []
     try:
         spec, protocol = found.find("dataset", material.dataset), found.find("protocol", material.protocol)
         tasks = Tasks(spec, protocol, root(data_root), fetch=False)
-        for gallery in galleries(material, tasks, found, category, usable(device)):
-            warn(f"examples of {gallery.entry}")
-            shown.append(gallery)
     except AdbenchError as error:
-        warn(f"note: no more examples: {error}")
-        return shown, f"Examples are missing: {error}."
-    without = [entry for entry in material.entries if entry not in {gallery.entry for gallery in shown}]
-    return shown, f"No saved model, and so no examples: {', '.join(without)}." if without else ""
+        warn(f"note: no examples: {error}")
+        return [], f"Examples are missing: {error}."
+    shown: list[Gallery] = []
+    missing: dict[str, list[str]] = {}  # why -> whose
+    for entry, folder in saved.items():
+        warn(f"examples of {entry}")
+        try:
+            shown.append(gallery_of(entry, folder, material, tasks, found, usable(device)))
+        except AdbenchError as error:
+            warn(f"note: no examples of {entry}: {error}")
+            missing.setdefault(str(error), []).append(entry)
+    if without := [entry for entry in material.entries if entry not in saved]:
+        missing["no model was saved"] = without
+    reasons = "; ".join(f"{', '.join(whose)} ({why})" for why, whose in missing.items())
+    return shown, f"No examples of {reasons}." if missing else ""

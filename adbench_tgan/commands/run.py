@@ -159,6 +159,7 @@ def number_or_auto(text: str | None) -> int | Literal["auto"] | None:
 
 def show_outcome(outcome: Outcome, place: Path) -> None:
     """Print the leaderboard, where the details are, and what failed."""
+    from adbench_tgan.results import ResultStore
     from adbench_tgan.views import leaderboard_views
 
     if outcome.ran == 0:
@@ -167,5 +168,7 @@ def show_outcome(outcome: Outcome, place: Path) -> None:
     for view in leaderboard_views(outcome.leaderboard, f"{job.dataset}, {job.protocol}"):
         wide_console().print(view)
     tell(f"{place / 'results.csv'} and {place / 'leaderboard.csv'} hold the details")
+    store = ResultStore(place)
     for result in outcome.failed:
-        warn(f"failed: {result.job}: {result.error}")
+        trace = store.trace(result.job)
+        warn(f"failed: {result.job}: {result.error}{f'; {trace} shows where' if trace else ''}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from adbench_tgan.text import plain
 
@@ -14,10 +16,35 @@ if TYPE_CHECKING:
     from adbench_tgan.registry import Registry
 
 
+class Aside:
+    """Stands for the standard output while JSON is asked for: what is printed goes to the standard error."""
+
+    def __init__(self, behind: TextIO):
+        self.behind = behind
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+@contextmanager
+def answering(*, in_json: bool) -> Iterator[None]:
+    """Leave the standard output to `answer` alone if JSON is asked for: plugins and libraries print as they like."""
+    if not in_json:
+        yield
+        return
+    with redirect_stdout(Aside(sys.stdout)):
+        yield
+
+
+def answer(facts: Any) -> None:
+    """Print JSON to the standard output."""
+    print(json.dumps(facts, indent=1), file=getattr(sys.stdout, "behind", sys.stdout))
+
+
 def show(records: list[dict[str, Any]], as_json: bool, title: str, only: tuple[str, ...] = ()) -> None:
     """Print records as JSON, or as a table of the columns `only`."""
     if as_json:
-        print(json.dumps(records, indent=1))
+        answer(records)
         return
     from adbench_tgan.views import records_view
 

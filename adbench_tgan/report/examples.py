@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -74,32 +74,32 @@ class Gallery:
         return {case: [one for one in self.examples if one.case == case] for case in (*CASES, FALSE, RANDOM)}
 
 
-def galleries(
-    material: Material, tasks: Tasks, registry: Registry, category: str | None, device: str
-) -> Iterator[Gallery]:
-    """The examples of each entry with a saved model: in `category`, else in its first one that has a model.
-
-    Raises:
-        AdbenchError: the images are not those that were scored, or a model does not load.
-    """
-    for entry, (name, folder) in models(material, category).items():
-        detector, result = load_detector(folder, registry, device)
-        if tasks.fingerprint(name) != result.job.split_fingerprint:
-            raise AdbenchError(
-                f"the images of {name!r} in {tasks.root} are not those that were scored; name others with --data-root"
-            )
-        yield gallery(entry, detector, result, material.scores(result.job.key), tasks)
-
-
-def models(material: Material, category: str | None = None) -> dict[str, tuple[str, Path]]:
-    """Category and folder of a saved model for each entry that has one."""
-    found: dict[str, tuple[str, Path]] = {}
+def models(material: Material, category: str | None = None) -> dict[str, Path]:
+    """Folder of a saved model for each entry that has one, in `category`, else in the first."""
+    found: dict[str, Path] = {}
     for (entry, name), key in sorted(material.first_seeds().items()):
         folder = material.folders.get(key)
         fits = category in (None, name) and entry not in found and len(found) < DETECTORS
         if fits and folder is not None and (folder / "model.safetensors").exists():
-            found[entry] = name, folder
+            found[entry] = folder
     return found
+
+
+def gallery_of(
+    entry: str, folder: Path, material: Material, tasks: Tasks, registry: Registry, device: str
+) -> Gallery:
+    """The examples of the model that was saved in a job's folder.
+
+    Raises:
+        AdbenchError: the images are not those that were scored, or the model does not load.
+    """
+    detector, result = load_detector(folder, registry, device)
+    if tasks.fingerprint(result.job.category) != result.job.split_fingerprint:
+        raise AdbenchError(
+            f"the images of {result.job.category!r} in {tasks.root} are not those that were scored; "
+            "name others with --data-root"
+        )
+    return gallery(entry, detector, result, material.scores(result.job.key), tasks)
 
 
 def gallery(entry: str, detector: Detector, result: Result, scores: pd.DataFrame, tasks: Tasks) -> Gallery:

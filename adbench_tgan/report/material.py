@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.leaderboard import is_current, leaderboard, results_table, without_superseded
+from adbench_tgan.leaderboard import is_current, leaderboard, results_table, shown_presets, without_superseded
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
 
@@ -162,10 +162,7 @@ def of_one_fingerprint(results: Sequence[Result]) -> tuple[list[Result], tuple[s
 
 def name_entries(table: pd.DataFrame, board: pd.DataFrame) -> None:
     """Give both tables the column `entry`: the detector, with what tells its rows apart where several have it."""
-    table["shown_preset"] = [
-        preset if precision == "fp32" else f"{preset}; precision={precision}"
-        for preset, precision in zip(table["preset"], table["precision"], strict=True)
-    ]
+    table["shown_preset"] = shown_presets(table)
     names = {}
     for detector, lines in board.groupby("detector", sort=False):
         parts = [[*line["preset"].split("; "), line["pretrained"]] for _, line in lines.iterrows()]

@@ -26,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
@@ -80,7 +81,9 @@ class AnomalibDetector(Detector):
     def build(self, shape: Shape) -> None:
         named = self.config.backbone
         self.backbone = named if features.brought_along(self) else resolved(self.name, named)
-        self.model = self.make(self.backbone).to(self.device).eval()
+        with warnings.catch_warnings():  # what anomalib imports of its own past is no user's business
+            warnings.simplefilter("ignore", FutureWarning)
+            self.model = self.make(self.backbone).to(self.device).eval()
         self.scaling = [values.to(self.device) for values in features.scaling(self.backbone)]
 
     def make(self, backbone: str) -> nn.Module:
