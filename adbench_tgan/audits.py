@@ -16,9 +16,10 @@ from adbench_tgan.audit_table import file_of, gather, read_published, read_recor
 from adbench_tgan.benchmark import usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
+from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, write_atomically
 from adbench_tgan.runner import Reporter, Settings, explain, precision
@@ -35,6 +36,7 @@ def run_audits(
         AdbenchError: the request is wrong, or `out` cannot be written.
     """
     settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
+    ensure_writable(out)
     planned = plan(request, registry, reporter.warn)
     missing = [job for job in planned.jobs if read_record(out, job) is None]
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
@@ -92,7 +94,7 @@ def keep(record: Mapping[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         draw(record, path.with_suffix(".png"))
     except OSError as error:
-        raise StoreError(f"cannot write {path.parent}: {error.strerror}; give --out another folder") from None
+        raise unwritable(path.parent, error) from None
     write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 

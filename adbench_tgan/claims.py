@@ -17,7 +17,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from adbench_tgan.errors import StoreError
+from adbench_tgan.errors import unwritable
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import create, draft_name, found, is_remote, owner_is_gone, stamp, touch
 
@@ -102,9 +102,7 @@ class Claims:
                     is_remote(path) and path.exists()
                 ):  # two at the same moment: some stores refuse both in their own words
                     return False
-                raise StoreError(
-                    f"cannot write {path}: {error.strerror or error}; give --out another folder"
-                ) from None
+                raise unwritable(path, error) from None
         return False
 
     def _is_dead(self, path: Path) -> bool:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 class AdbenchError(Exception):
@@ -36,3 +40,16 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> AdbenchError:
     close = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known) or 'none'}"
     return AdbenchError(f"unknown {kind} {name!r}; {hint}")
+
+
+def unwritable(what: object, error: OSError) -> StoreError:
+    """The error for a file or folder that cannot be written, with the remedy that fits the reason."""
+    space, elsewhere = "free some space", "give --out another folder"
+    remedy = f"{space} or {elsewhere}"
+    if error.errno in FULL:
+        remedy = space
+    elif error.errno in FORBIDDEN:
+        remedy = elsewhere
+    return StoreError(
+        f"cannot write {what}: {error.strerror or error}; {remedy}, then run the same command again"
+    )

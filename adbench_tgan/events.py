@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.places import ensure_writable
 from adbench_tgan.results import safe_name
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class EventReporter:
             raise AdbenchError(
                 "--tensorboard needs tensorboard; install it with: pip install 'adbench-tgan[tensorboard]'"
             ) from None
+        ensure_writable(root, "--tensorboard")
         self._open: Any = SummaryWriter
         self.inner: Any = inner
         self.root = root

@@ -56,19 +56,22 @@ def _name(path: Path) -> str:
     return str(cast(Any, path).path)
 
 
-def probe(root: Path) -> None:
-    """Find out whether objects can be written there.
+def ensure_writable(root: Path, option: str = "--out") -> None:
+    """Make a folder if it is not there, and find out whether it can be written: before the work, not after it.
 
     Raises:
-        AdbenchError: they cannot.
+        AdbenchError: it cannot; `option` is the one that named it.
     """
     path = root / f"probe-{uuid.uuid4().hex}"
     try:
+        if not is_remote(root):
+            root.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
         path.unlink()
-    except Exception as error:  # each kind of store has its own
-        reason = plain(one_line(error)[:300])
-        raise AdbenchError(f"cannot write results to {root}: {reason}; give --out another place") from None
+    except Exception as error:  # each kind of object store has its own
+        reason = getattr(error, "strerror", None) or plain(one_line(error)[:300])
+        kind = "place" if is_remote(root) else "folder"
+        raise AdbenchError(f"cannot write to {root}: {reason}; give {option} another {kind}") from None
 
 
 def read_object(path: Path, limit: int) -> bytes:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.jobs import Job
 from adbench_tgan.mps import side_by_side
 from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
@@ -259,9 +259,7 @@ def new_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:
         (folder / SPEC).write_text(json.dumps(spec))
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise StoreError(
-            f"cannot write {folder}: {error.strerror}; free some space or give --out another folder"
-        ) from None
+        raise unwritable(folder, error) from None
     return folder
 
 

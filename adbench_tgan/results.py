@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from adbench_tgan import places, stored
-from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.errors import StoreError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import draft_name, is_remote, owner_is_gone
@@ -83,18 +82,10 @@ class ResultStore:
         Raises:
             AdbenchError: the folder cannot be written.
         """
+        places.ensure_writable(self.root)
         if is_remote(self.root):
-            places.probe(self.root)
             return
-        try:
-            (self.root / PARTIAL).mkdir(parents=True, exist_ok=True)
-            probe = self.root / PARTIAL / f"probe-{uuid.uuid4().hex}"
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise AdbenchError(
-                f"cannot write results to {self.root}: {error.strerror}; give --out another folder"
-            ) from None
+        places.ensure_writable(self.root / PARTIAL)
         for left in (self.root / PARTIAL).iterdir():
             if owner_is_gone(left.name):
                 left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
@@ -171,10 +162,7 @@ class ResultStore:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _replace(target, draft)
         except OSError as error:
-            raise StoreError(
-                f"cannot write {target}: {error.strerror or error}; free some space or give --out another folder, "
-                "then run the same command again"
-            ) from None
+            raise unwritable(target, error) from None
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         if result.status == "ok":
@@ -310,16 +298,14 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a file by `text`, all at once.
 
     Raises:
-        AdbenchError: the disk is full or cannot be written; the old file stays as it was.
+        StoreError: the disk is full or cannot be written; the old file stays as it was.
     """
     try:
         places.replace(path, text.encode())
     except OSError as error:
-        raise AdbenchError(
-            f"cannot write {path}: {error.strerror or error}; free some space, then run again"
-        ) from None
+        raise unwritable(path, error) from None
     except Exception as error:  # an object store has its own
-        raise AdbenchError(f"cannot write {path}: {plain(one_line(error))}; run again") from None
+        raise StoreError(f"cannot write {path}: {plain(one_line(error))}; run again") from None
 
 
 def safe_name(name: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 
 from adbench_tgan import __version__
-from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.errors import AdbenchError, unwritable
 
 LONGEST = 40  # letters of a name: longer ones break the lines of the templates
 SUFFIX = ".tmpl"
@@ -93,9 +93,7 @@ def write_plugin(names: Names, parent: Path) -> Path:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        raise StoreError(
-            f"{target} cannot be written: {error.strerror}; choose a folder with --out"
-        ) from None
+        raise unwritable(target, error) from None
     return target
 
 

@@ -18,6 +18,7 @@ from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
+from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, explain, precision
@@ -55,6 +56,8 @@ def run_bench(
         AdbenchError: the request is wrong, or `out` holds the times of another machine.
     """
     device = usable(device)
+    if out is not None:
+        ensure_writable(out)
     planned = plan(request, registry, reporter.warn)
     board = read_board(out, here(device))
     keys = {job.key: key_of(job, effort) for job in planned.jobs}
@@ -160,10 +163,6 @@ def with_record(board: Board, record: Record) -> Board:
 
 def write_board(board: Board, out: Path) -> None:
     """Write ``timing.json`` with all samples, ``timing.csv`` and a README."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AdbenchError(f"cannot write {out}: {error.strerror}; give --out another folder") from None
     write_atomically(out / "README.md", readme(board))
     write_atomically(out / "timing.csv", table(board.records))
     text = {"schema": SCHEMA, "machine": board.machine, "facts": board.facts, "records": board.records}

@@ -148,7 +148,7 @@ def test_a_read_only_store_is_one_line_before_anything_is_trained(adbench, tmp_p
     monkeypatch.setattr(os, "mkdir", mkdir)
     ended = adbench("run", "--detectors", "mean_image", "--out", "store")
     assert ended.status == 2
-    assert ended.error == "cannot write results to store: Read-only file system; give --out another folder"
+    assert ended.error == "cannot write to store: Read-only file system; give --out another folder"
     assert "[1/" not in ended.err
 
 

@@ -137,5 +137,5 @@ def test_a_place_that_is_not_to_be_had_is_one_line(bucket: str, adbench: Call) -
     with pytest.raises(AdbenchError, match=r"^--out nowhere://x: .*; give a folder or an fsspec URL$"):
         place_of("nowhere://x")
     ended = adbench(*RUN, "--out", "s3://no-such-bucket/runs")
-    assert ended.error.startswith("cannot write results to s3://no-such-bucket/runs: ")
+    assert ended.error.startswith("cannot write to s3://no-such-bucket/runs: ")
     assert ended.error.endswith("; give --out another place")

@@ -182,7 +182,7 @@ def test_results_are_found_while_other_runs_make_and_remove_their_folders(store)
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(AdbenchError, match=r"cannot write results to .*file.*; give --out another folder"):
+    with pytest.raises(AdbenchError, match=r"cannot write to .*file.*; give --out another folder"):
         ResultStore(tmp_path / "file" / "out").open()
 
 

@@ -32,7 +32,7 @@ from adbench_tgan.boards.schemas import (
     check,
     check_scores,
 )
-from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.results import safe_name
 from adbench_tgan.stored import ROWS
 from adbench_tgan.text import plain
@@ -277,9 +277,7 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
     except OSError as error:
         if old.exists() and not target.exists():
             os.rename(old, target)
-        raise StoreError(
-            f"cannot write {target}: {error.strerror}; free some space or give --out another"
-        ) from None
+        raise unwritable(target, error) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         if target.exists():

@@ -63,8 +63,10 @@ def publish(
     from dataclasses import replace
 
     from adbench_tgan import boards
+    from adbench_tgan.places import ensure_writable
     from adbench_tgan.views import leaderboard_views
 
+    ensure_writable(out)
     if again is not None:
         given: dict[str, object] = {
             "--runs": runs,

@@ -48,11 +48,13 @@ def report(
     device: Device = "auto",
 ) -> None:
     """Write a page with the leaderboard, charts and example images: one file that needs no network."""
+    from adbench_tgan.places import ensure_writable
     from adbench_tgan.report import page
     from adbench_tgan.report.material import from_board, from_store
     from adbench_tgan.results import write_atomically
 
     page.check_extra()
+    ensure_writable(out.parent)
     found = registry(plugin)
     material = from_board(board) if board else from_store(runs, found, data, protocol)
     for note in material.notes:
@@ -61,7 +63,6 @@ def report(
     galleries, no_examples = galleries_of(material, found, data_root, examples, device)
     told: dict[str, Any] = {"no_audits": no_audits} if no_audits else {}
     text = page.render(material, galleries, no_examples, audits, **told)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, text)
     print(f"wrote {out}, {len(text.encode()) / 1e6:.1f} MB")
 
