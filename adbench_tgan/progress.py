@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Event, Thread
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 QUIET = 30.0  # seconds after which a log, which has no bars, is told how far a job is
+SILENT = (60.0, 600.0)  # at first, and at last, between two words on a job that tells nothing itself
 
 
 class TerminalReporter:
@@ -38,20 +40,35 @@ class TerminalReporter:
         )
         self.jobs = self.progress.add_task("jobs", total=None, detail="")
         self.bars: dict[str, TaskID] = {}  # one for each job that is running, by its key
-        self.phases: dict[str, str] = {}  # that these jobs are in
+        self.phases: dict[str, tuple[Job, str, float]] = {}  # that these jobs are in, and since when
         self.running: Job | None = None  # the one begun last
         self.done = 0
         self.count = 0
         self.said = monotonic()
+        self.ended = Event()
 
     def __enter__(self) -> Self:
         self.progress.start()
+        if not self.console.is_terminal:
+            Thread(target=self._show_life, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.ended.set()
         self.progress.stop()
+
+    def _show_life(self) -> None:
+        """Say in a log, ever more seldom, which jobs have told nothing for so long."""
+        pause, longest = SILENT
+        while not self.ended.wait(pause):
+            if monotonic() - self.said < pause:
+                pause = SILENT[0]
+                continue
+            for job, phase, since in list(self.phases.values()):
+                self.say(f"[{self.done + 1}/{self.count}] {job}: {phase}, for {monotonic() - since:,.0f} s")
+            pause = min(2 * pause, longest)
 
     def planned(self, jobs: int, kept: int) -> None:
         """Say how much is to do, and what is there already."""
@@ -71,7 +88,7 @@ class TerminalReporter:
         job = job or self.running
         if job is not None and job.key in self.bars:
             bar = self.bars[job.key]
-            self.phases[job.key] = name
+            self.phases[job.key] = job, name, monotonic()
             self.progress.reset(bar, description=name, total=None, detail=escape(str(job)))
 
     def epoch(
@@ -91,7 +108,7 @@ class TerminalReporter:
         job = job or self.running
         if job is not None and job.key in self.bars:
             self.progress.update(self.bars[job.key], completed=done, total=total)
-            phase = self.phases.get(job.key, "images")
+            _, phase, _ = self.phases.get(job.key, (job, "images", 0.0))
             self.log(f"[{self.done + 1}/{self.count}] {job}: {phase} {done:,}/{total:,} images")
 
     def job_finished(self, result: Result) -> None:

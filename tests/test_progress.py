@@ -1,6 +1,7 @@
 """What a run says of itself, on a terminal and in a log."""
 
 import io
+from time import monotonic, sleep
 
 import pandas as pd
 import pytest
@@ -48,6 +49,22 @@ def test_a_log_that_was_silent_for_long_tells_of_epochs(log, monkeypatch):
         "[1/2] d on toy/a seed 0: epoch 3/10  loss_g 0.25  loss_d 1",
         "[1/2] d on toy/a seed 0: epoch 4  loss_g 0.125",
     ]
+
+
+def test_a_log_tells_of_a_job_that_tells_nothing_itself(log, monkeypatch):
+    monkeypatch.setattr(progress, "SILENT", (0.02, 0.05))
+    with reporter(log) as told:
+        told.planned(2, 0)
+        told.job_started(result("d").job)
+        told.phase("fit")
+        deadline = monotonic() + 30
+        while log.getvalue().count("\n") < 2 and monotonic() < deadline:
+            sleep(0.01)
+    lines = log.getvalue().splitlines()
+    assert len(lines) >= 2
+    assert set(lines) == {"[1/2] d on toy/a seed 0: fit, for 0 s"}
+    sleep(0.3)
+    assert log.getvalue().splitlines() == lines  # it has ended
 
 
 def test_a_log_that_was_silent_for_long_tells_of_images(log, monkeypatch):

@@ -129,6 +129,28 @@ def test_pareto_marks_those_that_none_beats(tmp_path, registry):
     assert lines == {"a": True, "bb": True, "ccc": False}
 
 
+def test_pareto_passes_over_rows_without_a_rank_and_of_other_supervision(tmp_path, registry):
+    make_runs(tmp_path, made("a", shift=1.0), made("bb", shift=3.0), made("ccc", shift=2.0))
+    board = from_store(tmp_path, registry).leaderboard.set_index("entry", drop=False)
+    board.loc["bb", "rank"] = None
+    spec = charts.pareto(board)
+    assert {line["entry"]: line["best"] for line in spec["data"]["values"]} == {
+        "a": True,
+        "bb": False,
+        "ccc": True,
+    }
+    board.loc["ccc", "supervision"] = "labelled"
+    board.loc["ccc", "latency_ms_p50"] = (
+        board.loc["a", "latency_ms_p50"] / 2
+    )  # beats a, but learned from more
+    spec = charts.pareto(board)
+    assert {line["entry"]: line["best"] for line in spec["data"]["values"]} == {
+        "a": True,
+        "bb": False,
+        "ccc": True,
+    }
+
+
 def test_rows_without_a_rank_are_counted_and_the_reason_is_said(tmp_path, registry):
     two = [made("one"), made("two")]
     material = from_store(make_runs(tmp_path / "ranked", *two), registry)

@@ -55,15 +55,17 @@ def intervals(board: pd.DataFrame) -> Spec:
 
 
 def pareto(board: pd.DataFrame) -> Spec:
-    """AUROC against latency; the line joins those that none beats in both."""
+    """AUROC against latency; a line joins the ranked ones of one supervision that no other of them beats in both."""
     import altair as alt
 
-    lines = _records(board, ("entry", "supervision", "auroc_mean", "latency_ms_p50", "images_per_second"))
+    names = ("entry", "supervision", "rank", "auroc_mean", "latency_ms_p50", "images_per_second")
+    lines = _records(board, names)
     order = list(board["entry"])
     middle = _middle([line["latency_ms_p50"] for line in lines])
     for line in lines:
         line["right"] = line["latency_ms_p50"] > middle  # its name stands to the left, within the picture
-        line["best"] = not any(_beats(other, line) for other in lines)
+        rivals = [other for other in lines if other["rank"] and other["supervision"] == line["supervision"]]
+        line["best"] = line in rivals and not any(_beats(other, line) for other in rivals)
     base = _base(lines, order)
     x = alt.X(
         "latency_ms_p50:Q",
@@ -71,7 +73,8 @@ def pareto(board: pd.DataFrame) -> Spec:
         scale=alt.Scale(type="log", padding=45),
     )
     y = alt.Y("auroc_mean:Q", title="AUROC", scale=alt.Scale(zero=False))
-    front = base.transform_filter("datum.best").mark_line(color="#7F7F7F", strokeDash=[2, 2]).encode(x=x, y=y)
+    front = base.transform_filter("datum.best").mark_line(color="#7F7F7F", strokeDash=[2, 2])
+    front = front.encode(x=x, y=y, detail="supervision:N")
     points = base.mark_point(size=90, filled=True, opacity=1).encode(
         x=x,
         y=y,
@@ -81,8 +84,8 @@ def pareto(board: pd.DataFrame) -> Spec:
     )
     left = base.transform_filter("!datum.right").mark_text(align="left", dx=6, dy=-9)
     right = base.transform_filter("datum.right").mark_text(align="right", dx=-6, dy=-9)
-    names = [text.encode(x=x, y=y, text="entry:N") for text in (left, right)]
-    return _spec(front + points + names[0] + names[1])
+    labels = [text.encode(x=x, y=y, text="entry:N") for text in (left, right)]
+    return _spec(front + points + labels[0] + labels[1])
 
 
 def _middle(values: Sequence[float]) -> float:

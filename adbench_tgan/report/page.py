@@ -135,7 +135,8 @@ def overview(material: Material) -> list[Chart]:
         Chart(
             name="pareto",
             title="AUROC against latency",
-            about="Up and to the left is better; the dashed line joins those that no other beats in both. "
+            about="Up and to the left is better; a dashed line joins the ranked ones of one supervision that no "
+            "other of them beats in both. "
             "Only detectors all of whose jobs ran on one device have a latency here.",
             spec=charts.pareto(timed) if devices(material) == 1 and len(timed) else None,
             absent=no_times(material),
