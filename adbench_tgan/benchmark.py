@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,9 @@ class Outcome:
     results: tuple[Result, ...]
     leaderboard: pd.DataFrame
     ran: int  # jobs that were run now; the others were found finished
+    elsewhere: tuple[
+        str, ...
+    ] = ()  # categories with results of this dataset and protocol that were not asked for
 
     @property
     def failed(self) -> tuple[Result, ...]:
@@ -78,9 +82,14 @@ def benchmark(
     except KeyboardInterrupt:
         write_tables(store, planned.jobs, registry, reporter.warn)
         raise
-    table = write_tables(store, planned.jobs, registry, reporter.warn)
+    table, elsewhere = write_tables(store, planned.jobs, registry, reporter.warn)
     results = [fresh.get(job.key) or store.outcome(job) for job in planned.jobs]
-    return Outcome(results=tuple(result for result in results if result), leaderboard=table, ran=len(fresh))
+    return Outcome(
+        results=tuple(result for result in results if result),
+        leaderboard=table,
+        ran=len(fresh),
+        elsewhere=elsewhere,
+    )
 
 
 def unfinished(
@@ -119,15 +128,23 @@ def refuse_newer(store: ResultStore, missing: Sequence[Job]) -> None:
 
 def write_tables(
     store: ResultStore, jobs: tuple[Job, ...], registry: Registry, say: Callable[[str], None] = lambda _: None
-) -> pd.DataFrame:
-    """Write both tables from what is stored; return the leaderboard of the jobs' dataset and protocol."""
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Write both tables from what is stored.
+
+    Returns the leaderboard, which is of the jobs' dataset, protocol and categories, and the other categories there.
+    """
     versions = registry.versions()
     results = list(store.results(lambda path, why: say(f"{path} is left alone and not in the tables: {why}")))
     current = without_superseded([result for result in results if is_current(result.job, versions)])
     board = leaderboard(comparable(current, jobs, versions), store.scores)
     write_atomically(store.root / "results.csv", csv_of(results_table(current)))
     write_atomically(store.root / "leaderboard.csv", csv_of(board))
-    return board
+    asked = {job.category for job in jobs}
+    first = jobs[0]
+    stored = {
+        r.job.category for r in current if (r.job.dataset, r.job.protocol) == (first.dataset, first.protocol)
+    }
+    return board, tuple(sorted(stored - asked))
 
 
 def on_cluster(settings: Settings) -> str:
@@ -149,6 +166,8 @@ def usable(device: str) -> str:
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise AdbenchError(f"--device {device}: no such device; use auto, cpu, cuda or cuda:N")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -92,7 +92,7 @@ def test_a_board_that_was_changed_is_not_made_again(folder, tmp_path, adbench, c
     assert ended.status == 2
     assert "toy/scores/good.parquet: " in ended.error
     assert "only a sound board can be made again" in ended.error
-    assert not (tmp_path / "clean").exists()
+    assert not (tmp_path / "clean/toy").exists()
 
 
 def test_losses_that_were_changed_are_not_made_again(folder, tmp_path, adbench):

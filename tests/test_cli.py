@@ -62,7 +62,8 @@ MISTAKES = {
     "run --seeds 0,one": f"--seeds: 'one' {SEEDS}",
     "run --seeds 4294967296": f"--seeds: '4294967296' {SEEDS}",
     "run --seeds ,": "--seeds is empty; give names with commas between",
-    "run --device gpu": "--device gpu: ",
+    "run --device gpu": "--device gpu: no such device; use auto, cpu, cuda or cuda:N",
+    "report --board nowhere": "nowhere is no board: it has no board.json; name a folder that adbench publish wrote",
     "run --device cuda:99": "--device cuda:99: ",
     "run --precision fp16": "unknown precision 'fp16'; did you mean bf16 or fp32?",
     "run --out file": "cannot write to file: ",
@@ -368,6 +369,9 @@ def test_run_writes_tables_and_does_nothing_twice(tmp_path: Path, adbench: Call)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("result.json")} == before
     assert len(before) == 4
     assert (results.read_text(), board.read_text()) == tables
+    narrow = adbench(*words, "--categories", "1")
+    assert "has results of 1 more" in narrow.out
+    assert "more" not in second.out
 
 
 def test_no_timing_leaves_times_empty(tmp_path: Path, adbench: Call) -> None:

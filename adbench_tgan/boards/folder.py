@@ -161,6 +161,10 @@ def read_content(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((path / "board.json").read_text(encoding="utf-8"))
         schema = content["schema"]
+    except FileNotFoundError:
+        raise AdbenchError(
+            f"{path} is no board: it has no board.json; name a folder that adbench publish wrote"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AdbenchError(
             f"{path / 'board.json'} cannot be read ({type(error).__name__}); publish again"

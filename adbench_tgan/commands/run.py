@@ -168,6 +168,11 @@ def show_outcome(outcome: Outcome, place: Path) -> None:
     for view in leaderboard_views(outcome.leaderboard, f"{job.dataset}, {job.protocol}"):
         wide_console().print(view)
     tell(f"{place / 'results.csv'} and {place / 'leaderboard.csv'} hold the details")
+    if outcome.elsewhere:
+        tell(
+            f"the leaderboard is of the categories asked for; {place} has results of {len(outcome.elsewhere)} more, "
+            "which adbench report and publish take in"
+        )
     store = ResultStore(place)
     for result in outcome.failed:
         trace = store.trace(result.job)
