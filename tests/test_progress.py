@@ -9,6 +9,7 @@ from rich.console import Console
 from test_leaderboard import board, result
 
 from adbench_tgan import progress
+from adbench_tgan.commands.show import draw
 from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.views import leaderboard_views
 
@@ -102,6 +103,17 @@ def test_the_tables_fit_a_narrow_terminal_and_every_cell_is_filled():
     assert len(rows) == 4
     assert all(all(row) for row in rows)
     assert "…" not in out.getvalue()
+
+
+def test_a_terminal_too_narrow_for_the_table_cuts_no_cell(monkeypatch, capsys):
+    table = board([result("detector_" + name, shift=shift) for name, shift in (("one", 1.0), ("two", 3.0))])
+    monkeypatch.setattr("adbench_tgan.commands.show.wide_console", lambda: Console(width=40))
+    draw(leaderboard_views(table, "toy, one-vs-rest")[0])
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    lines = [line.strip("│").split("│") for line in shown.splitlines() if line.startswith("│")]
+    assert [line[1].strip() for line in lines] == ["detector_two", "detector_one"]
+    assert all(cell.strip() for line in lines for cell in line)
 
 
 def test_failed_detectors_leave_cells_empty_and_no_cost_without_timing():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adbench_tgan.commands.show import answer, show, warn, wide_console
+from adbench_tgan.commands.show import answer, draw, show, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import Json, Plugins, complete, registry, split
 
@@ -97,7 +97,7 @@ def publish(
     _warn_of_lost(out / board, set(made.results["key"]))
     changed = boards.publish(made, out)
     for view in leaderboard_views(made.leaderboard, board):
-        wide_console().print(view)
+        draw(view)
     print(f"{out / board} {'is written' if changed else 'has not changed'}: {len(made.results)} jobs")
 
 

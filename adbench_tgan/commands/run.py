@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adbench_tgan.commands.show import tell, warn, warn_of_broken, wide_console
+from adbench_tgan.commands.show import draw, tell, warn, warn_of_broken
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import (
     Categories,
@@ -166,7 +166,7 @@ def show_outcome(outcome: Outcome, place: Path) -> None:
         tell(f"nothing was run: all {len(outcome.results)} jobs are finished in {place}")
     job = outcome.results[0].job
     for view in leaderboard_views(outcome.leaderboard, f"{job.dataset}, {job.protocol}"):
-        wide_console().print(view)
+        draw(view)
     tell(f"{place / 'results.csv'} and {place / 'leaderboard.csv'} hold the details")
     if outcome.elsewhere:
         tell(

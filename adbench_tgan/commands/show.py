@@ -12,6 +12,7 @@ from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from adbench_tgan.registry import Registry
 
@@ -58,6 +59,16 @@ def wide_console() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def draw(view: Table) -> None:
+    """Print a leaderboard, at least as wide as its words and numbers take: a narrow terminal breaks lines, not cells."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    endless = Console(width=10_000)
+    least = Measurement.get(endless, endless.options, view).minimum
+    Console(width=max(least, wide_console().width)).print(view)
 
 
 def tell(message: str) -> None:
