@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,13 +42,12 @@ def bootstrap(results: Sequence[Result], read: Read) -> dict[str, dict[str, Floa
 
 def _drawn(by_category: Mapping[str, Sequence[Result]], read: Read) -> Iterator[tuple[str, str, Draws]]:
     """Each category with its fingerprint, and its test images drawn anew together with all categories of the same images."""
-    groups: dict[str, dict[str, NDArray[np.bool_]]] = {}
+    groups: dict[
+        tuple[Any, ...], dict[str, NDArray[np.bool_]]
+    ] = {}  # sample ids -> category -> which are anomalies
     for category, members in by_category.items():
         table = _sorted(read(members[0].job))
-        same_images = hashlib.sha256(
-            "\n".join(map(str, table["sample_id"])).encode(errors="surrogatepass")
-        ).hexdigest()
-        groups.setdefault(same_images, {})[category] = table["label"].to_numpy() == 1
+        groups.setdefault(tuple(table["sample_id"].to_list()), {})[category] = table["label"].to_numpy() == 1
     for group in groups.values():
         prints = [_one_fingerprint(category, by_category[category]) for category in group]
         together = prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()

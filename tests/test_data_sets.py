@@ -97,6 +97,9 @@ def test_labelled_arrays_keep_the_parts_apart():
     assert list(samples.classes) == ["b", "a", "b", "a", "b"]
     assert list(samples.parts) == ["train"] * 3 + ["test"] * 2
     assert list(samples.ids) == ["train-00000", "train-00001", "train-00002", "test-00000", "test-00001"]
+    chosen = np.array([4, 0, 2, 3])
+    assert samples.read_many(chosen).tolist() == [samples.read(i).tolist() for i in chosen.tolist()]
+    assert samples.digests(chosen).tolist() == [list(samples.digest(i)) for i in chosen.tolist()]
 
 
 # digits
