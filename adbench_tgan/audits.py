@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -21,14 +21,22 @@ from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, write_atomically
+from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, Settings, explain, precision
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.training import seed_everything
 
+if TYPE_CHECKING:
+    from adbench_tgan.progress import TerminalReporter
+
 
 def run_audits(
-    request: Request, settings: Settings, registry: Registry, reporter: Reporter, out: Path, published: Path
+    request: Request,
+    settings: Settings,
+    registry: Registry,
+    reporter: TerminalReporter,
+    out: Path,
+    published: Path,
 ) -> tuple[pd.DataFrame, int]:
     """Audit what `out` does not hold yet; write ``audit.csv`` and a PNG a job. Return the table, and the failures.
 
@@ -49,15 +57,11 @@ def run_audits(
             if isinstance(error, StoreError):
                 raise
             failed += 1
-            reporter.job_finished(
-                Result(
-                    job=job, status="failed", error=explain(error, settings.device), device=settings.device
-                )
-            )
+            reporter.job_ended(job, f"failed: {explain(error, settings.device)}")
             continue
         keep(record, file_of(out, job))
-        reporter.warn(
-            f"{job}: clean {record['clean'][-1]:.3f}, as published {max(record['class_sorted']):.3f}"
+        reporter.job_ended(
+            job, f"clean {record['clean'][-1]:.3f}, as published {max(record['class_sorted']):.3f}"
         )
     table = gather(out, planned.jobs, read_published(published))
     if len(table):

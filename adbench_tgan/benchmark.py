@@ -29,9 +29,7 @@ class Outcome:
     results: tuple[Result, ...]
     leaderboard: pd.DataFrame
     ran: int  # jobs that were run now; the others were found finished
-    elsewhere: tuple[
-        str, ...
-    ] = ()  # categories with results of this dataset and protocol that were not asked for
+    elsewhere: tuple[str, ...] = ()  # categories with results, of the same protocol, that were not asked for
 
     @property
     def failed(self) -> tuple[Result, ...]:

@@ -113,21 +113,24 @@ class TerminalReporter:
 
     def job_finished(self, result: Result) -> None:
         """Print what became of the job."""
-        self.done += 1
-        self.phases.pop(result.job.key, None)
-        if result.job.key in self.bars:
-            self.progress.remove_task(self.bars.pop(result.job.key))
-        self.progress.update(self.jobs, completed=self.done)
         if result.status == "ok":
             seconds = result.timing.get("fit_seconds")
             clock = "" if seconds is None else f", fit {seconds:.1f} s"
             auroc = f"{result.metrics['auroc']:.3f}" if "auroc" in result.metrics else "missing"
-            ended = f"AUROC {auroc}{clock}"
+            self.job_ended(result.job, f"AUROC {auroc}{clock}")
         else:
-            ended = f"failed: {result.error}"
-        self.say(f"[{self.done}/{self.count}] {result.job}: {ended}")
+            self.job_ended(result.job, f"failed: {result.error}")
         for note in result.notes:
             self.warn(f"{result.job}: {note}")
+
+    def job_ended(self, job: Job, how: str) -> None:
+        """Print how a job ended, and take its bar away."""
+        self.done += 1
+        self.phases.pop(job.key, None)
+        if job.key in self.bars:
+            self.progress.remove_task(self.bars.pop(job.key))
+        self.progress.update(self.jobs, completed=self.done)
+        self.say(f"[{self.done}/{self.count}] {job}: {how}")
 
     def log(self, message: str) -> None:
         """Print a line where there are no bars, if there was none for a while."""

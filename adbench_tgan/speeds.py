@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adbench_tgan import __version__
 from adbench_tgan.benchmark import usable
@@ -24,6 +24,9 @@ from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, explain, precision
 from adbench_tgan.speed import Effort, measure_speed, prepare
 from adbench_tgan.training import seed_everything
+
+if TYPE_CHECKING:
+    from adbench_tgan.progress import TerminalReporter
 
 SCHEMA = 1
 IMAGES = 256  # test images that are scored, over and over
@@ -46,7 +49,12 @@ class Board:
 
 
 def run_bench(
-    request: Request, effort: Effort, device: str, registry: Registry, reporter: Reporter, out: Path | None
+    request: Request,
+    effort: Effort,
+    device: str,
+    registry: Registry,
+    reporter: TerminalReporter,
+    out: Path | None,
 ) -> tuple[Board, list[Record]]:
     """Measure each detector that `out` does not hold yet; return the board, and the records of this request.
 
@@ -68,7 +76,7 @@ def run_bench(
         reporter.job_started(job)
         record = {"key": keys[job.key]} | attempt(job, effort, device, planned.tasks, registry, reporter)
         record["machine"] = board.machine
-        reporter.warn(said(record))
+        reporter.job_ended(job, said(record))
         board = with_record(board, record)
         if out is not None:
             write_board(board, out)
@@ -229,6 +237,6 @@ def plain(value: Any) -> str:
 def said(record: Record) -> str:
     """One line of progress."""
     if record["error"]:
-        return f"{record['detector']}: failed: {record['error']}"
+        return f"failed: {record['error']}"
     middle, rate = record["latency_ms_p50"], record["images_per_second"]
-    return f"{record['detector']} ({record['weights']}): {middle:.3g} ms an image alone, {rate:,.0f} images/s in batches"
+    return f"{record['weights']}: {middle:.3g} ms an image alone, {rate:,.0f} images/s in batches"
