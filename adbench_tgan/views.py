@@ -45,6 +45,8 @@ def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
         ("images/s", lambda line: _number(line["images_per_second"], "{:,.0f}")),
         ("peak MB", lambda line: _number(line["peak_memory_mb"], "{:,.0f}")),
     ]
+    if board["detector"].duplicated().any():
+        cost.insert(1, ("preset", lambda line: escape(line["preset"])))
     views = [_blocks(board, quality, title)]
     remarks: dict[str, dict[str, None]] = {}  # and whose they are, each once
     for _, line in board.iterrows():

@@ -105,6 +105,15 @@ def test_the_tables_fit_a_narrow_terminal_and_every_cell_is_filled():
     assert "…" not in out.getvalue()
 
 
+def test_two_rows_of_a_detector_have_their_presets_beside_their_costs_too():
+    two = [result("one", shift=1.0), result("one", shift=2.0, preset="quick", config={"image_size": 8})]
+    rows = [
+        [str(cell) for cell in column.cells] for column in leaderboard_views(board(two), "toy")[1].columns[:2]
+    ]
+    assert rows == [["one", "one"], ["quick", "paper"]]
+    assert leaderboard_views(board(two[:1]), "toy")[1].columns[1].header == "pretrained"
+
+
 def test_a_terminal_too_narrow_for_the_table_cuts_no_cell(monkeypatch, capsys):
     table = board([result("detector_" + name, shift=shift) for name, shift in (("one", 1.0), ("two", 3.0))])
     monkeypatch.setattr("adbench_tgan.commands.show.wide_console", lambda: Console(width=40))
