@@ -94,7 +94,7 @@ def galleries_of(
         return [], "No model was saved with these results, so no image can be shown: run with --save-models."
     try:
         spec, protocol = found.find("dataset", material.dataset), found.find("protocol", material.protocol)
-        tasks = Tasks(spec, protocol, root(data_root), fetch=False)
+        tasks, here = Tasks(spec, protocol, root(data_root), fetch=False), usable(device)
     except AdbenchError as error:
         warn(f"note: no examples: {error}")
         return [], f"Examples are missing: {error}."
@@ -103,7 +103,7 @@ def galleries_of(
     for entry, folder in saved.items():
         warn(f"examples of {entry}")
         try:
-            shown.append(gallery_of(entry, folder, material, tasks, found, usable(device)))
+            shown.append(gallery_of(entry, folder, material, tasks, found, here))
         except AdbenchError as error:
             warn(f"note: no examples of {entry}: {error}")
             missing.setdefault(str(error), []).append(entry)
