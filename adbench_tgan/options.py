@@ -40,13 +40,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON to the standard o
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(help="Folder that holds the dataset, or will.  \\[default: $ADBENCH_DATA, else ./data]"),
+    typer.Option(help="Folder that holds the dataset, or will.  [default: $ADBENCH_DATA, else ./data]"),
 ]
 Protocol = Annotated[
     str | None,
-    typer.Option(help="How to cut it.  \\[default: the dataset's own]", autocompletion=complete("protocol")),
+    typer.Option(help="How to cut it.  [default: the dataset's own]", autocompletion=complete("protocol")),
 ]
-Categories = Annotated[str | None, typer.Option(help="Names, with commas between.  \\[default: all]")]
+Categories = Annotated[str | None, typer.Option(help="Names, with commas between.  [default: all]")]
 Data = Annotated[
     str, typer.Option(help="The dataset's name.", autocompletion=complete("dataset", several=False))
 ]
@@ -54,16 +54,19 @@ Seeds = Annotated[str, typer.Option(help="Training seeds, with commas between.")
 Precision = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
 Preset = Annotated[
     str | None,
-    typer.Option(help="paper, quick or tuned.  \\[default: the dataset's own: quick for digits, else paper]"),
+    typer.Option(help="paper, quick or tuned.  [default: the dataset's own: quick for digits, else paper]"),
 ]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", help="DETECTOR.KEY=VALUE; may be given several times.")
+    list[str] | None,
+    typer.Option("--set", metavar="DETECTOR.KEY=VALUE", help="A setting; may be given several times."),
 ]
 
 
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="A Python file with hooks or detectors; may be given several times."),
+    typer.Option(
+        "--plugin", metavar="FILE", help="A Python file with hooks or detectors; may be given several times."
+    ),
 ]
 
 

@@ -47,7 +47,7 @@ def audit(
         "leaderboards/published_numbers.csv"
     ),
 ) -> None:
-    """Train once, score each epoch as it should be and as it was published, and show the steps between."""
+    """Show how a published number comes about, step by step. One training, scored at each epoch in four ways."""
     from rich.console import Console
 
     from adbench_tgan.audits import run_audits

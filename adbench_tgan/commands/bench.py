@@ -38,19 +38,24 @@ def bench(
     data_root: DataRoot = None,
     protocol: Protocol = None,
     category: Annotated[
-        str | None, typer.Option(help="Whose images are scored.  \\[default: the first]")
+        str | None, typer.Option(help="Whose images are scored.  [default: the first]")
     ] = None,
     preset: Preset = None,
     set_: Set = None,
     plugin: Plugins = None,
     device: Device = "auto",
     precision: Precision = "fp32",
-    seconds: Annotated[float, typer.Option(min=0.01, help="For the latency of each detector.")] = 10.0,
-    max_batch: Annotated[int, typer.Option(min=1, help="Largest batch that is tried.")] = 1024,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, metavar="SECONDS", help="For the latency of each detector.")
+    ] = 10.0,
+    max_batch: Annotated[int, typer.Option(min=1, metavar="N", help="Largest batch that is tried.")] = 1024,
     fit_images: Annotated[
         int,
         typer.Option(
-            min=0, help="Training images for detectors that cannot score unfitted.  \\[default: all]"
+            min=0,
+            metavar="N",
+            show_default=False,
+            help="Training images for detectors that cannot score unfitted.  [default: all]",
         ),
     ] = 0,
     out: Annotated[
@@ -58,7 +63,7 @@ def bench(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure latency, throughput, memory, operations and energy of scoring, on this machine."""
+    """Measure what scoring costs on this machine. Latency, throughput, memory, operations and energy."""
     from rich.console import Console
 
     from adbench_tgan.options import tasks_of

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 Runs = Annotated[
     list[Path] | None,
-    typer.Option(help="Folder of results; may be given several times.  \\[default: runs]"),
+    typer.Option(metavar="FOLDER", help="Folder of results; may be given several times.  [default: runs]"),
 ]
 Detectors = Annotated[
     str | None,
-    typer.Option(help="Names, with commas between.  \\[default: all]", autocompletion=complete("detector")),
+    typer.Option(help="Names, with commas between.  [default: all]", autocompletion=complete("detector")),
 ]
 Data = Annotated[
     str,
@@ -35,7 +35,11 @@ Protocol = Annotated[
 ]
 Presets = Annotated[
     list[str] | None,
-    typer.Option("--preset", help="As the tables have it; may be given several times.  \\[default: all]"),
+    typer.Option(
+        "--preset",
+        metavar="PRESET",
+        help="As the tables have it; may be given several times.  [default: all]",
+    ),
 ]
 
 
@@ -105,7 +109,7 @@ def verify(
     path: Annotated[Path, typer.Argument(help="A board, or a folder of boards.")] = Path("leaderboards"),
     as_json: Json = False,
 ) -> None:
-    """Recompute every cell of published boards from their scores; name each that does not match."""
+    """Recompute every cell of published boards. Whatever does not match is named: cell, row, hash or file."""
     from dataclasses import asdict
 
     from adbench_tgan import boards
@@ -148,7 +152,7 @@ def compare(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two detectors on the same images: each category, the mean, and how sure the difference is."""
+    """Compare two detectors on the same images. Each category, the mean, and how sure the difference is."""
     from dataclasses import asdict
 
     from adbench_tgan import boards, comparison

@@ -21,13 +21,14 @@ def check(
         ),
     ],
     preset: Annotated[
-        str | None, typer.Option(help="paper, quick or tuned.  \\[default: quick if it has that, else paper]")
+        str | None, typer.Option(help="paper, quick or tuned.  [default: quick if it has that, else paper]")
     ] = None,
     set_: Set = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(
-            help="Shape of the images, such as 3x32x32; may be given several times.  \\[default: grey and RGB]"
+            metavar="CxHxW",
+            help="Shape of the images; may be given several times.  [default: 1x32x32 and 3x32x32]",
         ),
     ] = None,
     labelled: Annotated[
@@ -41,7 +42,7 @@ def check(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the conformance checks on a detector: a line a check, and how many ran. Exit status 1 if one failed."""
+    """Run the conformance checks on a detector. A line a check, and how many ran; exit status 1 if one failed."""
     from adbench_tgan.testing import SHAPES, examine, subject
 
     shapes = tuple(shape_of(text) for text in shape) if shape else SHAPES

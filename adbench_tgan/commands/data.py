@@ -29,7 +29,7 @@ def info(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Print a dataset's passport: sizes, prevalence, chance levels, fingerprint of each category."""
+    """Print a dataset's passport. Sizes, prevalence, chance levels and fingerprint of each category."""
     from adbench_tgan.describe import passports
 
     tasks = tasks_of(registry(plugin), name, data_root, protocol, fetch=False)

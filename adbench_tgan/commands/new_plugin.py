@@ -16,7 +16,7 @@ def new_plugin(
     ],
     out: Annotated[Path, typer.Option(help="Folder in which the project's folder is made.")] = Path("."),
 ) -> None:
-    """Write the project of a new detector: package, tests, README, tox and CI. Nothing is overwritten."""
+    """Write the project of a new detector. Package, tests, README, tox and CI; nothing is overwritten."""
     from adbench_tgan.scaffold import names_of, write_plugin
 
     names = names_of(name, registry().names("detector"))

@@ -52,7 +52,7 @@ def list_(
 
 
 def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
-    """List the plugins with their hooks and the time that importing them took, broken ones too."""
+    """List the plugins, broken ones too. With their hooks and the time that importing them took."""
     records = [
         {
             "origin": each.origin,
@@ -76,7 +76,7 @@ def info(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Show a detector: its paper, its settings with help, and its parameters on a dataset's images."""
+    """Show a detector: its paper, settings and parameters. Settings with help, parameters on a dataset's images."""
     from adbench_tgan.describe import describe_detector
     from adbench_tgan.jobs import Request, check_overrides, entry
 

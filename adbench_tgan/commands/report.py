@@ -41,13 +41,13 @@ def report(
     ] = None,
     examples: Annotated[
         str | None,
-        typer.Option(help="Category of the example images.  \\[default: the first with a saved model]"),
+        typer.Option(help="Category of the example images.  [default: the first with a saved model]"),
     ] = None,
     data_root: DataRoot = None,
     plugin: Plugins = None,
     device: Device = "auto",
 ) -> None:
-    """Write a page with the leaderboard, charts and example images: one file that needs no network."""
+    """Write a page with leaderboard, charts and example images. It is one file, which needs no network."""
     from adbench_tgan.places import ensure_writable
     from adbench_tgan.report import page
     from adbench_tgan.report.material import from_board, from_store

@@ -41,31 +41,33 @@ Executor = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Jobs at a time, for executors that run several.  \\[default: 1; all of a cluster]"
+        min=1,
+        metavar="N",
+        help="Jobs at a time, for executors that run several.  [default: 1; all of a cluster]",
     ),
 ]
 JobsPerGpu = Annotated[
     str | None,
     typer.Option(
         metavar="N|auto",
-        help="Jobs that share the GPU at a time, or as many as fit into its memory.  \\[default: 1]",
+        help="Jobs that share the GPU at a time, or as many as fit into its memory.  [default: 1]",
     ),
 ]
 JobTimeout = Annotated[
     float | None,
-    typer.Option(min=1, metavar="SECONDS", help="Stop a job after this time; it fails.  \\[default: never]"),
+    typer.Option(min=1, metavar="SECONDS", help="Stop a job after this time; it fails.  [default: never]"),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="Head of a running Ray cluster, or auto.  \\[default: a new one of this machine]",
+        help="Head of a running Ray cluster, or auto.  [default: a new one of this machine]",
     ),
 ]
 GpusPerJob = Annotated[
     float | None,
     typer.Option(
-        min=0.01, metavar="SHARE", help="GPUs that a job takes on a cluster: 0.25, 1.  \\[default: none]"
+        min=0.01, metavar="SHARE", help="GPUs that a job takes on a cluster: 0.25, 1.  [default: none]"
     ),
 ]
 Out = Annotated[str, typer.Option(help="Folder of the results, or an fsspec URL: s3://bucket/prefix.")]
@@ -76,7 +78,7 @@ CheckpointEvery = Annotated[
     typer.Option(
         min=1,
         metavar="EPOCHS",
-        help="Keep unfinished trainings so often; the same command goes on from there.  \\[default: never]",
+        help="Keep unfinished trainings so often; the same command goes on from there.  [default: never]",
     ),
 ]
 EventFiles = Annotated[
