@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Literal[1] = 1
 MERSENNE = 624  # words of the twister's state, numpy's global generator
+KERNELS = ("fused", "capturable", "foreach")  # settings of optimisers that a device decides
 ABOUT = "about"  # the tensor that holds all that is no tensor, as the bytes of JSON
 
 
@@ -137,10 +138,20 @@ def put_back(part: Any, state: Any) -> None:
             part.copy_(state)
     elif isinstance(part, torch.Generator):
         part.set_state(state)
+    elif isinstance(part, torch.optim.Optimizer):
+        part.load_state_dict(for_device(part, state))
+        lay_out(part)
     else:
         part.load_state_dict(state)
-    if isinstance(part, torch.optim.Optimizer):
-        lay_out(part)
+
+
+def for_device(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimiser's state with its own choice of kernels: what was kept may come from another kind of device."""
+    groups = [
+        kept | {name: own[name] for name in KERNELS if name in own}
+        for kept, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}
 
 
 def lay_out(optimizer: torch.optim.Optimizer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -37,7 +38,7 @@ class Captured(Generic[Outputs]):
         self.device = torch.device(device)
         self.notes = notes
         self.plain = plain or self.device.type != "cuda"
-        self.stream = None if self.plain else torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        self.stream = None if self.plain else _stream(self.device)
         self.warmup = WARMUP
         self.recording: Recording[Outputs] | None = None
 
@@ -78,7 +79,9 @@ class Captured(Generic[Outputs]):
             torch.cuda.set_stream(stream)  # a failed capture leaves neither this ...
             generator.graphsafe_set_state(dice)  # ... nor this as it was
             self.plain = True
-            self.notes.append(f"no CUDA graph, steps run one kernel at a time: {_cause(error)}")
+            note = f"no CUDA graph, steps run one kernel at a time: {_cause(error)}"
+            if note not in self.notes:
+                self.notes.append(note)
             return None
         return Recording(graph, held, outputs)
 
@@ -103,6 +106,12 @@ class Recording(Generic[Outputs]):
                 own.copy_(other)
         self.graph.replay()
         return self.outputs
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures: libraries keep a workspace for each stream that they have seen."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _kind(leaf: object) -> object:

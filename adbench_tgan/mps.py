@@ -63,9 +63,11 @@ def side_by_side(warn: Callable[[str], None]) -> Iterator[Mapping[str, str]]:
 def _start(program: str, own: Mapping[str, str]) -> str:
     """Start the daemon; why it does not, if so."""
     try:
+        # All GPUs under their own numbers: the processes, which see what they are given, go by these.
+        every = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
         done = subprocess.run(
             [program, "-d"],
-            env=os.environ | own,
+            env={**every, **own},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -17,6 +17,12 @@ from adbench_tgan.runner import Settings
 MARGIN = 0.1  # share of the free memory that is left alone: what a job takes differs a little each time
 MEMORY = "memory.json"  # what a process writes down of the device's memory
 SIGNS = ("out of memory", "alloc_failed", "memory ran out")  # of a lack of memory, in an error or a note
+FAULTS = (
+    "cuda error",
+    "cublas_status_",
+    "cudnn_status_",
+)  # of a GPU's failure, which under MPS is all clients'
+CLIENTS = 48  # processes that MPS, before it had more, lets use one GPU
 
 Kind = str  # what jobs of about the same need have in common
 
@@ -75,7 +81,7 @@ class Packing:
         self.peaks: dict[Kind, int] = {}  # largest of each kind, in bytes
         self.outside = 0  # bytes that a process takes beside torch's, such as for its context
         self.free = 0  # bytes, when a job last began alone
-        self.alone: dict[str, int] = {}  # jobs, by key, that run once more, alone: how many were beside them
+        self.alone: dict[str, str] = {}  # jobs, by key, that run once more, alone: why
 
     def warning(self) -> str:
         """What a reader of times should know; empty if no job has another beside it."""
@@ -116,17 +122,18 @@ class Packing:
         self.peaks[kind(job)] = max(self.peaks.get(kind(job), 0), found.peak)
 
     def again(self, job: Job, result: Result, *, at_once: int) -> bool:
-        """Whether a job has to run once more, alone, because it lacked memory beside others."""
-        if not self.on_gpu or at_once == 1 or not lacks_memory(result):
+        """Whether a job has to run once more, alone: beside others it lacked memory, or fell with one of them."""
+        if not self.on_gpu or at_once == 1 or not (why := trouble(result)):
             return False
-        self.alone[job.key] = at_once - 1
+        others = f"{at_once - 1} other job{'s' if at_once > 2 else ''}"
+        self.alone[job.key] = f"{why} with {others} on the GPU"
         return True
 
     def noted(self, result: Result) -> Result:
         """The result; if it comes of a job that ran once more, with a note of it."""
-        if (others := self.alone.get(result.job.key)) is None:
+        if (why := self.alone.get(result.job.key)) is None:
             return result
-        note = f"memory ran out with {others} other jobs on the GPU; this is the job run once more, alone"
+        note = f"{why}; this is the job run once more, alone"
         return replace(result, notes=(*result.notes, note))
 
     def _fit(self, jobs: Sequence[Job]) -> bool:
@@ -175,10 +182,12 @@ def kind(job: Job) -> Kind:
     )
 
 
-def lacks_memory(result: Result) -> bool:
-    """Whether memory ran out: the job failed, or went on otherwise than it would have."""
+def trouble(result: Result) -> str:
+    """What other jobs may have done to this one: it failed, or without memory went on otherwise; empty if nothing."""
     said = " ".join((result.error, *result.notes)).lower()
-    return any(sign in said for sign in SIGNS)
+    if any(sign in said for sign in SIGNS):
+        return "memory ran out"
+    return "the GPU failed" if any(fault in result.error.lower() for fault in FAULTS) else ""
 
 
 def packing_of(settings: Settings) -> Packing:
@@ -190,7 +199,7 @@ def packing_of(settings: Settings) -> Packing:
     if settings.jobs_per_gpu is None:
         return Packing(settings.workers or 1)
     if settings.jobs_per_gpu == "auto":
-        return Packing(cores(), lambda: free_memory(settings.device), on_gpu=True)
+        return Packing(min(cores(), CLIENTS), lambda: free_memory(settings.device), on_gpu=True)
     return Packing(int(settings.jobs_per_gpu), on_gpu=True)
 
 

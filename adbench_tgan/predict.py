@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, read_result
-from adbench_tgan.runner import explain
+from adbench_tgan.runner import explain, precision
 from adbench_tgan.scoring import check_scores
 from adbench_tgan.text import plain
 
@@ -59,9 +60,13 @@ def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detect
             f"{installed} is installed; run the job again"
         )
     state = read_state(path)
+    kind = registry.detector(result.job.detector)
     try:
         with memory_limited(ROOM + 8 * path.stat().st_size):
-            return rebuild(registry.detector(result.job.detector), result, state, device), result
+            detector = rebuild(kind, result, state, "cpu")
+        if torch.device(device).type != "cpu":  # what a GPU's driver reserves goes beyond any such limit
+            detector = rebuild(kind, result, state, device)
+        return detector, result
     except AdbenchError as error:
         raise AdbenchError(f"{folder}: {error}; run the job again with --save-models") from None
     except Exception as error:  # settings and shapes that no run has written can fail anywhere
@@ -134,6 +139,12 @@ def read_images(paths: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
     return torch.stack(images)
 
 
+def precision_of(result: Result, device: str | torch.device) -> AbstractContextManager[Any]:
+    """The arithmetic that the job's scores come from, as far as the device has it: a CPU has no tf32."""
+    name = result.job.precision
+    return precision("fp32" if name == "tf32" and torch.device(device).type == "cpu" else name, str(device))
+
+
 def predict(detector: Detector, result: Result, paths: Sequence[Path], images: Tensor) -> list[Prediction]:
     """The prediction for each image.
 
@@ -141,7 +152,8 @@ def predict(detector: Detector, result: Result, paths: Sequence[Path], images: T
         AdbenchError: the saved model gives no finite score for each.
     """
     try:
-        scores = detector.score(images.to(detector.device)).detach().float().cpu()
+        with precision_of(result, detector.device):
+            scores = detector.score(images.to(detector.device)).detach().float().cpu()
         check_scores(scores.numpy(), len(images))
     except Exception as error:  # tensors that no run has saved can fail anywhere
         reason = explain(error, str(detector.device))
@@ -153,7 +165,9 @@ def predict(detector: Detector, result: Result, paths: Sequence[Path], images: T
     ]
 
 
-def draw(detector: Detector, predictions: Sequence[Prediction], images: Tensor, out: Path) -> None:
+def draw(
+    detector: Detector, result: Result, predictions: Sequence[Prediction], images: Tensor, out: Path
+) -> None:
     """Write a PNG with a row an image: the image, its reconstruction if there is one, and its anomaly map.
 
     Raises:
@@ -164,10 +178,11 @@ def draw(detector: Detector, predictions: Sequence[Prediction], images: Tensor, 
     from matplotlib.figure import Figure
 
     pixels = images.to(detector.device)
-    maps = detector.anomaly_map(pixels).detach().cpu().numpy()
     columns = [("image", images)]
-    if type(detector).reconstruct is not Detector.reconstruct:
-        columns.append(("reconstruction", detector.reconstruct(pixels).detach().cpu()))
+    with precision_of(result, detector.device):
+        maps = detector.anomaly_map(pixels).detach().float().cpu().numpy()
+        if type(detector).reconstruct is not Detector.reconstruct:
+            columns.append(("reconstruction", detector.reconstruct(pixels).detach().cpu()))
     width = len(columns) + 1
     figure = Figure(figsize=(3 * width, 3 * len(images)), layout="constrained")
     axes = figure.subplots(len(images), width, squeeze=False)

@@ -90,7 +90,8 @@ def packed(
                     yield result
                 else:
                     waiting.again.append(process.job)
-                    reporter.warn(f"{process.job}: memory ran out beside others; it runs once more, alone")
+                    why = packing.alone[process.job.key]
+                    reporter.warn(f"{process.job}: {why}; it runs once more, alone")
 
 
 def close(running: Iterable[Process]) -> None:

@@ -16,7 +16,7 @@ from adbench_tgan.detector import Detector
 from adbench_tgan.energy import PowerMeter
 from adbench_tgan.scoring import operations
 from adbench_tgan.timing import Clock, PeakMemory, clocks, stopwatch
-from adbench_tgan.training import fit
+from adbench_tgan.training import fit, lay_out
 
 LATENCY_SAMPLES = (5, 1000)  # at least and at most; a search of latent space takes seconds each time
 BATCH_SAMPLES = (3, 50)
@@ -41,6 +41,7 @@ def prepare(detector: Detector, train: TrainSet, images: Tensor, effort: Effort)
     """
     try:
         detector.build(train.shape)
+        lay_out(detector)
         for network in detector.networks.values():
             network.eval()
         if detector.networks and bool(detector.score(images).isfinite().all()):
@@ -52,6 +53,9 @@ def prepare(detector: Detector, train: TrainSet, images: Tensor, effort: Effort)
     fitted = type(detector)(shortened(detector.config), device=detector.device, seed=detector.seed)
     small = TrainSet(*(_some(images, effort.fit_images) for images in (train.normal, train.anomalies)))
     fit(fitted, small)
+    for each in (small.normal, small.anomalies):
+        if each is not None:
+            each.leave_gpu()
     return fitted, f"fitted on {len(small.normal)} images"
 
 

@@ -40,11 +40,11 @@ def stopwatch(device: str | torch.device) -> Iterator[Clock]:
     if on_gpu:
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         torch.cuda.synchronize(device)
-        begin.record()
+        begin.record(torch.cuda.current_stream(device))
     start = perf_counter()
     yield clock
     if on_gpu:
-        end.record()
+        end.record(torch.cuda.current_stream(device))
         torch.cuda.synchronize(device)
         clock.gpu_seconds = begin.elapsed_time(end) / 1000
     clock.seconds = perf_counter() - start
@@ -90,6 +90,7 @@ class PeakMemory:
     def reset(self) -> None:
         """Forget earlier peaks."""
         if self.device.type == "cuda":
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # a device with a number is not known before
             torch.cuda.reset_peak_memory_stats(self.device)
             return
         with _ignore_os_errors():

@@ -122,19 +122,27 @@ class Endless(Generic[Batch]):
 def stepper(detector: Detector, step: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
     """A training step at the device's speed: `step` as it is on the CPU, a CUDA graph on a GPU.
 
-    Call it once the networks are built and before anything else holds their weights' layout: under bf16 on a GPU
-    they are laid out channels-last, but for those with depthwise convolutions: PyTorch's own kernels for these, which
-    know only the other layout, are faster than cuDNN's. For what `step` may do see `adbench_tgan.graphs.Captured`.
+    Call it once the networks are built and before anything else holds their weights' layout, see `lay_out`. For what
+    `step` may do see `adbench_tgan.graphs.Captured`.
+    """
+    lay_out(detector)
+    return captured(detector, step)
+
+
+def lay_out(detector: Detector) -> None:
+    """Lay networks out channels-last under bf16 on a GPU.
+
+    Not those with depthwise convolutions: PyTorch's own kernels for these, which know only the other layout, are
+    faster than cuDNN's.
     """
     device = torch.device(detector.device)
     if device.type == "cuda" and torch.is_autocast_enabled("cuda"):
         for network in detector.networks.values():
             if not any(getattr(module, "groups", 1) > 1 for module in network.modules()):
                 network.to(memory_format=torch.channels_last)
-    return captured(detector, step)
 
 
-def captured(detector: Detector, function: Callable[..., Outputs]) -> Callable[..., Outputs]:
+def captured(detector: Detector, function: Callable[..., Outputs]) -> Captured[Outputs]:
     """`function` of tensors, on a GPU replayed as a CUDA graph; where it cannot be, the detector's `notes` say so."""
     return Captured(function, detector.device, detector.notes, plain=not detector.graphs)
 

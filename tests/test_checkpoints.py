@@ -145,6 +145,19 @@ def test_an_optimisers_tensors_are_laid_out_as_its_weights():
     assert torch.equal(moment, optimizer.state[network.weight]["exp_avg"])
 
 
+def test_an_optimiser_keeps_the_kernels_of_its_own_device():
+    weight = nn.Parameter(torch.ones(3))
+    weight.grad = torch.ones(3)
+    optimizer = torch.optim.Adam([weight], lr=0.5)
+    optimizer.step()
+    state = state_of(optimizer)
+    state["param_groups"][0] |= {"fused": True, "capturable": True, "lr": 0.25}  # as kept on a GPU
+    put_back(optimizer, state)
+    group = optimizer.param_groups[0]
+    assert (group["fused"], group["capturable"], group["lr"]) == (None, False, 0.25)
+    optimizer.step()
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [

@@ -454,6 +454,8 @@ ON_GPU = {
     "anomalib_stfpm": {"epochs": 2},
 }
 
+ONE_STEP = ("anogan", "egbad", "f_anogan", "transgan_anogan")  # is an epoch of theirs here
+
 
 @needs_gpu
 @pytest.mark.parametrize("name", TRAINED)
@@ -462,7 +464,8 @@ def test_a_graph_trains_as_plain_calls_do(name):
     graph, graph_scores, notes = trained_on_gpu(name, True)
     assert notes == []
     assert len(plain) == len(graph)
-    for one, other in zip(plain[:2], graph[:2], strict=True):
+    compared = WARMUP + 2 if name in ONE_STEP else 2  # epochs that have steps of the graph among them
+    for one, other in zip(plain[:compared], graph[:compared], strict=True):
         assert other == pytest.approx(one, rel=2e-2, abs=1e-3)
     torch.testing.assert_close(
         graph_scores, plain_scores, rtol=0.1, atol=0.1 * float(plain_scores.abs().max())

@@ -15,7 +15,7 @@ from adbench_tgan import machine, mps
 STAND_IN = """#!/bin/sh
 if [ "$1" = -d ]; then
     [ -z "$REFUSE" ] || exit 3
-    echo "started in $CUDA_MPS_PIPE_DIRECTORY" >> "$DIARY"
+    echo "started in $CUDA_MPS_PIPE_DIRECTORY$CUDA_VISIBLE_DEVICES" >> "$DIARY"
 else
     echo "told to $(cat)" >> "$DIARY"
 fi
@@ -35,8 +35,9 @@ def diary(tmp_path, monkeypatch):
     return tmp_path / "diary"
 
 
-def test_one_of_our_own_lasts_as_long_as_the_block(diary):
+def test_one_of_our_own_lasts_as_long_as_the_block(diary, monkeypatch):
     said = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")  # by this number its clients ask for the GPU, so it must have all
     with mps.side_by_side(said.append) as own:
         folder = own[mps.PIPES]
         assert os.path.isdir(folder)

@@ -1,6 +1,7 @@
 """Scores for new images from a saved model, through the command line."""
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from make_data import make_mvtec
 from PIL import Image
 
+from adbench_tgan.predict import load_detector
 from adbench_tgan.registry import Registry
 
 
@@ -32,9 +34,9 @@ def job(adbench, data, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("detector", ["pca", "ganomaly"])
-def test_a_saved_model_scores_as_the_run_did(detector, adbench, job, data):
-    folder = job(detector, "--save-models", "--preset", "quick")
+@pytest.mark.parametrize(("detector", "precision"), [("pca", "fp32"), ("ganomaly", "fp32"), ("ganomaly", "bf16")])
+def test_a_saved_model_scores_as_the_run_did(detector, precision, adbench, job, data):
+    folder = job(detector, "--save-models", "--preset", "quick", "--precision", precision)
     stored = pd.read_parquet(folder / "scores.parquet").set_index("sample_id")["score"]
     paths = [data / name for name in stored.index]
     ended = adbench("predict", folder, *paths, "--json")
@@ -44,6 +46,19 @@ def test_a_saved_model_scores_as_the_run_did(detector, adbench, job, data):
     threshold = json.loads((folder / "result.json").read_text())["threshold"]
     assert [r["threshold"] for r in records] == [threshold] * len(records)
     assert [r["anomalous"] for r in records] == [bool(r["score"] > threshold) for r in records]
+
+
+def test_a_model_is_built_within_bounds_before_a_gpu_reserves_what_it_likes(job, monkeypatch):
+    folder = job("mean_image", "--save-models")
+    built = []
+
+    def rebuild(kind, result, state, device):
+        built.append((device, resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY))
+        return device
+
+    monkeypatch.setattr("adbench_tgan.predict.rebuild", rebuild)
+    assert load_detector(folder, Registry.discover(), "cuda:1")[0] == "cuda:1"
+    assert built == [("cpu", True), ("cuda:1", False)]
 
 
 def test_a_heat_map_is_a_picture_with_a_row_an_image(adbench, job, data, tmp_path):

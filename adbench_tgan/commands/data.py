@@ -46,7 +46,9 @@ def info(
         f"protocol: {cards['protocol']['name']} version {cards['protocol']['version']}: {cards['protocol']['summary']}"
     )
     tell(f"found: {cards['note']}")
-    show(good, as_json, name)
+    show(
+        [card | {"fingerprint": card["fingerprint"][:12]} for card in good], as_json, name
+    )  # whole in --json
     for card in cards["categories"]:
         if "error" in card:
             warn(f"{card['category']}: {card['error']}")

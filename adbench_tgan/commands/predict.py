@@ -40,6 +40,6 @@ def predict(
     ]
     show(records, as_json, f"{result.job}")
     if heatmap is not None:
-        saved.draw(detector, found, images, heatmap)
+        saved.draw(detector, result, found, images, heatmap)
         if not as_json:
             tell(f"wrote {heatmap}")

@@ -43,6 +43,10 @@ class ImageSet:
             self._resident[device] = self._pixels.to(device) if fits else self._pixels.pin_memory()
         return self._resident[device]
 
+    def leave_gpu(self) -> None:
+        """Give up the copies on GPUs, or their memory would be counted as that of whoever works there next."""
+        self._resident.clear()
+
     def batches(
         self,
         size: int,
@@ -91,3 +95,9 @@ class Split:
     masks: np.ndarray | None  # uint8 (N, H, W), 1 = defect, at the size at which maps are judged
     fingerprint: str
     anomalies_fingerprint: str = ""  # empty when the protocol offers none
+
+    def leave_gpu(self) -> None:
+        """As `ImageSet.leave_gpu`."""
+        for images in (self.normal, self.anomalies, self.test):
+            if images is not None:
+                images.leave_gpu()

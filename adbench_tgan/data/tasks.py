@@ -86,6 +86,9 @@ class Tasks:
     def split(self, category: str, size: int, *, labelled: bool) -> Split:
         """The images of one category at one size; with `labelled` also the anomalies on offer."""
         asked = (category, size, labelled)
+        for key, kept in self._splits.items():
+            if key != asked:
+                kept.leave_gpu()
         if asked not in self._splits:
             samples, cut = self.cut(category)
             self._splits = {key: kept for key, kept in self._splits.items() if key[0] == category}

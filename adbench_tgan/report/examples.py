@@ -18,7 +18,7 @@ from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import PURITY
-from adbench_tgan.predict import load_detector
+from adbench_tgan.predict import load_detector, precision_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.report.material import Material
 from adbench_tgan.results import Result
@@ -109,7 +109,8 @@ def gallery(entry: str, detector: Detector, result: Result, scores: pd.DataFrame
     rows = [row for members in cases.values() for row in members]
     samples, cut = tasks.cut(result.job.category)
     images = samples.images(cut.test[rows], result.shape[1])
-    strips, again = draw(detector, images)
+    with precision_of(result, detector.device):
+        strips, again = draw(detector, images)
     names = [case for case, members in cases.items() for _ in members]
     examples = tuple(
         Example(

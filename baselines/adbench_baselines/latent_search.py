@@ -236,6 +236,7 @@ def walk_captured(
         if patience and count % patience == 1 % patience and not bool(walking.any()):  # a look now and then
             break
         run()
+    detector.graphs = not run.plain  # what could not be captured once is not tried again for the next images
     return z
 
 
