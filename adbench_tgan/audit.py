@@ -27,7 +27,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.metrics import auroc
 from adbench_tgan.training import check_finite, epochs
 
-BATCH = 64  # the batch of the authors' test loaders
+BATCH = 64  # GANomaly's and Skip-GANomaly's test loaders'; SAGAN's has 32, AnoTrans's 128
 SHUFFLE_SEED = 0
 Orders = Mapping[str, NDArray[np.int64]]
 

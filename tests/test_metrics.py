@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adbench_tgan import metrics
@@ -47,6 +47,7 @@ def test_balanced_accuracy_is_not_an_auroc():
     assert metrics.auroc(scores + noise, labels, 0.5) != pytest.approx(value, abs=1e-3)
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_auroc_counts_pairs(items):
     scores, labels = arrays(items)
@@ -54,6 +55,7 @@ def test_auroc_counts_pairs(items):
     assert metrics.auroc(scores, labels, 0) == pytest.approx(np.mean(wins))
 
 
+@settings(deadline=None)
 @given(pairs, st.integers(0, 2**32 - 1))
 def test_order_of_images_and_increasing_maps_change_nothing(items, seed):
     scores, labels = arrays(items)

@@ -37,7 +37,9 @@ def diary(tmp_path, monkeypatch):
 
 def test_one_of_our_own_lasts_as_long_as_the_block(diary, monkeypatch):
     said = []
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")  # by this number its clients ask for the GPU, so it must have all
+    monkeypatch.setenv(
+        "CUDA_VISIBLE_DEVICES", "1"
+    )  # by this number its clients ask for the GPU, so it must have all
     with mps.side_by_side(said.append) as own:
         folder = own[mps.PIPES]
         assert os.path.isdir(folder)

@@ -121,10 +121,22 @@ def test_threads_are_shared_by_as_many_as_will_run() -> None:
     ("facts", "why"),
     [
         ({"status": "failed", "error": "out of memory on NVIDIA H100; lower batch_size"}, "memory ran out"),
-        ({"status": "failed", "error": "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"}, "memory ran out"),
-        ({"status": "failed", "error": "the process died by signal SIGKILL; if memory ran out, lower"}, "memory ran out"),
-        ({"notes": ("no CUDA graph, steps run one kernel at a time: CUDA out of memory.",)}, "memory ran out"),
-        ({"status": "failed", "error": "AcceleratorError: CUDA error: unspecified launch failure"}, "the GPU failed"),
+        (
+            {"status": "failed", "error": "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"},
+            "memory ran out",
+        ),
+        (
+            {"status": "failed", "error": "the process died by signal SIGKILL; if memory ran out, lower"},
+            "memory ran out",
+        ),
+        (
+            {"notes": ("no CUDA graph, steps run one kernel at a time: CUDA out of memory.",)},
+            "memory ran out",
+        ),
+        (
+            {"status": "failed", "error": "AcceleratorError: CUDA error: unspecified launch failure"},
+            "the GPU failed",
+        ),
         ({"status": "failed", "error": "loss adversarial became nan in epoch 3"}, ""),
         ({}, ""),
     ],

@@ -34,7 +34,9 @@ def job(adbench, data, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(("detector", "precision"), [("pca", "fp32"), ("ganomaly", "fp32"), ("ganomaly", "bf16")])
+@pytest.mark.parametrize(
+    ("detector", "precision"), [("pca", "fp32"), ("ganomaly", "fp32"), ("ganomaly", "bf16")]
+)
 def test_a_saved_model_scores_as_the_run_did(detector, precision, adbench, job, data):
     folder = job(detector, "--save-models", "--preset", "quick", "--precision", precision)
     stored = pd.read_parquet(folder / "scores.parquet").set_index("sample_id")["score"]

@@ -77,8 +77,8 @@ def official(samples: Samples, category: str) -> Cut:
 def sample_by_kmeans(samples: Samples, others: Indices, wanted: int) -> Indices:
     """Choose about `wanted` of the images `others`, spread over clusters of their pixels.
 
-    As the TransGAN thesis does for its labelled anomalies, on training images only: one cluster a class,
-    and ``wanted // clusters`` images, at least one, drawn from each (all of a cluster that has fewer).
+    As the TransGAN thesis does for its labelled anomalies, but on training images only, and k-means begins once
+    instead of nine times: one cluster a class, and ``wanted // clusters`` images, at least one, drawn from each (all of a cluster that has fewer).
     """
     from sklearn.cluster import KMeans
 

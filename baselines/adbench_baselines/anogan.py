@@ -14,7 +14,9 @@ Where this differs from that code, and why
 4. All images of a batch walk together, each as it would alone: see latent_search.py. z0 is seeded by the detector's
    seed and the image's pixels, so that a score does not depend on what was scored before. Always 50 walk (`together`),
    because convolutions round differently in batches of other sizes, and 500 steps amplify it.
-5. `restarts` and an early exit are our additions, both off.
+5. Batch norm of D, whose features the search compares, averages the statistics of the images that G learns from too: two
+   batches of drawn images to one of real ones. In EGBAD's code these averages move in D's own step alone.
+6. `restarts` and an early exit are our additions, both off.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ Where this differs from the authors' code, and why
    z. Theirs is a layer on top of both. We lay it there: linear, 16 * width -> 16 * width, LeakyReLU, dropout, and the
    logit from it. This adds 1,049,600 parameters to the article's D at width 64; `feature="image"` is the article's D.
 3. Dropout follows every activation of D, as in theirs; the article has none (`dropout=0`).
-4. The first blocks of E and D have no batch norm, as in theirs; the article has one there (`bn_first=True`). E's first
-   convolution has a LeakyReLU and D's branch of z batch norm, as in the article; theirs have none.
+4. The first blocks of E and D have no batch norm, as in theirs; the article has one there (`bn_first=True`). D's branch
+   of z has batch norm, as in the article; theirs has none.
 5. lr is 2e-4 and z has 100 dimensions. Theirs are 1e-5, which needs several hundred epochs of MNIST, and 200.
 6. Training is counted in steps, because their code has no default number of epochs, and because the averaged weights
    look 1,000 steps back: a fixed number of epochs would leave small categories with their first weights.

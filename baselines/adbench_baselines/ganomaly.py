@@ -14,7 +14,7 @@ Where this differs from the authors' code, and why
 5. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
    Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
 6. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images). There
-   15 epochs are few steps, and the running averages of batch norm lag behind: smaller batches or more epochs help.
+   15 epochs are few steps, and the running averages of batch norm lag behind: smaller batches (32) or more epochs help.
 7. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; the paper has none.
 """
 

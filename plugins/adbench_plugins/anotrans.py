@@ -19,8 +19,8 @@ Where this differs from the authors' code, and why
 8. What their code allocates and never calls is left out: embeddings of the image at a half and at a quarter of its
    size, and the BatchNorm before each of the three embeddings. That is 22,674 of 12,549,039 parameters at 32 pixels
    with patches of 4; the 12,526,365 here are 6 less than an earlier count, which kept one of those BatchNorms.
-9. `attention="tf"`, attention over all tokens, has no table of relative positions but all of the block's biases and
-   norms: 12,525,781 parameters. Theirs has 5 numbers a channel and block less, 16,000 in all; we do not know which.
+9. `attention="tf"`, attention over all tokens, is theirs: no table of relative positions, no biases of queries, keys and
+   values, one norm for both halves of a block. 12,509,781 parameters, and the 22,674 of 8 that are never called.
 10. Networks are in eval mode when scoring, scores are not scaled over the test set, the last epoch is kept, not that
     of the best *test* AUROC; nothing is added to the input, where theirs adds memory that was never filled.
 11. The batch is 128 or the whole training set, whichever is smaller. 25 epochs are theirs for 45,000 images, 8,800 steps;

@@ -125,7 +125,7 @@ def att_block(dim: int, side: int, attention: Attention) -> nn.Sequential:
     The second block's windows are shifted by one. Where a window covers all, timm makes it `side` and shifts nothing.
     """
     if attention == "tf":
-        inner: list[nn.Module] = [Block(dim, HEADS, qkv_bias=True), Block(dim, HEADS, qkv_bias=True)]
+        inner: list[nn.Module] = [plain_block(dim), plain_block(dim)]
         inner = [nn.Flatten(1, 2), *inner, nn.Unflatten(1, (side, side))]
     else:
         inner = [
@@ -133,6 +133,13 @@ def att_block(dim: int, side: int, attention: Attention) -> nn.Sequential:
             for shift in (0, WINDOW // 2)
         ]
     return nn.Sequential(*inner, nn.LayerNorm(dim), nn.GELU())
+
+
+def plain_block(dim: int) -> nn.Module:
+    """A block of attention over all tokens, (B, N, dim) -> the same shape; its two halves share their norm."""
+    block = Block(dim, HEADS, qkv_bias=False, norm_layer=nn.LayerNorm)
+    block.norm2 = block.norm1
+    return block
 
 
 def normal_init(module: nn.Module) -> None:
