@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,17 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.results import safe_name
-from adbench_tgan.stored import LARGEST, read_bounded
+from adbench_tgan.stored import LARGEST, read_bounded, stamp
 from adbench_tgan.text import csv_of, plain
 
 CURVES = ("clean", "batch_statistics", "class_sorted")
 COLUMNS = (
     "detector dataset protocol category seed preset precision epochs clean batch_statistics class_sorted "
     "as_published best_epoch optimism published published_source device detector_version split_fingerprint key "
-    "adbench_version"
+    "adbench_version curves_sha256"
 ).split()
 Published = Mapping[tuple[str, ...], tuple[float, str]]
-Curve = Annotated[tuple[float, ...], Field(min_length=1)]  # an AUROC an epoch
+Curve = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]  # an AUROC an epoch
 
 
 def file_of(out: Path, job: Job) -> Path:
@@ -36,7 +37,12 @@ def file_of(out: Path, job: Job) -> Path:
 def gather(out: Path, jobs: Sequence[Job], published: Published) -> pd.DataFrame:
     """``audit.csv``: a row an audit among `jobs`, in their order."""
     records = [read_record(out, job) for job in jobs]
-    return pd.DataFrame([row(record, published) for record in records if record], columns=COLUMNS)
+    return table_of([record for record in records if record], published)
+
+
+def table_of(records: Iterable[Mapping[str, Any]], published: Published) -> pd.DataFrame:
+    """A row a record."""
+    return pd.DataFrame([row(record, published) for record in records], columns=COLUMNS)
 
 
 class Record(BaseModel):
@@ -56,17 +62,18 @@ class Record(BaseModel):
 def read_record(out: Path, job: Job) -> dict[str, Any] | None:
     """The stored audit of a job; None when it is missing or damaged, or another job's."""
     record = _read(file_of(out, job))
-    return record.model_dump(by_alias=True) if record is not None and record.job.key == job.key else None
+    return record if record is not None and Job(**record["job"]).key == job.key else None
 
 
-def _read(path: Path) -> Record | None:
-    """What one file holds; None if it is missing, damaged, or its curves are of different lengths."""
+def _read(path: Path) -> dict[str, Any] | None:
+    """What one file holds, and its SHA-256; None if it is missing, damaged, or its curves are of different lengths."""
     try:
-        record = Record.model_validate_json(read_bounded(path, LARGEST))
+        data = read_bounded(path, LARGEST)
+        record = Record.model_validate_json(data)
     except (OSError, ValueError):
         return None
     whole = len(record.clean) == len(record.batch_statistics) == len(record.class_sorted)
-    return record if whole else None
+    return record.model_dump(by_alias=True) | {"sha256": hashlib.sha256(data).hexdigest()} if whole else None
 
 
 def row(record: Mapping[str, Any], published: Published) -> dict[str, Any]:
@@ -86,23 +93,49 @@ def row(record: Mapping[str, Any], published: Published) -> dict[str, Any]:
         "published_source": source,
         "device": record["device"],
         "adbench_version": record["version"],
+        "curves_sha256": record["sha256"],
     }
 
 
-def differences(folder: Path) -> Iterator[tuple[str, str]]:
-    """Where ``audit.csv`` is not what the curves beside it say: which row and column, and how.
+Finding = tuple[str, str, str]  # file, where in it, what is wrong
+
+
+def differences(folder: Path) -> Iterator[Finding]:
+    """Where ``audit.csv``, the curves beside it and their pictures do not say the same.
 
     Numbers that papers print are those of ``published_numbers.csv`` in the folder above, where there is one.
     """
     published = read_published(folder.parent / "published_numbers.csv")
-    records = [_read(path) for path in sorted((folder / "curves").rglob("*.json"))]
-    rows = [row(record.model_dump(by_alias=True), published) for record in records if record is not None]
-    expected = {line["key"]: line for line in lines_of(csv_of(pd.DataFrame(rows, columns=COLUMNS)))}
+    records = {path: _read(path) for path in sorted((folder / "curves").rglob("*.json"))}
+    good = {path: record for path, record in records.items() if record is not None}
+    for path, record in records.items():
+        yield from ((path.relative_to(folder).as_posix(), "", text) for text in _of_one(folder, path, record))
+    yield from (
+        ("audit.csv", where, text) for where, text in _of_table(folder, table_of(good.values(), published))
+    )
+
+
+def _of_one(folder: Path, path: Path, record: Mapping[str, Any] | None) -> Iterator[str]:
+    """What is wrong with a file of curves."""
+    if record is None:
+        yield "is no audit: damaged, or an AUROC is not within 0 to 1"
+    elif path != file_of(folder, Job(**record["job"])):
+        yield "has not the name of its job"
+    elif stamp(path.with_suffix(".png")) != record["sha256"]:
+        yield "its picture is missing, or is not drawn from these curves"
+
+
+def _of_table(folder: Path, wanted_table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Which cells of ``audit.csv`` are not those of `wanted_table`."""
+    expected = {line["key"]: line for line in lines_of(csv_of(wanted_table))}
     try:
-        there = lines_of(read_bounded(folder / "audit.csv", LARGEST).decode())
+        text = read_bounded(folder / "audit.csv", LARGEST).decode()
+        there = lines_of(text)
     except (OSError, ValueError, csv.Error) as error:
         yield "", f"cannot be read ({type(error).__name__})"
         return
+    if text.partition("\n")[0] != ",".join(COLUMNS):
+        yield "", "has other columns than an audit's"
     for line in there:
         name = f"{line.get('detector')}, {line.get('category')}, seed {line.get('seed')}"
         wanted = expected.pop(line.get("key") or "", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -23,6 +24,7 @@ from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, Settings, explain, precision
+from adbench_tgan.stored import STAMP
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.training import seed_everything
 
@@ -96,14 +98,18 @@ def keep(record: Mapping[str, Any], path: Path) -> None:
     """Draw the curves, then write the record that vouches for them."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draw(record, path.with_suffix(".png"))
+        text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+        draw(record, path.with_suffix(".png"), hashlib.sha256(text.encode()).hexdigest())
     except OSError as error:
         raise unwritable(path.parent, error) from None
-    write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    write_atomically(path, text)
 
 
-def draw(record: Mapping[str, Any], out: Path) -> None:
-    """The curves of one audit as a PNG: AUROC against epoch, the best of the published way marked."""
+def draw(record: Mapping[str, Any], out: Path, digest: str) -> None:
+    """The curves of one audit as a PNG: AUROC against epoch, the best of the published way marked.
+
+    It carries the SHA-256 of the file of its curves.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -124,4 +130,4 @@ def draw(record: Mapping[str, Any], out: Path) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(plain(f"{job}, {job.protocol}"), parse_math=False)
     axes.legend(fontsize="small")
-    figure.savefig(out, format="png", dpi=110)
+    figure.savefig(out, format="png", dpi=110, metadata={STAMP: digest})

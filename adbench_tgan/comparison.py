@@ -51,7 +51,7 @@ class Comparison:
         sure = self.overall.ci_low > 0 or self.overall.ci_high < 0
         if not sure:
             return f"no difference shown: {better} is ahead by {size}, and the interval holds zero"
-        count = sum((each.difference > 0) == (self.overall.difference > 0) for each in self.categories)
+        count = sum(each.difference * self.overall.difference > 0 for each in self.categories)
         text = f"{better} is better than {worse} by {size}, in {count} of {len(self.categories)} categories"
         if self.wilcoxon_p < 0.05:
             return f"{text}; the signed-rank test over categories agrees"

@@ -133,8 +133,7 @@ def standings(
         variants.setdefault(variant_of(result.job), []).append(result)
     everything = {result.job.category for result in results}
     spreads = bootstrap(results, read)
-    table = results_table(results)
-    presets = dict(zip(table["key"], shown_presets(table), strict=True))
+    presets = shown_presets(results)
     unranked = [
         _standing(members, spreads[name], presets[members[0].job.key], everything, rules or Rules())
         for name, members in sorted(variants.items())
@@ -142,26 +141,34 @@ def standings(
     return sorted(_ranked(unranked), key=lambda each: _shown(each.line))
 
 
-def shown_presets(table: pd.DataFrame) -> list[str]:
-    """For each row of ``results.csv`` the preset that its leaderboard shows: with precision and version if they matter.
+def shown_presets(results: Iterable[Result]) -> dict[str, str]:
+    """By a job's key the preset that its leaderboard shows: with precision, and with what else tells its rows apart.
 
-    Results of several versions meet where the detector is not installed, such as a file's before and after an edit.
+    Rows with one name meet where a detector is not installed in one version, such as a file's before and after an
+    edit, and where a setting was resolved otherwise on another machine, such as the backbone that was found there.
     """
-    names = [
-        preset if precision == "fp32" else f"{preset}; precision={precision}"
-        for preset, precision in zip(table["preset"], table["precision"], strict=True)
-    ]
-    alike = [
-        table["detector"],
-        table["supervision"],
-        table["pretrained"].astype(str),
-        pd.Series(names, table.index),
-    ]
-    several = table["detector_version"].groupby(alike).transform("nunique") > 1
-    return [
-        f"{name}; version={version}" if told else name
-        for name, version, told in zip(names, table["detector_version"], several, strict=True)
-    ]
+    jobs = {result.job.key: result.job for result in results}
+    alike: dict[tuple[str, ...], dict[str, Job]] = {}
+    for job in jobs.values():
+        alike.setdefault((job.detector, job.supervision, plain_preset(job)), {})[variant_of(job)] = job
+    names = {}
+    for (_, _, name), variants in alike.items():
+        facts = {
+            variant: {"version": job.detector_version, **job.config} for variant, job in variants.items()
+        }
+        telling = [
+            fact
+            for fact in dict.fromkeys(fact for each in facts.values() for fact in each)
+            if len({str(each.get(fact)) for each in facts.values()}) > 1
+        ]
+        for variant, each in facts.items():
+            names[variant] = "; ".join([name, *(f"{fact}={each.get(fact)}" for fact in telling)])
+    return {key: names[variant_of(job)] for key, job in jobs.items()}
+
+
+def plain_preset(job: Job) -> str:
+    """The preset, with the precision if it is not the usual one."""
+    return job.preset if job.precision == "fp32" else f"{job.preset}; precision={job.precision}"
 
 
 def _standing(
@@ -253,7 +260,7 @@ def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str
         "pixel_auroc_mean": over_categories(table, "pixel_auroc"),
         "aupro_mean": over_categories(table, "aupro"),
         "n_categories": table["category"].nunique(),
-        "n_seeds": table["seed"].nunique(),
+        "n_seeds": int(table.groupby("category")["seed"].nunique().min()) if good else 0,
         "n_failed": len(members) - len(good),
         "fit_seconds": _middle(table, "fit_seconds") if one_machine else None,
         "latency_ms_p50": _middle(table, "latency_ms_p50") if one_machine else None,

@@ -6,6 +6,7 @@ scores outside [0, 1], which destroys the order of large ones. An AUROC under 0.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,7 +67,13 @@ def fpr95(scores: Floats, labels: Labels, threshold: float) -> float:
 
 
 def balanced_accuracy(scores: Floats, labels: Labels, threshold: float) -> float:
-    """Mean of the shares of anomalies above and of normals at or below `threshold`."""
+    """Mean of the shares of anomalies above and of normals at or below `threshold`.
+
+    Raises:
+        ValueError: the threshold is no number.
+    """
+    if not math.isfinite(threshold):
+        raise ValueError("the scores of training images, which set the threshold, are not finite")
     from sklearn.metrics import balanced_accuracy_score
 
     return float(balanced_accuracy_score(labels, scores.astype("float64") > threshold))

@@ -187,7 +187,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         metrics=metrics,
         timing=timing,
         parameters=detector.parameter_counts(),
-        threshold=threshold,
+        threshold=threshold if np.isfinite(threshold) else None,
         purity_delta=purity_delta,
         anomalies_fingerprint=split.anomalies_fingerprint,
         shape=split.test.shape,

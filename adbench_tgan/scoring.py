@@ -17,6 +17,7 @@ from adbench_tgan.timing import flops
 from adbench_tgan.training import without_graphs
 
 BATCH = 100  # images per score() call, the same for every detector
+SPREADS = 100  # times the spread of scores: no more than that is what a change is measured by
 PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
 THRESHOLD_IMAGES = 500  # at most so many training normals, evenly spaced, are scored to set the threshold
 PAUSE = 0.5  # seconds between two words on how many images are done
@@ -62,15 +63,21 @@ def check_scores(scores: np.ndarray, count: int) -> None:
 def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str) -> float:
     """The largest change of a score when a few images are scored alone, and together in another order.
 
-    Relative to the largest score of the set. Above rounding, a score depends on more than its own image.
+    Relative to the largest score of the set, or to `SPREADS` times their spread (5th to 95th percentile) where that is
+    less, so that a constant in all scores hides nothing; 1 if a score is no number then. Above rounding, a score
+    depends on more than its own image.
     """
     count = min(len(images), PURITY_IMAGES)
     chosen = np.random.default_rng(len(images)).permutation(len(images))[:count]
     few = images.on("cpu")[torch.from_numpy(chosen)]
     alone = np.concatenate([score_all(detector, ImageSet(image[None]), device) for image in few])
     together = score_all(detector, ImageSet(few), device)
-    change = max(np.abs(again - scores[chosen]).max() for again in (alone, together))
-    return float(change / max(np.abs(scores).max(), np.finfo(np.float32).tiny))
+    change = np.abs(np.stack([alone, together]) - scores[chosen]).max()
+    if not np.isfinite(change):
+        return 1.0
+    spread = SPREADS * np.subtract(*np.percentile(scores.astype("float64"), (95, 5)))
+    largest = np.abs(scores).max()
+    return float(change / max(min(largest, spread) if spread else largest, np.finfo(np.float32).tiny))
 
 
 def map_all(

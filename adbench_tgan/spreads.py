@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
-from adbench_tgan.statistics import Draws, Floats, draws, over_seeds, resampled_auroc
+from adbench_tgan.statistics import ABSENT, Draws, Floats, draws, over_seeds, resampled_auroc
 
 Read = Callable[[Job], pd.DataFrame]  # a job's per-image scores
 
@@ -30,29 +28,39 @@ def bootstrap(results: Sequence[Result], read: Read) -> dict[str, dict[str, Floa
     for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
         if result.status == "ok":
             by_category.setdefault(result.job.category, []).append(result)
-    for category, fingerprint, drawn in _drawn(by_category, read):
+    for category, drawn in _drawn(by_category, read):
         by_variant: dict[str, list[Floats]] = {}
         for result in by_category[category]:
             spread = resampled_auroc(_sorted(read(result.job))["score"].to_numpy(), drawn)
             by_variant.setdefault(variant_of(result.job), []).append(spread)
         for name, each in by_variant.items():
-            spreads[name][category] = over_seeds(np.stack(each), fingerprint)
+            spreads[name][category] = over_seeds(np.stack(each))
     return spreads
 
 
-def _drawn(by_category: Mapping[str, Sequence[Result]], read: Read) -> Iterator[tuple[str, str, Draws]]:
-    """Each category with its fingerprint, and its test images drawn anew together with all categories of the same images."""
-    groups: dict[
-        tuple[Any, ...], dict[str, NDArray[np.bool_]]
-    ] = {}  # sample ids -> category -> which are anomalies
-    for category, members in by_category.items():
-        table = _sorted(read(members[0].job))
-        groups.setdefault(tuple(table["sample_id"].to_list()), {})[category] = table["label"].to_numpy() == 1
-    for group in groups.values():
+def _drawn(by_category: Mapping[str, Sequence[Result]], read: Read) -> Iterator[tuple[str, Draws]]:
+    """Each category with its test images drawn anew, together with all categories that share some of them."""
+    labels = {
+        category: _sorted(read(members[0].job)).set_index("sample_id")["label"].astype("int8")
+        for category, members in by_category.items()
+    }
+    for group in _sharing({category: set(each.index) for category, each in labels.items()}):
         prints = [_one_fingerprint(category, by_category[category]) for category in group]
         together = prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
-        drawn = draws(together, np.stack(list(group.values())))
-        yield from zip(group, prints, drawn, strict=True)
+        images = sorted(set().union(*(labels[category].index for category in group)))
+        rows = [labels[category].reindex(images, fill_value=ABSENT).to_numpy() for category in group]
+        yield from zip(group, draws(together, np.stack(rows)), strict=True)
+
+
+def _sharing(images: Mapping[str, set[str]]) -> list[list[str]]:
+    """Categories in groups of which no two have a test image in common."""
+    groups: list[tuple[list[str], set[str]]] = []
+    for category, own in images.items():
+        touched = [group for group in groups if group[1] & own]
+        names = [name for group in touched for name in group[0]]
+        groups = [group for group in groups if group not in touched]
+        groups.append(([*names, category], own.union(*(group[1] for group in touched))))
+    return [names for names, _ in groups]
 
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:
@@ -60,8 +68,10 @@ def _sorted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _one_fingerprint(category: str, members: Sequence[Result]) -> str:
-    offers = {result.job.offer_fingerprint for result in members} - {""}  # of those that learn from anomalies
-    for found in (offers, split := {result.job.split_fingerprint for result in members}):
+    learned = [result for result in members if result.job.supervision == "labelled"]
+    offers = {result.job.offer_fingerprint for result in learned} - {""}
+    chosen = {result.anomalies_fingerprint for result in learned} - {""}
+    for found in (offers, chosen, split := {result.job.split_fingerprint for result in members}):
         if len(found) > 1:
             raise AdbenchError(
                 f"category {category!r} has results on {len(found)} different sets of images "

@@ -17,6 +17,7 @@ Counts = NDArray[np.float32]  # whole numbers, and halves for ties
 
 RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)  # percentiles
+ABSENT = -1  # the label of an image that a category does not have
 EXACT = 15  # up to so many categories all signs are tried, 2**15 of them
 
 
@@ -29,12 +30,13 @@ class Draws:
     negatives: Counts
 
 
-def draws(fingerprint: str, labels: NDArray[np.bool_]) -> Iterator[Draws]:
-    """Draw the test images of one or more categories anew, (categories, images); a `Draws` for each category.
+def draws(fingerprint: str, labels: NDArray[np.integer[Any]]) -> Iterator[Draws]:
+    """Draw the test images of one or more categories anew; a `Draws` for each category, of its own images.
 
-    Categories that are judged on the same images, such as those of one-vs-rest, share what is drawn. Images are drawn
-    within strata: of the same labels in every category, which for one-vs-rest are the classes. The same for all
-    detectors and seeds, so that they are paired.
+    `labels` (categories, images): 1 for an anomaly, 0 for a normal image, `ABSENT` for one of other categories only.
+    Categories share what is drawn of the images that they share, such as all in one-vs-rest. Images are drawn within
+    strata: of the same labels in every category, which for one-vs-rest are the classes. The same for all detectors
+    and seeds, so that they are paired.
     """
     random = np.random.RandomState(_words(fingerprint))
     counts = np.empty((labels.shape[1], RESAMPLES), np.float32)
@@ -43,7 +45,8 @@ def draws(fingerprint: str, labels: NDArray[np.bool_]) -> Iterator[Draws]:
         chosen = strata.ravel() == stratum
         counts[chosen] = _drawn(random, int(chosen.sum()))
     for of_category in labels:
-        yield Draws(of_category, counts[of_category], counts[~of_category])
+        own = of_category[of_category != ABSENT] == 1
+        yield Draws(own, counts[of_category == 1], counts[of_category == 0])
 
 
 def _words(fingerprint: str) -> list[int]:
@@ -79,13 +82,14 @@ def resampled_auroc(scores: NDArray[np.floating[Any]], drawn: Draws) -> Floats:
     return total
 
 
-def over_seeds(aurocs: Floats, fingerprint: str) -> Floats:
+def over_seeds(aurocs: Floats) -> Floats:
     """Means over seeds drawn anew: (seeds, RESAMPLES) -> (RESAMPLES,).
 
-    Few seeds drawn from themselves vary too little, by n - 1 in n: their deviations are stretched by as much.
+    The same ones in every category, which may share a seed's luck. Few seeds drawn from themselves vary too little, by
+    n - 1 in n: their deviations are stretched by as much.
     """
     count = len(aurocs)
-    random = np.random.RandomState([*_words(fingerprint), count])
+    random = np.random.RandomState(count)
     chosen = random.randint(0, count, size=aurocs.shape)
     centre = aurocs.mean(axis=0)
     deviation = np.take_along_axis(aurocs, chosen, axis=0).mean(axis=0) - centre

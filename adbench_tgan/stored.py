@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 2  # of result.json; 1 had no purity_delta
+STAMP = "Description"  # a PNG text: the SHA-256 of the file that the picture shows
 LARGEST = 2**26  # bytes of a result.json; one has a few thousand
 ROWS = 10_000_000  # of scores.parquet
 CHARACTERS = 2**30  # of all its sample ids together
@@ -203,3 +204,15 @@ def _texts(ids: Any) -> Any:
 
 def _unreadable(path: Path, reason: str) -> AdbenchError:
     return AdbenchError(plain(f"{path} cannot be read ({reason}); delete {path.parent} and run again"))
+
+
+def stamp(path: Path) -> str:
+    """The hash of the file that a picture was drawn from; empty if it is no such picture."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return str(image.info.get(STAMP, ""))
+    except (OSError, ValueError, SyntaxError):
+        return ""

@@ -15,6 +15,7 @@ from adbench_baselines.egbad import EGBAD
 from adbench_tgan import AdbenchError, Detector, DetectorConfig, ImageSet, TrainSet, to_unit
 from adbench_tgan.audit import Audit, audit, modes_kept, orders_of, score_as
 from adbench_tgan.audit_table import COLUMNS, differences, read_published
+from adbench_tgan.boards.published import read_audit
 from adbench_tgan.data.images import Split
 from adbench_tgan.metrics import auroc
 from adbench_tgan.testing import smooth_images
@@ -229,11 +230,47 @@ def test_a_cell_that_the_curves_do_not_say_is_named(adbench, tmp_path):
     path = tmp_path / "audit" / "audit.csv"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([lines[0], lines[1].replace("0.4599", "0.9999"), *lines[2:-1]]))
-    (where, problem), (gone, missing) = differences(tmp_path / "audit")
+    (_, where, problem), (name, gone, missing) = differences(tmp_path / "audit")
     assert where == "sagan, frog, seed 0, clean"
     assert problem.startswith("is '0.9999")
-    assert (gone, missing) == ("ganomaly, ship, seed 0", "this row is missing")
+    assert (name, gone, missing) == ("audit.csv", "ganomaly, ship, seed 0", "this row is missing")
     next((tmp_path / "audit").rglob("sagan/frog*.json")).unlink()
     ended = adbench("verify", tmp_path)
     assert ended.status == 1
     assert "audit/audit.csv: sagan, frog, seed 0: there are no curves of this audit" in ended.out
+
+
+def other_epoch(path):
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"clean": [0.5, *record["clean"][1:]]}))
+
+
+def no_auroc(path):
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"batch_statistics": [7.5, *record["batch_statistics"][1:]]}))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (other_epoch, "curves_sha256: is "),
+        (no_auroc, "is no audit: damaged, or an AUROC is not within 0 to 1"),
+        (lambda path: path.rename(path.with_name("other.json")), "has not the name of its job"),
+        (
+            lambda path: path.with_suffix(".png").write_bytes(b""),
+            "its picture is missing, or is not drawn from these",
+        ),
+        (
+            lambda path: (path.parents[4] / "audit.csv").write_text(
+                (path.parents[4] / "audit.csv").read_text().replace("adbench_version,", "version,", 1)
+            ),
+            "has other columns than an audit's",
+        ),
+    ],
+)
+def test_what_was_changed_in_an_audit_is_named_and_enters_no_board(harm, said, adbench, tmp_path):
+    shutil.copytree(Path(__file__).parent.parent / "leaderboards/audit", tmp_path / "audit")
+    harm(next((tmp_path / "audit").rglob("sagan/frog*.json")))
+    assert said in " ".join(": ".join(each) for each in differences(tmp_path / "audit"))
+    with pytest.raises(AdbenchError, match="does not match itself"):
+        read_audit(tmp_path / "audit/audit.csv", ())

@@ -237,7 +237,7 @@ def test_a_digit_of_any_table_is_named_and_nothing_else(folder):
         key = next(cell for cell in cells if re.fullmatch("[0-9a-f]{16}", cell))
         expected.append(("results.csv", f"{key} ({cells[0]}, {cells[3]}, seed {cells[4]}), {column}"))
     for row, (name, column) in enumerate(
-        [("good", "auroc_ci_low"), ("fair", "rank"), ("poor", "pixel_auroc_mean")], 1
+        [("good", "auroc_ci_high"), ("fair", "rank"), ("poor", "pixel_auroc_mean")], 1
     ):
         change_cell(folder / "leaderboard.csv", row, column)
         expected.append(("leaderboard.csv", f"{name} paper False one-class, {column}"))
@@ -368,6 +368,21 @@ def test_files_that_are_missing_or_should_not_be_there_are_named(folder):
     (folder / "losses/fair.csv").unlink()
     (folder / "pairs.csv").unlink()
     assert sorted(findings(folder)) == [("losses/fair.csv", ""), ("notes.txt", ""), ("pairs.csv", "")]
+
+
+def test_a_folder_is_no_file_and_a_board_has_few(folder):
+    for name in ("results.csv", "scores/good.parquet"):
+        (folder / name).unlink()
+        (folder / name).mkdir()
+    (folder / "more").mkdir()
+    assert {("results.csv", ""), ("scores/good.parquet", ""), ("more", "")} <= set(findings(folder))
+
+
+def test_another_version_of_the_parquet_library_finds_the_same_board(folder, material, monkeypatch):
+    other = boards.folder.parquet
+    monkeypatch.setattr(boards.folder, "parquet", lambda frame: other(frame) + b"by another version")
+    assert findings(folder) == []
+    assert not boards.publish(material[0], folder.parent)
 
 
 def test_links_are_named_and_a_picture_that_is_gone(folder, tmp_path):
@@ -623,6 +638,77 @@ def test_our_table_of_published_numbers_is_read():
         "0.790 published on average under 'one class normal, labelled anomalies in training; printed as"
     )
     assert source.endswith("(Khemka thesis (2024), Table 6): not comparable")
+
+
+def test_a_detector_that_failed_everywhere_is_a_row_whatever_papers_print(tmp_path):
+    lost = [replace(each, status="failed", error="oops", scores=None) for each in grid(("poor",))]
+    published = tmp_path / "published.csv"
+    published.write_text(
+        "source,table,category,metric,value,protocol,our_detector,our_dataset,our_protocol\n"
+        "Paper,,ant,AUROC,0.7,other,poor,toy,leave-one-out\n"
+    )
+    board = board_of(tmp_path / "runs", [*grid(("good",)), *lost], published=published)
+    line = board.leaderboard.set_index("detector").loc["poor"]
+    assert (line["n_failed"], line["n_seeds"]) == (6, 0)
+    assert "not comparable" in line["published_source"]
+
+
+def test_configurations_that_differ_where_their_preset_does_not_are_told_apart(tmp_path):
+    results = grid(("good", "fair", "poor"))
+    found = {"backbone": "one"}, {"backbone": "other"}
+    for shift, config in zip((1.0, 0.5), found, strict=True):
+        results += [
+            made("knn", category, seed, shift, config=config) for category in CATEGORIES for seed in (0, 1, 2)
+        ]
+    board = board_of(tmp_path / "runs", results)
+    assert boards.publish(board, tmp_path)
+    names = ["paper; backbone=one", "paper; backbone=other"]
+    assert sorted(board.leaderboard.query("detector == 'knn'")["preset"]) == names
+    page = (tmp_path / "toy/README.md").read_text().partition("AUROC of each category")[2]
+    assert all(f"| knn | {name} |" in page for name in names)
+    assert comparison.find("knn:paper; backbone=one", board.standings).line["preset"] == names[0]
+    assert boards.verify(tmp_path / "toy") == []
+
+
+def test_categories_with_other_seeds_have_commands_of_their_own(tmp_path):
+    results = [made("good", "ant", seed, 1.0) for seed in (0, 1, 2)]
+    results += [made("good", "bee", seed, 1.0) for seed in (3, 4, 5)]
+    board = board_of(tmp_path / "runs", results)
+    boards.publish(board, tmp_path)
+    content = json.loads((tmp_path / "toy/board.json").read_text())
+    assert [
+        re.findall("--categories (.*) --seeds (.*) --preset", each) for each in content["commands"][:-1]
+    ] == [
+        [("ant", "0,1,2")],
+        [("bee", "3,4,5")],
+    ]
+    assert board.leaderboard.iloc[0]["n_seeds"] == 3
+
+
+def test_a_preset_may_be_chosen_as_the_tables_have_it(tmp_path):
+    results = [*grid(("good",)), *(made("good", "ant", seed, 1.0, precision="tf32") for seed in (0, 1, 2))]
+    choice = Choice(presets=["paper; precision=tf32"])
+    board = board_of(tmp_path / "runs", results, choice=choice)
+    assert set(board.results["precision"]) == {"tf32"}
+
+
+def test_labelled_anomalies_that_were_chosen_otherwise_do_not_compare(tmp_path):
+    results = [replace(each, anomalies_fingerprint="a" * 64) for each in grid(("taught",))]
+    results[-1] = replace(results[-1], anomalies_fingerprint="b" * 64)
+    with pytest.raises(AdbenchError, match="on 2 different sets of images"):
+        board_of(tmp_path / "runs", results)
+
+
+def test_the_verdict_is_the_same_in_both_directions(tmp_path):
+    tied = [made("good", "ant", seed, 40.0) for seed in (0, 1, 2)]  # 1.000 for both
+    tied += [made("fair", "ant", seed, 40.0) for seed in (0, 1, 2)]
+    other = [r for r in grid(("good", "fair")) if r.job.category == "bee"]
+    named = {each.line["detector"]: each for each in board_of(tmp_path, [*tied, *other]).standings}
+    verdicts = [
+        comparison.compare(named[a], named[b]).verdict for a, b in (("good", "fair"), ("fair", "good"))
+    ]
+    assert verdicts[0] == verdicts[1]
+    assert "in 1 of 2 categories" in verdicts[0]
 
 
 def test_of_an_audit_only_the_as_published_number_enters(tmp_path):

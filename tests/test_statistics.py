@@ -6,6 +6,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from adbench_tgan.statistics import (
+    ABSENT,
     RESAMPLES,
     Draws,
     draws,
@@ -62,6 +63,48 @@ def test_categories_of_the_same_images_share_what_is_drawn():
         assert (each.negatives.sum(axis=0) == (classes == category).sum()).all()
 
 
+def test_categories_that_share_some_images_share_what_is_drawn_of_them():
+    labels = np.full((2, 60), ABSENT, np.int8)
+    labels[0, :40] = np.arange(40) % 2  # 20 images of its own, 20 shared
+    labels[1, 20:] = np.arange(40) % 4 == 0
+    one, other = draws(FINGERPRINT, labels)
+    assert (len(one.labels), len(other.labels)) == (40, 40)
+    assert [*one.labels[:3], *other.labels[:2]] == [False, True, False, True, False]
+    counts = np.full((2, 60, RESAMPLES), np.nan, np.float32)
+    for row, each in enumerate((one, other)):
+        counts[row, labels[row] == 1], counts[row, labels[row] == 0] = each.positives, each.negatives
+        assert (each.positives.sum(axis=0) == each.labels.sum()).all()
+    assert (counts[0, 20:40] == counts[1, 20:40]).all()
+    assert np.isnan(counts[0, 40:]).all()
+
+
+def test_the_mean_over_categories_spreads_as_the_images_that_they_share():
+    """Of 300 shared normal images and 60 anomalies of each category, against test sets that are drawn again."""
+    made = np.random.default_rng(7)
+
+    def auroc_of_each(normal, abnormal):
+        return np.mean(
+            [roc_auc_score(np.repeat([0, 1], [300, 60]), np.append(normal, one)) for one in abnormal]
+        )
+
+    again = [auroc_of_each(made.normal(size=300), made.normal(1, 1, (6, 60))) for _ in range(400)]
+    normal, abnormal = made.normal(size=300), made.normal(1, 1, (6, 60))
+    labels = np.full((6, 660), ABSENT, np.int8)
+    labels[:, :300] = 0
+    for category in range(6):
+        labels[category, 300 + 60 * category : 360 + 60 * category] = 1
+    spreads = [
+        resampled_auroc(np.append(normal, abnormal[category]), drawn)
+        for category, drawn in enumerate(draws(FINGERPRINT, labels))
+    ]
+    assert np.mean(spreads, axis=0).std() == pytest.approx(np.std(again), rel=0.15)
+
+
+def test_seeds_are_drawn_alike_in_every_category():
+    luck = np.array([[0.9], [0.5], [0.1]]) + np.zeros(RESAMPLES)
+    assert over_seeds(luck) + over_seeds(1 - luck) == pytest.approx(np.ones(RESAMPLES))
+
+
 def test_of_one_score_for_all_categories_the_mean_does_not_spread():
     classes = np.repeat(np.arange(4), 50)
     scores = np.random.default_rng(5).normal(size=200)  # such as noise that knows no category
@@ -79,16 +122,14 @@ def test_the_interval_over_seeds_is_as_wide_as_seeds_and_images_together():
     draw = np.random.default_rng(2)
     means = draw.normal(0.8, 0.05, 40)
     aurocs = means[:, None] + draw.normal(0, 0.01, RESAMPLES)  # all seeds see the same images
-    spread = over_seeds(aurocs, FINGERPRINT)
+    spread = over_seeds(aurocs)
     assert spread.std() == pytest.approx(np.hypot(means.std() / 40**0.5, 0.01), rel=0.15)
-    assert over_seeds(aurocs[:1], FINGERPRINT) == pytest.approx(aurocs[0])
+    assert over_seeds(aurocs[:1]) == pytest.approx(aurocs[0])
 
 
 def test_few_seeds_spread_as_much_as_they_tell_of():
     draw = np.random.default_rng(4)
-    found = [
-        over_seeds(np.repeat(draw.normal(0, 1, 3)[:, None], RESAMPLES, 1), FINGERPRINT) for _ in range(400)
-    ]
+    found = [over_seeds(np.repeat(draw.normal(0, 1, 3)[:, None], RESAMPLES, 1)) for _ in range(400)]
     assert np.mean([spread.var() for spread in found]) == pytest.approx(
         1 / 3, rel=0.15
     )  # that of a mean of three

@@ -83,10 +83,8 @@ def judge(result: Result, scores: Mapping[str, pd.DataFrame]) -> Result:
         return result
     table = scores[result.job.key]
     values, labels = table["score"].to_numpy(), table["label"].to_numpy()
-    threshold = float("inf") if result.threshold is None else result.threshold
-    found = {name: getattr(metrics, name)(values, labels, threshold) for name in IMAGE_METRICS}
-    if result.threshold is None:
-        del found["balanced_accuracy"]
+    names = [name for name in IMAGE_METRICS if name != "balanced_accuracy" or result.threshold is not None]
+    found = {name: getattr(metrics, name)(values, labels, result.threshold) for name in names}
     return replace(result, metrics={**result.metrics, **found})
 
 

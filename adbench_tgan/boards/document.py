@@ -118,10 +118,11 @@ def commands(facts: Facts, jobs: Sequence[Job]) -> list[str]:
         groups.setdefault((job.preset.partition("; ")[0], job.precision), []).append(job)
     found = []
     for (preset, precision), members in sorted(groups.items()):
-        by_settings: dict[tuple[str, ...], list[Job]] = {}
+        by_settings: dict[Settings, list[Job]] = {}
         for job in members:
             by_settings.setdefault((job.detector, *job.preset.split("; ")[1:]), []).append(job)
-        found += [_command(facts, preset, precision, batch) for batch in _batches(by_settings)]
+        grids = [(settings, grid) for settings, jobs in sorted(by_settings.items()) for grid in _grids(jobs)]
+        found += [_command(facts, preset, precision, batch) for batch in _batches(grids)]
     note = ["--note", facts.note] if facts.note else []
     return [*found, shlex.join(["adbench", "publish", "--runs", "runs", "--board", facts.name, *note])]
 
@@ -129,10 +130,21 @@ def commands(facts: Facts, jobs: Sequence[Job]) -> list[str]:
 Settings = tuple[str, ...]  # detector, and "key=value" each
 
 
-def _batches(by_settings: Mapping[Settings, Sequence[Job]]) -> Iterable[Mapping[Settings, Sequence[Job]]]:
+def _grids(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
+    """Jobs in groups of categories that have the same seeds: a command runs all seeds in all categories."""
+    seeds: dict[str, set[int]] = {}
+    for job in jobs:
+        seeds.setdefault(job.category, set()).add(job.seed)
+    found: dict[frozenset[int], list[Job]] = {}
+    for job in jobs:
+        found.setdefault(frozenset(seeds[job.category]), []).append(job)
+    return found.values()
+
+
+def _batches(grids: Iterable[tuple[Settings, Sequence[Job]]]) -> Iterable[Mapping[Settings, Sequence[Job]]]:
     """Together what one command can run: the same categories and seeds, no detector twice."""
     batches: list[dict[Settings, Sequence[Job]]] = []
-    for settings, jobs in sorted(by_settings.items()):
+    for settings, jobs in grids:
         for batch in batches:
             first = next(iter(batch.values()))
             alike = [{(job.category, job.seed) for job in each} for each in (first, jobs)]

@@ -41,8 +41,12 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 FILE = re.compile(r"(results|leaderboard|pairs)\.csv|README\.md|scores/[^/]+\.parquet|losses/[^/]+\.csv")
 
 
-def render(board: Board) -> tuple[dict[str, bytes], dict[str, Any]]:
+def render(
+    board: Board, encoded: Mapping[str, bytes] | None = None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Every file of a board but the picture, by its path in the folder; and the content of ``board.json``.
+
+    `encoded` are files of scores as they are already: another version of Parquet's library would write other bytes.
 
     Raises:
         AdbenchError: a table does not keep its schema.
@@ -56,7 +60,7 @@ def render(board: Board) -> tuple[dict[str, bytes], dict[str, Any]]:
     for detector, frame in by_detector(board, board.scores).items():
         name = f"scores/{safe_name(detector)}.parquet"
         check_scores(frame, name)
-        files[name] = parquet(frame)
+        files[name] = encoded[name] if encoded and name in encoded else parquet(frame)
     for detector, frame in by_detector(board, board.losses).items():
         text = to_csv(frame, ("category", "key"))
         files[f"losses/{safe_name(detector)}.csv"] = text.encode()
@@ -249,13 +253,26 @@ def publish(board: Board, out: Path) -> bool:
         raise AdbenchError(f"--board {board.facts.name!r}: use small letters, digits, dots and dashes")
     if target.exists() and not (target / "board.json").exists():
         raise AdbenchError(f"{target} is there and is no board; choose another --board or --out")
-    files, _ = render(board)
+    files, _ = render(board, _encoded(board, target))
     if picture.is_drawn(board.pairs):
         files[PICTURE] = picture.draw(board, files[PAIRS.file])
     if _holds(target, files):
         return False
     _replace(target, files)
     return True
+
+
+def _encoded(board: Board, target: Path) -> dict[str, bytes]:
+    """The files of scores in a folder that say what the board does."""
+    found = {}
+    for detector, frame in by_detector(board, board.scores).items():
+        name = f"scores/{safe_name(detector)}.parquet"
+        try:
+            if read_score_file(target / name).equals(frame):
+                found[name] = (target / name).read_bytes()
+        except (AdbenchError, OSError):  # it is missing or damaged
+            continue
+    return found
 
 
 def _holds(target: Path, files: Mapping[str, bytes]) -> bool:

@@ -11,7 +11,7 @@ import pandas as pd
 from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, assemble, canonical, labels_hash
 from adbench_tgan.boards.published import read_audit, read_papers
 from adbench_tgan.errors import AdbenchError, unknown
-from adbench_tgan.leaderboard import Rules, is_current, without_superseded
+from adbench_tgan.leaderboard import Rules, is_current, plain_preset, without_superseded
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
 
@@ -123,7 +123,7 @@ def _wanted(result: Result, choice: Choice) -> bool:
         (not choice.detectors or job.detector in choice.detectors)
         and choice.dataset in ("", job.dataset)
         and choice.protocol in ("", job.protocol)
-        and (not choice.presets or job.preset in choice.presets)
+        and (not choice.presets or not {job.preset, plain_preset(job)}.isdisjoint(choice.presets))
     )
 
 

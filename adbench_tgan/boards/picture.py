@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from adbench_tgan.boards.board import Board
-
-STAMP = "Description"  # a PNG text: the SHA-256 of the pairs.csv that it shows
+from adbench_tgan.stored import STAMP
 
 
 def is_drawn(pairs: pd.DataFrame) -> bool:
@@ -62,15 +60,3 @@ def _diagram(board: Board, kind: str, axes: Any) -> None:
     for text in axes.texts:
         label, _, rank = text.get_text().partition("|")
         text.set_text(f"{names[int(label)]} ({rank})")
-
-
-def stamp(path: Path) -> str:
-    """The hash of the table that a picture was drawn from; empty if it is no such picture."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return str(image.info.get(STAMP, ""))
-    except (OSError, ValueError, SyntaxError):
-        return ""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adbench_tgan.audit_table import differences
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.results import Result
 
@@ -85,7 +86,7 @@ def _by_source(papers: Iterable[Paper]) -> list[list[Paper]]:
 def _elsewhere(group: Sequence[Paper], categories: Sequence[str]) -> str:
     """What a source prints of these categories; where it lacks one of them, its average."""
     found = {paper.category: paper.auroc for paper in group}
-    if set(categories) <= found.keys():
+    if categories and set(categories) <= found.keys():
         number, of = sum(found[category] for category in categories) / len(categories), ""
     else:
         others = [auroc for category, auroc in found.items() if category != AVERAGE]
@@ -97,9 +98,12 @@ def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
     """Of an ``audit.csv`` the column ``as_published``, by key, of the jobs with those `keys`; nothing else.
 
     Raises:
-        AdbenchError: the file cannot be read.
+        AdbenchError: the file cannot be read, or is not what the curves beside it say.
     """
     wanted = set(keys)
+    if (path.parent / "curves").is_dir() and (wrong := next(differences(path.parent), None)):
+        told = ": ".join(part for part in wrong if part)
+        raise AdbenchError(f"{path.parent} does not match itself ({told}); audit again")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             found = {line["key"]: float(line["as_published"]) for line in csv.DictReader(file)}

@@ -84,7 +84,7 @@ def _leaderboard_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _category_rows(board: Board) -> list[dict[str, str]]:
-    shown = board.results.assign(preset=shown_presets(board.results))
+    shown = board.results.assign(preset=board.results["key"].map(shown_presets(board.measured)))
     good = shown[shown["status"] == "ok"]
     order = [str(name) for name in dict.fromkeys(board.leaderboard["detector"])]
     names = sorted(good["category"].unique())

@@ -24,6 +24,7 @@ from adbench_tgan.boards.schemas import PAIRS, TABLES
 from adbench_tgan.boards.soundness import sound_scores
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
+from adbench_tgan.stored import stamp
 from adbench_tgan.text import plain
 
 OTHER_BYTES = "holds other bytes than are made from what it says: a name twice, another order, spaces"
@@ -125,7 +126,10 @@ def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found
         losses, unread = _losses(path, there)
         yield from unread
         board = assemble(facts_of(content), measured, scores, losses)
-        files, expected = render(board)
+        as_stored = {
+            name: (path / name).read_bytes() for name in there["files"] if name.startswith("scores/")
+        }
+        files, expected = render(board, as_stored)
     except AdbenchError as error:
         yield "board.json", "", f"its tables cannot be recomputed: {error}"
         yield from _hashes(path, there)
@@ -140,14 +144,14 @@ def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found
         yield "board.json", "", OTHER_BYTES
 
 
-def _picture(path: Path, drawn: bool, stamp: str) -> Iterator[Found]:
+def _picture(path: Path, drawn: bool, digest: str) -> Iterator[Found]:
     """The diagram, whose bytes nobody vouches for: whether it is there when it should be, and of which pairs."""
     there = (path / PICTURE).is_file()
     if there and not drawn:
         yield PICTURE, "", "should not be there: there are not enough pairs to draw"
     elif drawn and not there:
         yield PICTURE, "", "is missing"
-    elif there and picture.stamp(path / PICTURE) != stamp:
+    elif there and stamp(path / PICTURE) != digest:
         yield PICTURE, "", "is not drawn from this pairs.csv; publish the board again"
 
 
@@ -162,8 +166,10 @@ def _names(path: Path, content: Content) -> Iterator[Found]:
             yield name, "", "should not be there: a board has plain files only"
         elif file.is_file() and name not in known:
             yield name, "", "should not be there: board.json does not list it"
+        elif file.is_dir() and name not in ("scores", "losses", *content["files"]):
+            yield name, "", "should not be there: a board has no such folder"
     for name in content["files"]:
-        if not (path / name).exists():
+        if not (path / name).is_file():
             yield name, "", "is missing"
 
 

@@ -137,8 +137,8 @@ def _verify_audit(folder: Path) -> list[Finding]:
     from adbench_tgan.boards import Finding
 
     return [
-        Finding(board=folder.name, file="audit.csv", where=where, problem=problem)
-        for where, problem in differences(folder)
+        Finding(board=folder.name, file=file, where=where, problem=problem)
+        for file, where, problem in differences(folder)
     ]
 
 

@@ -75,7 +75,7 @@ def from_store(
     results, notes = of_one_fingerprint(without_superseded(chosen))
     jobs = {result.job.key: result.job for result in results}
     table, board = results_table(results), leaderboard(results, store.scores)
-    name_entries(table, board)
+    name_entries(table, board, shown_presets(results))
     first = results[0].job
     return Material(
         dataset=first.dataset,
@@ -104,7 +104,7 @@ def from_board(folder: Path) -> Material:
 
     board = read(folder)
     table, ranked = board.results.copy(), board.leaderboard.copy()
-    name_entries(table, ranked)
+    name_entries(table, ranked, shown_presets(board.measured))
     facts = board.facts
     told = {"dataset": facts.dataset, "protocol": facts.protocol}
     return Material(
@@ -160,9 +160,9 @@ def of_one_fingerprint(results: Sequence[Result]) -> tuple[list[Result], tuple[s
     return kept, (note,) if left else ()
 
 
-def name_entries(table: pd.DataFrame, board: pd.DataFrame) -> None:
+def name_entries(table: pd.DataFrame, board: pd.DataFrame, presets: Mapping[str, str]) -> None:
     """Give both tables the column `entry`: the detector, with what tells its rows apart where several have it."""
-    table["shown_preset"] = shown_presets(table)
+    table["shown_preset"] = table["key"].map(presets)
     names = {}
     for detector, lines in board.groupby("detector", sort=False):
         parts = [[*line["preset"].split("; "), line["pretrained"]] for _, line in lines.iterrows()]
