@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,6 +71,7 @@ def benchmark(
     missing, before = unfinished(planned.jobs, store, with_model=settings.save_models)
     refuse_newer(store, missing)
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
+    warn_of_other_code(planned.jobs, store, registry, reporter.warn)
     try:
         with Claims(store.root) as claims:
             for jobs in Sharing(missing, before, store, claims, reporter).rounds():
@@ -112,6 +113,25 @@ def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry
             raise AdbenchError(
                 f"{option}: executor {executor.name!r} has no such option; use --executor {' or '.join(able)}"
             )
+
+
+def warn_of_other_code(
+    jobs: Iterable[Job], store: ResultStore, registry: Registry, warn: Callable[[str], None]
+) -> None:
+    """Say so where finished jobs were run by code that has since been changed without a new version."""
+    jobs = list(jobs)
+    codes = {name: registry.code(name) for name in {job.detector for job in jobs}}
+    others: dict[tuple[str, str, str], int] = {}
+    for job in jobs:
+        installed = codes[job.detector]
+        if installed and (result := store.get(job)) and result.code and result.code != installed:
+            case = job.detector, result.code, installed
+            others[case] = others.get(case, 0) + 1
+    for (name, then, now), count in sorted(others.items()):
+        warn(
+            f"{name}: {count} finished jobs are of other code ({then}) than what is installed ({now}); if scores have "
+            "changed, raise its version, and they are run again"
+        )
 
 
 def refuse_newer(store: ResultStore, missing: Sequence[Job]) -> None:

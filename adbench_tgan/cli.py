@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from adbench_tgan.commands import audit, bench, boards, check, data, new_plugin, offers, predict, report, run
 from adbench_tgan.commands.show import answering, fail, warn
@@ -39,6 +40,19 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
         raise typer.Exit
 
 
+class Command(TyperCommand):
+    """A command that says so when of an option that is given twice only the last one counts."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As any command does."""
+        given = [word.partition("=")[0] for word in args]
+        for option in self.params:
+            takes_one = isinstance(option, TyperOption) and not (option.multiple or option.is_flag)
+            if takes_one and sum(word in option.opts for word in given) > 1:
+                warn(f"note: {option.opts[0]} is given more than once; the last one counts")
+        return super().parse_args(ctx, args)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
     "audit": audit.audit,
@@ -55,9 +69,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "new-plugin": new_plugin.new_plugin,
 }
 for called, function in COMMANDS.items():
-    app.command(called)(function)
-data_app.command("info")(data.info)
-data_app.command("fetch")(data.fetch)
+    app.command(called, cls=Command)(function)
+data_app.command("info", cls=Command)(data.info)
+data_app.command("fetch", cls=Command)(data.fetch)
 app.add_typer(data_app, name="data")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, read_result
 from adbench_tgan.runner import explain, precision
-from adbench_tgan.scoring import check_scores
+from adbench_tgan.scoring import check_scores, scores_of
 from adbench_tgan.text import plain
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: what Pillow weighs red, green and blue with
@@ -58,6 +59,11 @@ def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detect
         raise AdbenchError(
             f"{folder} was made by version {result.job.detector_version} of {result.job.detector}, version "
             f"{installed} is installed; run the job again"
+        )
+    code = registry.code(result.job.detector)
+    if result.code.partition(" ")[0] not in ("", code.partition(" ")[0]):
+        raise AdbenchError(
+            f"{folder} was made by {result.code}, and {code or 'another'} is installed; install that one"
         )
     state = read_state(path)
     kind = registry.detector(result.job.detector)
@@ -153,8 +159,8 @@ def predict(detector: Detector, result: Result, paths: Sequence[Path], images: T
     """
     try:
         with precision_of(result, detector.device):
-            scores = detector.score(images.to(detector.device)).detach().float().cpu()
-        check_scores(scores.numpy(), len(images))
+            scores = scores_of(detector, images.to(detector.device)).float().cpu()
+        check_scores(scores.numpy())
     except Exception as error:  # tensors that no run has saved can fail anywhere
         reason = explain(error, str(detector.device))
         raise AdbenchError(f"the saved model gives no scores ({reason}); run the job again") from None
@@ -163,6 +169,15 @@ def predict(detector: Detector, result: Result, paths: Sequence[Path], images: T
         Prediction(path=path, score=float(score), threshold=threshold)
         for path, score in zip(paths, scores, strict=True)
     ]
+
+
+def meaning_of(result: Result, scores: pd.DataFrame) -> str:
+    """What the threshold is worth: the shares of the job's own test images that are above it."""
+    if result.threshold is None:
+        return "this job has no threshold: its scores of training images are not finite"
+    above = scores["score"] > result.threshold
+    normal, abnormal = (float(above[scores["label"] == label].mean()) for label in (0, 1))
+    return f"above the threshold are {normal:.0%} of the normal and {abnormal:.0%} of the abnormal test images of this job"
 
 
 def draw(

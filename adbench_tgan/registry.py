@@ -20,7 +20,7 @@ from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load, one_line
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.metrics import MetricSpec
-from adbench_tgan.sources import load_module
+from adbench_tgan.sources import hash_of_module, load_module
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector
@@ -226,12 +226,36 @@ class Registry:
 
     def detector(self, name: str) -> type[Detector]:
         """The class of a detector."""
-        from adbench_tgan.detector import Detector
+        from adbench_tgan.detector import Detector, DetectorConfig
 
         found = self.load("detector", name)
         if not (isinstance(found, type) and issubclass(found, Detector)):
             raise AdbenchError(f"detector {name!r} is {found!r}, not a subclass of adbench_tgan.Detector")
+        if not (isinstance(found.Config, type) and issubclass(found.Config, DetectorConfig)):
+            raise AdbenchError(
+                f"the Config of detector {name!r} is not a subclass of adbench_tgan.DetectorConfig"
+            )
         return found
+
+    def word(self, name: str) -> str:
+        """By what a process without our plugin files finds a detector: its name, or ``path.py:Class``."""
+        info = self.find("detector", name)
+        path = next(
+            (self._files.get(origin) for record, origin in self._offers["detector"] if record is info), None
+        )
+        return f"{path}:{info.target.rpartition(':')[2]}" if path else name
+
+    def code(self, name: str) -> str:
+        """Whose code an installed detector is: distribution, its version, and a hash of the detector's file.
+
+        Empty for our own, whose versions are looked after, and for a file that is not installed, whose version is its hash.
+        """
+        info = self.find("detector", name)
+        origin = next((origin for record, origin in self._offers["detector"] if record is info), "")
+        plugin = self._plugins.get(origin)
+        if plugin is None or plugin.distribution in ("", FIRST_PARTY):
+            return ""
+        return f"{plugin.distribution} {plugin.version}, {hash_of_module(info.target.partition(':')[0])}"
 
     def tell(self, hook: str, warn: Callable[[str], None], **facts: Any) -> None:
         """Call a notification hook; one that raises is reported through `warn` and stops nothing.
@@ -261,6 +285,10 @@ def _distribution(entry: EntryPoint) -> tuple[str, str]:
 def _check(record: Any, kind: str) -> None:
     if not (isinstance(record, RECORDS[kind]) and isinstance(getattr(record, "name", None), str)):
         raise TypeError(f"adbench_{kind}s gave {record!r}, not a named {RECORDS[kind].__name__}")
+    if isinstance(record, DetectorInfo) and record.supervision not in ("one-class", "labelled"):
+        raise TypeError(
+            f"detector {record.name!r} has supervision={record.supervision!r}; it is 'one-class' or 'labelled'"
+        )
 
 
 def _aliases(record: Any) -> tuple[str, ...]:

@@ -60,6 +60,8 @@ class Result:
         default_factory=dict
     )  # conformance checks it is known to fail, and why
     suite: str = ""  # version of the checks that `declared` names
+    code: str = ""  # whose detector it was, see `Registry.code`
+    of_categories: int | None = None  # categories that the dataset has
     version: str = ""  # of adbench-tgan
     scores: pd.DataFrame | None = field(default=None, repr=False)  # sample_id, label, score
     losses: tuple[Mapping[str, float], ...] = field(default=(), repr=False)  # one an epoch
@@ -251,7 +253,17 @@ def as_json(result: Result) -> dict[str, Any]:
         name: getattr(result, name)
         for name in ("status", "error", "metrics", "timing", "parameters", "threshold", "shape", "device")
     }
-    names = ("anomalies_fingerprint", "purity_delta", "machine", "notes", "declared", "suite", "version")
+    names = (
+        "anomalies_fingerprint",
+        "purity_delta",
+        "machine",
+        "notes",
+        "declared",
+        "suite",
+        "version",
+        "code",
+        "of_categories",
+    )
     rest = {name: getattr(result, name) for name in names}
     return {"schema": SCHEMA, "key": result.job.key, "job": asdict(result.job)} | plain | rest
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +31,7 @@ from adbench_tgan.results import Result, ResultStore, checkpoint_name
 from adbench_tgan.scoring import BATCH, check_scores, map_all, operations, purity, score_all, score_some
 from adbench_tgan.text import plain
 from adbench_tgan.timing import PeakMemory, latency, stopwatch
+from adbench_tgan.torch_settings import settings_kept
 from adbench_tgan.training import fit, seed_everything
 
 PICTURES = 8  # training images that a reporter may show
@@ -123,9 +124,27 @@ def attempt(job: Job, settings: Settings, tasks: Tasks, registry: Registry, repo
         split = tasks.split(job.category, size, labelled=job.supervision == "labelled")
         if split.fingerprint != job.split_fingerprint:
             raise AdbenchError(f"the images of {job.category!r} changed since the job was planned; run again")
-        return run_job(job, split, settings, registry, reporter)
+        with settings_kept(), pixels_kept(split):
+            return run_job(job, split, settings, registry, reporter)
     except (Exception, SystemExit) as error:
+        tasks.forget()  # images that it may have written to
         return failed(job, settings, error)
+
+
+@contextmanager
+def pixels_kept(split: Split) -> Iterator[None]:
+    """See to it that a detector leaves the training images as they are: the next one learns from them too.
+
+    Raises:
+        AdbenchError: it wrote to them.
+    """
+    sets = [images for images in (split.normal, split.anomalies) if images is not None]
+    before = [images.checksum() for images in sets]
+    yield
+    if [images.checksum() for images in sets] != before:
+        raise AdbenchError(
+            "it wrote to its training images; let it work on a copy, images.on(device).clone()"
+        )
 
 
 def failed(job: Job, settings: Settings, error: BaseException) -> Result:
@@ -160,7 +179,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         detector.score(first)
         with stopwatch(device) as scoring:
             scores = score_all(detector, split.test, device, reporter.images)
-        check_scores(scores, len(split.labels))
+        check_scores(scores)
         peak = memory.megabytes()
         reporter.phase("threshold")
         threshold = float(np.quantile(score_some(detector, split.normal, device, reporter.images), QUANTILE))
@@ -196,6 +215,8 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         notes=(*getattr(detector, "notes", ()), *notes),  # a stranger's __init__ may not call ours
         declared=dict(registry.find("detector", job.detector).expected_failures),
         suite=SUITE,
+        code=registry.code(job.detector),
+        of_categories=split.of_categories,
         version=__version__,
         scores=pd.DataFrame({"sample_id": split.test_ids, "label": split.labels, "score": scores}),
         losses=tuple(losses),

@@ -30,8 +30,24 @@ def silent(done: int, total: int) -> None:
 
 def score_all(detector: Detector, images: ImageSet, device: str, tell: Tell = silent) -> np.ndarray:
     """The scores of a whole set, float32 (N,). No inference_mode here: AnoGAN scores by gradient descent."""
-    batches = [detector.score(batch).detach() for batch in batches_of(images, device, tell)]
+    batches = [scores_of(detector, batch) for batch in batches_of(images, device, tell)]
     return torch.cat(batches).float().cpu().numpy()
+
+
+def scores_of(detector: Detector, images: Tensor) -> Tensor:
+    """The scores of one batch, (B,).
+
+    Raises:
+        AdbenchError: they are something else.
+    """
+    found = detector.score(images)
+    if not isinstance(found, Tensor):
+        raise AdbenchError(f"score returned {type(found).__name__}; it must return a tensor of shape (B,)")
+    if found.shape != (len(images),):
+        raise AdbenchError(
+            f"score returned shape {tuple(found.shape)} for {len(images)} images; it must return one each"
+        )
+    return found.detach()
 
 
 def score_some(detector: Detector, images: ImageSet, device: str, tell: Tell = silent) -> np.ndarray:
@@ -52,12 +68,10 @@ def batches_of(images: ImageSet, device: str, tell: Tell) -> Iterator[Tensor]:
             told = monotonic()
 
 
-def check_scores(scores: np.ndarray, count: int) -> None:
-    """Raise unless there is one finite score per image."""
-    if scores.shape != (count,):
-        raise AdbenchError(f"score returned shape {scores.shape} for {count} images; it must return one each")
+def check_scores(scores: np.ndarray) -> None:
+    """Raise unless all scores are finite."""
     if not np.isfinite(scores).all():
-        raise AdbenchError(f"{(~np.isfinite(scores)).sum()} of {count} scores are NaN or infinite")
+        raise AdbenchError(f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are NaN or infinite")
 
 
 def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str) -> float:
@@ -86,8 +100,14 @@ def map_all(
     """The anomaly maps of a whole set at the masks' size, float32 (N, H, W)."""
     maps = []
     for batch in batches_of(images, device, tell):
-        raw = detector.anomaly_map(batch).detach().float()[:, None]
-        maps.append(F.interpolate(raw, tuple(size), mode="bilinear", align_corners=False)[:, 0].cpu())
+        raw = detector.anomaly_map(batch)
+        if not (isinstance(raw, Tensor) and raw.ndim == 3 and len(raw) == len(batch)):
+            raise AdbenchError("anomaly_map must return a tensor of shape (B, H, W)")
+        maps.append(
+            F.interpolate(raw.detach().float()[:, None], tuple(size), mode="bilinear", align_corners=False)[
+                :, 0
+            ].cpu()
+        )
     return torch.cat(maps).numpy()
 
 

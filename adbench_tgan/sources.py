@@ -79,6 +79,16 @@ def _import_apart(name: str, path: Path) -> ModuleType:
     return sys.modules[name]
 
 
+def hash_of_module(name: str) -> str:
+    """The file of a module with a hash of it, found without importing it; empty if there is none."""
+    try:
+        spec = importlib.util.find_spec(name)
+        path = Path(spec.origin) if spec is not None and spec.origin else None
+        return f"{path.name} {digest(path.read_bytes())}" if path is not None else ""
+    except Exception:  # importing its package may raise anything, and says so where it matters
+        return ""
+
+
 def digest(data: bytes) -> str:
     """A short name for some bytes."""
     return hashlib.sha256(data).hexdigest()[:8]

@@ -59,6 +59,8 @@ class Stored(BaseModel):
     notes: tuple[str, ...]
     declared: Mapping[str, str] = {}  # absent from results older than the declarations
     suite: str = ""
+    code: str = ""
+    of_categories: Count | None = None
     version: str
     files: Mapping[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], FileFacts]
 

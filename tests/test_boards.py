@@ -711,6 +711,21 @@ def test_the_verdict_is_the_same_in_both_directions(tmp_path):
     assert "in 1 of 2 categories" in verdicts[0]
 
 
+def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):
+    assert adbench("publish", "--runs", runs, "--board", "toy", "--out", tmp_path).status == 0
+    ended = adbench("verify", tmp_path / "toy", "--against", runs)
+    assert (ended.status, ended.out.splitlines()[-1]) == (
+        0,
+        f"{tmp_path / 'toy'}: 24 of its jobs were run again, 24 with the same scores",
+    )
+    one = made("good", "ant", 0, 2.0)
+    one.scores.iloc[0, 2] += 1
+    ended = adbench("verify", tmp_path / "toy", "--against", stored(tmp_path / "own", [one]))
+    assert ended.status == 1
+    assert "toy/scores: good on toy/ant seed 0: scores differ by up to 0." in ended.out
+    assert "1 of its jobs were run again, 0 with the same scores" in ended.out
+
+
 def test_of_an_audit_only_the_as_published_number_enters(tmp_path):
     results = grid()
     keys = {(r.job.detector, r.job.category, r.job.seed): r.job.key for r in results}

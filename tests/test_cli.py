@@ -123,6 +123,12 @@ def test_wrong_usage_is_one_line_and_status_2(words: str, adbench: Call) -> None
     assert (ended.out, len(ended.err.splitlines())) == ("", 1)
 
 
+def test_an_option_given_twice_is_said_and_the_last_one_counts(adbench: Call) -> None:
+    ended = adbench("data", "info", "digits", "--categories", "0", "--categories=1", "--json")
+    assert [card["category"] for card in json.loads(ended.out)["categories"]] == ["1"]
+    assert ended.err == "note: --categories is given more than once; the last one counts\n"
+
+
 @pytest.mark.parametrize("words", [(), ("data",)])
 def test_command_that_needs_another_shows_its_help(words: tuple[str, ...], adbench: Call) -> None:
     ended = adbench(*words)

@@ -633,6 +633,14 @@ def test_ganomaly_layout_of_one_category(tmp_path):
     assert samples.masks(samples.where("test")) is None
 
 
+def test_files_that_are_no_images_are_counted(tmp_path):
+    root = make_ganomaly(tmp_path / "bags")
+    for name in ("train/0.normal/a.webp", "test/1.abnormal/b.webp", "test/0.normal/notes"):
+        (root / name).write_bytes(b"")
+    others = "3 files are no PNG, JPEG, BMP or TIFF images and are left out (.webp, no suffix)"
+    assert folder.load(root, False).note == f"1 category, 0 with masks; {others}"
+
+
 def test_folders_of_both_layouts(tmp_path):
     make_ganomaly(tmp_path / "bags")
     make_mvtec(tmp_path, ["screw"])

@@ -140,6 +140,17 @@ def half(scores, labels, threshold):
 """
 
 
+def test_a_detector_of_a_file_with_hooks_is_checked_as_its_record_says(adbench: Call) -> None:
+    source = detector_source("Bright").replace('"""The mean', '"""A mean')
+    hooks = offer("glow", "glowing:Bright", deterministic=True)
+    write("glowing.py", source + hooks)
+    ended = adbench("check", "glow", "--plugin", "glowing.py", "--shape", "1x32x32", "--json")
+    checks = {each["check"]: each for each in json.loads(ended.out)["outcomes"]}
+    assert checks["a worker process can run it"]["status"] == "passed", checks
+    name = "another seed gives other scores unless declared deterministic"
+    assert checks[name]["status"] == "passed"
+
+
 def test_neighbours_are_found_and_hide_nothing_that_is_installed() -> None:
     write("here/neighbour.py", "VALUE = 7")
     write("here/json.py", "raise ImportError('this is not the json you look for')")

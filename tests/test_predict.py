@@ -46,6 +46,13 @@ def test_a_saved_model_scores_as_the_run_did(detector, precision, adbench, job, 
     records = json.loads(ended.out)
     np.testing.assert_allclose([r["score"] for r in records], stored, rtol=1e-5)
     threshold = json.loads((folder / "result.json").read_text())["threshold"]
+    above = [r["anomalous"] for r in records]
+    labels = pd.read_parquet(folder / "scores.parquet")["label"]
+    shares = [
+        f"{np.mean([a for a, b in zip(above, labels, strict=True) if b == label]):.0%}" for label in (0, 1)
+    ]
+    told = "note: above the threshold are {} of the normal and {} of the abnormal test images of this job"
+    assert ended.err.splitlines()[-1] == told.format(*shares)
     assert [r["threshold"] for r in records] == [threshold] * len(records)
     assert [r["anomalous"] for r in records] == [bool(r["score"] > threshold) for r in records]
 

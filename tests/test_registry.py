@@ -63,6 +63,40 @@ def test_strangers_detector_is_listed_and_runs(tmp_path: Path, shell: Call) -> N
     assert 0 <= row["auroc"] <= 1
 
 
+def test_code_that_changed_under_one_version_is_told_and_its_board_names_it(
+    tmp_path: Path, shell: Call
+) -> None:
+    files = {"glow_detector": detector_source()}
+    offered = offer("glowing", "glow_detector:Bright", family="toy")
+    make_plugin(tmp_path / "site", "glow", offered, files=files)
+    site = {"PYTHONPATH": str(tmp_path / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
+    words = (*RUN, "--detectors", "glowing", "--out", "runs", "--save-models")
+    assert shell(*words, **site).status == 0
+    assert "other code" not in shell(*words, **site).err
+    assert shell("publish", "--board", "toy", "--out", "boards", **site).status == 0
+    page = (tmp_path / "boards/toy/README.md").read_text()
+    assert "Detectors of other packages:\n\n* glowing: glow-dist 1.0, glow_detector.py " in page
+    assert "1 of 10 categories" in page
+
+    files = {"glow_detector": detector_source() + "\n# another line\n"}
+    make_plugin(tmp_path / "site", "glow", offered, files=files)
+    err = " ".join(shell(*words, **site).err.split())
+    assert "glowing: 1 finished jobs are of other code (glow-dist 1.0, glow_detector.py " in err
+    (job,) = (tmp_path / "runs").glob("*/*/glowing/*")
+    (tmp_path / "site/glow_dist-1.0.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: dim\nVersion: 1.0\n"
+    )
+    ended = shell("predict", job, "none.png", **site)
+    assert "was made by glow-dist 1.0, glow_detector.py" in ended.error
+
+
+@pytest.mark.parametrize("supervision", ["labeled", "semi"])
+def test_supervision_of_another_name_is_refused(supervision: str, site: Path, adbench: Call) -> None:
+    make_plugin(site, "glow", offer("glowing", "glow_detector:Bright", supervision=supervision))
+    ended = adbench("plugins", "--json")
+    assert f"has supervision='{supervision}'; it is 'one-class' or 'labelled'" in ended.out
+
+
 def test_strangers_dataset_protocol_metric_and_executor_work(
     site: Path, tmp_path: Path, adbench: Call
 ) -> None:

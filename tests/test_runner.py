@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -158,6 +159,53 @@ class RelativeToBatch(Plain):
         return scores - scores.mean()
 
 
+class BehindAConstant(RelativeToBatch):
+    """Depends on its batch as much as its parent; the largest score does not tell."""
+
+    def score(self, images):
+        return super().score(images) + 1e6
+
+
+class NaNAlone(Plain):
+    def score(self, images):
+        return super().score(images) / (len(images) > 1) - (math.nan if len(images) == 1 else 0)
+
+
+class SilentOnTraining(Plain):
+    """Minus infinity for images that it was trained on."""
+
+    def fit(self, train):
+        self.known = {image.numpy().tobytes() for image in train.normal.on("cpu")}
+        return super().fit(train)
+
+    def score(self, images):
+        known = torch.tensor([image.numpy().tobytes() in self.known for image in images])
+        return super().score(images).masked_fill(known, -math.inf)
+
+
+class Scribbles(Plain):
+    def fit(self, train):
+        train.normal.on("cpu").add_(1)
+        return super().fit(train)
+
+
+class TurnsGradientsOff(Plain):
+    def fit(self, train):
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        return super().fit(train)
+
+
+class AsNumPy(Plain):
+    def score(self, images):
+        return super().score(images).numpy()
+
+
+class AnyConfig(Plain):
+    class Config:
+        pass
+
+
 class Unweighted(Plain):
     @classmethod
     def plan(cls, config):
@@ -171,7 +219,8 @@ class NotADetector:
 @pytest.fixture
 def registry():
     registry = Registry.discover()
-    for toy in (*Plain.__subclasses__(), *Curious.__subclasses__(), NaNLoss, Plain, NotADetector):
+    more = (*Curious.__subclasses__(), NaNLoss, BehindAConstant, Plain, NotADetector)
+    for toy in (*Plain.__subclasses__(), *more):
         info = DetectorInfo(
             name=toy.__name__.lower(),
             target=f"{__name__}:{toy.__name__}",
@@ -267,6 +316,37 @@ def test_purity_is_measured_stored_and_printed_in_the_row(registry, tmp_path):
     assert "impure" in remarks["relativetobatch"]
 
 
+def test_a_constant_in_all_scores_and_scores_that_are_no_numbers_alone_hide_nothing(registry, tmp_path):
+    outcome = run(registry, tmp_path, "behindaconstant", "nanalone", "plain")
+    found = {each.job.detector: each.purity_delta for each in outcome.results}
+    assert found["behindaconstant"] > 1e-3
+    assert found["nanalone"] == 1.0
+    assert found["plain"] < 1e-6
+
+
+def test_without_finite_scores_of_training_images_there_is_no_threshold(registry, tmp_path):
+    (result,) = run(registry, tmp_path, "silentontraining").results
+    assert (result.status, result.threshold) == ("ok", None)
+    assert "balanced_accuracy" not in result.metrics
+    assert "which set the threshold, are not finite" in result.notes[0]
+
+
+@pytest.mark.parametrize("before", ["scribbles", "turnsgradientsoff"])
+def test_what_one_detector_does_is_not_the_next_ones_fault(registry, tmp_path, before):
+    alone = run(registry, tmp_path / "a", "plain", "ganomaly", overrides=["ganomaly.epochs=1"]).results
+    behind = run(
+        registry, tmp_path / "b", before, "plain", "ganomaly", overrides=["ganomaly.epochs=1"]
+    ).results
+    assert behind[0].job.detector == before
+    for one, other in zip(alone, behind[1:], strict=True):
+        pd.testing.assert_frame_equal(one.scores, other.scores, check_exact=True)
+
+
+def test_a_config_of_another_kind_is_named(registry, tmp_path):
+    with pytest.raises(AdbenchError, match="the Config of detector 'anyconfig' is not a subclass of"):
+        run(registry, tmp_path, "anyconfig")
+
+
 def test_declared_failures_are_stored_and_outlive_the_plugin(tmp_path):
     outcome = run(Registry.discover(), tmp_path, "random")
     stored = ResultStore(tmp_path).get(outcome.results[0].job)
@@ -317,7 +397,12 @@ def test_images_that_are_scored_are_counted(registry, tmp_path, monkeypatch):
         ("outofgpumemory", "out of memory on cpu; lower batch_size or image_size with --set"),
         ("allocatestoomuch", "out of memory on cpu; lower batch_size or image_size with --set"),
         ("nanscores", "596 of 596 scores are NaN or infinite"),
-        ("wrongshape", "score returned shape (596, 1) for 596 images; it must return one each"),
+        ("wrongshape", "score returned shape (100, 1) for 100 images; it must return one each"),
+        ("asnumpy", "score returned ndarray; it must return a tensor of shape (B,)"),
+        (
+            "scribbles",
+            "it wrote to its training images; let it work on a copy, images.on(device).clone()",
+        ),
     ],
 )
 def test_a_fault_is_a_failed_row_with_one_line_and_the_rest_goes_on(registry, tmp_path, detector, error):

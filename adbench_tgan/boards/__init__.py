@@ -3,6 +3,7 @@
 from adbench_tgan.boards.board import Board, assemble
 from adbench_tgan.boards.folder import publish, read, rebuild
 from adbench_tgan.boards.gather import Choice, from_runs
+from adbench_tgan.boards.rerun import rerun
 from adbench_tgan.boards.verify import Finding, find_boards, unsound, verify
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "publish",
     "read",
     "rebuild",
+    "rerun",
     "unsound",
     "verify",
 ]

@@ -17,6 +17,7 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import INTERVAL, RESAMPLES
+from adbench_tgan.text import plain
 
 PROVENANCE = {
     "image_metrics": "recomputed from the scores: auroc, average_precision, f1_max, fpr95; balanced_accuracy with "
@@ -41,6 +42,7 @@ OF_RESULT = (
     "shape",
     "device",
 )
+ADDED = ("code", "of_categories")  # that older results do not have
 
 
 def document(board: Board, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -123,6 +125,10 @@ def commands(facts: Facts, jobs: Sequence[Job]) -> list[str]:
             by_settings.setdefault((job.detector, *job.preset.split("; ")[1:]), []).append(job)
         grids = [(settings, grid) for settings, jobs in sorted(by_settings.items()) for grid in _grids(jobs)]
         found += [_command(facts, preset, precision, batch) for batch in _batches(grids)]
+    files = sorted(
+        {(job.detector, job.detector_version) for job in jobs if job.detector_version.startswith("dev ")}
+    )
+    found += [f"# --plugin: {plain(name)} is in a file, {plain(version)}" for name, version in files]
     note = ["--note", facts.note] if facts.note else []
     return [*found, shlex.join(["adbench", "publish", "--runs", "runs", "--board", facts.name, *note])]
 
@@ -169,7 +175,14 @@ def _command(facts: Facts, preset: str, precision: str, batch: Mapping[Settings,
     }
     words = [word for option in options.items() for word in option]
     words += [word for name, *rest in batch for text in rest for word in ("--set", f"{name}.{text}")]
+    words += [word for jobs in batch.values() for word in _weights(jobs[0])]
     return shlex.join(["adbench", "run", *words])
+
+
+def _weights(job: Job) -> list[str]:
+    """The setting that named the pretrained weights, where the machine chose: another one may find others."""
+    chosen = [name for name, value in job.config.items() if job.pretrained and value == job.pretrained]
+    return [word for name in chosen for word in ("--set", f"{job.detector}.{name}={job.pretrained}")]
 
 
 Named = dict[str, tuple[str, dict[str, Any]]]  # seal -> name and content
@@ -208,10 +221,11 @@ def _job(result: Result, machines: Named, configurations: Named, board: Board) -
         "machine": machines[seal(_plain(result.machine))][0],
         "notes": result.notes,
         "version": result.version,
+        **{name: value for name in ADDED if (value := getattr(result, name))},
         "scores_sha256": scores_hash(board.scores[job.key]) if result.status == "ok" else "",
     }
-    plain: dict[str, Any] = _plain(record)
-    return plain | {"seal": seal(plain)}
+    told: dict[str, Any] = _plain(record)
+    return told | {"seal": seal(told)}
 
 
 def _plain(content: Any) -> Any:
@@ -258,5 +272,6 @@ def _result(record: Mapping[str, Any], content: Mapping[str, Any]) -> Result:
         notes=tuple(record["notes"]),
         version=record["version"],
         shape=tuple(record["shape"]) if record["shape"] else None,
+        **{name: record[name] for name in ADDED if name in record},
         **rest,
     )

@@ -44,12 +44,12 @@ def from_runs(
             is damaged.
     """
     stores = [ResultStore(path) for path in runs]
-    homes = _homes(stores)
-    chosen = select([result for result, _ in homes.values()], choice or Choice(), registry, say)
+    stored = homes(stores)
+    chosen = select([result for result, _ in stored.values()], choice or Choice(), registry, say)
     good = [result.job for result in chosen if result.status == "ok"]
     scores, losses = {}, {}
     for job in good:
-        store = homes[job.key][1]
+        store = stored[job.key][1]
         scores[job.key] = canonical(store.scores(job))
         losses[job.key] = store.losses(job)
     first = chosen[0].job
@@ -70,7 +70,7 @@ def from_runs(
     return board
 
 
-def _homes(stores: Sequence[ResultStore]) -> dict[str, tuple[Result, ResultStore]]:
+def homes(stores: Sequence[ResultStore]) -> dict[str, tuple[Result, ResultStore]]:
     """Every stored job once, by key, with the store it is taken from."""
     found: dict[str, tuple[Result, ResultStore]] = {}
     for store in stores:

@@ -38,6 +38,7 @@ def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:
         "## Again",
         "\n".join(["```console", *content["commands"], "adbench verify .   # in this folder", "```"]),
         _machines(content),
+        *_code(content),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -56,7 +57,20 @@ def _what(content: Mapping[str, Any]) -> str:
     return (
         f"{cell(dataset['name'])}: {cell(dataset['summary']) or 'no summary'}. Protocol {cell(protocol['name'])}, "
         f"version {cell(protocol['version'])}: {cell(protocol['summary']) or 'no summary'}. "
-        f"{len(cards)} {'category' if len(cards) == 1 else 'categories'} of {sizes} test images."
+        f"{_count(content)} of {sizes} test images."
+    )
+
+
+def _count(content: Mapping[str, Any]) -> str:
+    """How many categories the board has, and of how many if the dataset has more."""
+    here = len(content["categories"])
+    every = max((job.get("of_categories") or 0 for job in content["jobs"]), default=0)
+    return (
+        f"{here} of {every} categories"
+        if every > here
+        else "1 category"
+        if here == 1
+        else f"{here} categories"
     )
 
 
@@ -66,6 +80,7 @@ def _leaderboard_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
             "rank": number(line["rank"], "d"),
             "detector": cell(line["detector"]),
             "supervision": line["supervision"],
+            "pretrained": cell(line["pretrained"]) if line["pretrained"] != "False" else "",
             "preset": cell(line["preset"]),
             "AUROC": number(line["auroc_mean"]),
             "95 % CI": _interval(line["auroc_ci_low"], line["auroc_ci_high"]),
@@ -75,7 +90,7 @@ def _leaderboard_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
             "AUPRO": number(line["aupro_mean"]),
             "categories x seeds": f"{line['n_categories']}x{line['n_seeds']}",
             "published": number(line["published_auroc"]),
-            "source": cell(line["published_source"]),
+            "published where": cell(line["published_source"]),
             "as published": number(line["as_published_auroc"]),
             "remark": cell(line["remark"]),
         }
@@ -103,7 +118,8 @@ def _how_sure(board: Board) -> str:
     text = (
         "A rank is shared with the best detector from which the paired 95 % interval of the difference holds zero; "
         f"pairs.csv has every difference. {RULES.seeds} seeds and every category are needed for a rank, and scores that "
-        "do not depend on their batch; supervision is ranked apart."
+        "do not depend on their batch; supervision is ranked apart. Of one seed the interval knows nothing of training's "
+        "luck, and a detector that scores an image much alike in all categories has a narrow one."
     )
     if pairs.empty:
         return text
@@ -119,11 +135,23 @@ def _how_sure(board: Board) -> str:
 
 def _machines(content: Mapping[str, Any]) -> str:
     lines = [
-        f"* {cell(facts.get('gpu') or facts.get('cpu') or 'unknown machine')}: Python {cell(facts.get('python'))}, "
+        f"* {cell(facts.get('gpu') or facts.get('cpu') or 'unknown machine')}, {cell(facts.get('torch_threads', '?'))} "
+        f"threads: Python {cell(facts.get('python'))}, "
         + ", ".join(f"{cell(k)} {cell(v)}" for k, v in (facts.get("versions") or {}).items() if v)
         for facts in content["machines"].values()
     ]
     return "\n".join(["Made on:", "", *sorted(set(lines))])
+
+
+def _code(content: Mapping[str, Any]) -> list[str]:
+    """Whose detectors they are that do not come with this package."""
+    found = {
+        (content["configurations"][job["configuration"]]["detector"], job["code"])
+        for job in content["jobs"]
+        if job.get("code")
+    }
+    lines = [f"* {cell(name)}: {cell(code)}" for name, code in sorted(found)]
+    return ["\n".join(["Detectors of other packages:", "", *lines])] if lines else []
 
 
 def number(value: Any, form: str = ".3f") -> str:

@@ -107,6 +107,12 @@ def publish(
 
 def verify(
     path: Annotated[Path, typer.Argument(help="A board, or a folder of boards.")] = Path("leaderboards"),
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUNS", help="Also compare with the scores of your own runs; may be given several times."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Recompute every cell of published boards. Whatever does not match is named: cell, row, hash or file."""
@@ -126,6 +132,15 @@ def verify(
             for finding in findings:
                 print(finding)
             print(f"{place}: {f'{len(findings)} findings' if findings else 'every cell matches'}")
+    for place in (place for place, check in checks.items() if against and check is boards.verify):
+        again, differing = boards.rerun(place, against or ())
+        found += differing
+        if not as_json:
+            for finding in differing:
+                print(finding)
+            print(
+                f"{place}: {again} of its jobs were run again, {again - len(differing)} with the same scores"
+            )
     if as_json:
         answer({"boards": [str(place) for place in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)

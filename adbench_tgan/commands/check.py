@@ -10,7 +10,7 @@ import typer
 
 from adbench_tgan.commands.show import answer, warn
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.options import Json, Set, complete
+from adbench_tgan.options import Json, Plugins, Set, complete, registry
 
 
 def check(
@@ -40,13 +40,18 @@ def check(
             "--deterministic", help="A class that no plugin offers has the same scores for every seed."
         ),
     ] = False,
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Run the conformance checks on a detector. A line a check, and how many ran; exit status 1 if one failed."""
     from adbench_tgan.testing import SHAPES, examine, subject
 
     shapes = tuple(shape_of(text) for text in shape) if shape else SHAPES
-    who = subject(detector, preset=preset, settings=settings_of(detector, set_ or []))
+    settings, offered, word = settings_of(detector, set_ or []), None, detector
+    if plugin:
+        found = registry(plugin)
+        offered, word = found.find("detector", detector), found.word(detector)
+    who = subject(word, info=offered, preset=preset, settings=settings)
     supervision = "labelled" if labelled else who.info.supervision
     info = replace(who.info, supervision=supervision, deterministic=deterministic or who.info.deterministic)
     who = replace(who, info=info)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import show, tell
+from adbench_tgan.commands.show import show, tell, warn
+from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import (
     Device,
     Json,
@@ -29,6 +31,7 @@ def predict(
     """Score new images with a finished job's model."""
     from adbench_tgan import predict as saved
     from adbench_tgan.benchmark import usable
+    from adbench_tgan.results import read_scores
 
     detector, result = saved.load_detector(job_folder, registry(plugin), usable(device))
     assert result.shape is not None
@@ -39,6 +42,8 @@ def predict(
         for p in found
     ]
     show(records, as_json, f"{result.job}")
+    with suppress(AdbenchError):  # a model that was taken along without its scores
+        warn(f"note: {saved.meaning_of(result, read_scores(job_folder))}")
     if heatmap is not None:
         saved.draw(detector, result, found, images, heatmap)
         if not as_json:

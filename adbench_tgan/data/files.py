@@ -6,6 +6,7 @@ import errno
 import stat
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def list_images(folder: Path) -> list[Path]:
             one_line(f"{folder} holds no PNG, JPEG, BMP or TIFF image; add images or remove the folder")
         )
     return images
+
+
+def other_files(folder: Path) -> Counter[str]:
+    """The files directly in `folder` that `list_images` passes over, by suffix."""
+    others = (path for path in _entries(folder) if path.suffix.lower() not in SUFFIXES and path.is_file())
+    return Counter(path.suffix.lower() or "no suffix" for path in others)
 
 
 def list_folders(folder: Path) -> list[Path]:

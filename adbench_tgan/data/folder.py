@@ -6,9 +6,10 @@ train/good, test/good, test/<defect>, ground_truth/<defect>/<name>_mask.png
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
-from adbench_tgan.data.files import existing, list_folders, one_line
+from adbench_tgan.data.files import existing, list_folders, one_line, other_files
 from adbench_tgan.data.mvtec import Category, DefectDataset, is_category, name_of
 from adbench_tgan.errors import DataError
 
@@ -41,4 +42,15 @@ def _category(folder: Path) -> Category | None:
 def _dataset(categories: list[Category]) -> DefectDataset:
     masked = sum(category.masked for category in categories)
     plural = "category" if len(categories) == 1 else "categories"
-    return DefectDataset(found=tuple(categories), note=f"{len(categories)} {plural}, {masked} with masks")
+    note = f"{len(categories)} {plural}, {masked} with masks"
+    if others := sum((_others(category) for category in categories), Counter()):
+        kinds = ", ".join(sorted(others))
+        note += f"; {others.total()} files are no PNG, JPEG, BMP or TIFF images and are left out ({kinds})"
+    return DefectDataset(found=tuple(categories), note=one_line(note))
+
+
+def _others(category: Category) -> Counter[str]:
+    """Files that lie among the images and are none, by suffix."""
+    folders = [category.folder / "train" / category.good]
+    folders += list_folders(category.folder / "test") if (category.folder / "test").is_dir() else []
+    return sum((other_files(folder) for folder in folders), Counter())

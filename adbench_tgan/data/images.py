@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,6 +43,11 @@ class ImageSet:
             fits = self._pixels.nbytes < ROOM * free
             self._resident[device] = self._pixels.to(device) if fits else self._pixels.pin_memory()
         return self._resident[device]
+
+    def checksum(self) -> int:
+        """Changes when someone writes to the images, here or on a GPU."""
+        writes = sum(tensor._version for tensor in self._resident.values())
+        return zlib.crc32(self._pixels.numpy().data, writes)
 
     def leave_gpu(self) -> None:
         """Give up the copies on GPUs, or their memory would be counted as that of whoever works there next."""
@@ -95,6 +101,7 @@ class Split:
     masks: np.ndarray | None  # uint8 (N, H, W), 1 = defect, at the size at which maps are judged
     fingerprint: str
     anomalies_fingerprint: str = ""  # empty when the protocol offers none
+    of_categories: int | None = None  # categories that the dataset has
 
     def leave_gpu(self) -> None:
         """As `ImageSet.leave_gpu`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from adbench_tgan.data.images import Split
@@ -78,10 +79,15 @@ class Tasks:
     def offer_fingerprint(self, category: str) -> str:
         """Of all training images out of which labelled anomalies are chosen; empty when there are none.
 
-        With the protocol's version it fixes the choice, without the time that choosing takes.
+        With the protocol's version it fixes what is chosen from, without the time that choosing takes; clusters, and so
+        the choice, can differ between kinds of processors. `anomalies_fingerprint` of a result is that of the choice.
         """
         samples, cut = self.cut(category)
         return "" if cut.on_offer is None else fingerprint_of(samples, cut.on_offer)
+
+    def forget(self) -> None:
+        """Let the next split be made anew from the dataset."""
+        self._splits.clear()
 
     def split(self, category: str, size: int, *, labelled: bool) -> Split:
         """The images of one category at one size; with `labelled` also the anomalies on offer."""
@@ -93,5 +99,6 @@ class Tasks:
             samples, cut = self.cut(category)
             self._splits = {key: kept for key, kept in self._splits.items() if key[0] == category}
             chosen = self.anomalies(category) if labelled else None
-            self._splits[asked] = split(samples, cut, category, size, self.fingerprint(category), chosen)
+            made = split(samples, cut, category, size, self.fingerprint(category), chosen)
+            self._splits[asked] = replace(made, of_categories=len(self.categories))
         return self._splits[asked]

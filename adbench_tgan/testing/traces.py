@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from adbench_tgan.detector import Detector
+from adbench_tgan.torch_settings import settings_kept, settings_now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,23 +73,6 @@ def dice_now() -> dict[str, Any]:
     }
 
 
-def settings_now() -> dict[str, Any]:
-    """The global settings of torch that a detector might turn."""
-    cudnn = torch.backends.cudnn
-    return {
-        "grad mode": torch.is_grad_enabled(),
-        "default dtype": torch.get_default_dtype(),
-        "threads": torch.get_num_threads(),
-        "matmul precision": torch.get_float32_matmul_precision(),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "autocast": torch.is_autocast_enabled("cpu"),
-        "cudnn.enabled": cudnn.enabled,
-        "cudnn.benchmark": cudnn.benchmark,
-        "cudnn.deterministic": cudnn.deterministic,
-        "cudnn.allow_tf32": cudnn.allow_tf32,
-    }
-
-
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
     """The names whose values differ, or are on one side only."""
     names = [*before, *(name for name in after if name not in before)]
@@ -115,21 +99,3 @@ def dice_kept() -> Iterator[dict[str, Any]]:
         finally:
             np.random.set_state(numbers)  # noqa: NPY002
             random.setstate(others)
-
-
-@contextmanager
-def settings_kept() -> Iterator[dict[str, Any]]:
-    """Give the global settings, and put them back at the end."""
-    before = settings_now()
-    try:
-        yield before
-    finally:
-        cudnn = torch.backends.cudnn
-        torch.set_grad_enabled(before["grad mode"])
-        torch.set_default_dtype(before["default dtype"])
-        torch.set_num_threads(before["threads"])
-        torch.set_float32_matmul_precision(before["matmul precision"])
-        torch.use_deterministic_algorithms(before["deterministic algorithms"])
-        torch.set_autocast_enabled("cpu", before["autocast"])
-        for name in ("enabled", "benchmark", "deterministic", "allow_tf32"):
-            setattr(cudnn, name, before[f"cudnn.{name}"])

@@ -20,7 +20,7 @@ METHODS = (
     DetectorInfo(
         name="transgan_dual",
         target="adbench_plugins.transgan.dual:TransGANDual",
-        family="gan",
+        family="GAN discriminator",
         supervision="labelled",
         pretrained=True,
         paper=THESIS,
@@ -44,6 +44,13 @@ ANCHORS = (
             "training_changes_the_scores": "it learns nothing",
             "an_obvious_defect_scores_higher": "its scores are chance",
         },
+    ),
+    DetectorInfo(
+        name="mean_pixel",
+        target="adbench_plugins.anchors:MeanPixel",
+        family="anchor",
+        deterministic=True,
+        expected_failures={"training_changes_the_scores": "it learns nothing"},
     ),
     *(
         DetectorInfo(

@@ -31,6 +31,19 @@ def chance(image: bytes, key: bytes) -> float:
     return int.from_bytes(hashlib.blake2b(image, digest_size=3, key=key).digest(), "big") / 2**24
 
 
+class MeanPixel(Detector):
+    """The mean pixel value, in units of [-1, 1]. It learns nothing.
+
+    Far from an AUROC of .5, to either side, a test set can be told apart without a look at what its images show.
+    """
+
+    def fit(self, train: TrainSet) -> Self:
+        return self
+
+    def score(self, images: Tensor) -> Tensor:
+        return to_unit(images).double().mean((1, 2, 3)).float()
+
+
 class MeanImage(Detector):
     """The mean squared distance to the mean training image, in units of [-1, 1]."""
 

@@ -1,0 +1,52 @@
+"""A published board against runs of one's own: whether the same jobs gave the same scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adbench_tgan import metrics
+from adbench_tgan.boards.board import canonical
+from adbench_tgan.boards.folder import read
+from adbench_tgan.boards.gather import homes
+from adbench_tgan.boards.verify import Finding
+from adbench_tgan.leaderboard import PURITY
+from adbench_tgan.results import Result, ResultStore
+
+
+def rerun(path: Path, runs: Sequence[Path]) -> tuple[int, list[Finding]]:
+    """How many of a board's jobs `runs` hold too, and those whose scores differ by more than rounding.
+
+    Raises:
+        AdbenchError: the board or a file of the runs is damaged.
+    """
+    board = read(path)
+    own = {
+        key: found
+        for key, found in homes([ResultStore(each) for each in runs]).items()
+        if found[0].status == "ok"
+    }
+    again = [result for result in board.measured if result.job.key in own and result.status == "ok"]
+    found = [
+        Finding(board=path.resolve().name, file="scores", where=str(result.job), problem=problem)
+        for result in again
+        for problem in _differences(
+            result, board.scores[result.job.key], canonical(own[result.job.key][1].scores(result.job))
+        )
+    ]
+    return len(again), found
+
+
+def _differences(result: Result, published: pd.DataFrame, own: pd.DataFrame) -> Iterator[str]:
+    if not published[["sample_id", "label"]].equals(own[["sample_id", "label"]]):
+        yield "the run has other test images"
+        return
+    before, after = (table["score"].to_numpy("float64") for table in (published, own))
+    change = np.abs(after - before).max() / max(np.abs(before).max(), np.finfo(np.float32).tiny)
+    if change > PURITY[result.job.precision]:
+        labels = published["label"].to_numpy()
+        aurocs = [metrics.auroc(scores, labels, 0.0) for scores in (before, after)]
+        yield f"scores differ by up to {change:.2g} of the largest: AUROC {aurocs[0]:.4f} published, {aurocs[1]:.4f} run"

@@ -1,0 +1,44 @@
+"""The global settings of torch: what one detector turns is not the next one's fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+def settings_now() -> dict[str, Any]:
+    """The global settings of torch that a detector might turn."""
+    cudnn = torch.backends.cudnn
+    return {
+        "grad mode": torch.is_grad_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "cudnn.enabled": cudnn.enabled,
+        "cudnn.benchmark": cudnn.benchmark,
+        "cudnn.deterministic": cudnn.deterministic,
+        "cudnn.allow_tf32": cudnn.allow_tf32,
+    }
+
+
+@contextmanager
+def settings_kept() -> Iterator[dict[str, Any]]:
+    """Give the global settings, and put them back at the end."""
+    before = settings_now()
+    try:
+        yield before
+    finally:
+        cudnn = torch.backends.cudnn
+        torch.set_grad_enabled(before["grad mode"])
+        torch.set_default_dtype(before["default dtype"])
+        torch.set_num_threads(before["threads"])
+        torch.set_float32_matmul_precision(before["matmul precision"])
+        torch.use_deterministic_algorithms(before["deterministic algorithms"])
+        torch.set_autocast_enabled("cpu", before["autocast"])
+        for name in ("enabled", "benchmark", "deterministic", "allow_tf32"):
+            setattr(cudnn, name, before[f"cudnn.{name}"])
