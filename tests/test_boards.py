@@ -716,14 +716,14 @@ def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):
     ended = adbench("verify", tmp_path / "toy", "--against", runs)
     assert (ended.status, ended.out.splitlines()[-1]) == (
         0,
-        f"{tmp_path / 'toy'}: 24 of its jobs were run again, 24 with the same scores",
+        f"{tmp_path / 'toy'}: jobs run again: 24, with the same scores: 24",
     )
     one = made("good", "ant", 0, 2.0)
     one.scores.iloc[0, 2] += 1
     ended = adbench("verify", tmp_path / "toy", "--against", stored(tmp_path / "own", [one]))
     assert ended.status == 1
     assert "toy/scores: good on toy/ant seed 0: scores differ by up to 0." in ended.out
-    assert "1 of its jobs were run again, 0 with the same scores" in ended.out
+    assert "jobs run again: 1, with the same scores: 0" in ended.out
 
 
 def test_of_an_audit_only_the_as_published_number_enters(tmp_path):

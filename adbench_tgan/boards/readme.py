@@ -65,13 +65,9 @@ def _count(content: Mapping[str, Any]) -> str:
     """How many categories the board has, and of how many if the dataset has more."""
     here = len(content["categories"])
     every = max((job.get("of_categories") or 0 for job in content["jobs"]), default=0)
-    return (
-        f"{here} of {every} categories"
-        if every > here
-        else "1 category"
-        if here == 1
-        else f"{here} categories"
-    )
+    if every > here:
+        return f"{here} of {every} categories"
+    return f"{here} {'category' if here == 1 else 'categories'}"
 
 
 def _leaderboard_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
@@ -135,8 +131,8 @@ def _how_sure(board: Board) -> str:
 
 def _machines(content: Mapping[str, Any]) -> str:
     lines = [
-        f"* {cell(facts.get('gpu') or facts.get('cpu') or 'unknown machine')}, {cell(facts.get('torch_threads', '?'))} "
-        f"threads: Python {cell(facts.get('python'))}, "
+        f"* {cell(facts.get('gpu') or facts.get('cpu') or 'unknown machine')}: "
+        f"torch's threads {cell(facts.get('torch_threads', 'unknown'))}, Python {cell(facts.get('python'))}, "
         + ", ".join(f"{cell(k)} {cell(v)}" for k, v in (facts.get("versions") or {}).items() if v)
         for facts in content["machines"].values()
     ]

@@ -138,9 +138,7 @@ def verify(
         if not as_json:
             for finding in differing:
                 print(finding)
-            print(
-                f"{place}: {again} of its jobs were run again, {again - len(differing)} with the same scores"
-            )
+            print(f"{place}: jobs run again: {again}, with the same scores: {again - len(differing)}")
     if as_json:
         answer({"boards": [str(place) for place in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)

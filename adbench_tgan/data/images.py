@@ -46,7 +46,7 @@ class ImageSet:
 
     def checksum(self) -> int:
         """Changes when someone writes to the images, here or on a GPU."""
-        writes = sum(tensor._version for tensor in self._resident.values())
+        writes = sum(0 if copy.is_inference() else copy._version for copy in self._resident.values())
         return zlib.crc32(self._pixels.numpy().data, writes)
 
     def leave_gpu(self) -> None:

@@ -78,7 +78,8 @@ def sample_by_kmeans(samples: Samples, others: Indices, wanted: int) -> Indices:
     """Choose about `wanted` of the images `others`, spread over clusters of their pixels.
 
     As the TransGAN thesis does for its labelled anomalies, but on training images only, and k-means begins once
-    instead of nine times: one cluster a class, and ``wanted // clusters`` images, at least one, drawn from each (all of a cluster that has fewer).
+    instead of nine times: one cluster a class, and ``wanted // clusters`` images, at least one, drawn from each (all
+    of a cluster that has fewer).
     """
     from sklearn.cluster import KMeans
 
