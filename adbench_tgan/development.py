@@ -76,6 +76,11 @@ def version_of(path: Path) -> str:
     return f"dev {path.name} {digest(path.read_bytes())}"
 
 
+def is_of_file(version: str) -> bool:
+    """Whether a detector's version is that of a file that is not installed."""
+    return "dev " in version
+
+
 def snake_case(name: str) -> str:
     """``MeanImage`` -> ``mean_image``, ``PCA`` -> ``pca``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -16,6 +16,7 @@ from torch import Tensor
 from adbench_tgan.data.files import decode, one_line, only_regular
 from adbench_tgan.data.samples import resize
 from adbench_tgan.detector import Detector
+from adbench_tgan.development import is_of_file
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, read_result
@@ -54,7 +55,10 @@ def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detect
     path = folder / "model.safetensors"
     if not path.exists():
         raise AdbenchError(f"{folder} holds no model; run the job again with --save-models")
-    installed = registry.find("detector", result.job.detector).version
+    name, made = result.job.detector, result.job.detector_version
+    if is_of_file(made) and name not in registry.names("detector"):
+        raise AdbenchError(f"{folder}: detector {name!r} is in a file ({made}); name it with --plugin")
+    installed = registry.find("detector", name).version
     if installed != result.job.detector_version:
         raise AdbenchError(
             f"{folder} was made by version {result.job.detector_version} of {result.job.detector}, version "

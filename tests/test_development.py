@@ -93,6 +93,18 @@ def test_an_edit_makes_earlier_results_count_as_absent(
     assert first["auroc"] != second["auroc"]
 
 
+def test_what_only_a_file_can_read_names_the_remedy(adbench: Call) -> None:
+    write("bright.py", detector_source("Bright"))
+    words = (*RUN, "--plugin", "bright.py", "--detectors", "bright", "--save-models")
+    assert adbench(*words).status == 0
+    (job,) = Path("runs").glob("*/*/bright/*")
+    ended = adbench("predict", job, "none.png")
+    assert re.search(r"'bright' is in a file \(dev bright\.py \w+\); name it with --plugin$", ended.error)
+    write("bright.py", detector_source("Bright") + "\n# edited\n")
+    ended = adbench("report", "--plugin", "bright.py")
+    assert ended.error == "runs holds results of other versions of their detectors only; run them again"
+
+
 def test_versions_of_a_file_are_told_apart_where_nobody_says_which_is_current(adbench: Call) -> None:
     write("bright.py", detector_source())
     adbench(*RUN, "--detectors", "bright.py,random")

@@ -1,7 +1,7 @@
 """Published leaderboards: folders of tables that anyone can recompute from the scores beside them. No torch needed."""
 
 from adbench_tgan.boards.board import Board, assemble
-from adbench_tgan.boards.folder import publish, read, rebuild
+from adbench_tgan.boards.folder import check_name, publish, read, rebuild
 from adbench_tgan.boards.gather import Choice, from_runs
 from adbench_tgan.boards.rerun import rerun
 from adbench_tgan.boards.verify import Finding, find_boards, unsound, verify
@@ -11,6 +11,7 @@ __all__ = [
     "Choice",
     "Finding",
     "assemble",
+    "check_name",
     "find_boards",
     "from_runs",
     "publish",

@@ -13,6 +13,7 @@ from typing import Any
 from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, labels_hash, scores_hash
 from adbench_tgan.boards.published import Paper
 from adbench_tgan.boards.schemas import SCHEMA
+from adbench_tgan.development import is_of_file
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.results import Result
@@ -125,9 +126,7 @@ def commands(facts: Facts, jobs: Sequence[Job]) -> list[str]:
             by_settings.setdefault((job.detector, *job.preset.split("; ")[1:]), []).append(job)
         grids = [(settings, grid) for settings, jobs in sorted(by_settings.items()) for grid in _grids(jobs)]
         found += [_command(facts, preset, precision, batch) for batch in _batches(grids)]
-    files = sorted(
-        {(job.detector, job.detector_version) for job in jobs if job.detector_version.startswith("dev ")}
-    )
+    files = sorted({(job.detector, job.detector_version) for job in jobs if is_of_file(job.detector_version)})
     found += [f"# --plugin: {plain(name)} is in a file, {plain(version)}" for name, version in files]
     note = ["--note", facts.note] if facts.note else []
     return [*found, shlex.join(["adbench", "publish", "--runs", "runs", "--board", facts.name, *note])]

@@ -241,6 +241,16 @@ def unreadable(path: Path | str, reason: object) -> AdbenchError:
     )
 
 
+def check_name(name: str) -> None:
+    """Raise unless a board may be called so.
+
+    Raises:
+        AdbenchError: the name is no folder name.
+    """
+    if not NAME.fullmatch(name):
+        raise AdbenchError(f"--board {name!r}: use small letters, digits, dots and dashes")
+
+
 def publish(board: Board, out: Path) -> bool:
     """Write a board's folder under `out`, whole or not at all; whether anything changed.
 
@@ -248,9 +258,8 @@ def publish(board: Board, out: Path) -> bool:
         AdbenchError: the board's name is no folder name, or a folder of that name holds something else.
         StoreError: it cannot be written.
     """
+    check_name(board.facts.name)
     target = out / board.facts.name
-    if not NAME.fullmatch(board.facts.name):
-        raise AdbenchError(f"--board {board.facts.name!r}: use small letters, digits, dots and dashes")
     if target.exists() and not (target / "board.json").exists():
         raise AdbenchError(f"{target} is there and is no board; choose another --board or --out")
     files, _ = render(board, _encoded(board, target))

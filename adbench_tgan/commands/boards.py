@@ -70,6 +70,7 @@ def publish(
     from adbench_tgan.places import ensure_writable
     from adbench_tgan.views import leaderboard_views
 
+    boards.check_name(board)
     ensure_writable(out)
     if again is not None:
         given: dict[str, object] = {

@@ -70,7 +70,10 @@ def from_store(
     """
     store = ResultStore(root)
     versions = registry.versions()
-    stored = [result for result in store.results() if is_current(result.job, versions)]
+    every = list(store.results())
+    stored = [result for result in every if is_current(result.job, versions)]
+    if every and not stored:
+        raise AdbenchError(f"{root} holds results of other versions of their detectors only; run them again")
     chosen = of_one_task(stored, root, dataset, protocol)
     results, notes = of_one_fingerprint(without_superseded(chosen))
     jobs = {result.job.key: result.job for result in results}
