@@ -11,6 +11,7 @@ import pytest
 from make_runs import LABELS, made, make_runs
 from sklearn.metrics import roc_auc_score
 
+from adbench_tgan.again import run_commands
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
@@ -240,8 +241,9 @@ def test_commands_name_settings_and_seeds(tmp_path, registry):
         made("one", seed=2),
         made("two", preset="quick; epochs=3; name=a b", precision="bf16"),
     )
-    assert provenance.commands(from_store(tmp_path, registry)) == [
-        "adbench run --detectors one --data toy --protocol one-vs-rest --categories a --seeds 0,2 --preset paper",
+    assert run_commands(from_store(tmp_path, registry).jobs) == [
+        "adbench run --detectors one --data toy --protocol one-vs-rest --categories a --seeds 0,2 --preset paper "
+        "--precision fp32",
         "adbench run --detectors two --data toy --protocol one-vs-rest --categories a --seeds 0 --preset quick "
         "--precision bf16 --set two.epochs=3 --set 'two.name=a b'",
     ]

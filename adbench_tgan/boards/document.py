@@ -6,19 +6,18 @@ import hashlib
 import json
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from adbench_tgan.again import run_commands
 from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, labels_hash, scores_hash
 from adbench_tgan.boards.published import Paper
 from adbench_tgan.boards.schemas import SCHEMA
-from adbench_tgan.development import is_of_file
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import INTERVAL, RESAMPLES
-from adbench_tgan.text import plain
 
 PROVENANCE = {
     "image_metrics": "recomputed from the scores: auroc, average_precision, f1_max, fpr95; balanced_accuracy with "
@@ -116,72 +115,9 @@ def _card(result: Result, board: Board) -> dict[str, Any]:
 
 def commands(facts: Facts, jobs: Sequence[Job]) -> list[str]:
     """The command lines that run these jobs, and publish them."""
-    groups: dict[tuple[str, str], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault((job.preset.partition("; ")[0], job.precision), []).append(job)
-    found = []
-    for (preset, precision), members in sorted(groups.items()):
-        by_settings: dict[Settings, list[Job]] = {}
-        for job in members:
-            by_settings.setdefault((job.detector, *job.preset.split("; ")[1:]), []).append(job)
-        grids = [(settings, grid) for settings, jobs in sorted(by_settings.items()) for grid in _grids(jobs)]
-        found += [_command(facts, preset, precision, batch) for batch in _batches(grids)]
-    files = sorted({(job.detector, job.detector_version) for job in jobs if is_of_file(job.detector_version)})
-    found += [f"# --plugin: {plain(name)} is in a file, {plain(version)}" for name, version in files]
     note = ["--note", facts.note] if facts.note else []
-    return [*found, shlex.join(["adbench", "publish", "--runs", "runs", "--board", facts.name, *note])]
-
-
-Settings = tuple[str, ...]  # detector, and "key=value" each
-
-
-def _grids(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
-    """Jobs in groups of categories that have the same seeds: a command runs all seeds in all categories."""
-    seeds: dict[str, set[int]] = {}
-    for job in jobs:
-        seeds.setdefault(job.category, set()).add(job.seed)
-    found: dict[frozenset[int], list[Job]] = {}
-    for job in jobs:
-        found.setdefault(frozenset(seeds[job.category]), []).append(job)
-    return found.values()
-
-
-def _batches(grids: Iterable[tuple[Settings, Sequence[Job]]]) -> Iterable[Mapping[Settings, Sequence[Job]]]:
-    """Together what one command can run: the same categories and seeds, no detector twice."""
-    batches: list[dict[Settings, Sequence[Job]]] = []
-    for settings, jobs in grids:
-        for batch in batches:
-            first = next(iter(batch.values()))
-            alike = [{(job.category, job.seed) for job in each} for each in (first, jobs)]
-            if alike[0] == alike[1] and settings[0] not in {other[0] for other in batch}:
-                batch[settings] = jobs
-                break
-        else:
-            batches.append({settings: jobs})
-    return batches
-
-
-def _command(facts: Facts, preset: str, precision: str, batch: Mapping[Settings, Sequence[Job]]) -> str:
-    jobs = next(iter(batch.values()))
-    options = {
-        "--detectors": ",".join(settings[0] for settings in batch),
-        "--data": facts.dataset["name"],
-        "--protocol": facts.protocol["name"],
-        "--categories": ",".join(sorted({job.category for job in jobs})),
-        "--seeds": ",".join(map(str, sorted({job.seed for job in jobs}))),
-        "--preset": preset,
-        "--precision": precision,
-    }
-    words = [word for option in options.items() for word in option]
-    words += [word for name, *rest in batch for text in rest for word in ("--set", f"{name}.{text}")]
-    words += [word for jobs in batch.values() for word in _weights(jobs[0])]
-    return shlex.join(["adbench", "run", *words])
-
-
-def _weights(job: Job) -> list[str]:
-    """The setting that named the pretrained weights, where the machine chose: another one may find others."""
-    chosen = [name for name, value in job.config.items() if job.pretrained and value == job.pretrained]
-    return [word for name in chosen for word in ("--set", f"{job.detector}.{name}={job.pretrained}")]
+    publish = shlex.join(["adbench", "publish", "--runs", "runs", "--board", facts.name, *note])
+    return [*run_commands(jobs), publish]
 
 
 Named = dict[str, tuple[str, dict[str, Any]]]  # seal -> name and content

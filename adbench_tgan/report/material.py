@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import is_current, leaderboard, results_table, shown_presets, without_superseded
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
@@ -42,6 +43,7 @@ class Material:
     )  # by a job's key, where a model may have been saved
     notes: tuple[str, ...] = ()  # what was left out, and why
     note: str = ""  # what a board's reader must know before the numbers
+    jobs: tuple[Job, ...] = ()  # all that were run
 
     @property
     def entries(self) -> list[str]:
@@ -94,6 +96,7 @@ def from_store(
         | {"protocol version": first.protocol_version},
         folders={key: store.folder(job) for key, job in jobs.items()},
         notes=notes,
+        jobs=tuple(jobs.values()),
     )
 
 
@@ -127,6 +130,7 @@ def from_board(folder: Path) -> Material:
             if key != "name" and text
         },
         note=facts.note,
+        jobs=tuple(result.job for result in board.measured),
     )
 
 

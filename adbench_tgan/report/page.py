@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adbench_tgan import __version__
+from adbench_tgan.again import run_commands
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.report import audited, charts, curves, provenance, tables
 from adbench_tgan.report.examples import RULE, Gallery
@@ -88,7 +89,7 @@ def render(
         no_audits=no_audits,
         passport=provenance.passport(material),
         machines=provenance.machine_lines(material.machines),
-        commands=provenance.commands(material),
+        commands=run_commands(material.jobs),
         remarks=provenance.remarks(material.results),
         style=(TEMPLATE / "page.css").read_text(),
         script=(TEMPLATE / "page.js").read_text(),

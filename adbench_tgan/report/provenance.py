@@ -1,16 +1,13 @@
-"""How the numbers of a page came about: the images, the machines, and the commands that make them again."""
+"""How the numbers of a page came about: the images and the machines."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
 from adbench_tgan.report.material import Material
-
-Group = tuple[Any, ...]
 
 
 def passport(material: Material) -> list[dict[str, Any]]:
@@ -34,43 +31,6 @@ def passport(material: Material) -> list[dict[str, Any]]:
             }
         )
     return lines
-
-
-def commands(material: Material) -> list[str]:
-    """Commands that run the jobs of a page again, one for each choice of settings, seeds and categories."""
-    groups: dict[Group, list[str]] = {}
-    settings: dict[Group, list[str]] = {}
-    for variant, jobs in material.results.groupby(["detector", "preset", "precision"]):
-        detector, label, precision = map(str, cast("tuple[str, str, str]", variant))
-        preset, *changes = label.split("; ")
-        seeds = ",".join(map(str, sorted(set(jobs["seed"]))))
-        categories = ",".join(sorted(set(jobs["category"])))
-        # one command sets a key of a detector once, so changed settings have a command of their own
-        group = (preset, precision, seeds, categories, tuple(changes) and (detector, *changes))
-        groups.setdefault(group, []).append(detector)
-        settings[group] = [f"{detector}.{change}" for change in changes]
-    return [
-        _command(material, group, names, settings[group]) for group, names in sorted(groups.items(), key=str)
-    ]
-
-
-def _command(material: Material, group: Group, detectors: Sequence[str], settings: Sequence[str]) -> str:
-    preset, precision, seeds, categories, _ = group
-    words = ["adbench", "run", "--detectors", ",".join(sorted(detectors)), "--data", material.dataset]
-    words += [
-        "--protocol",
-        material.protocol,
-        "--categories",
-        categories,
-        "--seeds",
-        seeds,
-        "--preset",
-        preset,
-    ]
-    words += [] if precision == "fp32" else ["--precision", precision]
-    for setting in settings:
-        words += ["--set", setting]
-    return shlex.join(words)
 
 
 def machine_lines(machines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
