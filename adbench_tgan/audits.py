@@ -96,9 +96,9 @@ def audit_job(
 
 def keep(record: Mapping[str, Any], path: Path) -> None:
     """Draw the curves, then write the record that vouches for them."""
+    text = json.dumps(record, indent=1, sort_keys=True) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(record, indent=1, sort_keys=True) + "\n"
         draw(record, path.with_suffix(".png"), hashlib.sha256(text.encode()).hexdigest())
     except OSError as error:
         raise unwritable(path.parent, error) from None

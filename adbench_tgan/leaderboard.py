@@ -147,10 +147,11 @@ def shown_presets(results: Iterable[Result]) -> dict[str, str]:
     Rows with one name meet where a detector is not installed in one version, such as a file's before and after an
     edit, and where a setting was resolved otherwise on another machine, such as the backbone that was found there.
     """
-    jobs = {result.job.key: result.job for result in results}
+    variant_by_key = {}
     alike: dict[tuple[str, ...], dict[str, Job]] = {}
-    for job in jobs.values():
-        alike.setdefault((job.detector, job.supervision, plain_preset(job)), {})[variant_of(job)] = job
+    for job in (result.job for result in results):
+        variant_by_key[job.key] = variant = variant_of(job)
+        alike.setdefault((job.detector, job.supervision, plain_preset(job)), {})[variant] = job
     names = {}
     for (_, _, name), variants in alike.items():
         facts = {
@@ -163,7 +164,7 @@ def shown_presets(results: Iterable[Result]) -> dict[str, str]:
         ]
         for variant, each in facts.items():
             names[variant] = "; ".join([name, *(f"{fact}={each.get(fact)}" for fact in telling)])
-    return {key: names[variant_of(job)] for key, job in jobs.items()}
+    return {key: names[variant] for key, variant in variant_by_key.items()}
 
 
 def plain_preset(job: Job) -> str:

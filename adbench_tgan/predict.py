@@ -59,18 +59,17 @@ def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detect
     if is_of_file(made) and name not in registry.names("detector"):
         raise AdbenchError(f"{folder}: detector {name!r} is in a file ({made}); name it with --plugin")
     installed = registry.find("detector", name).version
-    if installed != result.job.detector_version:
+    if installed != made:
         raise AdbenchError(
-            f"{folder} was made by version {result.job.detector_version} of {result.job.detector}, version "
-            f"{installed} is installed; run the job again"
+            f"{folder} was made by version {made} of {name}, version {installed} is installed; run the job again"
         )
-    code = registry.code(result.job.detector)
+    code = registry.code(name)
     if result.code.partition(" ")[0] not in ("", code.partition(" ")[0]):
         raise AdbenchError(
             f"{folder} was made by {result.code}, and {code or 'another'} is installed; install that one"
         )
     state = read_state(path)
-    kind = registry.detector(result.job.detector)
+    kind = registry.detector(name)
     try:
         with memory_limited(ROOM + 8 * path.stat().st_size):
             detector = rebuild(kind, result, state, "cpu")

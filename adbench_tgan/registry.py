@@ -240,9 +240,7 @@ class Registry:
     def word(self, name: str) -> str:
         """By what a process without our plugin files finds a detector: its name, or ``path.py:Class``."""
         info = self.find("detector", name)
-        path = next(
-            (self._files.get(origin) for record, origin in self._offers["detector"] if record is info), None
-        )
+        path = self._files.get(self._origin(info))
         return f"{path}:{info.target.rpartition(':')[2]}" if path else name
 
     def code(self, name: str) -> str:
@@ -251,11 +249,14 @@ class Registry:
         Empty for our own, whose versions are looked after, and for a file that is not installed, whose version is its hash.
         """
         info = self.find("detector", name)
-        origin = next((origin for record, origin in self._offers["detector"] if record is info), "")
-        plugin = self._plugins.get(origin)
+        plugin = self._plugins.get(self._origin(info))
         if plugin is None or plugin.distribution in ("", FIRST_PARTY):
             return ""
         return f"{plugin.distribution} {plugin.version}, {hash_of_module(info.target.partition(':')[0])}"
+
+    def _origin(self, info: DetectorInfo) -> str:
+        """The plugin that offers a detector; empty for one that none does."""
+        return next((origin for record, origin in self._offers["detector"] if record is info), "")
 
     def tell(self, hook: str, warn: Callable[[str], None], **facts: Any) -> None:
         """Call a notification hook; one that raises is reported through `warn` and stops nothing.

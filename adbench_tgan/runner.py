@@ -30,7 +30,7 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, checkpoint_name
 from adbench_tgan.scoring import BATCH, check_scores, map_all, operations, purity, score_all, score_some
 from adbench_tgan.text import plain
-from adbench_tgan.timing import PeakMemory, latency, stopwatch
+from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
 from adbench_tgan.torch_settings import settings_kept
 from adbench_tgan.training import fit, seed_everything
 
@@ -174,9 +174,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         losses, fit_seconds = train(detector, job, split, settings, reporter)
 
         reporter.phase("score")
-        # The first call compiles, allocates and, on a GPU, loads what the shape of its batch asks for: off the clock.
-        first = next(split.test.batches(BATCH if torch.device(device).type == "cuda" else 1, device=device))
-        detector.score(first)
+        image = warm_up(detector, split.test, device)
         with stopwatch(device) as scoring:
             scores = score_all(detector, split.test, device, reporter.images)
         check_scores(scores)
@@ -186,25 +184,18 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         reporter.phase("purity")
         purity_delta = purity(detector, split.test, scores, device)
         reporter.phase("timing")
-        timing = measure(detector, first[:1], fit_seconds + scoring.seconds) if settings.timing else {}
+        timing = measure(detector, image, len(scores), fit_seconds, scoring) if settings.timing else {}
 
         reporter.phase("metrics")
         maps = maps_of(detector, split, device, reporter)
         metrics, notes = evaluate(maps, split, scores, threshold, registry, device)
         shown = pictures(detector, split.normal) if settings.pictures else {}
 
-    if settings.timing:
-        timing |= {
-            "fit_seconds": fit_seconds,
-            "score_seconds": scoring.seconds,
-            "images_per_second": len(scores) / scoring.device_seconds,
-            "peak_memory_mb": peak,
-        }
     return Result(
         job=job,
         status="ok",
         metrics=metrics,
-        timing=timing,
+        timing=timing | ({"peak_memory_mb": peak} if settings.timing else {}),
         parameters=detector.parameter_counts(),
         threshold=threshold if np.isfinite(threshold) else None,
         purity_delta=purity_delta,
@@ -223,6 +214,17 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         state=detector.state() if settings.save_models else None,
         pictures=shown,
     )
+
+
+def warm_up(detector: Detector, images: ImageSet, device: str) -> Tensor:
+    """Score off the clock; return one image (1, C, H, W).
+
+    The first call compiles, allocates and, on a GPU, loads what the shape of its batch asks for.
+    """
+    size = BATCH if torch.device(device).type == "cuda" else 1
+    first = next(images.batches(size, device=device))
+    detector.score(first)
+    return first[:1]
 
 
 def train(
@@ -265,14 +267,19 @@ def pictures(detector: Detector, images: ImageSet) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in found.items()}
 
 
-def measure(detector: Detector, image: Tensor, seconds: float) -> dict[str, Any]:
-    """Latency at batch 1 with all its samples, and the operations that one image costs; `seconds` as for `latency`."""
-    samples = latency(detector.score, image, seconds)
+def measure(
+    detector: Detector, image: Tensor, count: int, fit_seconds: float, scoring: Clock
+) -> dict[str, Any]:
+    """Latency at batch 1 with all its samples, operations of one image, and what `count` images took to be scored."""
+    samples = latency(detector.score, image, fit_seconds + scoring.seconds)
     return {
         "latency_ms": samples,
         "latency_ms_p50": float(np.percentile(samples, 50)),
         "latency_ms_p99": float(np.percentile(samples, 99)),
         "flops_per_image": operations(detector, image),
+        "fit_seconds": fit_seconds,
+        "score_seconds": scoring.seconds,
+        "images_per_second": count / scoring.device_seconds,
     }
 
 

@@ -103,11 +103,8 @@ def map_all(
         raw = detector.anomaly_map(batch)
         if not (isinstance(raw, Tensor) and raw.ndim == 3 and len(raw) == len(batch)):
             raise AdbenchError("anomaly_map must return a tensor of shape (B, H, W)")
-        maps.append(
-            F.interpolate(raw.detach().float()[:, None], tuple(size), mode="bilinear", align_corners=False)[
-                :, 0
-            ].cpu()
-        )
+        planes = raw.detach().float()[:, None]
+        maps.append(F.interpolate(planes, tuple(size), mode="bilinear", align_corners=False)[:, 0].cpu())
     return torch.cat(maps).numpy()
 
 

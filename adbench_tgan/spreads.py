@@ -56,7 +56,7 @@ def _sharing(images: Mapping[str, set[str]]) -> list[list[str]]:
     """Categories in groups of which no two have a test image in common."""
     groups: list[tuple[list[str], set[str]]] = []
     for category, own in images.items():
-        touched = [group for group in groups if group[1] & own]
+        touched = [group for group in groups if not group[1].isdisjoint(own)]
         names = [name for group in touched for name in group[0]]
         groups = [group for group in groups if group not in touched]
         groups.append(([*names, category], own.union(*(group[1] for group in touched))))

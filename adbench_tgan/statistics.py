@@ -97,6 +97,11 @@ def over_seeds(aurocs: Floats) -> Floats:
     return mean
 
 
+def relative_change(before: Floats, after: Floats, among: Floats) -> float:
+    """The largest change of a score, relative to the largest of the scores `among` which it is."""
+    return float(np.abs(after - before).max() / max(np.abs(among).max(), np.finfo(np.float32).tiny))
+
+
 def interval(spread: Floats) -> tuple[float, float]:
     """The 95 % interval of a resampled number."""
     low, high = np.percentile(spread, INTERVAL)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from adbench_tgan import metrics
@@ -15,6 +14,7 @@ from adbench_tgan.boards.gather import homes
 from adbench_tgan.boards.verify import Finding
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.statistics import relative_change
 
 
 def rerun(path: Path, runs: Sequence[Path]) -> tuple[int, list[Finding]]:
@@ -45,7 +45,7 @@ def _differences(result: Result, published: pd.DataFrame, own: pd.DataFrame) -> 
         yield "the run has other test images"
         return
     before, after = (table["score"].to_numpy("float64") for table in (published, own))
-    change = np.abs(after - before).max() / max(np.abs(before).max(), np.finfo(np.float32).tiny)
+    change = relative_change(before, after, before)
     if change > PURITY[result.job.precision]:
         labels = published["label"].to_numpy()
         aurocs = [metrics.auroc(scores, labels, 0.0) for scores in (before, after)]

@@ -22,6 +22,7 @@ from adbench_tgan.predict import load_detector, precision_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.report.material import Material
 from adbench_tgan.results import Result
+from adbench_tgan.statistics import relative_change
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,7 +144,7 @@ def same_scores(
     again: NDArray[np.float64], stored: NDArray[np.float64], rows: list[int], allowed: float
 ) -> str:
     """What to say if the model here does not give the scores that are stored; nothing if it does."""
-    change = float(np.abs(again - stored[rows]).max() / max(np.abs(stored).max(), np.finfo(np.float32).tiny))
+    change = relative_change(stored[rows], again, stored)
     if change <= allowed:
         return ""
     return f"scored again here, these images differ from their stored scores by up to {change:.2g} of the largest"
