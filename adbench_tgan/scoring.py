@@ -13,11 +13,11 @@ from torch import Tensor
 from adbench_tgan.data.images import ImageSet
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.statistics import relative_change
 from adbench_tgan.timing import flops
 from adbench_tgan.training import without_graphs
 
 BATCH = 100  # images per score() call, the same for every detector
-SPREADS = 100  # times the spread of scores: no more than that is what a change is measured by
 PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
 THRESHOLD_IMAGES = 500  # at most so many training normals, evenly spaced, are scored to set the threshold
 PAUSE = 0.5  # seconds between two words on how many images are done
@@ -77,21 +77,14 @@ def check_scores(scores: np.ndarray) -> None:
 def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str) -> float:
     """The largest change of a score when a few images are scored alone, and together in another order.
 
-    Relative to the largest score of the set, or to `SPREADS` times their spread (5th to 95th percentile) where that is
-    less, so that a constant in all scores hides nothing; 1 if a score is no number then. Above rounding, a score
-    depends on more than its own image.
+    Relative as in `statistics.relative_change`. Above rounding, a score depends on more than its own image.
     """
     count = min(len(images), PURITY_IMAGES)
     chosen = np.random.default_rng(len(images)).permutation(len(images))[:count]
     few = images.on("cpu")[torch.from_numpy(chosen)]
     alone = np.concatenate([score_all(detector, ImageSet(image[None]), device) for image in few])
     together = score_all(detector, ImageSet(few), device)
-    change = np.abs(np.stack([alone, together]) - scores[chosen]).max()
-    if not np.isfinite(change):
-        return 1.0
-    spread = SPREADS * np.subtract(*np.percentile(scores.astype("float64"), (95, 5)))
-    largest = np.abs(scores).max()
-    return float(change / max(min(largest, spread) if spread else largest, np.finfo(np.float32).tiny))
+    return relative_change(scores[chosen], np.stack([alone, together]), scores)
 
 
 def map_all(

@@ -18,6 +18,7 @@ Counts = NDArray[np.float32]  # whole numbers, and halves for ties
 RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)  # percentiles
 ABSENT = -1  # the label of an image that a category does not have
+SPREADS = 100  # times the spread of scores: no more than that is what a change is measured by
 EXACT = 15  # up to so many categories all signs are tried, 2**15 of them
 
 
@@ -98,8 +99,17 @@ def over_seeds(aurocs: Floats) -> Floats:
 
 
 def relative_change(before: Floats, after: Floats, among: Floats) -> float:
-    """The largest change of a score, relative to the largest of the scores `among` which it is."""
-    return float(np.abs(after - before).max() / max(np.abs(among).max(), np.finfo(np.float32).tiny))
+    """The largest change of a score; 1 where one is no number any more.
+
+    Relative to the largest of the scores `among` which it is, or to `SPREADS` times their spread (5th to 95th
+    percentile) where that is less, so that a constant in all scores hides nothing.
+    """
+    change = float(np.abs(after - before).max())
+    if not np.isfinite(change):
+        return 1.0
+    largest = np.abs(among).max()
+    spread = SPREADS * np.subtract(*np.percentile(among.astype(np.float64), (95, 5)))
+    return float(change / max(min(largest, spread) if spread else largest, np.finfo(np.float32).tiny))
 
 
 def interval(spread: Floats) -> tuple[float, float]:
@@ -129,8 +139,14 @@ def wilcoxon(differences: Sequence[float]) -> float:
     values = values[values != 0]
     if len(values) < 2:  # one category alone points somewhere by any chance
         return 1.0
-    every_sign = stats.PermutationMethod(n_resamples=2**EXACT)
-    return float(stats.wilcoxon(values, method=every_sign if len(values) <= EXACT else "approx").pvalue)
+    if len(values) > EXACT:
+        return float(stats.wilcoxon(values, method="approx").pvalue)
+    ranks = stats.rankdata(np.abs(values))
+    signs = (
+        np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
+    )  # every way they could have pointed
+    of_chance, found = signs @ ranks, ranks[values > 0].sum()  # sums of halves: exact
+    return float(min(1.0, 2 * min((of_chance <= found).mean(), (of_chance >= found).mean())))
 
 
 def p_floor(categories: int) -> float:

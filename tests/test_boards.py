@@ -726,6 +726,15 @@ def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):
     assert "jobs run again: 1, with the same scores: 0" in ended.out
 
 
+def test_a_constant_in_all_scores_does_not_hide_that_others_came_out(adbench, tmp_path):
+    plain, turned = made("good", "ant", 0, 2.0), made("good", "ant", 0, 2.0)
+    plain.scores["score"] = 1e7 + plain.scores["score"]
+    turned.scores["score"] = 2e7 - plain.scores["score"]
+    adbench("publish", "--runs", stored(tmp_path / "one", [plain]), "--board", "toy", "--out", tmp_path)
+    ended = adbench("verify", tmp_path / "toy", "--against", stored(tmp_path / "other", [turned]))
+    assert (ended.status, "with the same scores: 0" in ended.out) == (1, True)
+
+
 def test_of_an_audit_only_the_as_published_number_enters(tmp_path):
     results = grid()
     keys = {(r.job.detector, r.job.category, r.job.seed): r.job.key for r in results}

@@ -99,6 +99,7 @@ BROKEN = {
     "OneForAll": {FORM, BATCH},  # scores of single images cannot be put together
     "NeedsCompany": {FORM, BATCH},
     "RelativeToBatch": {BATCH},
+    "BehindAConstant": {BATCH},
     "FirstIsSpecial": {BATCH, "a score does not depend on its place in the batch"},
     "Jitters": {"scoring twice gives the same scores", AGAIN},
     "Saturates": {"scores tell images apart", IN_TRAINING, SEEDS},  # 0 for everything, always

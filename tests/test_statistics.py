@@ -156,6 +156,13 @@ def test_wilcoxon_is_exact_and_reaches_its_floor():
     assert 0 < wilcoxon(np.linspace(0.01, 0.4, 40)) < 1e-6
 
 
+def test_wilcoxon_with_ties_tries_every_sign():
+    every_sign = stats.PermutationMethod(n_resamples=2**9)
+    for differences in np.random.default_rng(0).integers(-3, 4, size=(20, 8)):
+        expected = stats.wilcoxon(differences[differences != 0], method=every_sign).pvalue
+        assert wilcoxon(differences) == pytest.approx(expected)
+
+
 def test_holm_equals_statsmodels():
     multitest = pytest.importorskip("statsmodels.stats.multitest")
     p_values = [0.04, 0.001, 0.03, 0.2, 0.005]

@@ -49,4 +49,4 @@ def _differences(result: Result, published: pd.DataFrame, own: pd.DataFrame) -> 
     if change > PURITY[result.job.precision]:
         labels = published["label"].to_numpy()
         aurocs = [metrics.auroc(scores, labels, 0.0) for scores in (before, after)]
-        yield f"scores differ by up to {change:.2g} of the largest: AUROC {aurocs[0]:.4f} published, {aurocs[1]:.4f} run"
+        yield f"scores differ by up to {change:.2g}, relative: AUROC {aurocs[0]:.4f} published, {aurocs[1]:.4f} run"

@@ -10,13 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data.images import ImageSet
 from adbench_tgan.detector import Detector, Shape
 from adbench_tgan.hooks import one_line
+from adbench_tgan.statistics import relative_change
 from adbench_tgan.testing.outcome import Skipped
 from adbench_tgan.testing.pictures import negative, other_images, smooth_images
 from adbench_tgan.testing.subject import Subject
@@ -163,12 +163,11 @@ def untrained(trial: Trial) -> Tensor | None:
 
 
 def gap(a: Tensor, b: Tensor) -> float:
-    """The largest difference, relative to the largest score."""
-    a, b = a.detach(), b.detach()
-    return float((a - b).abs().max() / a.abs().max().clamp(min=1e-12))
+    """The largest difference, relative as in `statistics.relative_change`."""
+    before, after = (scores.detach().double().cpu().numpy() for scores in (a, b))
+    return relative_change(before, after, before)
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Equal to within `TOLERANCE`, relative."""
-    a, b = a.detach(), b.detach()
-    return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * float(a.abs().max()))
+    """Equal to within `TOLERANCE`."""
+    return gap(a, b) <= TOLERANCE
