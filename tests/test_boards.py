@@ -81,8 +81,23 @@ def test_the_command_rebuilds_a_board_from_its_scores_alone(material, tmp_path, 
     assert adbench(*words, "--board", "toy").status == 0
     assert contents(tmp_path / "mine" / "toy") == contents(material[1])
     assert "is board 'toy', not 'other'; --board toy" in adbench(*words, "--board", "other").error
-    ended = adbench(*words, "--board", "toy", "--runs", "runs", "--preset", "quick")
-    assert "--again takes all from the board itself; leave out --runs, --preset" in ended.error
+    ended = adbench(*words, "--board", "toy", "--preset", "quick")
+    assert "--preset and --audit are of runs; give --runs" in ended.error
+
+
+def test_runs_are_added_to_a_board(material, tmp_path, adbench):
+    results, whole = grid(), material[1]
+    part = stored(tmp_path / "part", [each for each in results if each.job.detector == "good"])
+    rest = stored(tmp_path / "rest", [each for each in results if each.job.detector != "good"])
+    words = ("publish", "--board", "toy", "--out", tmp_path / "boards")
+    assert adbench(*words, "--runs", part, "--note", "By hand.").status == 0
+    assert adbench(*words, "--runs", rest, "--again", tmp_path / "boards/toy").status == 0
+    assert boards.verify(tmp_path / "boards/toy") == []
+    both = json.loads((tmp_path / "boards/toy/board.json").read_text())
+    assert both["note"] == "By hand."
+    names = ("leaderboard.csv", "results.csv", "pairs.csv", "scores/good.parquet", "losses/good.csv")
+    for name in names:
+        assert (tmp_path / "boards/toy" / name).read_bytes() == (whole / name).read_bytes()
 
 
 @pytest.mark.parametrize("column", ["score", "label"])
@@ -769,8 +784,11 @@ def test_publish_verify_and_compare_from_the_command_line(adbench, runs, tmp_pat
     ended = adbench("verify")
     assert (ended.status, ended.out) == (0, "leaderboards/toy: every cell matches\n")
     from_board = json.loads(adbench("compare", "good", "poor", "--board", "leaderboards/toy", "--json").out)
-    fewer = adbench("publish", "--board", "toy", "--detectors", "good,fair")
-    assert "note: 12 jobs of the old board are not in these runs, and leave it" in fewer.err
+    fewer = ("publish", "--board", "toy", "--detectors", "good,fair")
+    told = "toy holds 12 jobs that the new board would not; --again leaderboards/toy with --runs keeps them"
+    assert told in adbench(*fewer).error
+    assert "has not changed" in adbench("publish", "--board", "toy").out
+    assert "toy is written: 12 jobs" in adbench(*fewer, "--replace").out
     change_cell(tmp_path / "leaderboards/toy/leaderboard.csv", 1, "auroc_mean")
     ended = adbench("verify", "leaderboards/toy", "--json")
     assert ended.status == 1

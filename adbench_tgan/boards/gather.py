@@ -5,15 +5,49 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 
 from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, assemble, canonical, labels_hash
 from adbench_tgan.boards.published import read_audit, read_papers
 from adbench_tgan.errors import AdbenchError, unknown
+from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import Rules, is_current, plain_preset, without_superseded
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
+
+
+class Source(Protocol):
+    """Where jobs are read from."""
+
+    def results(self) -> Iterable[Result]:
+        """What became of each job."""
+
+    def scores(self, job: Job) -> pd.DataFrame:
+        """Of every test image."""
+
+    def losses(self, job: Job) -> pd.DataFrame:
+        """Of every epoch."""
+
+
+@dataclass(frozen=True)
+class OfBoard:
+    """The jobs of a published board, read as those of a folder of runs are."""
+
+    board: Board
+
+    def results(self) -> Iterable[Result]:
+        """Of every job of the board."""
+        return self.board.measured
+
+    def scores(self, job: Job) -> pd.DataFrame:
+        """Of every test image."""
+        return self.board.scores[job.key]
+
+    def losses(self, job: Job) -> pd.DataFrame:
+        """Of every epoch; none if its detector reports none."""
+        return self.board.losses.get(job.key, pd.DataFrame({"epoch": []}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,26 +68,29 @@ def from_runs(
     choice: Choice | None = None,
     published: Path | None = None,
     audit: Path | None = None,
+    kept: Board | None = None,
     rules: Rules = RULES,
     say: Callable[[str], None] = lambda _: None,
 ) -> Board:
-    """The board of what `runs` hold. A job that several hold is taken from the first in which it ended well.
+    """The board of what `runs` hold, and beside it of the jobs, the note and the audit of a board that is `kept`.
+
+    A job that several hold is taken from the first in which it ended well.
 
     Raises:
         AdbenchError: there is nothing to take, or it is not of one dataset, protocol and set of images, or a file
             is damaged.
     """
-    stores = [ResultStore(path) for path in runs]
-    stored = homes(stores)
+    stored = homes([*map(store_of, runs), *([OfBoard(kept)] if kept else [])])
     chosen = select([result for result, _ in stored.values()], choice or Choice(), registry, say)
     good = [result.job for result in chosen if result.status == "ok"]
     scores, losses = {}, {}
     for job in good:
-        store = stored[job.key][1]
-        scores[job.key] = canonical(store.scores(job))
-        losses[job.key] = store.losses(job)
+        source = stored[job.key][1]
+        scores[job.key] = canonical(source.scores(job))
+        losses[job.key] = source.losses(job)
     first = chosen[0].job
     detectors = {result.job.detector for result in chosen}
+    before = dict(kept.facts.audit or {}) if kept else {}
     facts = Facts(
         name=name,
         dataset=_card(registry, "dataset", first.dataset, ("summary", "source", "licence")),
@@ -62,7 +99,8 @@ def from_runs(
             "version": first.protocol_version,
         },
         papers=read_papers(published, first.dataset, detectors) if published else (),
-        audit=read_audit(audit, [job.key for job in good]) if audit else {},
+        audit=before | (read_audit(audit, [job.key for job in good]) if audit else {}),
+        note=kept.facts.note if kept else "",
     )
     board = assemble(facts, tuple(chosen), scores, losses, rules)
     check_images(board)
@@ -70,16 +108,25 @@ def from_runs(
     return board
 
 
-def homes(stores: Sequence[ResultStore]) -> dict[str, tuple[Result, ResultStore]]:
-    """Every stored job once, by key, with the store it is taken from."""
-    found: dict[str, tuple[Result, ResultStore]] = {}
-    for store in stores:
-        if not store.root.is_dir():
-            raise AdbenchError(f"--runs {store.root} is no folder; give the folder that adbench run wrote to")
-        for result in store.results():
+def store_of(path: Path) -> ResultStore:
+    """The results in a folder of runs.
+
+    Raises:
+        AdbenchError: it is none.
+    """
+    if not path.is_dir():
+        raise AdbenchError(f"--runs {path} is no folder; give the folder that adbench run wrote to")
+    return ResultStore(path)
+
+
+def homes(sources: Iterable[Source]) -> dict[str, tuple[Result, Source]]:
+    """Every job once, by key, with where it is taken from."""
+    found: dict[str, tuple[Result, Source]] = {}
+    for source in sources:
+        for result in source.results():
             known = found.get(result.job.key)
             if known is None or (known[0].status != "ok" and result.status == "ok"):
-                found[result.job.key] = result, store
+                found[result.job.key] = result, source
     return found
 
 

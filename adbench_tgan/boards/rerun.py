@@ -10,10 +10,10 @@ import pandas as pd
 from adbench_tgan import metrics
 from adbench_tgan.boards.board import canonical
 from adbench_tgan.boards.folder import read
-from adbench_tgan.boards.gather import homes
+from adbench_tgan.boards.gather import homes, store_of
 from adbench_tgan.boards.verify import Finding
 from adbench_tgan.leaderboard import PURITY
-from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.results import Result
 from adbench_tgan.statistics import relative_change
 
 
@@ -26,7 +26,7 @@ def rerun(path: Path, runs: Sequence[Path]) -> tuple[int, list[Finding]]:
     board = read(path)
     own = {
         key: found
-        for key, found in homes([ResultStore(each) for each in runs]).items()
+        for key, found in homes(map(store_of, runs)).items()
         if found[0].status == "ok"
     }
     again = [result for result in board.measured if result.job.key in own and result.status == "ok"]

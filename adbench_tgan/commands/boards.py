@@ -59,12 +59,18 @@ def publish(
         Path | None, typer.Option(help="An audit.csv, for the column as_published_auroc.")
     ] = None,
     again: Annotated[
-        Path | None, typer.Option(help="A published board, made anew from its scores alone; no --runs.")
+        Path | None,
+        typer.Option(
+            help="A published board, made anew from its scores alone, or with the jobs of --runs added."
+        ),
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let jobs of the board that is there go, if it has others.")
+    ] = False,
     note: Annotated[str, typer.Option(help="What a reader must know before the numbers.")] = "",
 ) -> None:
     """Write a leaderboard with everything that it takes to check it."""
-    from dataclasses import replace
+    import dataclasses
 
     from adbench_tgan import boards
     from adbench_tgan.places import ensure_writable
@@ -72,18 +78,12 @@ def publish(
 
     boards.check_name(board)
     ensure_writable(out)
-    if again is not None:
-        given: dict[str, object] = {
-            "--runs": runs,
-            "--detectors": detectors,
-            "--data": data,
-            "--protocol": protocol,
-        }
-        given |= {"--preset": preset, "--plugin": plugin, "--audit": audit}
-        if extra := [option for option, value in given.items() if value]:
-            raise AdbenchError(f"--again takes all from the board itself; leave out {', '.join(extra)}")
-        warn(f"{again}: recomputing")
-        made = _again(again, board)
+    choice = _choice(detectors, data, protocol, preset)
+    kept = _sound(again, board) if again is not None else None
+    if kept and not runs:
+        if choice != boards.Choice() or audit:
+            raise AdbenchError("--detectors, --data, --protocol, --preset and --audit are of runs; give --runs")
+        made = kept
     else:
         if not published.exists():
             warn(f"note: there is no {published}; published numbers stay empty (--published)")
@@ -92,14 +92,16 @@ def publish(
             runs or [Path("runs")],
             registry(plugin),
             name=board,
-            choice=_choice(detectors, data, protocol, preset),
+            choice=choice,
             published=published if published.exists() else None,
             audit=audit,
+            kept=kept,
             say=warn,
         )
     if note:
-        made = replace(made, facts=replace(made.facts, note=" ".join(note.split())))
-    _warn_of_lost(out / board, set(made.results["key"]))
+        made = dataclasses.replace(made, facts=dataclasses.replace(made.facts, note=" ".join(note.split())))
+    if not replace:
+        _check_lost(out / board, set(made.results["key"]))
     changed = boards.publish(made, out)
     for view in leaderboard_views(made.leaderboard, board):
         draw(view)
@@ -206,7 +208,7 @@ def compare(
         warn(f"note: {caution}")
 
 
-def _again(path: Path, name: str) -> Board:
+def _sound(path: Path, name: str) -> Board:
     """A published board from its scores alone; `name` is what it should be called.
 
     Raises:
@@ -214,6 +216,7 @@ def _again(path: Path, name: str) -> Board:
     """
     from adbench_tgan import boards
 
+    warn(f"{path}: recomputing")
     made = boards.rebuild(path)
     if findings := boards.unsound(path):
         more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
@@ -223,8 +226,12 @@ def _again(path: Path, name: str) -> Board:
     return made
 
 
-def _warn_of_lost(folder: Path, keys: set[str]) -> None:
-    """Say so when jobs of the board that is there are not in the new one."""
+def _check_lost(folder: Path, keys: set[str]) -> None:
+    """See to it that no job of the board that is there gets lost.
+
+    Raises:
+        AdbenchError: one is not in the new board.
+    """
     from adbench_tgan.boards.folder import read_content
 
     if not (folder / "board.json").exists():
@@ -232,10 +239,12 @@ def _warn_of_lost(folder: Path, keys: set[str]) -> None:
     try:
         old = {job["key"] for job in read_content(folder)["jobs"]}
     except AdbenchError as error:
-        warn(f"note: the old board is replaced unread: {error}")
-        return
+        raise AdbenchError(f"{error}; --replace writes over it unread") from None
     if old - keys:
-        warn(f"note: {len(old - keys)} jobs of the old board are not in these runs, and leave it")
+        raise AdbenchError(
+            f"{folder} holds {len(old - keys)} jobs that the new board would not; --again {folder} with --runs "
+            "keeps them, --replace lets them go"
+        )
 
 
 def _choice(detectors: str | None, data: str, protocol: str, presets: list[str] | None) -> Choice:
