@@ -12,6 +12,7 @@ import torch
 
 PIPES = "CUDA_MPS_PIPE_DIRECTORY"  # where a process finds NVIDIA's MPS
 DEFAULT = Path("/tmp/nvidia-mps/control")  # of an MPS that the system started
+DRIVER = Path("/proc/driver/nvidia/version")
 PACKAGES = ("adbench-tgan", "torch", "torchvision", "timm", "anomalib", "numpy", "pandas", "scikit-learn")
 
 
@@ -34,10 +35,20 @@ def machine(device: str | torch.device) -> dict[str, object]:
             "gpu_memory_gb": round(properties.total_memory / 2**30, 1),
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "driver": driver_of(DRIVER),
         }
         if mps_folder():
             facts["mps"] = True
     return facts
+
+
+def driver_of(path: Path) -> str | None:
+    """The version that NVIDIA's driver says it has; None where it says nothing."""
+    try:
+        found = re.search(r"Kernel Module.*?(\d+\.\d[\d.]*)", path.read_text())
+    except OSError:
+        return None
+    return found[1] if found else None
 
 
 def mps_folder() -> str:

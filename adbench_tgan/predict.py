@@ -22,6 +22,7 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, read_result
 from adbench_tgan.runner import explain, precision
 from adbench_tgan.scoring import check_scores, scores_of
+from adbench_tgan.stored import vouched
 from adbench_tgan.text import plain
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: what Pillow weighs red, green and blue with
@@ -68,7 +69,7 @@ def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detect
         raise AdbenchError(
             f"{folder} was made by {result.code}, and {code or 'another'} is installed; install that one"
         )
-    state = read_state(path)
+    state = read_state(vouched(folder, path.name))
     kind = registry.detector(name)
     try:
         with memory_limited(ROOM + 8 * path.stat().st_size):

@@ -62,6 +62,7 @@ class Result:
     suite: str = ""  # version of the checks that `declared` names
     code: str = ""  # whose detector it was, see `Registry.code`
     of_categories: int | None = None  # categories that the dataset has
+    unofficial: str = ""  # how its images differ from the dataset's own, where that is known
     version: str = ""  # of adbench-tgan
     scores: pd.DataFrame | None = field(default=None, repr=False)  # sample_id, label, score
     losses: tuple[Mapping[str, float], ...] = field(default=(), repr=False)  # one an epoch
@@ -263,6 +264,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "version",
         "code",
         "of_categories",
+        "unofficial",
     )
     rest = {name: getattr(result, name) for name in names}
     return {"schema": SCHEMA, "key": result.job.key, "job": asdict(result.job)} | plain | rest

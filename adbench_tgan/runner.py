@@ -208,6 +208,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         suite=SUITE,
         code=registry.code(job.detector),
         of_categories=split.of_categories,
+        unofficial=split.unofficial,
         version=__version__,
         scores=pd.DataFrame({"sample_id": split.test_ids, "label": split.labels, "score": scores}),
         losses=tuple(losses),

@@ -61,6 +61,7 @@ class Stored(BaseModel):
     suite: str = ""
     code: str = ""
     of_categories: Count | None = None
+    unofficial: str = ""
     version: str
     files: Mapping[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], FileFacts]
 
@@ -151,6 +152,8 @@ def vouched(folder: Path, name: str) -> Path:
     facts = None if stored is None else stored.files.get(name)
     if facts is None:
         raise _unreadable(path, "result.json does not vouch for it")
+    if not path.is_file():  # to open a pipe would wait for a writer
+        raise _unreadable(path, "it is missing, or no plain file")
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()

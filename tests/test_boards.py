@@ -636,8 +636,30 @@ def test_published_numbers_are_filled_only_where_all_categories_agree():
     assert published_cells("fair", "one-vs-rest", ["ant"], PAPERS) == (None, "")
 
 
+def test_of_images_that_are_not_the_datasets_own_no_published_number_is_shown(tmp_path):
+    table = tmp_path / "published.csv"
+    head = "source,protocol,category,metric,value,table,our_detector,our_dataset,our_protocol"
+    table.write_text(f"{head}\na paper,words,ant,AUROC,0.8,Table 1,good,toy,one-vs-rest\n")
+    official = [each for each in grid(("good",)) if each.job.category == "ant"]
+    board = board_of(tmp_path / "runs", official, published=table)
+    assert board.leaderboard.loc[0, "published_auroc"] == 0.8
+    text = "300 images; not the official 50,000"
+    board = board_of(
+        tmp_path / "copies", [replace(each, unofficial=text) for each in official], published=table
+    )
+    row = board.leaderboard.loc[0]
+    assert pd.isna(row["published_auroc"])
+    told = "0.800 published on the official images (a paper, Table 1): not comparable"
+    assert row["published_source"] == told
+    boards.publish(board, tmp_path)
+    assert boards.verify(tmp_path / "toy") == []
+    assert f"**Not the dataset's own images:** {text}." in (tmp_path / "toy/README.md").read_text()
+
+
 def test_our_table_of_published_numbers_is_read():
     table = ROOT / "leaderboards/published_numbers.csv"
+    anogan = read_papers(table, "cifar10", ["anogan"])
+    assert published_cells("anogan", "one-vs-rest", ["airplane", "truck"], anogan)[0] == pytest.approx(0.611)
     papers = read_papers(table, "cifar10", ["sagan", "ganomaly"])
     eight = ["frog", "bird", "cat", "deer", "dog", "horse", "ship", "truck"]
     number, source = published_cells("ganomaly", "leave-one-out-6k", eight, papers)
@@ -650,7 +672,7 @@ def test_our_table_of_published_numbers_is_read():
     number, source = published_cells("transgan_dual", "one-vs-rest", ["ship"], thesis)
     assert number is None
     assert source.startswith(
-        "0.790 published on average under 'one class normal, labelled anomalies in training; printed as"
+        "0.830 published under 'one class normal, labelled anomalies in training; printed as"
     )
     assert source.endswith("(Khemka thesis (2024), Table 6): not comparable")
 

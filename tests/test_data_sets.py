@@ -282,7 +282,7 @@ def test_official_pixels_are_known_by_their_hashes(monkeypatch):
     monkeypatch.setitem(cifar10.OFFICIAL, "train", cifar10.hashes(train))
     assert cifar10.describe(train, test) == "50,000 + 10,000 images; not the official pixels and labels"
     monkeypatch.setitem(cifar10.OFFICIAL, "test", cifar10.hashes(test))
-    assert cifar10.describe(train, test) == "official pixels"
+    assert cifar10.describe(train, test) == cifar10.PIXELS == "official pixels"
     test[1][7] = 1
     assert cifar10.describe(train, test) == "50,000 + 10,000 images; not the official pixels and labels"
 

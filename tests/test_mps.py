@@ -102,6 +102,17 @@ def test_when_it_refuses_the_user_is_told(diary, monkeypatch):
     assert not diary.exists()
 
 
+def test_the_driver_says_its_version(tmp_path):
+    told = tmp_path / "version"
+    assert machine.driver_of(told) is None
+    told.write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23\nGCC version: gcc 12.3.0\n"
+    )
+    assert machine.driver_of(told) == "580.95.05"
+    told.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  565.57.01  Release Build\n")
+    assert machine.driver_of(told) == "565.57.01"
+
+
 def test_the_machine_of_a_row_says_whether_its_job_ran_under_it(diary, monkeypatch):
     properties = SimpleNamespace(name="NVIDIA X", total_memory=2**34)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)

@@ -1,5 +1,6 @@
 """Scores for new images from a saved model, through the command line."""
 
+import hashlib
 import json
 import resource
 from pathlib import Path
@@ -122,8 +123,27 @@ def test_a_damaged_model_is_one_line(damage, adbench, job, data):
     folder = job("pca", "--save-models")
     (folder / "model.safetensors").write_bytes(damage)
     error = adbench("predict", folder, data / "screw/test/good/000.png").error
+    assert "model.safetensors was changed after it was written" in error
+    assert error.endswith("and run again")
+    described = json.loads((folder / "result.json").read_text())
+    described["files"]["model.safetensors"] = {
+        "bytes": len(damage),
+        "sha256": hashlib.sha256(damage).hexdigest(),
+    }
+    (folder / "result.json").write_text(json.dumps(described))
+    error = adbench("predict", folder, data / "screw/test/good/000.png").error
     assert "model.safetensors cannot be read" in error
     assert error.endswith("run the job again with --save-models")
+
+
+def test_the_model_of_another_job_is_refused(adbench, job, data):
+    folder = job("pca", "--save-models", "--seeds", "0,1")
+    other = next(each for each in folder.parent.iterdir() if each != folder)
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    error = adbench("predict", folder, next(data.rglob("*.png"))).error
+    assert "model.safetensors was changed after it was written" in error
 
 
 def test_a_model_of_another_detector_version_or_shape_is_refused(adbench, job, data):

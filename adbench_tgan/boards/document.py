@@ -42,7 +42,7 @@ OF_RESULT = (
     "shape",
     "device",
 )
-ADDED = ("code", "of_categories")  # that older results do not have
+ADDED = ("code", "of_categories", "unofficial")  # that older results do not have
 
 
 def document(board: Board, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

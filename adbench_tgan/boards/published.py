@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,13 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.results import Result
 
 AVERAGE = "average"  # how the table of published numbers calls a mean over categories
-METRICS = ("AUROC", "image AUROC", "AUROC (as printed)")  # its names for shares, not per cent, of image AUROC
+METRICS = {
+    "AUROC": 1,
+    "image AUROC": 1,
+    "AUROC (as printed)": 1,
+    "AUROC percent": 100,
+}  # its names, and units
+NUMBERED = re.compile(r"\d+ \((\w+)\)")  # a class's number before its name
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -51,8 +58,8 @@ def _paper(line: Mapping[str, str]) -> Paper:
     return Paper(
         detector=line["our_detector"],
         protocol=line["our_protocol"] or f"'{line['protocol']}'",
-        category=line["category"],
-        auroc=float(line["value"]),
+        category=NUMBERED.sub(r"\1", line["category"]),
+        auroc=float(line["value"]) / METRICS[line["metric"]],
         source=f"{line['source']}, {line['table']}" if line["table"] else line["source"],
     )
 
@@ -92,6 +99,15 @@ def _elsewhere(group: Sequence[Paper], categories: Sequence[str]) -> str:
         others = [auroc for category, auroc in found.items() if category != AVERAGE]
         number, of = found.get(AVERAGE, sum(others) / max(len(others), 1)), " on average"
     return f"{number:.3f} published{of} under {group[0].protocol} ({group[0].source}): not comparable"
+
+
+def elsewhere(printed: float | None, source: str) -> str:
+    """``published_source`` of a row whose images are not the dataset's own."""
+    return (
+        source
+        if printed is None
+        else f"{printed:.3f} published on the official images ({source}): not comparable"
+    )
 
 
 def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:

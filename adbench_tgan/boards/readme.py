@@ -57,8 +57,14 @@ def _what(content: Mapping[str, Any]) -> str:
     return (
         f"{cell(dataset['name'])}: {cell(dataset['summary']) or 'no summary'}. Protocol {cell(protocol['name'])}, "
         f"version {cell(protocol['version'])}: {cell(protocol['summary']) or 'no summary'}. "
-        f"{_count(content)} of {sizes} test images."
+        f"{_count(content)} of {sizes} test images.{_unofficial(content)}"
     )
+
+
+def _unofficial(content: Mapping[str, Any]) -> str:
+    """That the images are not the dataset's own, where it is known of a job."""
+    told = sorted({text for job in content["jobs"] if (text := job.get("unofficial"))})
+    return f" **Not the dataset's own images:** {cell('; '.join(told))}." if told else ""
 
 
 def _count(content: Mapping[str, Any]) -> str:

@@ -24,11 +24,7 @@ def rerun(path: Path, runs: Sequence[Path]) -> tuple[int, list[Finding]]:
         AdbenchError: the board or a file of the runs is damaged.
     """
     board = read(path)
-    own = {
-        key: found
-        for key, found in homes(map(store_of, runs)).items()
-        if found[0].status == "ok"
-    }
+    own = {key: found for key, found in homes(map(store_of, runs)).items() if found[0].status == "ok"}
     again = [result for result in board.measured if result.job.key in own and result.status == "ok"]
     found = [
         Finding(board=path.resolve().name, file="scores", where=str(result.job), problem=problem)

@@ -82,7 +82,9 @@ def publish(
     kept = _sound(again, board) if again is not None else None
     if kept and not runs:
         if choice != boards.Choice() or audit:
-            raise AdbenchError("--detectors, --data, --protocol, --preset and --audit are of runs; give --runs")
+            raise AdbenchError(
+                "--detectors, --data, --protocol, --preset and --audit are of runs; give --runs"
+            )
         made = kept
     else:
         if not published.exists():

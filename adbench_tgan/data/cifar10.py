@@ -34,6 +34,8 @@ OFFICIAL = {
     ),
 }
 
+PIXELS = "official pixels"
+
 
 def load(root: Path, fetch: bool) -> ClassDataset:
     """CIFAR-10 from `root`, from `root/cifar10`, or from `root` being the folder of the batches itself.
@@ -47,9 +49,10 @@ def load(root: Path, fetch: bool) -> ClassDataset:
             raise not_found("cifar10", root, f"{FOLDER} or cifar10/{FOLDER}")
         folder = fetch_folder(root, FOLDER, _download)
     train, test = _read(folder, TRAIN), _read(folder, TEST)
-    return ClassDataset(
-        categories=NAMES, images=labelled_arrays(NAMES, train, test), note=describe(train, test)
-    )
+    note = describe(train, test)
+    unofficial = "" if note == PIXELS else note
+    images = labelled_arrays(NAMES, train, test)
+    return ClassDataset(categories=NAMES, images=images, note=note, unofficial=unofficial)
 
 
 def describe(train: Labelled, test: Labelled) -> str:
@@ -58,7 +61,7 @@ def describe(train: Labelled, test: Labelled) -> str:
     if counts != "50,000 + 10,000":
         return f"{counts} images; not the official 50,000 + 10,000"
     if hashes(train) == OFFICIAL["train"] and hashes(test) == OFFICIAL["test"]:
-        return "official pixels"
+        return PIXELS
     return f"{counts} images; not the official pixels and labels"
 
 

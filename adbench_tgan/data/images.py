@@ -102,6 +102,7 @@ class Split:
     fingerprint: str
     anomalies_fingerprint: str = ""  # empty when the protocol offers none
     of_categories: int | None = None  # categories that the dataset has
+    unofficial: str = ""  # how the images differ from the dataset's own, where that is known
 
     def leave_gpu(self) -> None:
         """As `ImageSet.leave_gpu`."""

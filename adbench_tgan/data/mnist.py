@@ -21,6 +21,7 @@ CLOTHES = (
     *("sandal", "shirt", "sneaker", "bag", "ankle-boot"),
 )
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+OFFICIAL = "60,000 + 10,000 images"  # of both
 
 
 def load_mnist(root: Path, fetch: bool) -> ClassDataset:
@@ -54,7 +55,9 @@ def _load(
         folder = fetch_folder(root, name, lambda place: _download(name, place)) / "raw"
     train, test = _part(folder, "train"), _part(folder, "t10k")
     note = f"{len(train[1]):,} + {len(test[1]):,} images"
-    return ClassDataset(categories=classes, images=labelled_arrays(classes, train, test), note=note)
+    unofficial = "" if note == OFFICIAL else f"{note}; not the official {OFFICIAL}"
+    images = labelled_arrays(classes, train, test)
+    return ClassDataset(categories=classes, images=images, note=note, unofficial=unofficial)
 
 
 def _download(name: Literal["MNIST", "FashionMNIST"], place: Path) -> None:

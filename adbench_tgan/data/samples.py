@@ -128,6 +128,7 @@ class ClassDataset:
     categories: tuple[str, ...]
     images: Samples
     note: str = ""  # what was found
+    unofficial: str = ""  # how the images differ from the dataset's own, where that is known
 
     def samples(self, category: str) -> Samples:
         """All images, whichever the category."""

@@ -100,5 +100,6 @@ class Tasks:
             self._splits = {key: kept for key, kept in self._splits.items() if key[0] == category}
             chosen = self.anomalies(category) if labelled else None
             made = split(samples, cut, category, size, self.fingerprint(category), chosen)
-            self._splits[asked] = replace(made, of_categories=len(self.categories))
+            unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell
+            self._splits[asked] = replace(made, of_categories=len(self.categories), unofficial=unofficial)
         return self._splits[asked]
