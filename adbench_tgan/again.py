@@ -68,7 +68,24 @@ def _command(preset: str, precision: str, batch: Mapping[Settings, Sequence[Job]
     words = [word for option in options.items() for word in option]
     words += [word for name, *rest in batch for text in rest for word in ("--set", f"{name}.{text}")]
     words += [word for jobs in batch.values() for word in _weights(jobs[0])]
-    return shlex.join(["adbench", "run", *words])
+    return joined(["adbench", "run", *words])
+
+
+def joined(words: Iterable[str]) -> str:
+    """A command in one line, whatever a word holds: what is not printable is escaped, as bash and zsh read it."""
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = (c if c.isprintable() and c not in "\\'" else _escape(c) for c in word)
+    return f"$'{''.join(escaped)}'"
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x80 else f"\\U{code:08x}"
 
 
 def _weights(job: Job) -> list[str]:

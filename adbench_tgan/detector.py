@@ -25,7 +25,11 @@ class DetectorConfig(BaseModel):
     """The settings of a detector; its fields are the keys of ``--set DETECTOR.KEY=VALUE``."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,  # JSON has neither
     )
 
     image_size: int = Field(default=32, ge=4)

@@ -18,6 +18,7 @@ from make_board import CATEGORIES, board_of, grid, made, stored, with_purity
 from sklearn.metrics import roc_auc_score
 
 from adbench_tgan import boards, comparison
+from adbench_tgan.again import joined
 from adbench_tgan.boards import Choice
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import commands, seal, text_of
@@ -463,6 +464,38 @@ def test_a_row_with_impure_scores_is_refused_as_ranked(folder):
     assert any("not ranked: impure: scores change with their batch, by up to 0.5" in rank for rank in ranks)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("parameters", {"net": -5}, "whole numbers"),
+        ("parameters", {"net": 3.5}, "whole numbers"),
+        ("timing", {"fit_seconds": -100.0}, "fit_seconds must not be -100"),
+        ("timing", {"latency_ms_p50": 2.0, "latency_ms_p99": 1.0}, "p50 is above"),
+        ("purity_delta", -1.0, "purity_delta must not be -1"),
+        ("error", "oops", "has no error"),
+        ("anomalies_fingerprint", "a" * 64, "is one-class"),
+    ],
+)
+def test_what_no_run_can_have_measured_is_named_whoever_wrote_the_seals(folder, name, value, told):
+    def change(content):
+        record = content["jobs"][0]
+        record[name] = value
+        record["seal"] = seal({name: value for name, value in record.items() if name != "seal"})
+        content["seals"]["jobs"] = seal([job["seal"] for job in content["jobs"]])
+
+    edit(folder, change)
+    assert any(told in each.problem for each in boards.verify(folder))
+
+
+def test_scores_in_the_file_of_another_detector_are_named(folder):
+    files = [folder / f"scores/{name}.parquet" for name in ("good", "fair")]
+    both = [file.read_bytes() for file in files]
+    for file, data in zip(files, reversed(both), strict=True):
+        file.write_bytes(data)
+    told = {(each.file, each.problem) for each in boards.verify(folder)}
+    assert ("scores/good.parquet", "belongs into scores/fair.parquet") in told
+
+
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"schema": 1}', b"\x00\xff"])
 def test_a_damaged_board_json_is_a_finding(folder, damage):
     (folder / "board.json").write_bytes(damage)
@@ -763,6 +796,16 @@ def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):
     assert "jobs run again: 1, with the same scores: 0" in ended.out
 
 
+def test_pixel_metrics_are_compared_with_those_of_a_run(adbench, tmp_path):
+    one = made("good", "ant", 0, 2.0)
+    runs = stored(tmp_path / "runs", [one])
+    forged = replace(one, metrics={**one.metrics, "aupro": 0.999})
+    adbench("publish", "--runs", stored(tmp_path / "forged", [forged]), "--board", "toy", "--out", tmp_path)
+    ended = adbench("verify", tmp_path / "toy", "--against", runs)
+    assert ended.status == 1
+    assert "aupro is 0.9990 published, -1.0000 run; -1 is none" in ended.out
+
+
 def test_a_constant_in_all_scores_does_not_hide_that_others_came_out(adbench, tmp_path):
     plain, turned = made("good", "ant", 0, 2.0), made("good", "ant", 0, 2.0)
     plain.scores["score"] = 1e7 + plain.scores["score"]
@@ -918,3 +961,21 @@ def test_a_comparison_of_different_seeds_says_so(tmp_path):
     (caution,) = [c for c in comparison.compare(named["good"], named["fair"]).cautions if "seeds:" in c]
     assert caution.startswith("they were not run with the same seeds")
     assert not any("same seeds" in c for c in comparison.compare(named["good"], named["poor"]).cautions)
+
+
+def test_a_command_stays_in_one_line_and_means_the_same():
+    words = ["echo", "a\n```\n<b>", "it's\t\\n", "plain", "naïve", "x y"]
+    line = joined(words)
+    assert "\n" not in line
+    told = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True)
+    assert told.stdout.decode().split("\0")[:-1] == words
+
+
+def test_a_board_is_compared_with_the_table_of_published_numbers_beside_it(tmp_path):
+    table = tmp_path / "published_numbers.csv"
+    head = "source,protocol,category,metric,value,table,our_detector,our_dataset,our_protocol"
+    table.write_text(f"{head}\na paper,words,ant,AUROC,0.8,Table 1,good,toy,one-vs-rest\n")
+    boards.publish(board_of(tmp_path / "runs", grid(), published=table), tmp_path)
+    assert boards.verify(tmp_path / "toy") == []
+    table.write_text(table.read_text().replace("0.8", "0.9"))
+    assert findings(tmp_path / "toy") == [("board.json", "published")]

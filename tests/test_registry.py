@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from conftest import Ended
 from make_plugin import detector_source, installed, make_plugin, offer
+from pydantic import ValidationError
 
+from adbench_tgan import DetectorConfig
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.registry import Registry
@@ -489,3 +491,12 @@ def test_what_hooks_are_told_is_frozen(record: type) -> None:
     empty = {field.name: None for field in dataclasses.fields(record)}
     with pytest.raises(dataclasses.FrozenInstanceError):
         record(**empty).status = "ok"
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_setting_is_a_number_that_json_can_hold(value):
+    class Config(DetectorConfig):
+        w: float = 1.0
+
+    with pytest.raises(ValidationError, match="finite"):
+        Config(w=value)

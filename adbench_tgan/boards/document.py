@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from adbench_tgan.again import run_commands
+from adbench_tgan.again import joined, run_commands
 from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, labels_hash, scores_hash
 from adbench_tgan.boards.published import Paper
 from adbench_tgan.boards.schemas import SCHEMA
@@ -115,8 +114,9 @@ def _card(result: Result, board: Board) -> dict[str, Any]:
 
 def commands(facts: Facts, jobs: Sequence[Job]) -> list[str]:
     """The command lines that run these jobs, and publish them."""
+    audit = ["--audit", "audits/audit.csv"] if facts.audit else []
     note = ["--note", facts.note] if facts.note else []
-    publish = shlex.join(["adbench", "publish", "--runs", "runs", "--board", facts.name, *note])
+    publish = joined(["adbench", "publish", "--runs", "runs", "--board", facts.name, *audit, *note])
     return [*run_commands(jobs), publish]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from adbench_tgan import metrics
 from adbench_tgan.boards.board import canonical
 from adbench_tgan.boards.folder import read
-from adbench_tgan.boards.gather import homes, store_of
+from adbench_tgan.boards.gather import Source, homes, store_of
 from adbench_tgan.boards.verify import Finding
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.results import Result
@@ -29,14 +29,17 @@ def rerun(path: Path, runs: Sequence[Path]) -> tuple[int, list[Finding]]:
     found = [
         Finding(board=path.resolve().name, file="scores", where=str(result.job), problem=problem)
         for result in again
-        for problem in _differences(
-            result, board.scores[result.job.key], canonical(own[result.job.key][1].scores(result.job))
-        )
+        for problem in _differences(result, board.scores[result.job.key], *own[result.job.key])
     ]
     return len(again), found
 
 
-def _differences(result: Result, published: pd.DataFrame, own: pd.DataFrame) -> Iterator[str]:
+def _differences(result: Result, published: pd.DataFrame, again: Result, source: Source) -> Iterator[str]:
+    own = canonical(source.scores(again.job))
+    for name in ("pixel_auroc", "aupro"):
+        told, found = (each.metrics.get(name, -1.0) for each in (result, again))
+        if abs(told - found) > PURITY[result.job.precision]:
+            yield f"{name} is {told:.4f} published, {found:.4f} run; -1 is none"
     if not published[["sample_id", "label"]].equals(own[["sample_id", "label"]]):
         yield "the run has other test images"
         return

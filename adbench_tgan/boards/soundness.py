@@ -12,7 +12,7 @@ from adbench_tgan.boards.differences import Content, Found
 from adbench_tgan.boards.document import results_of
 from adbench_tgan.boards.folder import read_score_file
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.results import safe_name
+from adbench_tgan.results import Result, safe_name
 
 
 def sound_scores(
@@ -20,6 +20,10 @@ def sound_scores(
 ) -> tuple[dict[str, pd.DataFrame], list[Found]]:
     """The scores of all jobs by key, and what is wrong with them."""
     records = {job["key"]: job for job in content["jobs"] if job["status"] == "ok"}
+    home = {
+        record["key"]: f"scores/{safe_name(result.job.detector)}.parquet"
+        for record, result in zip(content["jobs"], results_of(content), strict=True)
+    }
     labels = {card["category"]: card["labels_sha256"] for card in content["categories"]}
     if "categories" in suspect:
         labels = {}
@@ -39,25 +43,47 @@ def sound_scores(
             table = group[["sample_id", "label", "score"]].reset_index(drop=True)
             if record is None or (record["category"], record["seed"]) != (category, seed):
                 found.append((name, where, "board.json has no such job"))
+            elif name != home[str(key)]:
+                found.append((name, where, f"belongs into {home[str(key)]}"))
             elif not table["sample_id"].equals(canonical(table)["sample_id"]):
                 found.append((name, where, "its images are not in the order of their sample_id"))
             elif scores_hash(table) != record["scores_sha256"] and f"jobs/{key}" not in suspect:
                 found.append((name, where, "a score was changed: the scores' SHA-256 does not match"))
             tables[str(key)] = table
-    missing = [key for key in records if key not in tables]
-    detector = {
-        record["key"]: result.job.detector
-        for record, result in zip(content["jobs"], results_of(content), strict=True)
-    }
-    for key in missing:
-        file = f"scores/{safe_name(detector[key])}.parquet"
-        if file in content["files"]:
-            found.append((file, key, "the scores of this job are missing"))
-    return tables, [*found, *_labels(tables, records, detector, labels)]
+    missing = [key for key in records if key not in tables and home[key] in content["files"]]
+    found += [(home[key], key, "the scores of this job are missing") for key in missing]
+    return tables, [*found, *_labels(tables, records, home, labels)]
+
+
+def implausible(content: Content) -> Iterator[Found]:
+    """What jobs of ``board.json`` state that no run can have measured."""
+    for job, result in zip(content["jobs"], results_of(content), strict=True):
+        yield from (("board.json", f"jobs/{job['key']}", text) for text in _impossible(result))
+
+
+def _impossible(result: Result) -> Iterator[str]:
+    if any(type(count) is not int or count < 0 for count in result.parameters.values()):
+        yield "parameters must be whole numbers, none below 0"
+    times = {name: value for name, value in result.timing.items() if isinstance(value, int | float)}
+    times |= result.metrics
+    for name, value in times.items():
+        if not 0 <= value < float("inf"):
+            yield f"{name} must not be {value}"
+    if times.get("latency_ms_p50", 0) > times.get("latency_ms_p99", float("inf")):
+        yield "latency_ms_p50 is above latency_ms_p99"
+    if result.purity_delta is not None and not 0 <= result.purity_delta < float("inf"):
+        yield f"purity_delta must not be {result.purity_delta}"
+    if result.status == "ok" and (result.error or result.job.problem):
+        yield "a job that ended well has no error"
+    size = result.job.config.get("image_size")
+    if result.shape is not None and size is not None and tuple(result.shape[1:]) != (size, size):
+        yield f"images of {result.shape[1]} x {result.shape[2]} are not those of image_size={size}"
+    if result.anomalies_fingerprint and result.job.supervision != "labelled":
+        yield "it is one-class, and was trained on labelled anomalies"
 
 
 def _labels(
-    tables: Mapping[str, pd.DataFrame], records: Content, detector: Content, labels: dict[str, str]
+    tables: Mapping[str, pd.DataFrame], records: Content, home: Mapping[str, str], labels: dict[str, str]
 ) -> Iterator[Found]:
     """Jobs whose test images or labels are not those of their category; the image is named if another job tells."""
     right: dict[str, pd.DataFrame] = {}
@@ -73,7 +99,7 @@ def _labels(
         category = records[key]["category"]
         image = _different(tables[key], right.get(category))
         where = f"{key} ({category}, seed {records[key]['seed']}){image}"
-        yield f"scores/{safe_name(detector[key])}.parquet", where, "image or label was changed"
+        yield home[key], where, "image or label was changed"
 
 
 def _different(table: pd.DataFrame, right: pd.DataFrame | None) -> str:

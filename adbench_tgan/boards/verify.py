@@ -19,9 +19,10 @@ from adbench_tgan.boards.folder import (
     read_losses,
     render,
 )
+from adbench_tgan.boards.published import read_papers
 from adbench_tgan.boards.readme import PICTURE
 from adbench_tgan.boards.schemas import PAIRS, TABLES
-from adbench_tgan.boards.soundness import sound_scores
+from adbench_tgan.boards.soundness import implausible, sound_scores
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.stored import stamp
@@ -99,13 +100,25 @@ def unsound(path: Path) -> list[Finding]:
 def _all(path: Path, content: Content) -> Iterator[Found]:
     names = list(_names(path, content))
     yield from names
-    sealed = list(_seals(content))
+    sealed = [*_seals(content), *implausible(content)]
     named = list(_contents(path, content, {where for _, where, _ in sealed}))
     known = [each for each in named if each[2] != OTHER_BYTES]
     yield from known if names or known or sealed else named
+    yield from _papers(path, content)
     parts = [where.split("/") for file, where, _ in (*named, *sealed) if file == "board.json"]
     told = {part[0] for part in parts if len(part) > 1} | {where for _, where, _ in named}
     yield from (found for found in sealed if found[1] not in told)
+
+
+def _papers(path: Path, content: Content) -> Iterator[Found]:
+    """Whether the board prints of papers what the table beside it says, if there is one."""
+    table = path.resolve().parent / "published_numbers.csv"
+    if not table.is_file():
+        return
+    facts = facts_of(content)
+    detectors = {result.job.detector for result in results_of(content)}
+    if facts.papers != read_papers(table, facts.dataset["name"], detectors):
+        yield "board.json", "published", f"is not what {table.name} says; publish again from the runs"
 
 
 def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found]:
