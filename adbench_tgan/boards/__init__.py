@@ -4,6 +4,7 @@ from adbench_tgan.boards.board import Board, assemble
 from adbench_tgan.boards.folder import check_name, publish, read, rebuild
 from adbench_tgan.boards.gather import Choice, from_runs
 from adbench_tgan.boards.rerun import rerun
+from adbench_tgan.boards.soundness import impure
 from adbench_tgan.boards.timings import find_timings, verify_timing
 from adbench_tgan.boards.verify import Finding, find_boards, unsound, verify
 
@@ -16,6 +17,7 @@ __all__ = [
     "find_boards",
     "find_timings",
     "from_runs",
+    "impure",
     "publish",
     "read",
     "rebuild",

@@ -103,6 +103,7 @@ def publish(
     changed = boards.publish(made, out)
     for view in leaderboard_views(made.leaderboard, board):
         draw(view)
+    _warn_of_impure(made)
     print(f"{out / board} {'is written' if changed else 'has not changed'}: {len(made.results)} jobs")
 
 
@@ -143,6 +144,16 @@ def verify(
     if as_json:
         answer({"boards": [str(place) for place in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)
+
+
+def _warn_of_impure(board: Board) -> None:
+    """Say so when `verify` will refuse a board for scores that depend on their batch."""
+    from adbench_tgan import boards
+
+    names = sorted({job.detector for job, _ in boards.impure(board.measured)})
+    if names:
+        reason = "scores depend on their batch, or were not probed for it"
+        warn(f"note: adbench verify will refuse this board: {reason}: {', '.join(names)}")
 
 
 def _checks(path: Path) -> dict[Path, Check]:
