@@ -88,7 +88,10 @@ def sums(detector: Detector) -> dict[str, float]:
 
 def _extend(curves: Mapping[str, list[float]], detector: Detector, split: Split) -> None:
     if not detector.networks:
-        raise AdbenchError(f"{type(detector).__name__} has no networks; an audit is about their modes")
+        name = type(detector).__name__
+        raise AdbenchError(
+            f"{name} has no networks; an audit is about their modes: leave it out of --detectors"
+        )
     orders = orders_of(split.labels)
     for name, values in curves.items():
         scores = score_as(detector, split.test, orders[name], training=name != "clean")

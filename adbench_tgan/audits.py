@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import pandas as pd
 
 from adbench_tgan import __version__
 from adbench_tgan.audit import audit
-from adbench_tgan.audit_table import file_of, gather, read_published, read_record
+from adbench_tgan.audit_table import COLUMNS, file_of, gather, read_published, read_record
 from adbench_tgan.benchmark import usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
@@ -23,9 +23,10 @@ from adbench_tgan.machine import device_name, machine
 from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
-from adbench_tgan.runner import Reporter, Settings, explain, precision
+from adbench_tgan.runner import Reporter, Settings, explain, pixels_kept, precision
 from adbench_tgan.stored import STAMP
 from adbench_tgan.text import csv_of, plain
+from adbench_tgan.torch_settings import settings_kept
 from adbench_tgan.training import seed_everything
 
 if TYPE_CHECKING:
@@ -40,17 +41,20 @@ def run_audits(
     out: Path,
     published: Path,
 ) -> tuple[pd.DataFrame, int]:
-    """Audit what `out` does not hold yet; write ``audit.csv`` and a PNG a job. Return the table, and the failures.
+    """Audit what `out` does not hold yet; write ``audit.csv`` of all that it holds, and a PNG a job.
+
+    Return the rows that were asked for, failed ones with their error, and how many failed.
 
     Raises:
-        AdbenchError: the request is wrong, or `out` cannot be written.
+        AdbenchError: the request or the table of published numbers is wrong, or `out` cannot be written.
     """
+    printed = read_published(published)
     settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
     ensure_writable(out)
     planned = plan(request, registry, reporter.warn)
     missing = [job for job in planned.jobs if read_record(out, job) is None]
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
-    failed = 0
+    errors = {}
     for job in missing:
         reporter.job_started(job)
         try:
@@ -58,17 +62,29 @@ def run_audits(
         except (Exception, SystemExit) as error:
             if isinstance(error, StoreError):
                 raise
-            failed += 1
-            reporter.job_ended(job, f"failed: {explain(error, settings.device)}")
+            planned.tasks.forget()  # images that it may have written to
+            errors[job.key] = explain(error, settings.device)
+            reporter.job_ended(job, f"failed: {errors[job.key]}")
             continue
         keep(record, file_of(out, job))
         reporter.job_ended(
             job, f"clean {record['clean'][-1]:.3f}, as published {max(record['class_sorted']):.3f}"
         )
-    table = gather(out, planned.jobs, read_published(published))
+    table = gather(out, planned.jobs, printed)
     if len(table):
         write_atomically(out / "audit.csv", csv_of(table))
-    return table, failed
+    return asked(table, planned.jobs, errors), len(errors)
+
+
+def asked(table: pd.DataFrame, jobs: Sequence[Job], errors: Mapping[str, str]) -> pd.DataFrame:
+    """A row for each of `jobs`: that of `table`, or what is known of one that failed, and why it did."""
+    lines: dict[str, Mapping[Any, Any]] = {line["key"]: line for line in table.to_dict("records")}
+    for job in jobs:
+        if job.key in errors:
+            lines[job.key] = {**vars(job), "key": job.key, "error": errors[job.key]}
+    columns = [*COLUMNS, "error"] if errors else COLUMNS
+    rows = [lines[job.key] for job in jobs if job.key in lines]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 def audit_job(
@@ -82,7 +98,7 @@ def audit_job(
     config = detector_class.Config.model_validate(dict(job.config))
     split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
     reporter.phase("fit")
-    with precision(job.precision, settings.device):
+    with settings_kept(), pixels_kept(split), precision(job.precision, settings.device):
         seed_everything(job.seed)
         detector = detector_class(config, device=settings.device, seed=job.seed)
         train = TrainSet(split.normal, split.anomalies)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -16,12 +16,12 @@ from adbench_tgan.detector import Detector
 from adbench_tgan.energy import PowerMeter
 from adbench_tgan.scoring import operations
 from adbench_tgan.timing import Clock, PeakMemory, clocks, stopwatch
+from adbench_tgan.timing_board import derived
 from adbench_tgan.training import fit, lay_out
 
 LATENCY_SAMPLES = (5, 1000)  # at least and at most; a search of latent space takes seconds each time
 BATCH_SAMPLES = (3, 50)
 GAIN = 1.02  # a larger batch that is not this much faster ends the search, at the second time
-NEEDED = {50: 5, 95: 20, 99: 100}  # samples under which a percentile is not given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,31 +78,19 @@ def measure_speed(detector: Detector, images: Tensor, effort: Effort) -> dict[st
     memory.reset()
     alone = clocks(detector.score, one, LATENCY_SAMPLES, effort.seconds)
     memory_alone = memory.megabytes()
-    batches = list(throughput(detector, images, effort))
-    best = max(batches, key=lambda line: float(line["images_per_second"] or 0))
-    power = energy(detector, repeated(images, int(best["batch"])).to(detector.device), effort)
-    return {
-        **percentiles("latency_ms", [1000 * clock.device_seconds for clock in alone]),
-        **percentiles("wall_ms", [1000 * clock.seconds for clock in alone]),
-        "samples": len(alone),
-        "best_batch": best["batch"],
-        "images_per_second": best["images_per_second"],
-        "memory_mb_batch_1": memory_alone,
-        "peak_memory_mb": best["peak_memory_mb"],
-        "parameters": sum(detector.parameter_counts().values()),
-        "flops_per_image": operations(detector, one),
-        **power,
-        "batches": batches,
+    samples = {
+        "batches": list(throughput(detector, images, effort)),
         "latency_samples_ms": [round(1000 * clock.device_seconds, 6) for clock in alone],
         "wall_samples_ms": [round(1000 * clock.seconds, 6) for clock in alone],
     }
-
-
-def percentiles(name: str, samples: Sequence[float]) -> dict[str, float | None]:
-    """The 50th, 95th and 99th percentile; None where there are too few samples to tell."""
+    found = derived(samples)
     return {
-        f"{name}_p{q}": float(np.percentile(samples, q)) if len(samples) >= needed else None
-        for q, needed in NEEDED.items()
+        **found,
+        "memory_mb_batch_1": memory_alone,
+        "parameters": sum(detector.parameter_counts().values()),
+        "flops_per_image": operations(detector, one),
+        **energy(detector, repeated(images, found["best_batch"]).to(detector.device), effort),
+        **samples,
     }
 
 

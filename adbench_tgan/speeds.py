@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,32 +18,16 @@ from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import write_atomically
-from adbench_tgan.runner import Reporter, explain, precision
+from adbench_tgan.runner import Reporter, explain, pixels_kept, precision
 from adbench_tgan.speed import Effort, measure_speed, prepare
+from adbench_tgan.timing_board import Board, Record, fingerprint, parse, with_record, write_board
+from adbench_tgan.torch_settings import settings_kept
 from adbench_tgan.training import seed_everything
 
 if TYPE_CHECKING:
     from adbench_tgan.progress import TerminalReporter
 
-SCHEMA = 1
 IMAGES = 256  # test images that are scored, over and over
-COLUMNS = (
-    "detector preset pretrained precision image_size channels weights latency_ms_p50 latency_ms_p95 latency_ms_p99 "
-    "wall_ms_p50 wall_ms_p95 wall_ms_p99 samples best_batch images_per_second memory_mb_batch_1 peak_memory_mb "
-    "parameters flops_per_image watts joules_per_image power_samples device machine detector_version key "
-    "adbench_version error"
-).split()
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Board:
-    """What was measured on one machine. `machine` is its fingerprint: hardware, driver and versions."""
-
-    facts: Mapping[str, Any]
-    machine: str
-    records: tuple[Record, ...] = ()
 
 
 def run_bench(
@@ -105,7 +87,7 @@ def attempt(
         reporter.phase("data")
         split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
         images = split.test.on("cpu")[:IMAGES]
-        with precision(job.precision, device):
+        with settings_kept(), pixels_kept(split), precision(job.precision, device):
             seed_everything(job.seed)
             reporter.phase("fit")
             fresh = detector_class(config, device=device, seed=job.seed)
@@ -115,6 +97,7 @@ def attempt(
             found = measure_speed(detector, images, effort)
         return record | {"channels": split.test.shape[0], "weights": weights} | found
     except (Exception, SystemExit) as error:
+        tasks.forget()  # images that it may have written to
         return record | {"error": explain(error, device)}
 
 
@@ -126,8 +109,7 @@ def key_of(job: Job, effort: Effort) -> str:
 def here(device: str) -> Board:
     """An empty board of this machine."""
     facts = {"device": device_name(device), **machine(device)}
-    text = json.dumps(facts, sort_keys=True, default=str)
-    return Board(facts=facts, machine=hashlib.sha256(text.encode()).hexdigest()[:16])
+    return Board(facts=facts, machine=fingerprint(facts))
 
 
 def read_board(out: Path | None, this: Board) -> Board:
@@ -139,10 +121,7 @@ def read_board(out: Path | None, this: Board) -> Board:
     if out is None or not (out / "timing.json").exists():
         return this
     try:
-        data = json.loads((out / "timing.json").read_text())
-        board = Board(facts=data["facts"], machine=data["machine"], records=tuple(data["records"]))
-        if data["schema"] != SCHEMA or not all({"key", "error"} <= set(record) for record in board.records):
-            raise ValueError("another schema")
+        board = parse((out / "timing.json").read_bytes())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AdbenchError(
             f"{out / 'timing.json'} cannot be read ({error}); give --out another folder"
@@ -159,79 +138,6 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """The names of the facts in which two machines differ."""
     names = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
     return ", ".join(names) or "nothing that is named"
-
-
-def with_record(board: Board, record: Record) -> Board:
-    """The board with a record, in place of an earlier one of its key; sorted by name."""
-    others = [kept for kept in board.records if kept["key"] != record["key"]]
-    names = ("detector", "preset", "precision", "key")
-    ordered = sorted([*others, record], key=lambda line: [line[name] for name in names])
-    return replace(board, records=tuple(ordered))
-
-
-def write_board(board: Board, out: Path) -> None:
-    """Write ``timing.json`` with all samples, ``timing.csv`` and a README."""
-    write_atomically(out / "README.md", readme(board))
-    write_atomically(out / "timing.csv", table(board.records))
-    text = {"schema": SCHEMA, "machine": board.machine, "facts": board.facts, "records": board.records}
-    write_atomically(out / "timing.json", json.dumps(text, indent=1, sort_keys=True, default=str) + "\n")
-
-
-def table(records: Sequence[Record]) -> str:
-    """``timing.csv``: a row a detector; what was not measured is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
-
-
-def readme(board: Board) -> str:
-    """The board for people: fastest first, the machine, and what the numbers mean."""
-    good = sorted((r for r in board.records if not r["error"]), key=lambda r: float(r["latency_ms_p50"]))
-    lines = [
-        f"# Timing on {board.facts['device']}",
-        "",
-        "Made by `adbench bench`. All rows are of one machine with one set of versions; times of other machines do not",
-        "compare. Each column is explained in the dictionary of columns, `leaderboards/README.md`.",
-        "",
-        "| detector | preset | ms/image p50 | p95 | p99 | images/s | at batch | peak MiB | GFLOP/image | parameters | J/image | weights |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
-    ]
-    lines += [_readme_line(record) for record in good]
-    failed = [f"* `{r['detector']}` failed: {plain(r['error'])}" for r in board.records if r["error"]]
-    lines += ["", *failed] if failed else []
-    lines += ["", "## The machine", ""]
-    lines += [f"* {name}: {plain(value)}" for name, value in board.facts.items() if name != "versions"]
-    versions = dict(board.facts.get("versions") or {})
-    lines += [f"* {name} {number}" for name, number in versions.items() if number]
-    return "\n".join([*lines, f"* fingerprint `{board.machine}`", ""])
-
-
-def _readme_line(record: Record) -> str:
-    gflops = record["flops_per_image"] / 1e9
-    cells = [
-        f"`{record['detector']}`",
-        plain(record["preset"]),
-        *(_number(record[f"latency_ms_p{q}"], ",.3f") for q in (50, 95, 99)),
-        _number(record["images_per_second"], ",.0f"),
-        str(record["best_batch"]),
-        _number(record["peak_memory_mb"], ",.0f"),
-        _number(gflops, ",.4g"),
-        _number(record["parameters"], ",d"),
-        _number(record["joules_per_image"], ".3g"),
-        record["weights"],
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _number(value: Any, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
-def plain(value: Any) -> str:
-    """A text that a table of Markdown cannot misread."""
-    return str(value).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def said(record: Record) -> str:

@@ -9,17 +9,25 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torch import nn
 
 from adbench_baselines.egbad import EGBAD
-from adbench_tgan import AdbenchError, Detector, DetectorConfig, ImageSet, TrainSet, to_unit
+from adbench_tgan import AdbenchError, Detector, DetectorConfig, DetectorInfo, ImageSet, TrainSet, to_unit
 from adbench_tgan.audit import Audit, audit, modes_kept, orders_of, score_as
-from adbench_tgan.audit_table import COLUMNS, differences, read_published
+from adbench_tgan.audit_table import COLUMNS, differences, gather, read_published
+from adbench_tgan.audits import run_audits
 from adbench_tgan.boards.published import read_audit
 from adbench_tgan.data.images import Split
+from adbench_tgan.jobs import Job, Request
 from adbench_tgan.metrics import auroc
+from adbench_tgan.progress import TerminalReporter
+from adbench_tgan.registry import Registry
+from adbench_tgan.runner import Settings
 from adbench_tgan.testing import smooth_images
+from adbench_tgan.text import csv_of
 
+LEADERBOARDS = Path(__file__).parent.parent / "leaderboards"
 LABELS = np.array([0, 1] * 64, dtype=np.uint8)
 
 
@@ -50,6 +58,18 @@ class Normed(Detector):
     @torch.no_grad()
     def score(self, images):
         return self.norm(to_unit(images)).mean((1, 2, 3))
+
+
+class Scribbles(Normed):
+    def epochs(self, train):
+        train.normal.on("cpu").add_(1)
+        yield from super().epochs(train)
+
+
+class TurnsSettings(Normed):
+    def epochs(self, train):
+        yield from super().epochs(train)
+        torch.set_default_dtype(torch.float64)
 
 
 def split():
@@ -147,7 +167,7 @@ def test_a_detector_without_networks_is_refused():
         def score(self, images):
             return images.float().mean((1, 2, 3))
 
-    with pytest.raises(AdbenchError, match="Bare has no networks; an audit is about their modes"):
+    with pytest.raises(AdbenchError, match=r"Bare has no networks; .* modes: leave it out of --detectors"):
         audit(Bare(), split(), TrainSet(split().normal))
 
 
@@ -201,6 +221,65 @@ def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path):
     assert ended.status == 1
     assert "PCA has no networks; an audit is about their modes" in ended.err
     assert list(pd.read_csv(tmp_path / "a/audit.csv")["detector"]) == ["ganomaly"]
+    assert "│ error" in ended.out.replace("┃", "│")
+    assert "PCA has no networks" in " ".join(ended.out.replace("│", " ").split())
+
+
+def audited(out, *detectors):
+    """The rows of an audit of toys and others, and how many failed."""
+    registry = Registry.discover()
+    for toy in (Normed, Scribbles, TurnsSettings):
+        info = DetectorInfo(name=toy.__name__.lower(), target=f"{__name__}:{toy.__name__}")
+        registry._offers["detector"].append((info, "tests"))
+    request = Request(detectors=detectors, categories=["0"], overrides=[f"{detectors[-1]}.epochs=2"])
+    reporter = TerminalReporter(Console(stderr=True))
+    return run_audits(request, Settings(), registry, reporter, out, out / "none.csv")
+
+
+@pytest.mark.parametrize("before", ["scribbles", "turnssettings"])
+def test_what_one_detector_does_is_not_the_next_ones_fault(before, tmp_path):
+    alone, _ = audited(tmp_path / "a", "normed")
+    try:
+        behind, failed = audited(tmp_path / "b", before, "normed")
+        assert torch.get_default_dtype() == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert list(behind["detector"]) == [before, "normed"]
+    assert behind[COLUMNS].iloc[1].equals(alone[COLUMNS].iloc[0])
+    assert failed == (before == "scribbles")
+    if failed:
+        error = "it wrote to its training images; let it work on a copy, images.on(device).clone()"
+        assert behind["error"][0] == error
+
+
+def test_an_audit_beside_others_leaves_their_rows_in_the_table(adbench, tmp_path):
+    words = [*COMMAND[:2], *COMMAND[4:], "--out", tmp_path / "audit", "--categories"]
+    for category in ("1", "0"):
+        ended = adbench("audit", *words, category)
+        assert ended.status == 0
+    table = pd.read_csv(tmp_path / "audit/audit.csv")
+    assert list(table["category"]) == [0, 1]
+    assert list(differences(tmp_path / "audit")) == []
+    assert ended.out.count("ganomaly") == 1  # what was asked for
+
+
+def test_the_published_table_is_made_anew_from_its_curves():
+    text = (LEADERBOARDS / "audit/audit.csv").read_text()
+    keys = list(pd.read_csv(LEADERBOARDS / "audit/audit.csv")["key"])
+    paths = (LEADERBOARDS / "audit/curves").rglob("*.json")
+    jobs = {job.key: job for job in (Job(**json.loads(path.read_text())["job"]) for path in paths)}
+    printed = read_published(LEADERBOARDS / "published_numbers.csv")
+    assert csv_of(gather(LEADERBOARDS / "audit", [jobs[key] for key in keys], printed)) == text
+    some = gather(LEADERBOARDS / "audit", [jobs[keys[4]]], printed)
+    assert some["key"][0] == keys[4]
+    assert sorted(some["key"]) == sorted(keys)
+
+
+def test_a_wrong_table_of_published_numbers_is_refused_before_the_training(adbench, tmp_path):
+    (tmp_path / "bad.csv").write_text("detector\npca\n")
+    ended = adbench("audit", *COMMAND, "--out", tmp_path / "a", "--published", tmp_path / "bad.csv")
+    assert "bad.csv is not a table of published numbers" in ended.error
+    assert not (tmp_path / "a").exists()
 
 
 def test_where_no_audit_comes_to_an_end_there_is_no_table(adbench, tmp_path):

@@ -3,15 +3,21 @@
 import csv
 import json
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
-from adbench_tgan import speed, speeds
+from adbench_tgan import DetectorInfo, boards, speed, speeds, timing_board
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector, DetectorConfig
 from adbench_tgan.energy import PowerMeter
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Request
+from adbench_tgan.progress import TerminalReporter
+from adbench_tgan.registry import Registry
 
 IMAGES = torch.arange(6 * 3 * 8 * 8).reshape(6, 3, 8, 8).to(torch.uint8)
 FEW = ("--detectors", "pca,mean_image", "--seconds", "0.05", "--max-batch", "4", "--device", "cpu")
@@ -98,9 +104,9 @@ def test_a_batch_that_does_not_fit_ends_the_search_only():
 
 
 def test_percentiles_need_their_samples():
-    few = speed.percentiles("ms", [1.0] * 19)
+    few = timing_board.percentiles("ms", [1.0] * 19)
     assert few == {"ms_p50": 1.0, "ms_p95": None, "ms_p99": None}
-    assert speed.percentiles("ms", list(range(101)))["ms_p99"] == 99
+    assert timing_board.percentiles("ms", list(range(101)))["ms_p99"] == 99
 
 
 def test_a_batch_larger_than_the_set_begins_it_again():
@@ -124,7 +130,7 @@ def test_command_writes_a_board_and_resumes(adbench, tmp_path):
     assert [record["detector"] for record in data["records"]] == ["mean_image", "pca"]
     with (tmp_path / "timing-cpu/timing.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert list(lines[0]) == speeds.COLUMNS
+    assert list(lines[0]) == timing_board.COLUMNS
     assert {line["machine"] for line in lines} == {data["machine"]}
     assert float(lines[1]["latency_ms_p50"]) > 0
     assert lines[1]["watts"] == ""
@@ -137,8 +143,8 @@ def test_command_writes_a_board_and_resumes(adbench, tmp_path):
 
 def test_another_machines_times_are_refused(tmp_path):
     here = speeds.here("cpu")
-    there = speeds.Board(facts={**here.facts, "cpu": "another"}, machine="0123")
-    speeds.write_board(there, tmp_path)
+    there = timing_board.Board(facts={**here.facts, "cpu": "another"}, machine="0123")
+    timing_board.write_board(there, tmp_path)
     with pytest.raises(AdbenchError, match=r"another machine or other versions \(cpu\)"):
         speeds.read_board(tmp_path, here)
     (tmp_path / "timing.json").write_text("{")
@@ -155,3 +161,128 @@ def test_failures_are_rows(adbench, tmp_path):
     assert errors["pca"] == ""
     assert errors["ganomaly"] != ""
     assert "`ganomaly` failed" in (tmp_path / "board/README.md").read_text()
+
+
+class Scribbles(Keeper):
+    def fit(self, train):
+        train.normal.on("cpu").add_(1)
+        super().fit(train)
+        torch.set_default_dtype(torch.float64)
+        return self
+
+
+def test_a_detector_that_writes_to_its_images_is_a_row_with_an_error_and_the_next_has_its_own(tmp_path):
+    registry = Registry.discover()
+    registry._offers["detector"].append(
+        (DetectorInfo(name="scribbles", target=f"{__name__}:Scribbles"), "tests")
+    )
+    request = Request(detectors=["scribbles", "pca"], categories=["0"])
+    effort = speed.Effort(seconds=0.02, max_batch=1)
+    try:
+        _, records = speeds.run_bench(
+            request, effort, "cpu", registry, TerminalReporter(Console(stderr=True)), None
+        )
+        assert torch.get_default_dtype() == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+    errors = {record["detector"]: record["error"] for record in records}
+    message = "it wrote to its training images; let it work on a copy, images.on(device).clone()"
+    assert errors == {"scribbles": message, "pca": ""}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of boards that holds a timing board with two rows and one that failed."""
+    detector, weights, effort = prepared(Net())
+    record = speed.measure_speed(detector, IMAGES, effort) | {
+        "preset": "paper",
+        "precision": "fp32",
+        "detector_version": "1",
+        "pretrained": "False",
+        "image_size": 8,
+        "channels": 3,
+        "weights": weights,
+        "device": "cpu",
+        "adbench_version": "0",
+        "error": "",
+    }
+    board = speeds.here("cpu")
+    for number, name in enumerate(("net", "other", "lost")):
+        facts = {"detector": name, "key": f"{number:016x}", "machine": board.machine}
+        failed = {"preset": "paper", "precision": "fp32", "error": "no luck"}
+        board = timing_board.with_record(board, (failed if name == "lost" else record) | facts)
+    place = tmp_path_factory.mktemp("boards")
+    (place / "timing-cpu").mkdir()
+    timing_board.write_board(board, place / "timing-cpu")
+    return place
+
+
+@pytest.fixture
+def timing(made, tmp_path):
+    """A copy of the timing board to spoil."""
+    return Path(shutil.copytree(made / "timing-cpu", tmp_path / "timing-cpu"))
+
+
+def test_a_timing_board_is_verified_alone_and_among_others(made, adbench):
+    for place in (made, made / "timing-cpu"):
+        ended = adbench("verify", place)
+        assert (ended.status, ended.out) == (0, f"{made / 'timing-cpu'}: every cell matches\n")
+
+
+def digit(text):
+    """The last digit another one."""
+    return text[:-1] + str((int(text[-1]) + 1) % 10)
+
+
+def test_a_digit_of_the_table_is_named(timing, adbench):
+    lines = (timing / "timing.csv").read_text().splitlines(keepends=True)
+    value = lines[2].split(",")[timing_board.COLUMNS.index("latency_ms_p50")]
+    (timing / "timing.csv").write_text(
+        "".join([*lines[:2], lines[2].replace(value, digit(value), 1), *lines[3:]])
+    )
+    ended = adbench("verify", timing.parent)
+    assert ended.status == 1
+    told = f"net paper fp32 {0:016x}, latency_ms_p50: is '{digit(value)}', recomputed '{value}'"
+    assert ended.out.splitlines()[0] == f"timing-cpu/timing.csv: {told}"
+    assert ended.out.splitlines()[1].endswith("1 findings")
+
+
+def edit(timing, change):
+    """Change ``timing.json`` as its author would, who has table and page follow."""
+    board = timing_board.parse((timing / "timing.json").read_bytes())
+    change(next(record for record in board.records if record["detector"] == "net"))
+    timing_board.write_board(board, timing)
+
+
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [
+        ("latency_ms_p50", lambda record: record.update(latency_ms_p50=record["latency_ms_p50"] / 2)),
+        ("wall_ms_p95", lambda record: record.update(wall_ms_p95=None)),
+        ("samples", lambda record: record["latency_samples_ms"].append(record["latency_ms_p50"])),
+        ("images_per_second", lambda record: record.update(images_per_second=1e9)),
+        ("machine", lambda record: record.update(machine="0" * 16)),
+    ],
+)
+def test_a_number_that_does_not_follow_from_the_samples_is_named(column, change, timing):
+    edit(timing, change)
+    found = {(each.file, each.where.rpartition(" ")[2]) for each in boards.verify_timing(timing)}
+    assert ("timing.json", column) in found
+    assert {file for file, _ in found} == {"timing.json"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "file", "said"),
+    [
+        (lambda path: (path / "timing.csv").unlink(), "timing.csv", "is missing"),
+        (lambda path: (path / "README.md").write_text("# Fast"), "README.md", "is not as the tables say"),
+        (lambda path: (path / "timing.json").unlink(), "timing.json", "cannot be read"),
+        (lambda path: (path / "timing.json").write_text("{}"), "timing.json", "cannot be understood"),
+        (lambda path: (path / "timing.json").write_text("[" * 9999), "timing.json", "cannot be understood"),
+    ],
+)
+def test_a_file_that_was_changed_is_named(harm, file, said, timing, adbench):
+    harm(timing)
+    (found,) = boards.verify_timing(timing)
+    assert (found.file, said in found.problem) == (file, True)
+    assert adbench("verify", timing).status == 1

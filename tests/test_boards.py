@@ -568,7 +568,39 @@ def test_few_seeds_missing_categories_and_impure_scores_are_shown_unranked(tmp_p
     assert boards.publish(board, tmp_path)
     assert ",'=cmd|" in (tmp_path / "toy/results.csv").read_text()
     assert (boards.read(tmp_path / "toy").results["error"] == "=cmd|' /C calc'!A0").sum() == 1
-    assert boards.verify(tmp_path / "toy") == []
+    found = [str(each) for each in boards.verify(tmp_path / "toy")]
+    assert len(found) == 12
+    for key, name, problem in (
+        (
+            results[-2].job.key,
+            "unknown",
+            "whether its scores depend on their batch was not probed; run it again",
+        ),
+        (
+            next(r for r in results if r.job.detector == "taught").job.key,
+            "taught",
+            "its scores depend on their batch, by 0.01, relative, where 0.0001 is allowed; publish without it "
+            "(--detectors)",
+        ),
+    ):
+        (job,) = [each for each in found if key in each]
+        assert re.fullmatch(rf"toy/results.csv: {key} \({name}, \w+, seed \d\), purity_delta: (.*)", job)
+        assert job.endswith(problem)
+
+
+def test_a_board_with_impure_scores_is_announced_as_one_that_verify_refuses(adbench, tmp_path):
+    results = grid(("good", "poor", "taught"))
+    for name, delta, status in (("pure", 5e-5, 0), ("impure", 5e-4, 1)):
+        runs = stored(tmp_path / name, [*results[:-1], with_purity(results[-1], delta)])
+        words = ("--board", name, "--out", tmp_path / "boards")
+        ended = adbench("publish", "--runs", runs, *words)
+        assert ended.status == 0
+        told = "adbench verify will refuse this board: scores depend on their batch, or were not probed for it: taught"
+        assert (told in ended.err) == (status == 1)
+        ended = adbench("verify", tmp_path / "boards" / name)
+        assert ended.status == status
+    (line,) = [each for each in ended.out.splitlines() if "purity_delta" in each]
+    assert line.startswith(f"impure/results.csv: {results[-1].job.key} (taught, bee, seed 2), purity_delta: ")
 
 
 def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):

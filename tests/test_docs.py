@@ -22,8 +22,8 @@ from adbench_tgan.audit_table import COLUMNS as AUDIT_COLUMNS
 from adbench_tgan.comparison import PAIR_COLUMNS
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, RESULT_COLUMNS
 from adbench_tgan.registry import FIRST_PARTY, RECORDS, Registry
-from adbench_tgan.speeds import COLUMNS as TIMING_COLUMNS
 from adbench_tgan.testing import CHECKS, IN_PROCESS, check_detector
+from adbench_tgan.timing_board import COLUMNS as TIMING_COLUMNS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -4,6 +4,8 @@ from adbench_tgan.boards.board import Board, assemble
 from adbench_tgan.boards.folder import check_name, publish, read, rebuild
 from adbench_tgan.boards.gather import Choice, from_runs
 from adbench_tgan.boards.rerun import rerun
+from adbench_tgan.boards.soundness import impure
+from adbench_tgan.boards.timings import find_timings, verify_timing
 from adbench_tgan.boards.verify import Finding, find_boards, unsound, verify
 
 __all__ = [
@@ -13,11 +15,14 @@ __all__ = [
     "assemble",
     "check_name",
     "find_boards",
+    "find_timings",
     "from_runs",
+    "impure",
     "publish",
     "read",
     "rebuild",
     "rerun",
     "unsound",
     "verify",
+    "verify_timing",
 ]

@@ -1,8 +1,8 @@
-"""Whether the scores of a published board are those that were published: by job, and by image where one can tell."""
+"""Whether the scores of a board are those that were published, by job and image, and each of its own image alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +12,8 @@ from adbench_tgan.boards.differences import Content, Found
 from adbench_tgan.boards.document import results_of
 from adbench_tgan.boards.folder import read_score_file
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Job
+from adbench_tgan.leaderboard import PURITY, is_pure
 from adbench_tgan.results import Result, safe_name
 
 
@@ -109,3 +111,14 @@ def _different(table: pd.DataFrame, right: pd.DataFrame | None) -> str:
     lines = [list(zip(each["sample_id"], each["label"], strict=True)) for each in (table, right)]
     changed = [image for image in lines[0] if image not in set(lines[1])]
     return f", {changed[0][0]}" if changed else ""
+
+
+def impure(measured: Iterable[Result]) -> Iterator[tuple[Job, str]]:
+    """Jobs whose scores depend on their batch, or were not probed for it, and that in words: none may be published."""
+    for result in measured:
+        job, delta = result.job, result.purity_delta
+        if result.status == "ok" and delta is None:
+            yield job, "whether its scores depend on their batch was not probed; run it again"
+        elif result.status == "ok" and not is_pure(result):
+            limit = f"{delta:.2g}, relative, where {PURITY[job.precision]:.2g} is allowed"
+            yield job, f"its scores depend on their batch, by {limit}; publish without it (--detectors)"

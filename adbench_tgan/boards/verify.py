@@ -22,7 +22,7 @@ from adbench_tgan.boards.folder import (
 from adbench_tgan.boards.published import read_papers
 from adbench_tgan.boards.readme import PICTURE
 from adbench_tgan.boards.schemas import PAIRS, TABLES
-from adbench_tgan.boards.soundness import implausible, sound_scores
+from adbench_tgan.boards.soundness import implausible, impure, sound_scores
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.stored import stamp
@@ -48,25 +48,18 @@ class Finding:
 
 
 def find_boards(path: Path) -> list[Path]:
-    """The boards in `path`, or `path` itself if it is one.
-
-    Raises:
-        AdbenchError: there is none.
-    """
+    """`path` if it is a board, else those in it."""
     if (path / "board.json").exists():
         return [path]
-    found = [
+    return [
         each
         for each in (sorted(path.iterdir()) if path.is_dir() else ())
         if not each.name.startswith(".") and any((each / name).exists() for name in MARKS)
     ]
-    if not found:
-        raise AdbenchError(f"there is no board in {path}; adbench publish makes one")
-    return found
 
 
 def verify(path: Path) -> list[Finding]:
-    """All that does not match in one board; nothing when all is well. What is found is not searched twice.
+    """All that does not match in one board, and impure scores; nothing when all is well. Nothing is searched twice.
 
     A table that was changed is named by its cells, a score or label by its job. Where the scores or the measurements
     of ``board.json`` are themselves wrong, the tables that follow from them are only compared with their hashes.
@@ -108,6 +101,9 @@ def _all(path: Path, content: Content) -> Iterator[Found]:
     parts = [where.split("/") for file, where, _ in (*named, *sealed) if file == "board.json"]
     told = {part[0] for part in parts if len(part) > 1} | {where for _, where, _ in named}
     yield from (found for found in sealed if found[1] not in told)
+    for job, problem in impure(results_of(content)):
+        where = f"{job.key} ({job.detector}, {job.category}, seed {job.seed}), purity_delta"
+        yield "results.csv", where, problem
 
 
 def _papers(path: Path, content: Content) -> Iterator[Found]:

@@ -61,9 +61,9 @@ def audit(
     )
     with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
         table, failed = run_audits(request, Settings(device=device), found, reporter, out, published)
-    if not len(table):
+    if failed == len(table):
         raise typer.Exit(1)
-    shown = table[SHOWN.split()].astype(object)
+    shown = table[[name for name in (*SHOWN.split(), "error") if name in table]].astype(object)
     lines = shown.where(shown.notna(), "")  # what no paper printed stays empty
     records = [{str(name): value for name, value in line.items()} for _, line in lines.iterrows()]
     wide_console().print(records_view(records, f"AUROC, {data}, {request.protocol or 'its own protocol'}"))

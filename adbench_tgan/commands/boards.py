@@ -107,11 +107,14 @@ def publish(
     changed = boards.publish(made, out)
     for view in leaderboard_views(made.leaderboard, board):
         draw(view)
+    _warn_of_impure(made)
     print(f"{out / board} {'is written' if changed else 'has not changed'}: {len(made.results)} jobs")
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="A board, or a folder of boards.")] = Path("leaderboards"),
+    path: Annotated[
+        Path, typer.Argument(help="A board, of detectors or of times, or a folder of boards.")
+    ] = Path("leaderboards"),
     against: Annotated[
         list[Path] | None,
         typer.Option(
@@ -126,9 +129,7 @@ def verify(
     from adbench_tgan import boards
 
     found = []
-    checks: dict[Path, Check] = dict.fromkeys(boards.find_boards(path), boards.verify)
-    if (path / "audit" / "audit.csv").exists():
-        checks[path / "audit"] = _verify_audit
+    checks = _checks(path)
     for place, check in checks.items():
         warn(f"{place}: recomputing")
         findings = check(place)
@@ -147,6 +148,33 @@ def verify(
     if as_json:
         answer({"boards": [str(place) for place in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)
+
+
+def _warn_of_impure(board: Board) -> None:
+    """Say so when `verify` will refuse a board for scores that depend on their batch."""
+    from adbench_tgan import boards
+
+    names = sorted({job.detector for job, _ in boards.impure(board.measured)})
+    if names:
+        reason = "scores depend on their batch, or were not probed for it"
+        warn(f"note: adbench verify will refuse this board: {reason}: {', '.join(names)}")
+
+
+def _checks(path: Path) -> dict[Path, Check]:
+    """The boards in `path`, or `path` itself, and how each is checked.
+
+    Raises:
+        AdbenchError: there is none.
+    """
+    from adbench_tgan import boards
+
+    checks: dict[Path, Check] = dict.fromkeys(boards.find_boards(path), boards.verify)
+    if (path / "audit" / "audit.csv").exists():
+        checks[path / "audit"] = _verify_audit
+    checks |= dict.fromkeys(boards.find_timings(path), boards.verify_timing)
+    if not checks:
+        raise AdbenchError(f"there is no board in {path}; adbench publish makes one")
+    return checks
 
 
 def _verify_audit(folder: Path) -> list[Finding]:

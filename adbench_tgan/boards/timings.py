@@ -1,0 +1,89 @@
+"""A timing board against itself: table and page against ``timing.json``, its numbers against the samples there."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from adbench_tgan.boards.differences import Found, cells, page
+from adbench_tgan.boards.schemas import Table
+from adbench_tgan.boards.verify import OTHER_BYTES, Finding
+from adbench_tgan.hooks import one_line
+from adbench_tgan.stored import LARGEST, read_bounded
+from adbench_tgan.timing_board import COLUMNS, Board, derived, files_of, fingerprint, parse
+
+MARKS = ("timing.json", "timing.csv")  # either makes a folder a timing board
+WORDS = (
+    "detector preset pretrained precision weights device machine detector_version key adbench_version error"
+)
+TIMING = Table(
+    file="timing.csv",
+    columns=tuple(COLUMNS),
+    words=tuple(WORDS.split()),
+    whole=("image_size", "channels", "samples", "best_batch", "parameters", "power_samples"),
+    identity=("detector", "preset", "precision", "key"),
+)
+ROUNDED = 1e-6  # of samples that are kept
+
+
+def find_timings(path: Path) -> list[Path]:
+    """`path` if it is a timing board, and those in it."""
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    folders = [path, *(each for each in inside if not each.name.startswith("."))]
+    return [each for each in folders if any((each / name).exists() for name in MARKS)]
+
+
+def verify_timing(path: Path) -> list[Finding]:
+    """All that does not match in one timing board."""
+    found: list[Found] = []
+    try:
+        found.extend(_all(path))
+    except OSError as error:
+        found.append(("timing.json", "", f"cannot be read: {error.strerror or error}"))
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        csv.Error,
+    ) as error:  # a stranger may have written anything
+        found.append(("timing.json", "", f"cannot be understood: {one_line(error)}"))
+    name = path.resolve().name
+    return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in found]
+
+
+def _all(path: Path) -> Iterator[Found]:
+    data = read_bounded(path / "timing.json", LARGEST)
+    board = parse(data)
+    files = {name: text.encode() for name, text in files_of(board).items()}
+    if data != files["timing.json"]:
+        yield "timing.json", "", OTHER_BYTES
+    yield from _measured(board)
+    for name in files:
+        if not (path / name).is_file():
+            yield name, "", "is missing"
+    yield from cells(path, TIMING, files["timing.csv"])
+    yield from page(path, files["README.md"])
+
+
+def _measured(board: Board) -> Iterator[Found]:
+    """Numbers of ``timing.json`` that do not follow from its samples, and rows of other machines."""
+    if board.machine != fingerprint(board.facts):
+        yield "timing.json", "machine", "is not the fingerprint of its facts"
+    for record in board.records:
+        wanted = {"machine": board.machine} | ({} if record["error"] else derived(record))
+        name = " ".join(record[part] for part in TIMING.identity)
+        for column, value in wanted.items():
+            if not _same(record[column], value):
+                yield "timing.json", f"{name}, {column}", f"is {record[column]!r}, recomputed {value!r}"
+
+
+def _same(have: Any, want: Any) -> bool:
+    if isinstance(have, float) and isinstance(want, float):
+        return isclose(have, want, rel_tol=0, abs_tol=ROUNDED)
+    return bool(have == want)
