@@ -217,7 +217,7 @@ def test_pages_that_load_from_elsewhere_are_found(generate):
 
 def test_generating_needs_no_torch():
     """The environment that builds the site has none."""
-    code = """
+    code = r"""
 import sys, json, runpy
 for name in ("torch", "pandas", "sklearn", "scipy", "numpy", "anomalib"):
     sys.modules[name] = None  # its import fails
