@@ -5,6 +5,7 @@ The tutorial is followed word by word in test_plugin_projects.py; that the site 
 
 from __future__ import annotations
 
+import csv
 import importlib
 import importlib.util
 import json
@@ -257,6 +258,17 @@ def test_the_number_of_checks_is_as_printed():
     assert f"{len(CHECKS)} checks" in README
     assert f"{len(CHECKS)} checks" in PLUGINS
     assert f"{len(CHECKS)} checks" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_readmes_table_of_cifar10_is_that_of_the_board():
+    board = csv.DictReader(
+        (ROOT / "leaderboards/cifar10-one-vs-rest/leaderboard.csv").read_text().splitlines()
+    )
+    part = README.partition("## Published tables")[2].partition("\n## ")[0]
+    cells = [cell.strip() for line in part.splitlines() if line.startswith("|") for cell in line.split("|")]
+    for row in board:
+        (place,) = [i for i, cell in enumerate(cells) if f"`{row['detector']}`" in cell]
+        assert cells[place + 1] == f"{float(row['auroc_mean']):.3f}".removeprefix("0")
 
 
 def test_the_guides_detector_works_as_printed(tmp_path, monkeypatch):
