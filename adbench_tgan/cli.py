@@ -83,7 +83,10 @@ def add_plugin_commands(words: list[str]) -> None:
     asked = next((word for word in words if not word.startswith("-")), None)
     if asked in ours or "--version" in words:
         return
-    found = registry()
+    try:
+        found = registry()
+    except AdbenchError:  # each command that needs plugins says so itself
+        return
     for spec, origin in found.offers("command"):
         if spec.name in ours:
             warn(f"command {spec.name!r} of plugin {origin} is left out: adbench has one of that name")

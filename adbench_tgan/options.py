@@ -54,7 +54,9 @@ Seeds = Annotated[str, typer.Option(help="Training seeds, with commas between.")
 Precision = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
 Preset = Annotated[
     str | None,
-    typer.Option(help="paper, quick or tuned.  [default: the dataset's own: quick for digits, else paper]"),
+    typer.Option(
+        help="paper, quick or another of its own.  [default: the dataset's own: quick for digits, else paper]"
+    ),
 ]
 Set = Annotated[
     list[str] | None,

@@ -72,12 +72,16 @@ class Registry:
         `plugins` are files that are not installed: modules with hooks, or with nothing but detectors.
 
         Raises:
-            AdbenchError: one of `plugins` cannot be used; an installed one that is broken only says so.
+            AdbenchError: one of `plugins` cannot be used, or this package is not installed and offers nothing; an
+                installed plugin that is broken only says so.
         """
         registry = cls()
         registry.manager.add_hookspecs(hooks)
         only_ours = os.environ.get("ADBENCH_DISABLE_PLUGINS", "0") not in ("", "0")
-        for entry in sorted(entry_points(group=GROUP), key=_order):
+        entries = sorted(entry_points(group=GROUP), key=_order)  # ours first
+        if not entries or _distribution(entries[0])[0] != FIRST_PARTY:
+            raise AdbenchError(f"{FIRST_PARTY} is not installed; pip install -e . in its checkout")
+        for entry in entries:
             if not only_ours or _distribution(entry)[0] == FIRST_PARTY:
                 distribution, version = _distribution(entry)
                 registry._admit(f"{distribution}:{entry.name}", distribution, version, entry.load)
@@ -240,7 +244,7 @@ class Registry:
     def word(self, name: str) -> str:
         """By what a process without our plugin files finds a detector: its name, or ``path.py:Class``."""
         info = self.find("detector", name)
-        path = self._files.get(self._origin(info))
+        path = self._files.get(self.origin(info))
         return f"{path}:{info.target.rpartition(':')[2]}" if path else name
 
     def code(self, name: str) -> str:
@@ -249,12 +253,12 @@ class Registry:
         Empty for our own, whose versions are looked after, and for a file that is not installed, whose version is its hash.
         """
         info = self.find("detector", name)
-        plugin = self._plugins.get(self._origin(info))
+        plugin = self._plugins.get(self.origin(info))
         if plugin is None or plugin.distribution in ("", FIRST_PARTY):
             return ""
         return f"{plugin.distribution} {plugin.version}, {hash_of_module(info.target.partition(':')[0])}"
 
-    def _origin(self, info: DetectorInfo) -> str:
+    def origin(self, info: DetectorInfo) -> str:
         """The plugin that offers a detector; empty for one that none does."""
         return next((origin for record, origin in self._offers["detector"] if record is info), "")
 

@@ -1,8 +1,9 @@
-"""Writes into the pages what the code knows: mkdocs calls this while it builds (see ``mkdocs.yml``).
+"""Writes into the pages what the code knows: ``python docs/generate.py``, and commit what it changes.
 
-A page holds ``<!-- generated: NAME -->`` where the text of the function `NAME` belongs, ``<!-- include: PATH -->``
-where another page of the repository does, and formulas in blocks of ``math``. No torch is needed: records are read from
-the plugins' modules, and what stands in modules that import torch is read from their syntax trees.
+Between ``<!-- generated: NAME -->`` and ``<!-- end -->`` stands what `GENERATED` has under that name: the same text on
+every machine. mkdocs calls this file too (see ``mkdocs.yml``), for formulas and to refuse pages that are not current. No
+torch is needed: records are read from the plugins' modules, and what stands in modules that import torch is read from
+their syntax trees.
 """
 
 from __future__ import annotations
@@ -16,31 +17,48 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
 ROOMS = (ROOT, ROOT / "plugins", ROOT / "baselines")  # where the wheel's packages lie
-PICTURES = ROOT / "docs/pictures"
 
-MARK = re.compile(r"<!-- (generated|include): (\S+) -->")
+MARKED = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.S)
+TITLE = re.compile(r"^# .*\n", re.M)
+LINK = re.compile(r"\[([^\]]+)\]\(((?!https?:)[^)]+)\)")
 COMMENTED = re.compile(r"(?m)^((?:    # .*\n)*)    (\w+): [^#\n]*(?:# (.*))?$")  # a field of a dataclass
 FORMULA = re.compile(r"^```math\n(.*?)\n```$", re.S | re.M)
 OUTSIDE = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=\"?(?:https?:)?//[^>]*>")
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def main() -> None:
+    """Write anew the pages that are not current."""
+    for path in (ROOT / "docs").glob("*.md"):
+        old = path.read_text(encoding="utf-8")
+        if (new := complete(old)) != old:
+            path.write_text(new, encoding="utf-8")
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Called by mkdocs for every page."""
-    return with_formulas(complete(markdown))
+    if complete(markdown) != markdown:
+        refuse(f"{page.file.src_uri} is not current: python docs/generate.py writes it anew")
+    return with_formulas(markdown)
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
     """Called by mkdocs with every finished page: none may load anything from elsewhere."""
     if found := loaded_from_elsewhere(output):
-        from mkdocs.exceptions import PluginError
-
-        raise PluginError(f"{page.file.src_uri} loads from elsewhere: {found[0]}")
+        refuse(f"{page.file.src_uri} loads from elsewhere: {found[0]}")
     return output
+
+
+def refuse(message: str) -> NoReturn:
+    """End the build."""
+    from mkdocs.exceptions import PluginError
+
+    raise PluginError(message)
 
 
 def loaded_from_elsewhere(page: str) -> list[str]:
@@ -49,16 +67,19 @@ def loaded_from_elsewhere(page: str) -> list[str]:
 
 
 def complete(markdown: str) -> str:
-    """A page with what is generated, and what is included, in its place."""
+    """A page with what is generated between its marks."""
     sys.path += [str(room) for room in ROOMS if str(room) not in sys.path]  # where nothing is installed
-    return MARK.sub(
-        lambda mark: GENERATED[mark[2]]() if mark[1] == "generated" else included(mark[2]), markdown
-    )
+    return MARKED.sub(lambda mark: f"{mark[1]}\n{GENERATED[mark[2]]().strip()}\n\n{mark[3]}", markdown)
 
 
 def included(path: str) -> str:
-    """Another page of the repository, without its title."""
-    return (ROOT / path).read_text(encoding="utf-8").partition("\n")[2].strip()
+    """What stands under the last title of another page; the site has no more of its links than those to its pages."""
+
+    def link(found: re.Match[str]) -> str:
+        page = (ROOT / path).parent.joinpath(found[2]).resolve()
+        return f"[{found[1]}]({page.name})" if page.parent == ROOT / "docs" else found[1]
+
+    return LINK.sub(link, TITLE.split((ROOT / path).read_text(encoding="utf-8"))[-1])
 
 
 def with_formulas(markdown: str) -> str:
@@ -111,7 +132,7 @@ def card(detector: Any) -> str:
     paper = f"Paper: {linked(detector.paper)}\n\n" if detector.paper else ""
     extras = ", ".join(f"`{extra}`" for extra in detector.extras) or "none"
     return (
-        f"\n\n### `{detector.name}` {{ #{detector.name} }}\n\n{paper}Beyond scores: {extras}. "
+        f"\n\n### `{detector.name}`\n\n{paper}Beyond scores: {extras}. "
         f"Settings: `adbench info {detector.name}`.\n\n{as_markdown(text)}\n"
     )
 
@@ -184,7 +205,7 @@ def hooks() -> str:
 def hook(name: str, function: Any, record: type | None) -> str:
     """A hook's section."""
     words = ", ".join(inspect.signature(function).parameters)
-    text = f"\n\n### `{name}({words})` {{ #{name} }}\n\n{as_markdown(inspect.getdoc(function) or '')}\n"
+    text = f"\n\n### `{name}({words})`\n\n{as_markdown(inspect.getdoc(function) or '')}\n"
     if record is not None:
         text += (
             f"\nReturns an iterable of `{record.__name__}`. {as_markdown(inspect.getdoc(record) or '')}\n\n"
@@ -252,7 +273,7 @@ def command(name: str, one: Any) -> str:
     """A command's section."""
     lines = [parameter(each) for each in one.params if each.name != "help"]
     arguments = "".join(f" {metavar(each)}" for each in one.params if each.param_type_name == "argument")
-    text = f"\n\n### `{name}` {{ #{name.replace(' ', '-')} }}\n\n{as_markdown(inspect.cleandoc(one.help or ''))}\n"
+    text = f"\n\n### `{name}`\n\n{as_markdown(inspect.cleandoc(one.help or ''))}\n"
     return f"{text}\n```text\n{name}{arguments} [OPTIONS]\n```\n\n" + table(
         ("option", "default", "meaning"), lines
     )
@@ -268,27 +289,12 @@ def parameter(each: Any) -> tuple[str, ...]:
     """The line of an option or an argument: name, default, meaning."""
     names = each.opts if each.param_type_name == "option" else [metavar(each)]
     default = each.default
-    shown = "" if default is None or default is False or callable(default) else f"`{default}`"
+    told = isinstance(default, str | int | float | Path) and default is not False
+    shown = f"`{default}`" if told else ""
     described = html.escape(each.help or "", quote=False)
     if stated := re.search(r"\\\[default: (.*)\]$", described):
         shown, described = stated[1], described[: stated.start()].rstrip()
     return ", ".join(f"`{name}`" for name in names), "required" if each.required else shown, described
-
-
-# -- pictures
-
-
-def audit_pictures() -> str:
-    """The pictures that there are in ``docs/pictures/audit``; without any, a sentence."""
-    found = sorted(path for path in (PICTURES / "audit").glob("*") if path.suffix in (".png", ".svg"))
-    if not found:
-        return (
-            "*No picture of a published audit is here yet; `adbench audit` draws yours into `audits/curves`.*"
-        )
-    return "\n\n".join(
-        f"![{path.stem.replace('-', ' ')}](pictures/audit/{path.name})\n\n*{path.stem.replace('-', ' ')}*"
-        for path in found
-    )
 
 
 def table(names: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -307,5 +313,9 @@ GENERATED = {
     "hooks": hooks,
     "checks": checks,
     "commands": commands,
-    "audit-pictures": audit_pictures,
+    "baselines": partial(included, "baselines/README.md"),
+    "columns": partial(included, "leaderboards/README.md"),
 }
+
+if __name__ == "__main__":
+    main()

@@ -209,7 +209,9 @@ def test_the_command_keeps_curves_writes_the_table_and_runs_nothing_twice(adbenc
 
 
 def test_the_clean_number_is_that_of_a_run(adbench, tmp_path):
-    assert adbench("audit", *COMMAND, "--out", tmp_path / "a").status == 0
+    ended = adbench("audit", *COMMAND, "--out", tmp_path / "a")
+    assert ended.status == 0
+    assert ended.out.splitlines()[0].rstrip() == "AUROC, digits, one-vs-rest"  # the dataset's own protocol
     assert adbench("run", *COMMAND, "--out", tmp_path / "r", "--no-timing").status == 0
     clean = pd.read_csv(tmp_path / "a/audit.csv")["clean"][0]
     assert clean == pytest.approx(pd.read_csv(tmp_path / "r/results.csv")["auroc"][0], abs=1e-6)

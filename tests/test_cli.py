@@ -205,6 +205,21 @@ def test_json_is_alone_on_stdout(words: str, adbench: Call) -> None:
         json.loads(table.out)
 
 
+@pytest.mark.parametrize("words", ["list detectors", "list datasets", "plugins", "data info digits"])
+def test_lists_fit_eighty_columns_and_cut_no_name(
+    words: str, adbench: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = json.loads(adbench(*words.split(), "--json").out)
+    names = [next(iter(each.values())) for each in (records["categories"] if words[0] == "d" else records)]
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = adbench(*words.split()).out
+    lines = [line for line in shown.splitlines() if line.startswith("│")]
+    assert max(map(len, lines)) <= 80
+    assert [name for name in names if not any(f"│ {name} " in line for line in lines)] == []
+    assert len(lines) <= 3 * len(names)
+    assert "where there is room, also: " in shown
+
+
 def test_what_a_plugin_prints_is_not_in_the_json(adbench: Call, tmp_path: Path) -> None:
     (tmp_path / "noisy.py").write_text(f"print('importing')\n{detector_source(fit='print(42)')}")
     listed = adbench("list", "--plugin", "noisy.py", "--json")
@@ -224,7 +239,10 @@ def test_info_gives_parameters_and_help(adbench: Call) -> None:
     assert [name for name, field in card["config"].items() if len(field["help"]) < 5] == []
     changed = json.loads(adbench("info", "ganomaly", "--set", "ganomaly.epochs=4", "--json").out)
     assert changed["config"]["epochs"] == card["config"]["epochs"] | {"value": 4}
-    assert "3,206,528" in adbench("info", "ganomaly").out
+    shown = adbench("info", "ganomaly").out
+    assert "3,206,528" in shown
+    assert "adbench-tgan:baselines" in shown
+    assert re.search(r"│ lr +│ 0.0002 +│ 0.0002 +│", shown)
 
 
 def test_info_and_list_show_declared_failures(adbench: Call) -> None:

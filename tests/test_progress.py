@@ -9,9 +9,9 @@ from rich.console import Console
 from test_leaderboard import board, result
 
 from adbench_tgan import progress
-from adbench_tgan.commands.show import draw
+from adbench_tgan.commands.show import draw, wide_console
 from adbench_tgan.progress import TerminalReporter
-from adbench_tgan.views import leaderboard_views
+from adbench_tgan.views import leaderboard_views, records_view
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_two_rows_of_a_detector_have_their_presets_beside_their_costs_too():
         [str(cell) for cell in column.cells] for column in leaderboard_views(board(two), "toy")[1].columns[:2]
     ]
     assert rows == [["one", "one"], ["quick", "paper"]]
-    assert leaderboard_views(board(two[:1]), "toy")[1].columns[1].header == "pretrained"
+    assert leaderboard_views(board(two[:1]), "toy")[1].columns[1].header == "parameters"
 
 
 def test_a_terminal_too_narrow_for_the_table_cuts_no_cell(monkeypatch, capsys):
@@ -123,6 +123,94 @@ def test_a_terminal_too_narrow_for_the_table_cuts_no_cell(monkeypatch, capsys):
     lines = [line.strip("│").split("│") for line in shown.splitlines() if line.startswith("│")]
     assert [line[1].strip() for line in lines] == ["detector_two", "detector_one"]
     assert all(cell.strip() for line in lines for cell in line)
+
+
+def test_long_names_settings_and_weights_fit_eighty_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("anomalib_patchcore", "transgan_dual")
+    table = board([result(name, shift=1.0, preset="paper; image_size=64; precision=tf32") for name in names])
+    table = table.assign(
+        latency_ms_p50=123.25,
+        images_per_second=254_700.0,
+        parameters=34_591_275,
+        peak_memory_mb=12_345.0,
+        pixel_auroc_mean=0.5,
+        aupro_mean=0.25,
+    )
+    table.loc[table["detector"] == "transgan_dual", "supervision"] = "labelled"
+    views = leaderboard_views(table, "toy, one-vs-rest")
+    titles = ["toy, one-vs-rest, one-class", "toy, one-vs-rest, labelled", "toy, one-vs-rest, anomaly maps"]
+    assert [view.title for view in views] == [*titles, "cost, on this device"]
+    for view in views:
+        draw(view)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.count("anomalib_patchcore") == 3
+    assert shown.count("transgan_dual") == 3
+
+
+def test_weights_are_shown_where_a_detector_has_some():
+    table = board([result("one"), result("two", pretrained="tf_efficientnet_lite0")])
+    cost = leaderboard_views(table, "toy")[-1]
+    assert [str(cell) for cell in cost.columns[1].cells] == ["no", "tf_efficientnet_lite0"]
+
+
+@pytest.mark.parametrize(("columns", "width"), [("100", 100), ("", 200), ("0", 200), ("many", 200)])
+def test_a_pipe_is_as_wide_as_columns_says(columns, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert wide_console().width == width
+
+
+def cells_of(view):
+    return [[str(cell) for cell in column.cells] for column in view.columns]
+
+
+def test_numbers_of_a_column_have_the_same_decimals_and_stand_to_the_right():
+    records = [
+        {"name": "a", "images_per_second": 1.045e5, "auroc": 0.35, "chance": 1, "ms": 0.02, "empty": None},
+        {
+            "name": "b",
+            "images_per_second": 1628.4,
+            "auroc": 0.5105,
+            "chance": 0.9995,
+            "ms": 300.0,
+            "empty": "",
+        },
+        {
+            "name": "c",
+            "images_per_second": None,
+            "auroc": 1.0,
+            "chance": float("nan"),
+            "ms": 0,
+            "empty": None,
+        },
+    ]
+    view = records_view(records, "toy")
+    assert cells_of(view) == [
+        ["a", "b", "c"],
+        ["104,500", "1,628", ""],
+        ["0.3500", "0.5105", "1.0000"],
+        ["1.0000", "0.9995", ""],
+        ["0.020", "300.000", "0.000"],
+    ]
+    assert [column.justify for column in view.columns] == ["left", *["right"] * 4]
+    assert view.columns[1].header == "images\nper\nsecond"
+    assert cells_of(records_view([{"count": 3206528}, {"count": 7}], "toy")) == [["3,206,528", "7"]]
+    assert cells_of(records_view([{"value": True}, {"value": 0.5}], "toy")) == [["True", "0.5"]]
+    assert records_view([], "toy").columns == []
+
+
+def test_spare_columns_go_one_after_another_until_a_table_fits():
+    records = [{"name": "n" * 20, "first": "f" * 20, "second_one": "s" * 20, "third": ""}]
+    spare = ("third", "second_one", "first")
+    for width, headers, gone in (
+        (80, ["name", "first", "second one"], None),
+        (60, ["name", "first"], "where there is room, also: second one"),
+        (40, ["name"], "where there is room, also: second one, first"),
+        (10, ["name"], "where there is room, also: second one, first"),
+    ):
+        view = records_view(records, "toy", width, spare)
+        assert ([column.header for column in view.columns], view.caption) == (headers, gone)
 
 
 def test_failed_detectors_leave_cells_empty_and_no_cost_without_timing():

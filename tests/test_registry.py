@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pandas as pd
@@ -90,6 +91,23 @@ def test_code_that_changed_under_one_version_is_told_and_its_board_names_it(
     )
     ended = shell("predict", job, "none.png", **site)
     assert "was made by glow-dist 1.0, glow_detector.py" in ended.error
+
+
+def test_a_checkout_that_is_not_installed_is_said_to_be(
+    site: Path, adbench: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It offers nothing itself, whoever else does."""
+    make_plugin(site, "glow", offer("glowing", "glow_detector:Bright"))
+    strangers = [each for each in entry_points(group="adbench") if each.name == "glow"]
+    for found in ([], strangers):
+        monkeypatch.setattr("adbench_tgan.registry.entry_points", lambda group, found=found: found)
+        with pytest.raises(AdbenchError, match=r"adbench-tgan is not installed; pip install -e \. in"):
+            Registry.discover()
+    for words in (["list"], ["plugins"], ["run"]):
+        ended = adbench(*words)
+        assert (ended.status, ended.out) == (2, "")
+        assert ended.error == "adbench-tgan is not installed; pip install -e . in its checkout"
+    assert adbench("--help").status == 0
 
 
 @pytest.mark.parametrize("supervision", ["labeled", "semi"])

@@ -26,6 +26,7 @@ from adbench_tgan.options import (
 )
 
 SHOWN = "detector category seed epochs clean batch_statistics class_sorted as_published published optimism"
+SPARE = ("epochs", "optimism", "seed")  # the first to go on a narrow terminal
 
 
 def audit(
@@ -66,6 +67,8 @@ def audit(
     shown = table[[name for name in (*SHOWN.split(), "error") if name in table]].astype(object)
     lines = shown.where(shown.notna(), "")  # what no paper printed stays empty
     records = [{str(name): value for name, value in line.items()} for _, line in lines.iterrows()]
-    wide_console().print(records_view(records, f"AUROC, {data}, {request.protocol or 'its own protocol'}"))
+    cut = found.find("protocol", request.protocol or found.find("dataset", data).protocol)
+    console = wide_console()
+    console.print(records_view(records, f"AUROC, {data}, {cut.name}", console.width, SPARE))
     tell(f"{out / 'audit.csv'} holds the details, {out / 'curves'} a picture of each")
     raise typer.Exit(1 if failed else 0)

@@ -28,6 +28,8 @@ SHOWN = (
     "detector weights latency_ms_p50 latency_ms_p95 latency_ms_p99 images_per_second best_batch peak_memory_mb "
     "parameters flops_per_image joules_per_image error"
 ).split()
+SPARE = ("latency_ms_p95", "flops_per_image", "best_batch", "latency_ms_p99", "weights")  # narrow terminals
+UNITS = {"peak_memory_mb": "peak MiB"}  # the files keep the name of their column
 
 
 def bench(
@@ -80,13 +82,8 @@ def bench(
     if as_json:
         answer({"machine": board.machine, "facts": board.facts, "records": records})
     else:
-        lines = [{name: shown(line.get(name)) for name in SHOWN} for line in records]
-        show(lines, as_json, f"scoring on {board.facts['device']}, machine {board.machine}")
+        lines = [{UNITS.get(name, name): line.get(name) for name in SHOWN} for line in records]
+        show(lines, as_json, f"scoring on {board.facts['device']}, machine {board.machine}", spare=SPARE)
         if out is not None:
             print(f"{out / 'timing.csv'} and {out / 'timing.json'} hold the details")
     raise typer.Exit(1 if any(record["error"] for record in records) else 0)
-
-
-def shown(value: object) -> object:
-    """What was not measured stays empty."""
-    return "" if value is None else value

@@ -21,7 +21,8 @@ def check(
         ),
     ],
     preset: Annotated[
-        str | None, typer.Option(help="paper, quick or tuned.  [default: quick if it has that, else paper]")
+        str | None,
+        typer.Option(help="paper, quick or another of its own.  [default: quick if it has that, else paper]"),
     ] = None,
     set_: Set = None,
     shape: Annotated[

@@ -20,6 +20,14 @@ from adbench_tgan.options import (
     tasks_of,
 )
 
+SPARE = (
+    "chance_average_precision",
+    "masks",
+    "chance_f1",
+    "labelled_on_offer",
+    "prevalence",
+)  # narrow terminals
+
 
 def info(
     name: Annotated[str, typer.Argument(autocompletion=complete("dataset", several=False))],
@@ -46,9 +54,8 @@ def info(
         f"protocol: {cards['protocol']['name']} version {cards['protocol']['version']}: {cards['protocol']['summary']}"
     )
     tell(f"found: {cards['note']}")
-    show(
-        [card | {"fingerprint": card["fingerprint"][:12]} for card in good], as_json, name
-    )  # whole in --json
+    lines = [card | {"fingerprint": card["fingerprint"][:12]} for card in good]  # whole in --json
+    show(lines, as_json, name, spare=SPARE)
     for card in cards["categories"]:
         if "error" in card:
             warn(f"{card['category']}: {card['error']}")

@@ -47,7 +47,7 @@ def list_(
         "version",
         "summary",
     )
-    show(records, as_json, kind, only=(*shown, "paper", "plugin"))
+    show(records, as_json, kind, only=(*shown, "paper", "plugin"), spare=("paper", "plugin"))
     warn_of_broken(found)
 
 
@@ -65,13 +65,13 @@ def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
         }
         for each in registry(plugin).plugins()
     ]
-    show(records, as_json, "plugins")
+    show(records, as_json, "plugins", spare=("import_ms", "distribution"))
 
 
 def info(
     detector: Annotated[str, typer.Argument(autocompletion=complete("detector", several=False))],
     data: Data = "cifar10",
-    preset: Annotated[str, typer.Option(help="paper, quick or tuned.")] = "paper",
+    preset: Annotated[str, typer.Option(help="paper, quick or another of its own.")] = "paper",
     set_: Set = None,
     plugin: Plugins = None,
     as_json: Json = False,
@@ -79,16 +79,21 @@ def info(
     """Show a detector: its paper, settings and parameters. Settings with help, parameters on a dataset's images."""
     from adbench_tgan.describe import describe_detector
     from adbench_tgan.jobs import Request, check_overrides, entry
+    from adbench_tgan.views import text_of
 
     found = registry(plugin)
     check_overrides(Request(detectors=[detector], overrides=set_ or ()), found)
     each = entry(found, detector, preset, set_ or (), warn)
-    card = describe_detector(each, found.find("dataset", data))
+    card = describe_detector(each, found.find("dataset", data)) | {"plugin": found.origin(each.info)}
     if as_json:
         answer(card)
         return
     config, counts = card.pop("config"), card.pop("parameters")
     show([{"": key, " ": value} for key, value in card.items()], as_json, each.info.name)
-    show([{"setting": key} | fields for key, fields in config.items()], as_json, "settings (--set)")
-    rows = [{"network": key, "parameters": f"{count:,}"} for key, count in counts.items()]
+    settings = [
+        {"setting": key} | {name: text_of(value) for name, value in fields.items()}
+        for key, fields in config.items()
+    ]
+    show(settings, as_json, "settings (--set)")
+    rows = [{"network": key, "parameters": count} for key, count in counts.items()]
     show(rows, as_json, f"parameters on {data}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from adbench_tgan.registry import Registry
+
+FOLDED = 11  # width of settings, and of weights, on a narrow terminal
 
 
 class Aside:
@@ -42,8 +45,14 @@ def answer(facts: Any) -> None:
     print(json.dumps(facts, indent=1), file=getattr(sys.stdout, "behind", sys.stdout))
 
 
-def show(records: list[dict[str, Any]], as_json: bool, title: str, only: tuple[str, ...] = ()) -> None:
-    """Print records as JSON, or as a table of the columns `only`."""
+def show(
+    records: list[dict[str, Any]],
+    as_json: bool,
+    title: str,
+    only: tuple[str, ...] = (),
+    spare: tuple[str, ...] = (),
+) -> None:
+    """Print records as JSON, or as a table of the columns `only`, on narrow terminals without `spare` ones."""
     if as_json:
         answer(records)
         return
@@ -51,24 +60,30 @@ def show(records: list[dict[str, Any]], as_json: bool, title: str, only: tuple[s
 
     if only:
         records = [{key: record[key] for key in only if key in record} for record in records]
-    wide_console().print(records_view(records, title))
+    console = wide_console()
+    console.print(records_view(records, title, console.width, spare))
 
 
 def wide_console() -> Console:
-    """The standard output; no table is folded for a file or a pipe."""
+    """The standard output; no table is folded for a file or a pipe unless ``COLUMNS`` says how wide it is."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 200)
+    columns = os.environ.get("COLUMNS", "")
+    wide = int(columns) if columns.isdecimal() and int(columns) else 200
+    return Console(width=None if sys.stdout.isatty() else wide)
 
 
 def draw(view: Table) -> None:
-    """Print a leaderboard, at least as wide as its words and numbers take: a narrow terminal breaks lines, not cells."""
+    """Print a leaderboard. On a terminal too narrow for it, settings are folded, then lines broken, but no name cut."""
     from rich.console import Console
-    from rich.measure import Measurement
 
-    endless = Console(width=10_000)
-    least = Measurement.get(endless, endless.options, view).minimum
-    Console(width=max(least, wide_console().width)).print(view)
+    from adbench_tgan.views import least_width
+
+    width = wide_console().width
+    if least_width(view) > width:
+        for column in view.columns:
+            column.max_width = None if column.no_wrap else FOLDED
+    Console(width=max(least_width(view), width)).print(view)
 
 
 def tell(message: str) -> None:
