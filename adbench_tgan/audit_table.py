@@ -61,11 +61,11 @@ class Record(BaseModel):
 
 def read_record(out: Path, job: Job) -> dict[str, Any] | None:
     """The stored audit of a job; None when it is missing or damaged, or another job's."""
-    record = _read(file_of(out, job))
+    record = read_curves(file_of(out, job))
     return record if record is not None and Job(**record["job"]).key == job.key else None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_curves(path: Path) -> dict[str, Any] | None:
     """What one file holds, and its SHA-256; None if it is missing, damaged, or its curves are of different lengths."""
     try:
         data = read_bounded(path, LARGEST)
@@ -106,7 +106,7 @@ def differences(folder: Path) -> Iterator[Finding]:
     Numbers that papers print are those of ``published_numbers.csv`` in the folder above, where there is one.
     """
     published = read_published(folder.parent / "published_numbers.csv")
-    records = {path: _read(path) for path in sorted((folder / "curves").rglob("*.json"))}
+    records = {path: read_curves(path) for path in sorted((folder / "curves").rglob("*.json"))}
     good = {path: record for path, record in records.items() if record is not None}
     for path, record in records.items():
         yield from ((path.relative_to(folder).as_posix(), "", text) for text in _of_one(folder, path, record))

@@ -1,6 +1,7 @@
 """The report's numbers, its texts, and what it says when there is nothing to show. The browser has tests of its own."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -274,8 +275,9 @@ def test_scores_that_differ_here_are_said():
 
 
 def audit_file(root, name="a.json", **changes):
-    data = {"job": vars(made("one").job), "clean": [0.5, 0.6], "batch_statistics": [0.7, 0.6]}
-    data["job"] = {name: data["job"][name] for name in made("one").job.__dataclass_fields__}
+    job = made("one").job
+    data = {"schema": 1, "job": {name: getattr(job, name) for name in job.__dataclass_fields__}}
+    data |= {"device": "cpu", "version": "0.1.0", "clean": [0.5, 0.6], "batch_statistics": [0.7, 0.6]}
     path = root / "curves" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data | {"class_sorted": [0.9, 0.8]} | changes))
@@ -306,8 +308,16 @@ def test_audits_under_another_protocol_come_last_and_are_said(tmp_path, registry
 def test_damaged_audits_are_named(tmp_path):
     with pytest.raises(AdbenchError, match="holds no audits"):
         audited.audits_in(tmp_path, "toy", "one-vs-rest")
-    with pytest.raises(AdbenchError, match=r"a\.json is no audit: its curves differ in length"):
-        audited.audits_in(audit_file(tmp_path, clean=[0.5]), "toy", "one-vs-rest")
+    for wrong in ([0.5], [0.5, 7.5], [0.5, float("nan")], [0.5, "0.6"], []):
+        with pytest.raises(AdbenchError, match=r"a\.json is no audit: .* or its curves differ in length"):
+            audited.audits_in(audit_file(tmp_path, clean=wrong), "toy", "one-vs-rest")
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_among_the_audits_is_named_and_not_waited_for(tmp_path):
+    os.mkfifo(audit_file(tmp_path) / "curves" / "b.json")
+    with pytest.raises(AdbenchError, match=r"b\.json is no audit"):
+        audited.audits_in(tmp_path, "toy", "one-vs-rest")
 
 
 def test_command_writes_a_page_with_examples(adbench, tmp_path):
