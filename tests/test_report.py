@@ -13,6 +13,7 @@ from make_runs import LABELS, made, make_runs
 from sklearn.metrics import roc_auc_score
 
 from adbench_tgan.again import run_commands
+from adbench_tgan.commands.report import audits_of
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
@@ -175,6 +176,21 @@ def test_the_page_says_how_much_it_holds(tmp_path, registry):
     jobs = [made(name, category, seed) for name in ("one", "two") for category in "abc" for seed in (0, 1)]
     large = from_store(make_runs(tmp_path / "large", *jobs), registry)
     assert page.extent(large) == "2 detectors, 3 categories, 2 seeds, 12 jobs"
+    variants = [made("one", of_categories=15), made("one", preset="quick", config={"epochs": 1}), made("two")]
+    partial = from_store(make_runs(tmp_path / "partial", *variants), registry)
+    assert page.extent(partial) == "2 detectors in 3 configurations, 1 of 15 categories, 1 seed, 3 jobs"
+    assert page.extent(from_board(BOARDS / "mvtec-screw")).startswith("8 detectors in 12 configurations, 1 ")
+
+
+def test_the_page_names_no_path_of_the_machine_it_was_made_on(tmp_path, registry, monkeypatch):
+    make_runs(tmp_path / "mine", made("one"))
+    monkeypatch.chdir(tmp_path / "mine")
+    for root in (tmp_path / "mine", Path()):
+        text = rendered(root, registry)
+        assert str(tmp_path) not in text
+        assert " from mine. This file" in text
+    told = audits_of(audit_file(tmp_path / "audits"), from_board(BOARDS / "mvtec-screw"))
+    assert told == ([], "audits holds no audit of mvtec.")
 
 
 def test_no_latency_plot_over_several_devices(tmp_path, registry):

@@ -109,13 +109,21 @@ def bundle() -> str:
 
 def extent(material: Material) -> str:
     """How much a page holds."""
+    detectors, rows = material.leaderboard["detector"].nunique(), len(material.leaderboard)
+    configurations = f" in {rows} configurations" if rows > detectors else ""
+    categories = len(material.categories)
+    more = f"{categories} of " if material.of_categories > categories else ""
     counts = (
-        (len(material.leaderboard), "detector", "detectors"),
-        (len(material.categories), "category", "categories"),
-        (material.results["seed"].nunique(), "seed", "seeds"),
-        (len(material.results), "job", "jobs"),
+        _counted(detectors, "detector", "detectors") + configurations,
+        more + _counted(max(categories, material.of_categories), "category", "categories"),
+        _counted(material.results["seed"].nunique(), "seed", "seeds"),
+        _counted(len(material.results), "job", "jobs"),
     )
-    return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts)
+    return ", ".join(counts)
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 def overview(material: Material) -> list[Chart]:
