@@ -168,6 +168,25 @@ def test_rows_without_a_rank_are_counted_and_the_reason_is_said(tmp_path, regist
     ]
     board = pd.DataFrame({"rank": [1, None, None], "remark": remarks})
     assert tables.unranked(board) == "2 of 3 rows without a rank: 1 of the 3 seeds that it takes."
+    assert list(tables.without_shared_reason(board)["remark"]) == remarks
+    assert list(tables.without_shared_reason(board[1:])["remark"]) == ["", "more"]
+
+
+def test_what_keeps_every_row_from_a_rank_is_said_once():
+    text = page.render(from_board(BOARDS / "cifar10-one-vs-rest"))
+    assert text.count("1 of the 3 seeds that it takes") == 1
+    assert ">declared failures: training changes the scores (it learns nothing)<" in text
+
+
+def test_order_in_which_the_table_opens_is_said():
+    assert initial_order("mvtec-screw") == {"rank": "ascending"}
+    assert initial_order("cifar10-one-vs-rest") == {"supervision": "descending"}  # then by AUROC
+
+
+def initial_order(board):
+    found = from_board(BOARDS / board).leaderboard
+    columns = tables.leaderboard_columns(found)
+    return tables.initial_order(tables.leaderboard_rows(found, columns), columns)
 
 
 def test_the_page_says_how_much_it_holds(tmp_path, registry):
@@ -206,6 +225,7 @@ def test_a_board_without_times_says_so_and_what_papers_print():
     assert "<dt>ganomaly</dt><dd>0.231 published under" in text
     assert "not comparable</dd>" in text
     assert "pareto" not in specs(text)
+    assert "holds zero. Two\nrows of different groups may still do equally well" in text
     assert "The jobs were run without timing." in text
     assert "several devices" not in text
 

@@ -61,13 +61,15 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    columns = tables.leaderboard_columns(material.leaderboard)
-    rows = tables.leaderboard_rows(material.leaderboard, columns)
+    board = tables.without_shared_reason(material.leaderboard)
+    columns = tables.leaderboard_columns(board)
+    rows = tables.leaderboard_rows(board, columns)
     return environment.get_template("page.html.jinja").render(
         material=material,
         version=__version__,
         columns=columns,
         rows=rows,
+        order=tables.initial_order(rows, columns),
         extent=extent(material),
         sources=tables.sources(material.leaderboard),
         unranked=tables.unranked(material.leaderboard),

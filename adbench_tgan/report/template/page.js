@@ -6,24 +6,25 @@
   const choices = {}; // what the selectors say, by signal
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
-  const rows = () => [...board.tBodies[0].rows];
+  const rows = (table = board) => [...table.tBodies[0].rows];
   const shown = () => rows().filter((row) => !row.hidden).map((row) => row.dataset.entry);
 
   function sortBy(button) {
-    const head = button.closest("th");
+    const [head, table] = [button.closest("th"), button.closest("table")];
     const column = head.cellIndex;
-    const down = head.getAttribute("aria-sort") !== "descending" && (button.dataset.numeric === "true" || head.hasAttribute("aria-sort"));
-    const sign = down ? -1 : 1;
+    const opposite = { ascending: "descending", descending: "ascending" };
+    const order = opposite[head.getAttribute("aria-sort")] ?? button.dataset.first;
+    const sign = order === "descending" ? -1 : 1;
     const value = (row) => row.cells[column].dataset.value;
     const compare = button.dataset.numeric === "true" ? (a, b) => Number(a) - Number(b) : (a, b) => a.localeCompare(b);
-    const sorted = rows().sort((a, b) => {
+    const sorted = rows(table).sort((a, b) => {
       const [left, right] = [value(a), value(b)];
       if (left === "" || right === "") return (left === "") - (right === ""); // what was not measured comes last
       return sign * compare(left, right);
     });
-    board.tBodies[0].append(...sorted);
-    for (const other of board.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    table.tBodies[0].append(...sorted);
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", order);
   }
 
   function filter() {
@@ -85,7 +86,7 @@
 
   const drawAll = () => Promise.all([...document.querySelectorAll(".chart")].map(draw));
 
-  for (const button of board.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button));
+  for (const button of document.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button));
   filters.addEventListener("input", filter);
   filters.addEventListener("reset", () => setTimeout(filter));
   filters.addEventListener("submit", (event) => event.preventDefault());
