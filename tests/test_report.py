@@ -116,6 +116,22 @@ def test_losses_that_begin_late_are_drawn_from_where_they_begin(tmp_path, regist
     assert (records["late"]["epoch"], records["late"]["value"]) == ([2, 3], [9.0, 8.0])
 
 
+def test_counts_are_not_drawn_as_losses(tmp_path, registry):
+    counted = made("one", losses=({"loss": 3.0, "restarts": 0.0}, {"loss": 2.0, "restarts": 1.0}))
+    material = from_store(make_runs(tmp_path, counted), registry)
+    assert [record["loss"] for record in curves.loss_records(material)] == ["loss"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "at", "beyond"),
+    [(15.0, 15.0, 0), (8.0, 8.0, 0), (24.5, 24.5, 0), (1e6, 20.0, 1), (-3.0, 10.0, -1)],
+)
+def test_threshold_is_drawn_where_it_is_or_said_to_be_beyond(threshold, at, beyond):
+    mark = charts.threshold_mark(threshold, 10.0, 20.0)
+    assert (mark["threshold"], mark["at"], mark["beyond"]) == (threshold, at, beyond)
+    assert mark["note"] == (f"{threshold:.4g}, beyond the axis" if beyond else "on the axis")
+
+
 def test_charts_show_the_lowest_seed_and_stay_small(tmp_path, registry):
     results = [made("one", f"c{i:02}", 1) for i in range(31)] + [made("one", "c00", 3)]
     material = from_store(make_runs(tmp_path, *results), registry)

@@ -17,6 +17,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
+MANY = tuple({f"a_long_name_of_loss_{n}": 30.0 ** (1 - n) / epoch for n in range(9)} for epoch in (1, 2, 3))
 HOSTILE = "<img src=x onerror=alert(1)>"
 WIDTHS = (360, 768, 1280)
 AUDIT = {
@@ -47,7 +48,7 @@ def address(tmp_path_factory):
         for category in ("a", "b")
         for detector, shift, more in (
             ("good", 3.0, {}),
-            ("fair", 1.5, {"pretrained": "resnet50"}),
+            ("fair", 1.5, {"pretrained": "resnet50", "losses": MANY}),
             ("seer", 2.0, {"supervision": "labelled", "preset": "quick", "losses": ()}),
             (HOSTILE, 0.2, {}),
         )
@@ -107,6 +108,8 @@ def test_opens_from_a_file_with_all_charts(opened):
     assert tab.locator("img[src=x]").count() == 0
     assert HOSTILE in names(tab)
     assert "<img src=x" in tab.locator("#intervals svg").text_content()
+    for chart in ("intervals", "roc"):
+        assert tab.locator(f"#{chart} .chance_marks line").count() == 1
 
 
 def test_sorting_by_mouse(opened):
@@ -166,6 +169,7 @@ def test_filtering_by_mouse_reaches_charts_and_tables(opened):
     assert tab.get_by_role("status").text_content() == "1 of 5 rows"
     assert tab.locator("#heat tbody tr:visible").count() == 1
     sync_api.expect(tab.locator("#roc .mark-line path")).to_have_count(1)
+    sync_api.expect(tab.locator("#roc .legend li")).to_have_text(["seer"])
     tab.get_by_role("button", name="Show all").click()
     sync_api.expect(tab.locator("#roc .mark-line path")).to_have_count(4)
     assert len(names(tab)) == 5
@@ -195,6 +199,17 @@ def test_selectors_change_the_charts(opened):
     sync_api.expect(bars).not_to_have_attribute("aria-label", before)
     tab.locator("#detector").get_by_label("detector").select_option("seer")
     tab.locator("#losses .empty").wait_for(state="visible")  # it reports none
+    assert "does not train in epochs" in tab.locator("#losses .empty").text_content()
+
+
+def test_many_losses_are_all_named_at_whole_epochs(opened):
+    tab = opened(360)
+    tab.locator("#detector").get_by_label("detector").select_option("fair")
+    entries = tab.locator("#losses .legend li")
+    sync_api.expect(entries).to_have_text([f"a_long_name_of_loss_{n}" for n in range(9)])
+    for entry in entries.all():
+        assert entry.bounding_box()["x"] + entry.bounding_box()["width"] <= 360
+    assert tab.locator("#losses .role-axis-label text").all_text_contents()[:3] == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

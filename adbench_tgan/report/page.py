@@ -33,6 +33,7 @@ class Chart:
     about: str = ""
     spec: charts.Spec | None = None
     absent: str = ""
+    empty: str = "Nothing to draw for this choice."
 
 
 def check_extra() -> None:
@@ -138,8 +139,8 @@ def overview(material: Material) -> list[Chart]:
             name="intervals",
             title="AUROC with its uncertainty",
             about="The bar is the 95 % interval: test images drawn anew, and seeds; with one seed it knows nothing "
-            "of training's luck. A bar that does not show is shorter than its point. Detectors of different "
-            "supervision are not ranked together.",
+            "of training's luck. A bar that does not show is shorter than its point. The dotted line is chance. "
+            "Detectors of different supervision are not ranked together.",
             spec=charts.intervals(ranked) if len(ranked) else None,
             absent="No job ended well, so there is no AUROC.",
         ),
@@ -196,14 +197,15 @@ def detail_charts(material: Material) -> list[Chart]:
         Chart(
             name="histogram",
             title="Scores of normal and abnormal images",
-            about="The dashed line is the 0.95 quantile of training scores. The outermost bars hold all beyond.",
+            about="The dashed line is the 0.95 quantile of training scores. The outermost bars hold all beyond. "
+            "Where the line is too far off for the axis, it stands at the edge beside its number.",
             spec=charts.histograms(records) if records else None,
             absent="No job ended well, so there are no scores.",
         ),
         Chart(
             name="losses",
             title="Training losses",
-            about="Empty for a detector that does not train in epochs.",
+            empty="No losses: a detector that does not train in epochs reports none.",
             spec=charts.losses(losses) if losses else None,
             absent="No detector here reports losses: none trains in epochs.",
         ),

@@ -49,14 +49,33 @@
 
   function set(view, signal, value) {
     if (!(signal in (view.getState({ signals: () => true, data: () => false }).signals || {}))) return;
-    view.signal(signal, value).runAsync().then(() => markEmpty(view));
+    view.signal(signal, value).runAsync().then(() => finish(view));
+  }
+
+  function finish(view) {
+    markEmpty(view);
+    if (view.legend) drawLegend(view);
   }
 
   function markEmpty(view) {
     const figure = view.container().closest("figure");
-    const drawn = figure.querySelector(".role-mark path[d]:not([d='']), .role-mark line");
+    const drawn = figure.querySelector(".role-mark:not(.chance_marks) :is(path[d]:not([d='']), line)");
     figure.querySelector(".empty").hidden = Boolean(drawn);
     figure.querySelector(".chart").classList.toggle("nothing", !drawn);
+  }
+
+  function drawLegend(view) {
+    const [colour, dash] = [view.scale("color"), view.scale("strokeDash")];
+    const entries = colour.domain().filter((name) => view.legend !== "entry" || (choices.shown?.includes(name) ?? true));
+    const lines = entries.map((name) => {
+      const line = document.createElement("li");
+      line.innerHTML = '<svg width="30" height="10" aria-hidden="true"><path d="M0 5H30" fill="none" stroke-width="2"></path></svg>';
+      line.querySelector("path").setAttribute("stroke", colour(name));
+      line.querySelector("path").setAttribute("stroke-dasharray", dash(name));
+      line.append(name);
+      return line;
+    });
+    view.container().closest("figure").querySelector(".legend").replaceChildren(...lines);
   }
 
   function theme() {
@@ -79,9 +98,10 @@
     views.get(name)?.finalize();
     const options = { renderer: "svg", actions: false, ast: true, logLevel: 1, config: theme(), tooltip: { theme: dark.matches ? "dark" : "light" } };
     const { view } = await vegaEmbed(chart, spec, options);
+    view.legend = spec.usermeta.legend;
     views.set(name, view);
     for (const [signal, value] of Object.entries(choices)) set(view, signal, value);
-    markEmpty(view);
+    finish(view);
   }
 
   const drawAll = () => Promise.all([...document.querySelectorAll(".chart")].map(draw));
