@@ -235,12 +235,28 @@ def test_a_phone_shows_the_auroc_beside_the_name(opened):
     assert box["x"] + box["width"] < 360
 
 
-@pytest.mark.parametrize("table", ["board", "heat"])
+def test_prints_every_column_and_no_controls(opened):
+    width = 1020  # pixels of a landscape A4 page between its margins
+    tab = opened(width)
+    tab.evaluate("document.querySelector('details').open = false")
+    tab.emulate_media(media="print")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator("details:not([open])").count() == 0
+    assert tab.locator("select:visible, form:visible").count() == 0
+    assert tab.locator("#detector label").first.get_attribute("data-chosen") in names(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.locator("details:not([open])").count() == 1
+
+
+@pytest.mark.parametrize("table", ["board", "heat", "audits table"])
 def test_names_and_their_heading_stay_when_a_table_is_scrolled(opened, table):
     tab = opened(360)
-    tab.evaluate("name => { document.getElementById(name).style.width = '90rem' }", table)
-    edge = tab.locator(f".scroll:has(#{table})").bounding_box()["x"]
-    tab.evaluate("name => { document.getElementById(name).parentElement.scrollLeft = 300 }", table)
+    tab.evaluate("name => { document.querySelector(`#${name}`).style.width = '90rem' }", table)
+    edge = tab.locator(f".scroll:has(> #{table})" if " " not in table else "#audits .scroll").bounding_box()[
+        "x"
+    ]
+    tab.evaluate("name => { document.querySelector(`#${name}`).parentElement.scrollLeft = 300 }", table)
     for place in ("thead th.fixed", "tbody th"):
         assert tab.locator(f"#{table} {place}").first.bounding_box()["x"] == pytest.approx(edge, abs=2)
 

@@ -44,7 +44,12 @@
   function tell(signal, value) {
     choices[signal] = value;
     for (const view of views.values()) set(view, signal, value);
-    for (const select of document.querySelectorAll(".choice")) if (select.dataset.signal === signal) select.value = value;
+    for (const select of document.querySelectorAll(".choice")) if (select.dataset.signal === signal) choose(select, value);
+  }
+
+  function choose(select, value) {
+    select.value = value;
+    select.parentElement.dataset.chosen = value; // what a printed page shows in place of the list
   }
 
   function set(view, signal, value) {
@@ -112,8 +117,15 @@
   filters.addEventListener("submit", (event) => event.preventDefault());
   for (const select of document.querySelectorAll(".choice")) {
     choices[select.dataset.signal] ??= select.value;
+    choose(select, select.value);
     select.addEventListener("change", () => tell(select.dataset.signal, select.value));
   }
   dark.addEventListener("change", drawAll);
+  let opened = []; // for the printer only
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) details.open = true;
+  });
+  addEventListener("afterprint", () => { for (const details of opened) details.open = false; });
   drawAll().then(() => { document.documentElement.dataset.drawn = "yes"; });
 })();
