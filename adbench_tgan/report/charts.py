@@ -74,7 +74,9 @@ def _chance() -> alt.Chart:
     """The line of what guesses; where nothing else is drawn, the page does not count it."""
     import altair as alt
 
-    line: alt.Chart = alt.Chart(_inline([{}]), name="chance").mark_rule(strokeDash=[2, 2], color=GREY)
+    line: alt.Chart = alt.Chart(_inline([{}]), name="chance").mark_rule(
+        strokeDash=[3, 3], color=GREY, strokeWidth=1.5
+    )
     return line
 
 
