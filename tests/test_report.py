@@ -1,6 +1,7 @@
 """The report's numbers, its texts, and what it says when there is nothing to show. The browser has tests of its own."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from make_runs import LABELS, made, make_runs
 from sklearn.metrics import roc_auc_score
 
 from adbench_tgan.again import run_commands
+from adbench_tgan.commands.report import audits_of
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
@@ -114,6 +116,22 @@ def test_losses_that_begin_late_are_drawn_from_where_they_begin(tmp_path, regist
     assert (records["late"]["epoch"], records["late"]["value"]) == ([2, 3], [9.0, 8.0])
 
 
+def test_counts_are_not_drawn_as_losses(tmp_path, registry):
+    counted = made("one", losses=({"loss": 3.0, "restarts": 0.0}, {"loss": 2.0, "restarts": 1.0}))
+    material = from_store(make_runs(tmp_path, counted), registry)
+    assert [record["loss"] for record in curves.loss_records(material)] == ["loss"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "at", "beyond"),
+    [(15.0, 15.0, 0), (8.0, 8.0, 0), (24.5, 24.5, 0), (1e6, 20.0, 1), (-3.0, 10.0, -1)],
+)
+def test_threshold_is_drawn_where_it_is_or_said_to_be_beyond(threshold, at, beyond):
+    mark = charts.threshold_mark(threshold, 10.0, 20.0)
+    assert (mark["threshold"], mark["at"], mark["beyond"]) == (threshold, at, beyond)
+    assert mark["note"] == (f"{threshold:.4g}, beyond the axis" if beyond else "on the axis")
+
+
 def test_charts_show_the_lowest_seed_and_stay_small(tmp_path, registry):
     results = [made("one", f"c{i:02}", 1) for i in range(31)] + [made("one", "c00", 3)]
     material = from_store(make_runs(tmp_path, *results), registry)
@@ -166,6 +184,25 @@ def test_rows_without_a_rank_are_counted_and_the_reason_is_said(tmp_path, regist
     ]
     board = pd.DataFrame({"rank": [1, None, None], "remark": remarks})
     assert tables.unranked(board) == "2 of 3 rows without a rank: 1 of the 3 seeds that it takes."
+    assert list(tables.without_shared_reason(board)["remark"]) == remarks
+    assert list(tables.without_shared_reason(board[1:])["remark"]) == ["", "more"]
+
+
+def test_what_keeps_every_row_from_a_rank_is_said_once():
+    text = page.render(from_board(BOARDS / "cifar10-one-vs-rest"))
+    assert text.count("1 of the 3 seeds that it takes") == 1
+    assert ">declared failures: training changes the scores (it learns nothing)<" in text
+
+
+def test_order_in_which_the_table_opens_is_said():
+    assert initial_order("mvtec-screw") == {"rank": "ascending"}
+    assert initial_order("cifar10-one-vs-rest") == {"supervision": "descending"}  # then by AUROC
+
+
+def initial_order(board):
+    found = from_board(BOARDS / board).leaderboard
+    columns = tables.leaderboard_columns(found)
+    return tables.initial_order(tables.leaderboard_rows(found, columns), columns)
 
 
 def test_the_page_says_how_much_it_holds(tmp_path, registry):
@@ -174,6 +211,21 @@ def test_the_page_says_how_much_it_holds(tmp_path, registry):
     jobs = [made(name, category, seed) for name in ("one", "two") for category in "abc" for seed in (0, 1)]
     large = from_store(make_runs(tmp_path / "large", *jobs), registry)
     assert page.extent(large) == "2 detectors, 3 categories, 2 seeds, 12 jobs"
+    variants = [made("one", of_categories=15), made("one", preset="quick", config={"epochs": 1}), made("two")]
+    partial = from_store(make_runs(tmp_path / "partial", *variants), registry)
+    assert page.extent(partial) == "2 detectors in 3 configurations, 1 of 15 categories, 1 seed, 3 jobs"
+    assert page.extent(from_board(BOARDS / "mvtec-screw")).startswith("8 detectors in 12 configurations, 1 ")
+
+
+def test_the_page_names_no_path_of_the_machine_it_was_made_on(tmp_path, registry, monkeypatch):
+    make_runs(tmp_path / "mine", made("one"))
+    monkeypatch.chdir(tmp_path / "mine")
+    for root in (tmp_path / "mine", Path()):
+        text = rendered(root, registry)
+        assert str(tmp_path) not in text
+        assert " from mine. This file" in text
+    told = audits_of(audit_file(tmp_path / "audits"), from_board(BOARDS / "mvtec-screw"))
+    assert told == ([], "audits holds no audit of mvtec.")
 
 
 def test_no_latency_plot_over_several_devices(tmp_path, registry):
@@ -189,6 +241,7 @@ def test_a_board_without_times_says_so_and_what_papers_print():
     assert "<dt>ganomaly</dt><dd>0.231 published under" in text
     assert "not comparable</dd>" in text
     assert "pareto" not in specs(text)
+    assert "holds zero. Two\nrows of different groups may still do equally well" in text
     assert "The jobs were run without timing." in text
     assert "several devices" not in text
 
@@ -274,8 +327,9 @@ def test_scores_that_differ_here_are_said():
 
 
 def audit_file(root, name="a.json", **changes):
-    data = {"job": vars(made("one").job), "clean": [0.5, 0.6], "batch_statistics": [0.7, 0.6]}
-    data["job"] = {name: data["job"][name] for name in made("one").job.__dataclass_fields__}
+    job = made("one").job
+    data = {"schema": 1, "job": {name: getattr(job, name) for name in job.__dataclass_fields__}}
+    data |= {"device": "cpu", "version": "0.1.0", "clean": [0.5, 0.6], "batch_statistics": [0.7, 0.6]}
     path = root / "curves" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data | {"class_sorted": [0.9, 0.8]} | changes))
@@ -306,8 +360,16 @@ def test_audits_under_another_protocol_come_last_and_are_said(tmp_path, registry
 def test_damaged_audits_are_named(tmp_path):
     with pytest.raises(AdbenchError, match="holds no audits"):
         audited.audits_in(tmp_path, "toy", "one-vs-rest")
-    with pytest.raises(AdbenchError, match=r"a\.json is no audit: its curves differ in length"):
-        audited.audits_in(audit_file(tmp_path, clean=[0.5]), "toy", "one-vs-rest")
+    for wrong in ([0.5], [0.5, 7.5], [0.5, float("nan")], [0.5, "0.6"], []):
+        with pytest.raises(AdbenchError, match=r"a\.json is no audit: .* or its curves differ in length"):
+            audited.audits_in(audit_file(tmp_path, clean=wrong), "toy", "one-vs-rest")
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_among_the_audits_is_named_and_not_waited_for(tmp_path):
+    os.mkfifo(audit_file(tmp_path) / "curves" / "b.json")
+    with pytest.raises(AdbenchError, match=r"b\.json is no audit"):
+        audited.audits_in(tmp_path, "toy", "one-vs-rest")
 
 
 def test_command_writes_a_page_with_examples(adbench, tmp_path):

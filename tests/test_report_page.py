@@ -17,6 +17,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
+MANY = tuple({f"a_long_name_of_loss_{n}": 30.0 ** (1 - n) / epoch for n in range(9)} for epoch in (1, 2, 3))
 HOSTILE = "<img src=x onerror=alert(1)>"
 WIDTHS = (360, 768, 1280)
 AUDIT = {
@@ -47,7 +48,7 @@ def address(tmp_path_factory):
         for category in ("a", "b")
         for detector, shift, more in (
             ("good", 3.0, {}),
-            ("fair", 1.5, {"pretrained": "resnet50"}),
+            ("fair", 1.5, {"pretrained": "resnet50", "losses": MANY}),
             ("seer", 2.0, {"supervision": "labelled", "preset": "quick", "losses": ()}),
             (HOSTILE, 0.2, {}),
         )
@@ -93,8 +94,8 @@ def names(tab):
     return tab.locator("#board tbody tr:visible > th").all_text_contents()
 
 
-def heading(tab, title):
-    return tab.get_by_role("button", name=title, exact=True)
+def heading(tab, title, table="board"):
+    return tab.locator(f"#{table}").get_by_role("button", name=title, exact=True)
 
 
 def test_opens_from_a_file_with_all_charts(opened):
@@ -107,6 +108,8 @@ def test_opens_from_a_file_with_all_charts(opened):
     assert tab.locator("img[src=x]").count() == 0
     assert HOSTILE in names(tab)
     assert "<img src=x" in tab.locator("#intervals svg").text_content()
+    for chart in ("intervals", "roc"):
+        assert tab.locator(f"#{chart} .chance_marks line").count() == 1
 
 
 def test_sorting_by_mouse(opened):
@@ -121,6 +124,31 @@ def test_sorting_by_mouse(opened):
     assert [name for name in names(tab) if name in order] == order[::-1]
     assert names(tab)[-1] == "broken"
     assert head.get_attribute("aria-sort") == "ascending"
+
+
+@pytest.mark.parametrize("title", ["rank", "fit s", "ms / image"])
+def test_first_press_puts_the_least_on_top_where_that_is_the_best(opened, title):
+    tab = opened()
+    heading(tab, title).click()
+    head = tab.locator("#board th[aria-sort]")
+    assert (head.text_content().strip(), head.get_attribute("aria-sort")) == (title, "ascending")
+    assert "broken" in names(tab)[-1]
+    heading(tab, title).click()
+    assert head.get_attribute("aria-sort") == "descending"
+
+
+def test_table_by_category_sorts_too(opened):
+    tab = opened()
+    before = names(tab)
+    rows = tab.locator("#heat tbody th")
+    heading(tab, "detector", "heat").click()
+    assert rows.all_text_contents() == sorted(rows.all_text_contents())
+    heading(tab, "b", "heat").click()
+    assert rows.all_text_contents()[-1] == "broken"
+    numbers = [float(text) for text in tab.locator("#heat tbody td:nth-child(3)").all_text_contents() if text]
+    assert numbers == sorted(numbers, reverse=True)
+    assert tab.locator("#heat th[aria-sort=descending]").text_content().strip() == "b"
+    assert names(tab) == before
 
 
 def test_sorting_by_keyboard(opened):
@@ -141,6 +169,7 @@ def test_filtering_by_mouse_reaches_charts_and_tables(opened):
     assert tab.get_by_role("status").text_content() == "1 of 5 rows"
     assert tab.locator("#heat tbody tr:visible").count() == 1
     sync_api.expect(tab.locator("#roc .mark-line path")).to_have_count(1)
+    sync_api.expect(tab.locator("#roc .legend li")).to_have_text(["seer"])
     tab.get_by_role("button", name="Show all").click()
     sync_api.expect(tab.locator("#roc .mark-line path")).to_have_count(4)
     assert len(names(tab)) == 5
@@ -170,6 +199,17 @@ def test_selectors_change_the_charts(opened):
     sync_api.expect(bars).not_to_have_attribute("aria-label", before)
     tab.locator("#detector").get_by_label("detector").select_option("seer")
     tab.locator("#losses .empty").wait_for(state="visible")  # it reports none
+    assert "does not train in epochs" in tab.locator("#losses .empty").text_content()
+
+
+def test_many_losses_are_all_named_at_whole_epochs(opened):
+    tab = opened(360)
+    tab.locator("#detector").get_by_label("detector").select_option("fair")
+    entries = tab.locator("#losses .legend li")
+    sync_api.expect(entries).to_have_text([f"a_long_name_of_loss_{n}" for n in range(9)])
+    for entry in entries.all():
+        assert entry.bounding_box()["x"] + entry.bounding_box()["width"] <= 360
+    assert tab.locator("#losses .role-axis-label text").all_text_contents()[:3] == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -195,12 +235,28 @@ def test_a_phone_shows_the_auroc_beside_the_name(opened):
     assert box["x"] + box["width"] < 360
 
 
-@pytest.mark.parametrize("table", ["board", "heat"])
+def test_prints_every_column_and_no_controls(opened):
+    width = 1020  # pixels of a landscape A4 page between its margins
+    tab = opened(width)
+    tab.evaluate("document.querySelector('details').open = false")
+    tab.emulate_media(media="print")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator("details:not([open])").count() == 0
+    assert tab.locator("select:visible, form:visible").count() == 0
+    assert tab.locator("#detector label").first.get_attribute("data-chosen") in names(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.locator("details:not([open])").count() == 1
+
+
+@pytest.mark.parametrize("table", ["board", "heat", "audits table"])
 def test_names_and_their_heading_stay_when_a_table_is_scrolled(opened, table):
     tab = opened(360)
-    tab.evaluate("name => { document.getElementById(name).style.width = '90rem' }", table)
-    edge = tab.locator(f".scroll:has(#{table})").bounding_box()["x"]
-    tab.evaluate("name => { document.getElementById(name).parentElement.scrollLeft = 300 }", table)
+    tab.evaluate("name => { document.querySelector(`#${name}`).style.width = '90rem' }", table)
+    edge = tab.locator(f".scroll:has(> #{table})" if " " not in table else "#audits .scroll").bounding_box()[
+        "x"
+    ]
+    tab.evaluate("name => { document.querySelector(`#${name}`).parentElement.scrollLeft = 300 }", table)
     for place in ("thead th.fixed", "tbody th"):
         assert tab.locator(f"#{table} {place}").first.bounding_box()["x"] == pytest.approx(edge, abs=2)
 
@@ -213,4 +269,4 @@ def test_everything_has_a_name(opened):
     unnamed = """[...document.querySelectorAll("button, select, input, [role=img], [role=region]")]
         .filter((e) => !e.ariaLabel && !e.labels?.length && !(e.tagName === "BUTTON" && e.textContent.trim())).length"""
     assert tab.evaluate(unnamed) == 0
-    assert tab.locator("thead button").count() == tab.locator("#board thead th").count()
+    assert tab.locator("thead button").count() == tab.locator(":is(#board, #heat) thead th").count()

@@ -74,7 +74,7 @@ def audits_of(folder: Path | None, material: Material) -> tuple[list[dict[str, A
     if folder is None:
         return [], ""
     audits = audits_in(folder, material.dataset, material.protocol)
-    reason = f"{folder} holds no audit of {material.dataset}."
+    reason = f"{folder.resolve().name} holds no audit of {material.dataset}."
     return audits, "" if audits else reason
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from adbench_tgan.audit_table import CURVES, read_curves
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.report.charts import AUDIT_STYLES
 from adbench_tgan.report.curves import POINTS, Record
-
-CURVES = ("clean", "batch_statistics", "class_sorted")
+from adbench_tgan.text import plain
 
 
 def audits_in(folder: Path, dataset: str, protocol: str) -> list[dict[str, Any]]:
@@ -30,17 +29,11 @@ def audits_in(folder: Path, dataset: str, protocol: str) -> list[dict[str, Any]]
 
 
 def _read(path: Path, dataset: str, protocol: str) -> dict[str, Any] | None:
-    try:
-        data = json.loads(path.read_text())
-        job = Job(**data["job"])
-        curves = {name: [float(value) for value in data[name]] for name in CURVES}
-        lengths = {len(values) for values in curves.values()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdbenchError(
-            f"{path} is no audit ({type(error).__name__}); delete it and audit again"
-        ) from None
-    if len(lengths) != 1 or lengths == {0}:
-        raise AdbenchError(f"{path} is no audit: its curves differ in length; delete it and audit again")
+    data = read_curves(path)
+    if data is None:
+        reason = "it is damaged, an AUROC is not within 0 to 1, or its curves differ in length"
+        raise AdbenchError(plain(f"{path} is no audit: {reason}; delete it and audit again"))
+    job, curves = Job(**data["job"]), {name: data[name] for name in CURVES}
     if job.dataset != dataset:
         return None
     under = "" if job.protocol == protocol else f", under {job.protocol}"

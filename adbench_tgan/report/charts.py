@@ -2,7 +2,8 @@
 
 Two parameters reach every chart from the page: `shown`, the entries that its filters leave, and where one is drawn
 of many, `category` or `entry`. Colours are those of Okabe and Ito without black and yellow, which one of a light
-and a dark background hides; with more entries than colours, dashes tell them apart.
+and a dark background hides; with more entries than colours, dashes tell them apart. The page itself draws the legends
+of lines: Vega makes no more room for one when it grows, and cuts names that are long.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ AUDIT_STYLES = {  # as in the pictures that `adbench audit` draws
     "+ sorted by class": ("#E69F00", [8, 2, 2, 2]),
     "+ best epoch so far = as published": ("#D55E00", [2, 2]),
 }
-# a stroke in a legend, long enough for its dashes to be told apart
-STROKE: dict[str, Any] = {"symbolType": "stroke", "symbolSize": 600}
+GREY = "#7F7F7F"
+# ticks of a scale that is linear near zero and logarithmic beyond; those that find no room are left out
+LOSS_TICKS = [0.0, *(sign * digit * 10.0**n for n in range(-1, 7) for digit in (1, 2, 5) for sign in (1, -1))]
 HEIGHT = 320
+PADDING = 10  # pixels between the outermost points and the frame
 Spec = dict[str, Any]
 
 
@@ -39,19 +42,42 @@ def intervals(board: pd.DataFrame) -> Spec:
     lines = _records(board, ("entry", "supervision", "auroc_mean", "auroc_ci_low", "auroc_ci_high"))
     order = [line["entry"] for line in lines]
     base = _base(lines, order).encode(
-        y=alt.Y("entry:N", sort=order, title=None, axis=alt.Axis(labelLimit=185)),
+        y=alt.Y("entry:N", sort=order, title=None, axis=_two_lines()),
         tooltip=["entry:N", "supervision:N", *(_three(f"{name}:Q") for name in list(lines[0])[2:])],
     )
-    zero = alt.Scale(zero=False, nice=True)
+    zero = alt.Scale(zero=False, nice=False, padding=PADDING)
     bars = base.mark_rule(strokeWidth=3).encode(
         x=alt.X("auroc_ci_low:Q", title="AUROC", scale=zero),
         x2="auroc_ci_high:Q",
-        color=_colour(order, legend=False),
+        color=_colour(order),
     )
     points = base.mark_point(size=70, filled=True, opacity=1).encode(
-        x=alt.X("auroc_mean:Q", scale=zero), color=_colour(order, legend=False), shape=_supervision()
+        x=alt.X("auroc_mean:Q", scale=zero), color=_colour(order), shape=_supervision()
     )
-    return _spec(bars + points, height=26 * len(lines) + 10)
+    chance = _chance().encode(x=alt.datum(0.5))
+    return _spec(bars + points + chance, height=32 * len(lines) + 10)
+
+
+def _two_lines() -> alt.Axis:
+    """Of names such as ``knn (image_size=64)``, whose ends tell them apart."""
+    import altair as alt
+
+    two = "indexof(datum.label, ' (') >= 0"
+    return alt.Axis(
+        labelLimit=230,
+        labelExpr="split(replace(datum.label, ' (', '\\n('), '\\n')",
+        labelBaseline={"condition": {"test": two, "value": "bottom"}, "value": "middle"},
+    )
+
+
+def _chance() -> alt.Chart:
+    """The line of what guesses; where nothing else is drawn, the page does not count it."""
+    import altair as alt
+
+    line: alt.Chart = alt.Chart(_inline([{}]), name="chance").mark_rule(
+        strokeDash=[3, 3], color=GREY, strokeWidth=1.5
+    )
+    return line
 
 
 def pareto(board: pd.DataFrame) -> Spec:
@@ -72,13 +98,13 @@ def pareto(board: pd.DataFrame) -> Spec:
         title="milliseconds to score one image, median",
         scale=alt.Scale(type="log", padding=45),
     )
-    y = alt.Y("auroc_mean:Q", title="AUROC", scale=alt.Scale(zero=False))
-    front = base.transform_filter("datum.best").mark_line(color="#7F7F7F", strokeDash=[2, 2])
+    y = alt.Y("auroc_mean:Q", title="AUROC", scale=alt.Scale(zero=False, nice=False, padding=PADDING))
+    front = base.transform_filter("datum.best").mark_line(color=GREY, strokeDash=[2, 2])
     front = front.encode(x=x, y=y, detail="supervision:N")
     points = base.mark_point(size=90, filled=True, opacity=1).encode(
         x=x,
         y=y,
-        color=_colour(order, legend=False),
+        color=_colour(order),
         shape=_supervision(),
         tooltip=["entry:N", "supervision:N", _three("auroc_mean:Q"), _three("latency_ms_p50:Q"), "best:N"],
     )
@@ -103,8 +129,12 @@ def _beats(other: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
 
 def roc(records: Sequence[Record], order: Sequence[str]) -> Spec:
     """True against false positive rate, of the chosen category."""
+    import altair as alt
+
     lines = [{name: record[name] for name in ("entry", "category", "false", "true")} for record in records]
-    return _curves(lines, order, ("false", "false positive rate"), ("true", "true positive rate"))
+    curves = _curves(lines, order, ("false", "false positive rate"), ("true", "true positive rate"))
+    chance = _chance().encode(x=alt.datum(0), y=alt.datum(0), x2=alt.datum(1), y2=alt.datum(1))
+    return _spec(curves + chance, legend="entry")
 
 
 def precision_recall(records: Sequence[Record], order: Sequence[str]) -> Spec:
@@ -113,7 +143,8 @@ def precision_recall(records: Sequence[Record], order: Sequence[str]) -> Spec:
         {name: record[name] for name in ("entry", "category", "recall", "precision")} for record in records
     ]
     # A precision holds for the recall that it adds: so average precision counts it.
-    return _curves(lines, order, ("recall", "recall"), ("precision", "precision"), "step-before")
+    curves = _curves(lines, order, ("recall", "recall"), ("precision", "precision"), "step-before")
+    return _spec(curves, legend="entry")
 
 
 def _curves(
@@ -122,11 +153,11 @@ def _curves(
     across: tuple[str, str],
     up: tuple[str, str],
     interpolate: Literal["linear", "step-before"] = "linear",
-) -> Spec:
+) -> alt.Chart:
     import altair as alt
 
     unit = alt.Scale(domain=[0, 1])
-    chart = (
+    chart: alt.Chart = (
         _base(lines, order, category=lines[0]["category"])
         .transform_flatten([across[0], up[0]])
         .mark_line(clip=True, interpolate=interpolate)
@@ -139,7 +170,7 @@ def _curves(
             tooltip=["entry:N", _three(f"{across[0]}:Q"), _three(f"{up[0]}:Q")],
         )
     )
-    return _spec(chart)
+    return chart
 
 
 def histograms(records: Sequence[Record]) -> Spec:
@@ -153,8 +184,7 @@ def histograms(records: Sequence[Record]) -> Spec:
             shares = record["histogram"][kind]
             bars.append(where | {"images": kind, "from": edges[:-1], "to": edges[1:], "share": shares})
         if record["threshold"] is not None:
-            inside = min(max(record["threshold"], edges[0]), edges[-1])
-            marks.append(where | {"threshold": inside})
+            marks.append(where | threshold_mark(record["threshold"], edges[0], edges[-1]))
     chosen = records[0]["entry"], records[0]["category"]
     kinds = alt.Scale(domain=["normal", "abnormal"], range=[NORMAL, ABNORMAL])
     areas = (
@@ -163,7 +193,7 @@ def histograms(records: Sequence[Record]) -> Spec:
         .transform_calculate(nothing="0")
         .mark_rect(opacity=0.6)
         .encode(
-            x=alt.X("from:Q", title="score", scale=alt.Scale(zero=False, nice=False)),
+            x=alt.X("from:Q", title="score", scale=alt.Scale(zero=False, nice=False, padding=PADDING)),
             x2="to:Q",
             y=alt.Y("share:Q", title="share of the images", axis=alt.Axis(format="%")),
             y2="nothing:Q",
@@ -171,28 +201,53 @@ def histograms(records: Sequence[Record]) -> Spec:
             tooltip=["images:N", "from:Q", "to:Q", alt.Tooltip("share:Q", format=".1%")],
         )
     )
-    lines = _one(marks, *chosen).mark_rule(strokeDash=[4, 3], color="#7F7F7F", strokeWidth=2)
-    return _spec(areas + lines.encode(x="threshold:Q", tooltip=["threshold:Q"]))
+    base = _one(marks, *chosen).encode(x="at:Q", tooltip=[alt.Tooltip("threshold:Q", format=".4g"), "note:N"])
+    line = base.mark_rule(strokeDash=[4, 3], color=GREY, strokeWidth=2)
+    low, high = (base.transform_filter(f"datum.beyond === {side}") for side in (-1, 1))
+    names = low.mark_text(align="left", dx=5, y=10) + high.mark_text(align="right", dx=-5, y=10)
+    return _spec(areas + line + names.encode(text="note:N"))
+
+
+def threshold_mark(threshold: float, low: float, high: float) -> Record:
+    """Where the line of a threshold is drawn over a histogram from `low` to `high`.
+
+    The axis is widened to hold it, unless that would take from the bars more than half of their room: then the line
+    stands at the edge, with a note.
+    """
+    width = high - low
+    if low - width <= threshold <= high + width:
+        return {"threshold": threshold, "at": threshold, "beyond": 0, "note": "on the axis"}
+    beyond, edge = (1, high) if threshold > high else (-1, low)
+    return {"threshold": threshold, "at": edge, "beyond": beyond, "note": f"{threshold:.4g}, beyond the axis"}
 
 
 def losses(records: Sequence[Record]) -> Spec:
     """Training losses against epochs, of the chosen detector and category."""
     import altair as alt
 
-    legend = alt.Legend(title="loss", orient="bottom", columns=3, **STROKE)
+    scale = alt.Scale(type="symlog", constant=0.1)
+    axis = alt.Axis(values=LOSS_TICKS, format="~g", labelOverlap="greedy")
     chart = (
         _one(list(records), records[0]["entry"], records[0]["category"])
         .transform_flatten(["epoch", "value"])
         .mark_line(point=True)
         .encode(
-            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("value:Q", title="mean loss of an epoch"),
-            color=alt.Color("loss:N", scale=alt.Scale(range=list(COLOURS)), legend=legend),
-            strokeDash=alt.StrokeDash("loss:N", scale=alt.Scale(range=list(DASHES)), legend=legend),
+            x=_epochs(),
+            y=alt.Y("value:Q", title="mean loss of an epoch, logarithmic from 0.1", scale=scale, axis=axis),
+            color=alt.Color("loss:N", scale=alt.Scale(range=list(COLOURS)), legend=None),
+            strokeDash=alt.StrokeDash("loss:N", scale=alt.Scale(range=list(DASHES)), legend=None),
             tooltip=["loss:N", "epoch:Q", alt.Tooltip("value:Q", format=".4g")],
         )
     )
-    return _spec(chart)
+    return _spec(chart, legend="loss")
+
+
+def _epochs() -> alt.X:
+    """An axis of whole numbers. `tickMinStep` would not do: Vega then asks for a tick more than there are steps."""
+    import altair as alt
+
+    whole = alt.ExprRef("max(1, min(ceil(width / 40), span(domain('x'))))")
+    return alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=whole, format="d"))
 
 
 def audits(records: Sequence[Record]) -> Spec:
@@ -201,7 +256,6 @@ def audits(records: Sequence[Record]) -> Spec:
 
     names = list(AUDIT_STYLES)
     colours, dashes = zip(*AUDIT_STYLES.values(), strict=True)
-    legend = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300, **STROKE)
     chart = (
         alt.Chart(_inline(list(records)))
         .add_params(alt.param(name="audit", value=records[0]["audit"]))
@@ -209,16 +263,16 @@ def audits(records: Sequence[Record]) -> Spec:
         .transform_flatten(["epoch", "auroc"])
         .mark_line(point=True)
         .encode(
-            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
+            x=_epochs(),
             y=alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("scored:N", scale=alt.Scale(domain=names, range=list(colours)), legend=legend),
+            color=alt.Color("scored:N", scale=alt.Scale(domain=names, range=list(colours)), legend=None),
             strokeDash=alt.StrokeDash(
-                "scored:N", scale=alt.Scale(domain=names, range=list(dashes)), legend=legend
+                "scored:N", scale=alt.Scale(domain=names, range=list(dashes)), legend=None
             ),
             tooltip=["scored:N", "epoch:Q", _three("auroc:Q")],
         )
     )
-    return _spec(chart)
+    return _spec(chart, legend="scored")
 
 
 def _base(lines: list[Record], order: Sequence[str], category: str | None = None) -> alt.Chart:
@@ -247,26 +301,24 @@ def _inline(lines: list[Record]) -> alt.Data:
     return alt.Data(values=lines)  # type: ignore[no-untyped-call]
 
 
-def _colour(order: Sequence[str], legend: bool = True) -> alt.Color:
+def _colour(order: Sequence[str]) -> alt.Color:
     import altair as alt
 
-    shown = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=170, **STROKE) if legend else None
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(order))]
-    return alt.Color("entry:N", scale=alt.Scale(domain=list(order), range=colours), legend=shown)
+    return alt.Color("entry:N", scale=alt.Scale(domain=list(order), range=colours), legend=None)
 
 
 def _dash(order: Sequence[str]) -> alt.StrokeDash:
     import altair as alt
 
     dashes = [DASHES[i // len(COLOURS) % len(DASHES)] for i in range(len(order))]
-    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=170, **STROKE)
-    return alt.StrokeDash("entry:N", scale=alt.Scale(domain=list(order), range=dashes), legend=legend)
+    return alt.StrokeDash("entry:N", scale=alt.Scale(domain=list(order), range=dashes), legend=None)
 
 
 def _supervision() -> alt.Shape:
     import altair as alt
 
-    legend = alt.Legend(title=None, orient="bottom", symbolFillColor="#7F7F7F", symbolStrokeColor="#7F7F7F")
+    legend = alt.Legend(title=None, orient="bottom", symbolFillColor=GREY, symbolStrokeColor=GREY)
     kinds = alt.Scale(domain=["one-class", "labelled"], range=["circle", "diamond"])
     return alt.Shape("supervision:N", scale=kinds, legend=legend)
 
@@ -286,7 +338,8 @@ def _records(board: pd.DataFrame, names: Sequence[str]) -> list[Record]:
     ]
 
 
-def _spec(chart: alt.Chart | alt.LayerChart, height: Any = HEIGHT) -> Spec:
+def _spec(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: Any = HEIGHT, legend: str = "") -> Spec:
+    """The chart at the width of the page, which is to say which line is of which `legend`, such as entry or loss."""
     import altair as alt
 
     size = {
@@ -295,4 +348,4 @@ def _spec(chart: alt.Chart | alt.LayerChart, height: Any = HEIGHT) -> Spec:
         "autosize": alt.AutoSizeParams(type="fit-x", contains="padding"),
     }
     spec: Spec = chart.properties(**size).to_dict()
-    return spec
+    return spec | {"usermeta": {"legend": legend}}

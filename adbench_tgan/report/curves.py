@@ -18,6 +18,7 @@ CENTRAL = (
 )  # percentiles between which a histogram's bars are even; the outermost take what is beyond
 CATEGORIES = 30  # at most so many are offered in the selector, and ...
 ENTRIES = 24  # ... so many detectors have curves
+COUNTS = ("restarts",)  # what detectors report beside their losses, but is none
 Record = dict[str, Any]
 Floats = NDArray[np.floating[Any]]
 
@@ -94,12 +95,12 @@ def histogram(scores: Floats, labels: NDArray[np.bool_]) -> Record:
 
 
 def loss_records(material: Material) -> Iterator[Record]:
-    """Per detector, category and loss, of the lowest seed: at most `POINTS` epochs."""
+    """Per detector, category and loss, of the lowest seed: at most `POINTS` epochs. Counts are left out."""
     for (entry, category), key in chosen_jobs(material).items():
         table = material.losses(key)
         if table is None:
             continue
-        for name in table.columns.drop("epoch"):
+        for name in table.columns.drop(["epoch", *COUNTS], errors="ignore"):
             there = table.dropna(subset=[name])  # a loss may begin later, such as after a warm-up
             rows = np.unique(np.linspace(0, len(there) - 1, POINTS).round().astype(int))
             yield {

@@ -26,7 +26,7 @@ class Material:
 
     dataset: str
     protocol: str
-    source: str  # the folder it was read from
+    source: str  # the name of the folder it was read from; not its path, for pages are handed around
     results: pd.DataFrame  # a row a job
     leaderboard: pd.DataFrame  # a row a detector
     scores: Callable[[str], pd.DataFrame]  # by a job's key: sample_id, label, score
@@ -44,6 +44,7 @@ class Material:
     notes: tuple[str, ...] = ()  # what was left out, and why
     note: str = ""  # what a board's reader must know before the numbers
     jobs: tuple[Job, ...] = ()  # all that were run
+    of_categories: int = 0  # that the dataset has; 0 where no result says so
 
     @property
     def entries(self) -> list[str]:
@@ -85,7 +86,7 @@ def from_store(
     return Material(
         dataset=first.dataset,
         protocol=first.protocol,
-        source=str(root),
+        source=root.resolve().name,
         results=table,
         leaderboard=board,
         scores=lambda key: store.scores(jobs[key]),
@@ -97,6 +98,7 @@ def from_store(
         folders={key: store.folder(job) for key, job in jobs.items()},
         notes=notes,
         jobs=tuple(jobs.values()),
+        of_categories=most_categories(results),
     )
 
 
@@ -116,7 +118,7 @@ def from_board(folder: Path) -> Material:
     return Material(
         dataset=facts.dataset["name"],
         protocol=facts.protocol["name"],
-        source=str(folder),
+        source=folder.resolve().name,
         results=table,
         leaderboard=ranked,
         scores=board.scores.__getitem__,
@@ -131,6 +133,7 @@ def from_board(folder: Path) -> Material:
         },
         note=facts.note,
         jobs=tuple(result.job for result in board.measured),
+        of_categories=most_categories(board.measured),
     )
 
 
@@ -191,6 +194,11 @@ def told_apart(rows: Sequence[Sequence[str]]) -> list[str]:
             break
         labels = shorter
     return labels
+
+
+def most_categories(results: Sequence[Result]) -> int:
+    """How many categories the dataset has, by the result that knows of most; 0 if none says so."""
+    return max((result.of_categories or 0 for result in results), default=0)
 
 
 def machines_of(results: Sequence[Result]) -> tuple[Mapping[str, Any], ...]:

@@ -33,6 +33,7 @@ class Chart:
     about: str = ""
     spec: charts.Spec | None = None
     absent: str = ""
+    empty: str = "Nothing to draw for this choice."
 
 
 def check_extra() -> None:
@@ -61,13 +62,15 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    columns = tables.leaderboard_columns(material.leaderboard)
-    rows = tables.leaderboard_rows(material.leaderboard, columns)
+    board = tables.without_shared_reason(material.leaderboard)
+    columns = tables.leaderboard_columns(board)
+    rows = tables.leaderboard_rows(board, columns)
     return environment.get_template("page.html.jinja").render(
         material=material,
         version=__version__,
         columns=columns,
         rows=rows,
+        order=tables.initial_order(rows, columns),
         extent=extent(material),
         sources=tables.sources(material.leaderboard),
         unranked=tables.unranked(material.leaderboard),
@@ -109,13 +112,21 @@ def bundle() -> str:
 
 def extent(material: Material) -> str:
     """How much a page holds."""
+    detectors, rows = material.leaderboard["detector"].nunique(), len(material.leaderboard)
+    configurations = f" in {rows} configurations" if rows > detectors else ""
+    categories = len(material.categories)
+    more = f"{categories} of " if material.of_categories > categories else ""
     counts = (
-        (len(material.leaderboard), "detector", "detectors"),
-        (len(material.categories), "category", "categories"),
-        (material.results["seed"].nunique(), "seed", "seeds"),
-        (len(material.results), "job", "jobs"),
+        _counted(detectors, "detector", "detectors") + configurations,
+        more + _counted(max(categories, material.of_categories), "category", "categories"),
+        _counted(material.results["seed"].nunique(), "seed", "seeds"),
+        _counted(len(material.results), "job", "jobs"),
     )
-    return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts)
+    return ", ".join(counts)
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 def overview(material: Material) -> list[Chart]:
@@ -128,8 +139,8 @@ def overview(material: Material) -> list[Chart]:
             name="intervals",
             title="AUROC with its uncertainty",
             about="The bar is the 95 % interval: test images drawn anew, and seeds; with one seed it knows nothing "
-            "of training's luck. A bar that does not show is shorter than its point. Detectors of different "
-            "supervision are not ranked together.",
+            "of training's luck. A bar that does not show is shorter than its point. The dotted line is chance. "
+            "Detectors of different supervision are not ranked together.",
             spec=charts.intervals(ranked) if len(ranked) else None,
             absent="No job ended well, so there is no AUROC.",
         ),
@@ -186,14 +197,15 @@ def detail_charts(material: Material) -> list[Chart]:
         Chart(
             name="histogram",
             title="Scores of normal and abnormal images",
-            about="The dashed line is the 0.95 quantile of training scores. The outermost bars hold all beyond.",
+            about="The dashed line is the 0.95 quantile of training scores. The outermost bars hold all beyond. "
+            "Where the line is too far off for the axis, it stands at the edge beside its number.",
             spec=charts.histograms(records) if records else None,
             absent="No job ended well, so there are no scores.",
         ),
         Chart(
             name="losses",
             title="Training losses",
-            about="Empty for a detector that does not train in epochs.",
+            empty="No losses: a detector that does not train in epochs reports none.",
             spec=charts.losses(losses) if losses else None,
             absent="No detector here reports losses: none trains in epochs.",
         ),

@@ -19,7 +19,13 @@ class Column:
     title: str
     form: str = "{}"  # how its numbers are written
     numeric: bool = True
+    low_is_good: bool = False
     help: str = ""
+
+    @property
+    def first(self) -> str:
+        """How the first press of its heading sorts: the best at the top."""
+        return "descending" if self.numeric and not self.low_is_good else "ascending"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +52,32 @@ class Heat:
     """One cell of the heat table; `strength` from 0 to 1 says how far the AUROC is from chance."""
 
     text: str
+    value: str  # as of a `Cell`
     strength: float
     below_chance: bool
 
 
+# The order in which a leaderboard stands: the first of these that holds for its rows.
+INITIAL = {"rank": "ascending", "auroc_mean": "descending", "supervision": "descending"}
+NOT_RANKED = "not ranked: "  # so begins a remark of why there is no rank
 COLUMNS = (
     Column(
-        name="rank", title="rank", form="{:.0f}", help="within its kind of supervision; shared in a tie group"
+        name="rank",
+        title="rank",
+        form="{:.0f}",
+        low_is_good=True,
+        help="within its kind of supervision; shared in a tie group",
     ),
     Column(name="entry", title="detector", numeric=False),
     Column(name="auroc_mean", title="AUROC", form="{:.3f}", help="mean over seeds, then over categories"),
     Column(name="interval", title="95 % interval", help="bootstrap over test images and seeds"),
-    Column(name="auroc_seed_std", title="± seeds", form="{:.3f}", help="standard deviation over seeds"),
+    Column(
+        name="auroc_seed_std",
+        title="± seeds",
+        form="{:.3f}",
+        low_is_good=True,
+        help="standard deviation over seeds",
+    ),
     Column(name="supervision", title="supervision", numeric=False),
     Column(name="pretrained", title="pretrained", numeric=False),
     Column(name="preset", title="preset", numeric=False),
@@ -67,10 +87,16 @@ COLUMNS = (
     Column(name="n_categories", title="categories", form="{:.0f}", help="that ended well"),
     Column(name="n_seeds", title="seeds", form="{:.0f}"),
     Column(name="n_failed", title="failed", form="{:.0f}", help="jobs that ended in an error"),
-    Column(name="fit_seconds", title="fit s", form="{:,.1f}", help="median over jobs"),
-    Column(name="latency_ms_p50", title="ms / image", form="{:,.2f}", help="median, one image at a time"),
+    Column(name="fit_seconds", title="fit s", form="{:,.1f}", low_is_good=True, help="median over jobs"),
+    Column(
+        name="latency_ms_p50",
+        title="ms / image",
+        form="{:,.2f}",
+        low_is_good=True,
+        help="median, one image at a time",
+    ),
     Column(name="images_per_second", title="images / s", form="{:,.0f}"),
-    Column(name="peak_memory_mb", title="peak MiB", form="{:,.0f}"),
+    Column(name="peak_memory_mb", title="peak MiB", form="{:,.0f}", low_is_good=True),
     Column(name="parameters", title="parameters", form="{:,.0f}"),
     Column(
         name="published_auroc",
@@ -131,6 +157,18 @@ def _word(pretrained: Any) -> str:
     return "no" if str(pretrained) == "False" else str(pretrained)
 
 
+def initial_order(rows: Sequence[Row], columns: Sequence[Column]) -> dict[str, str]:
+    """By name the column by which the rows stand in order before a heading is pressed, if there is one, and which order."""
+    for index, column in enumerate(columns):
+        order = INITIAL.get(column.name)
+        values = [row.cells[index].value for row in rows]
+        keys: list[Any] = [float(value) if column.numeric else value for value in values if value]
+        last = "" not in values[: len(keys)]  # what was not measured
+        if order and last and len(set(keys)) > 1 and keys == sorted(keys, reverse=order == "descending"):
+            return {column.name: order}
+    return {}
+
+
 def sources(board: pd.DataFrame) -> dict[str, str]:
     """By entry where its published number stands, or what was published that does not compare."""
     there = board[_present(board["published_source"])]
@@ -142,9 +180,17 @@ def unranked(board: pd.DataFrame) -> str:
     without = board[board["rank"].isna()]
     if without.empty:
         return ""
-    reasons = sorted({remark.removeprefix("not ranked: ").split("; ")[0] for remark in without["remark"]})
+    reasons = sorted({remark.removeprefix(NOT_RANKED).split("; ")[0] for remark in without["remark"]})
     why = reasons[0] if len(reasons) == 1 else "each remark says why"
     return f"{len(without)} of {len(board)} rows without a rank: {why}."
+
+
+def without_shared_reason(board: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard without what keeps every row of it from a rank, which `unranked` says for all of them."""
+    first = {str(remark).partition("; ")[0] for remark in board["remark"]}
+    if len(first) != 1 or not first.pop().startswith(NOT_RANKED):
+        return board
+    return board.assign(remark=[remark.partition("; ")[2] for remark in board["remark"]])
 
 
 def heat_table(material: Material) -> dict[str, list[Heat]]:
@@ -159,8 +205,9 @@ def heat_table(material: Material) -> dict[str, list[Heat]]:
 
 def _heat(auroc: float | None) -> Heat:
     if auroc is None or pd.isna(auroc):
-        return Heat(text="", strength=0, below_chance=False)
-    return Heat(text=f"{auroc:.3f}", strength=round(abs(auroc - 0.5) * 2, 3), below_chance=auroc < 0.5)
+        return Heat(text="", value="", strength=0, below_chance=False)
+    strength = round(abs(auroc - 0.5) * 2, 3)
+    return Heat(text=f"{auroc:.3f}", value=repr(float(auroc)), strength=strength, below_chance=auroc < 0.5)
 
 
 def audit_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

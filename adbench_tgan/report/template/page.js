@@ -6,24 +6,25 @@
   const choices = {}; // what the selectors say, by signal
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
-  const rows = () => [...board.tBodies[0].rows];
+  const rows = (table = board) => [...table.tBodies[0].rows];
   const shown = () => rows().filter((row) => !row.hidden).map((row) => row.dataset.entry);
 
   function sortBy(button) {
-    const head = button.closest("th");
+    const [head, table] = [button.closest("th"), button.closest("table")];
     const column = head.cellIndex;
-    const down = head.getAttribute("aria-sort") !== "descending" && (button.dataset.numeric === "true" || head.hasAttribute("aria-sort"));
-    const sign = down ? -1 : 1;
+    const opposite = { ascending: "descending", descending: "ascending" };
+    const order = opposite[head.getAttribute("aria-sort")] ?? button.dataset.first;
+    const sign = order === "descending" ? -1 : 1;
     const value = (row) => row.cells[column].dataset.value;
     const compare = button.dataset.numeric === "true" ? (a, b) => Number(a) - Number(b) : (a, b) => a.localeCompare(b);
-    const sorted = rows().sort((a, b) => {
+    const sorted = rows(table).sort((a, b) => {
       const [left, right] = [value(a), value(b)];
       if (left === "" || right === "") return (left === "") - (right === ""); // what was not measured comes last
       return sign * compare(left, right);
     });
-    board.tBodies[0].append(...sorted);
-    for (const other of board.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    table.tBodies[0].append(...sorted);
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", order);
   }
 
   function filter() {
@@ -43,19 +44,43 @@
   function tell(signal, value) {
     choices[signal] = value;
     for (const view of views.values()) set(view, signal, value);
-    for (const select of document.querySelectorAll(".choice")) if (select.dataset.signal === signal) select.value = value;
+    for (const select of document.querySelectorAll(".choice")) if (select.dataset.signal === signal) choose(select, value);
+  }
+
+  function choose(select, value) {
+    select.value = value;
+    select.parentElement.dataset.chosen = value; // what a printed page shows in place of the list
   }
 
   function set(view, signal, value) {
     if (!(signal in (view.getState({ signals: () => true, data: () => false }).signals || {}))) return;
-    view.signal(signal, value).runAsync().then(() => markEmpty(view));
+    view.signal(signal, value).runAsync().then(() => finish(view));
+  }
+
+  function finish(view) {
+    markEmpty(view);
+    if (view.legend) drawLegend(view);
   }
 
   function markEmpty(view) {
     const figure = view.container().closest("figure");
-    const drawn = figure.querySelector(".role-mark path[d]:not([d='']), .role-mark line");
+    const drawn = figure.querySelector(".role-mark:not(.chance_marks) :is(path[d]:not([d='']), line)");
     figure.querySelector(".empty").hidden = Boolean(drawn);
     figure.querySelector(".chart").classList.toggle("nothing", !drawn);
+  }
+
+  function drawLegend(view) {
+    const [colour, dash] = [view.scale("color"), view.scale("strokeDash")];
+    const entries = colour.domain().filter((name) => view.legend !== "entry" || (choices.shown?.includes(name) ?? true));
+    const lines = entries.map((name) => {
+      const line = document.createElement("li");
+      line.innerHTML = '<svg width="30" height="10" aria-hidden="true"><path d="M0 5H30" fill="none" stroke-width="2"></path></svg>';
+      line.querySelector("path").setAttribute("stroke", colour(name));
+      line.querySelector("path").setAttribute("stroke-dasharray", dash(name));
+      line.append(name);
+      return line;
+    });
+    view.container().closest("figure").querySelector(".legend").replaceChildren(...lines);
   }
 
   function theme() {
@@ -78,21 +103,29 @@
     views.get(name)?.finalize();
     const options = { renderer: "svg", actions: false, ast: true, logLevel: 1, config: theme(), tooltip: { theme: dark.matches ? "dark" : "light" } };
     const { view } = await vegaEmbed(chart, spec, options);
+    view.legend = spec.usermeta.legend;
     views.set(name, view);
     for (const [signal, value] of Object.entries(choices)) set(view, signal, value);
-    markEmpty(view);
+    finish(view);
   }
 
   const drawAll = () => Promise.all([...document.querySelectorAll(".chart")].map(draw));
 
-  for (const button of board.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button));
+  for (const button of document.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button));
   filters.addEventListener("input", filter);
   filters.addEventListener("reset", () => setTimeout(filter));
   filters.addEventListener("submit", (event) => event.preventDefault());
   for (const select of document.querySelectorAll(".choice")) {
     choices[select.dataset.signal] ??= select.value;
+    choose(select, select.value);
     select.addEventListener("change", () => tell(select.dataset.signal, select.value));
   }
   dark.addEventListener("change", drawAll);
+  let opened = []; // for the printer only
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) details.open = true;
+  });
+  addEventListener("afterprint", () => { for (const details of opened) details.open = false; });
   drawAll().then(() => { document.documentElement.dataset.drawn = "yes"; });
 })();
