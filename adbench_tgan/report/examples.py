@@ -147,7 +147,7 @@ def same_scores(
     change = relative_change(stored[rows], again, stored)
     if change <= allowed:
         return ""
-    return f"scored again here, these images differ from their stored scores by up to {change:.2g} of the largest"
+    return f"scored again here, these images differ from their stored scores by up to {change:.2g}, relative"
 
 
 def draw(detector: Detector, images: Tensor) -> tuple[list[tuple[Picture, ...]], NDArray[np.float64]]:
