@@ -78,7 +78,7 @@ def test_one_vs_rest():
     assert cut.test.tolist() == list(range(40, 60))
     assert cut.labels.dtype == np.uint8
     assert cut.labels.tolist() == [1, 0, 1, 1] * 5
-    check(cut, "b")
+    check(samples, cut, "b")
 
 
 def test_one_vs_rest_offers_labelled_training_images_of_the_other_classes():
@@ -212,7 +212,7 @@ def test_official(tmp_path):
 def test_no_image_is_trained_on_and_tested(name, category):
     samples = grey_samples(train=6, test=300)
     cut = getattr(protocols, name)(samples, category)
-    check(cut, category)
+    check(samples, cut, category)
     anomalies = cut.choose_anomalies() if cut.choose_anomalies else []
     sets = [set(cut.normal), set(anomalies), set(cut.test)]
     assert sum(map(len, sets)) == len(set.union(*sets)) == len(cut.normal) + len(anomalies) + len(cut.test)
@@ -378,11 +378,22 @@ def test_a_useless_cut_is_refused(normal, labels, reason):
         labels=np.array(labels, np.uint8),
     )
     with pytest.raises(DataError, match=f"^category 'screw' has {reason}$"):
-        check(cut, "screw")
+        check(small()[0], cut, "screw")
 
 
 def test_a_usable_cut_passes():
-    check(Cut(normal=np.array([0]), test=np.array([1, 2]), labels=np.array([1, 0], np.uint8)), "screw")
+    cut = Cut(normal=np.array([0]), test=np.array([1, 2]), labels=np.array([1, 0], np.uint8))
+    check(small()[0], cut, "screw")
+
+
+def test_test_images_that_share_an_id_are_refused():
+    samples, cut = small()
+    check(replace(samples, ids=["x", "x", "a", "b", "c", "d"]), cut, "screw")
+    with pytest.raises(DataError) as caught:
+        check(replace(samples, ids=["x", "y", "a", "b", "b", "x"]), cut, "screw")
+    assert str(caught.value) == (
+        "category 'screw' has two test images with the id 'b'; each needs an id of its own"
+    )
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path):

@@ -227,13 +227,20 @@ def fingerprint_of(samples: Samples, indices: Indices) -> str:
     return hashlib.sha256(samples.digests(indices).tobytes()).hexdigest()
 
 
-def check(cut: Cut, category: str) -> None:
-    """Raise `DataError` when nothing can be learned from a cut, or nothing measured on it."""
+def check(samples: Samples, cut: Cut, category: str) -> None:
+    """Raise `DataError` when nothing can be learned from a cut, nothing measured on it, or its images not told apart."""
     if len(cut.normal) == 0:
         raise DataError(f"category {category!r} has no normal training image")
     for label, kind in enumerate(("normal", "abnormal")):
         if not (cut.labels == label).any():
             raise DataError(f"category {category!r} has no {kind} test image")
+    seen: set[str] = set()
+    for name in (samples.ids[i] for i in cut.test.tolist()):
+        if name in seen:
+            raise DataError(
+                f"category {category!r} has two test images with the id {name!r}; each needs an id of its own"
+            )
+        seen.add(name)
 
 
 def split(

@@ -60,7 +60,7 @@ class Tasks:
                 raise unknown(f"category of {self.dataset.name}", category, self.categories)
             samples = self.loaded.samples(category)
             cut = self._cut(samples, category)
-            check(cut, category)
+            check(samples, cut, category)
             self._cuts[category] = samples, cut
         return self._cuts[category]
 
