@@ -183,6 +183,20 @@ def test_what_another_run_finishes_right_after_the_plan_is_not_run_again(tmp_pat
     assert [result.status for result in outcome.results] == ["ok", "ok"]
 
 
+def test_a_job_that_another_run_finishes_without_its_model_is_run_for_it(tmp_path: Path) -> None:
+    request = Request(detectors=["mean_image"], categories=["0"], seeds=[0])
+    registry, store = Registry.discover(), ResultStore(tmp_path)
+
+    class Late(Silent):
+        def planned(self, jobs: int, kept: int) -> None:
+            benchmark(request, Settings(timing=False), registry, Silent(), tmp_path)
+
+    settings = Settings(timing=False, save_models=True)
+    outcome = benchmark(request, settings, registry, Late(), tmp_path)
+    assert outcome.ran == 1
+    assert store.has(outcome.results[0].job, with_model=True)
+
+
 def test_two_runs_in_one_folder_do_each_job_once(tmp_path: Path) -> None:
     words = ["run", "--detectors", "mean_image,pca,random", "--device", "cpu", "--no-timing", "--out", "runs"]
     runs = [Forked(*words, cwd=tmp_path) for _ in range(2)]
