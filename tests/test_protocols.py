@@ -398,7 +398,7 @@ def test_test_images_that_share_an_id_are_refused():
 
 def test_a_mask_of_another_size_is_refused(tmp_path):
     make_mvtec(tmp_path)
-    save(tmp_path / "screw/ground_truth/dent/001_mask.png", np.zeros((8, 12), np.uint8))
+    save(tmp_path / "screw/ground_truth/dent/001_mask.png", np.full((8, 12), 255, np.uint8))
     samples = mvtec.load(tmp_path, False).samples("screw")
     with pytest.raises(DataError) as caught:
         samples.masks(samples.where("test"))

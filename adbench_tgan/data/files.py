@@ -7,7 +7,7 @@ import stat
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,22 @@ def other_files(folder: Path) -> Counter[str]:
     """The files directly in `folder` that `list_images` passes over, by suffix."""
     others = (path for path in _entries(folder) if path.suffix.lower() not in SUFFIXES and path.is_file())
     return Counter(path.suffix.lower() or "no suffix" for path in others)
+
+
+def left_out(folders: Iterable[Path]) -> str:
+    """What a note says of all in these folders of images that is passed over; empty when nothing is."""
+    others: Counter[str] = Counter()
+    inner: list[str] = []
+    for folder in folders:
+        others += other_files(folder)
+        inner += [f"{folder.name}/{path.name}" for path in list_folders(folder)]
+    note = ""
+    if others:
+        kinds = ", ".join(sorted(others))
+        note = f"; {others.total()} files are no PNG, JPEG, BMP or TIFF images and are left out ({kinds})"
+    if inner:
+        note += f"; {len(inner)} folders among the images are left out, the first {inner[0]}"
+    return note
 
 
 def list_folders(folder: Path) -> list[Path]:
