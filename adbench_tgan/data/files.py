@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from adbench_tgan.data.samples import Pixels
 from adbench_tgan.errors import DataError
@@ -22,6 +23,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 PLAIN = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # tags of a TIFF file
+RESAVE = "save it as 8- or 16-bit unsigned, BlackIsZero, without transparency"
 BUDGET = 2**31  # bytes of decoded images kept
 
 
@@ -37,6 +40,7 @@ def decode(path: Path) -> Pixels:
     * floating point (mode F, range [0, 1]): times 255 and rounded, repeated
     * 16-bit colour: the high byte, as Pillow reads it
 
+    Refused is what Pillow would misread: a transparent colour of 16 bits, WhiteIsZero of more than 8, signed 8 bits.
     The first page of a file with several is read. A rotation noted in EXIF is not applied.
 
     Raises:
@@ -181,13 +185,14 @@ def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
+                deep = any("16" in str(tile[3]) for tile in image.tile)  # which loading forgets
                 image.load()
+                _check_meaning(image, deep)
                 return convert(image)
     except Exception as error:  # damaged files raise nearly every kind of error in Pillow
         reason = _reason(path, error)
-        raise DataError(
-            one_line(f"{path} cannot be read as an image ({reason}); replace or remove it")
-        ) from None
+        remedy = RESAVE if isinstance(error, _MisreadError) else "replace or remove it"
+        raise DataError(one_line(f"{path} cannot be read as an image ({reason}); {remedy}")) from None
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -206,6 +211,22 @@ def _reason(path: Path, error: Exception) -> str:
 
 class _UnsuitableError(Exception):
     """The file is sound, but its values have no documented conversion."""
+
+
+class _MisreadError(_UnsuitableError):
+    """The file is sound, but Pillow would give other values than it means."""
+
+
+def _check_meaning(image: Image.Image, deep: bool) -> None:
+    """Raise `_MisreadError` for what Pillow reads without a word as something else."""
+    if image.format == "PNG" and deep and "transparency" in image.info:
+        raise _MisreadError("16 bits with a transparent colour")
+    if isinstance(image, TiffImageFile):
+        tags = image.tag_v2
+        if tags.get(PHOTOMETRIC) == 0 and image.mode in (*SIXTEEN_BITS, "F"):
+            raise _MisreadError("WhiteIsZero of more than 8 bits")
+        if image.mode in PLAIN and 2 in np.ravel(tags.get(SAMPLE_FORMAT, 1)):
+            raise _MisreadError("signed 8-bit values")
 
 
 def _rgb(image: Image.Image) -> Pixels:
