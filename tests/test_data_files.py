@@ -359,6 +359,10 @@ def test_a_failed_download_leaves_nothing(tmp_path):
     with pytest.raises(
         DataError, match=r"set is not in .* could not be downloaded \(OSError: the line is dead\); try"
     ):
+        fetch_folder(tmp_path / "mistyped/root", "set", download)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "root").mkdir()
+    with pytest.raises(DataError):
         fetch_folder(tmp_path / "root", "set", download)
     assert list((tmp_path / "root").iterdir()) == []
 

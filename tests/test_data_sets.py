@@ -325,7 +325,7 @@ def test_an_archive_cannot_write_outside(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"could not be downloaded .*OutsideDestinationError"):
         cifar10.load(tmp_path / "root", True)
     assert not (tmp_path / "escaped").exists()
-    assert list((tmp_path / "root").iterdir()) == []
+    assert not (tmp_path / "root").exists()
 
 
 # MNIST and Fashion-MNIST
@@ -619,7 +619,7 @@ def test_mvtec_is_fetched_and_its_hash_checked(tmp_path, monkeypatch, right):
     if not right:
         with pytest.raises(DataError, match=f"its SHA-256 is .*, not {digest}"):
             mvtec.load(tmp_path / "root", True)
-        assert list((tmp_path / "root").iterdir()) == []
+        assert not (tmp_path / "root").exists()
         return
     assert mvtec.load(tmp_path / "root", True).categories == ("screw",)
     assert [path.name for path in (tmp_path / "root/mvtec").iterdir()] == ["screw"]

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -138,10 +139,14 @@ def not_found(dataset: str, root: Path, layout: str) -> DataError:
 def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> Path:
     """Let `download` make a folder `name` in a temporary place, then move it into `root`: whole or not at all.
 
+    A `root` that was not there is made, and stays only if that succeeds.
+
     Raises:
         DataError: the download failed.
     """
+    made: list[Path] = []
     try:
+        made += [folder for folder in (root, *root.parents) if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".fetch-") as place:
             download(Path(place))
@@ -151,6 +156,10 @@ def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> P
         remedy = "try again, or name the folder that holds it with --data-root or $ADBENCH_DATA"
         text = f"{name} is not in {root} and could not be downloaded ({reason}); {remedy}"
         raise DataError(one_line(text)) from None
+    finally:
+        for folder in made:  # only an empty one goes: a mistyped root leaves nothing behind
+            with suppress(OSError):
+                folder.rmdir()
 
 
 class Cache:
