@@ -74,7 +74,8 @@ def benchmark(
     warn_of_other_code(planned.jobs, store, registry, reporter.warn)
     try:
         with Claims(store.root) as claims:
-            for jobs in Sharing(missing, before, store, claims, reporter).rounds():
+            shared = Sharing(missing, before, store, claims, reporter, with_model=settings.save_models)
+            for jobs in shared.rounds():
                 for result in run(jobs, store, execute, settings, planned.tasks, registry, reporter):
                     fresh[result.job.key] = result
                     claims.release(result.job)

@@ -99,9 +99,9 @@ def load(target: str) -> Any:
     try:
         loaded = load_module(module)
         return getattr(loaded, attribute) if attribute else loaded
-    except AdbenchError:
+    except (AdbenchError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as failure:  # a stranger's module may fail in any way
+    except BaseException as failure:  # a stranger's module may fail in any way
         remedy = "mend it" if module.endswith(".py") else "mend or uninstall its plugin"
         raise AdbenchError(f"{target} cannot be imported: {one_line(failure)}; {remedy}") from failure
 

@@ -6,6 +6,7 @@ An object store has no rename and no folders, but a file there appears whole or 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import socket
 import uuid
@@ -16,6 +17,10 @@ from typing import Any, cast
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.text import plain
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+NAMESPACE = Path("/proc/self/ns/pid")
+LONGEST = 100  # characters of a host's name
 
 
 def place_of(text: str) -> Path:
@@ -108,13 +113,16 @@ def replace(path: Path, data: bytes) -> None:
 
 def draft_name() -> str:
     """A new name for what is not finished, by which `owner_is_gone` knows whose it was."""
-    return f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}"
+    return f"{_host()}+{os.getpid()}+{uuid.uuid4().hex}"
 
 
 def owner_is_gone(draft: str) -> bool:
-    """Whether the process that a draft's name, ``host+pid+random``, speaks of has ended on this machine."""
+    """Whether the process that a draft's name, ``host+pid+random``, speaks of is known to have ended.
+
+    Only a process that could be seen from here is: of this boot of this machine, and of this container.
+    """
     host, _, rest = draft.removeprefix(".").partition("+")
-    if host != socket.gethostname():
+    if host != _host():
         return False
     try:
         os.kill(int(rest.partition("+")[0]), 0)
@@ -123,6 +131,19 @@ def owner_is_gone(draft: str) -> bool:
     except (ValueError, OSError):
         return False
     return False
+
+
+def _host() -> str:
+    """What a process's number is a number of: ``name~hash``; the name alone where there is no Linux to ask.
+
+    Containers can have one name, and so can machines: the hash is of the boot and of the processes' namespace.
+    """
+    name = socket.gethostname()[:LONGEST]
+    try:
+        seen = f"{BOOT.read_text()}{NAMESPACE.stat().st_ino}"
+    except OSError:
+        return name
+    return f"{name}~{hashlib.sha256(seen.encode()).hexdigest()[:12]}"
 
 
 def opened(path: Path) -> Path | BytesIO:

@@ -104,7 +104,9 @@ class Registry:
             self.manager.register(module, origin)
             self.manager.check_pending()  # a misspelled hook is an error, not silence
             found = tuple(sorted(caller.name for caller in self.manager.get_hookcallers(module) or ()))
-        except (Exception, SystemExit) as failure:  # a stranger's mistake is reported, never fatal
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:  # a stranger's mistake is reported, never fatal
             error = one_line(failure)
             if self.manager.has_plugin(origin):
                 self.manager.unregister(name=origin)
@@ -159,7 +161,9 @@ class Registry:
                 if kind == "detector" and impl.plugin_name in self._files:
                     stamp = version_of(self._files[impl.plugin_name])
                     records = [replace(record, version=f"{record.version} {stamp}") for record in records]
-            except (Exception, SystemExit) as failure:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as failure:
                 self._mark_broken(impl.plugin_name, failure)
                 continue
             yield from ((record, impl.plugin_name) for record in records)
@@ -270,7 +274,9 @@ class Registry:
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
             try:
                 impl.function(**{name: deepcopy(facts[name]) for name in impl.argnames})
-            except (Exception, SystemExit) as failure:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as failure:
                 warn(f"plugin {impl.plugin_name}: {hook} failed: {one_line(failure)}")
 
 

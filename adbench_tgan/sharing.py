@@ -28,8 +28,11 @@ class Sharing:
         store: ResultStore,
         claims: Claims,
         reporter: Reporter,
+        *,
+        with_model: bool = False,
     ):
         self.store, self.claims, self.reporter = store, claims, reporter
+        self.with_model = with_model  # a job without its model is not finished
         self.before = before
         self.rest = list(jobs)
         self.elsewhere = 0  # jobs that another run finished
@@ -52,9 +55,7 @@ class Sharing:
         """A job that is ours from now on; None if others have all that are left."""
         for job in list(self.rest):
             claimed = self.claims.take(job)
-            finished = (
-                self.store.stamp(job) != self.before[job.key]
-            )  # looked at after the claim: no gap between
+            finished = self._is_finished(job)  # looked at after the claim: no gap between
             if claimed or finished:
                 self.rest.remove(job)
             if claimed and not finished:
@@ -63,6 +64,15 @@ class Sharing:
                 self.claims.release(job)
                 self.elsewhere += 1
         return None
+
+    def _is_finished(self, job: Job) -> bool:
+        """Whether another run has stored all that is asked for, or failed."""
+        if self.store.stamp(job) == self.before[job.key]:
+            return False
+        if self.store.has(job, with_model=self.with_model):
+            return True
+        stored = self.store.outcome(job)
+        return stored is not None and stored.status == "failed"
 
     def _wait(self) -> None:
         if not self.told:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
-from adbench_tgan.results import Result
+from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.statistics import ABSENT, Draws, Floats, draws, over_seeds, resampled_auroc
 
 Read = Callable[[Job], pd.DataFrame]  # a job's per-image scores
@@ -21,29 +22,31 @@ def bootstrap(results: Sequence[Result], read: Read) -> dict[str, dict[str, Floa
     """Resampled AUROCs by variant and category, (RESAMPLES,): test images drawn anew, and seeds.
 
     Raises:
-        AdbenchError: a category has results on different images.
+        AdbenchError: a category has results on different images, or on images of different names or labels.
     """
     spreads: dict[str, dict[str, Floats]] = {variant_of(result.job): {} for result in results}
     by_category: dict[str, list[Result]] = {}
     for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
         if result.status == "ok":
             by_category.setdefault(result.job.category, []).append(result)
-    for category, drawn in _drawn(by_category, read):
+    labels = {category: _labels(read(members[0].job)) for category, members in by_category.items()}
+    for category, drawn in _drawn(by_category, labels):
         by_variant: dict[str, list[Floats]] = {}
         for result in by_category[category]:
-            spread = resampled_auroc(_sorted(read(result.job))["score"].to_numpy(), drawn)
+            table = read(result.job)
+            if not _labels(table).equals(labels[category]):
+                raise _unlike(by_category[category][0].job, result.job)
+            spread = resampled_auroc(_sorted(table)["score"].to_numpy(), drawn)
             by_variant.setdefault(variant_of(result.job), []).append(spread)
         for name, each in by_variant.items():
             spreads[name][category] = over_seeds(np.stack(each))
     return spreads
 
 
-def _drawn(by_category: Mapping[str, Sequence[Result]], read: Read) -> Iterator[tuple[str, Draws]]:
+def _drawn(
+    by_category: Mapping[str, Sequence[Result]], labels: Mapping[str, pd.Series]
+) -> Iterator[tuple[str, Draws]]:
     """Each category with its test images drawn anew, together with all categories that share some of them."""
-    labels = {
-        category: _sorted(read(members[0].job)).set_index("sample_id")["label"].astype("int8")
-        for category, members in by_category.items()
-    }
     for group in _sharing({category: set(each.index) for category, each in labels.items()}):
         prints = [_one_fingerprint(category, by_category[category]) for category in group]
         together = prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
@@ -65,6 +68,20 @@ def _sharing(images: Mapping[str, set[str]]) -> list[list[str]]:
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("sample_id", kind="stable")
+
+
+def _labels(table: pd.DataFrame) -> pd.Series:
+    """The labels by the names of their images, in the order of the names."""
+    return _sorted(table).set_index("sample_id")["label"].astype("int8")
+
+
+def _unlike(one: Job, other: Job) -> AdbenchError:
+    """The error for two jobs on the same pixels of which the names, or the labels, were others."""
+    folders = " or ".join(str(ResultStore(Path()).folder(job)) for job in (one, other))
+    return AdbenchError(
+        f"{one} and {other} were scored on test images of other names or labels; remove the folder of the older one "
+        f"({folders}) and run again, or give --out another folder"
+    )
 
 
 def _one_fingerprint(category: str, members: Sequence[Result]) -> str:

@@ -19,11 +19,11 @@ from make_process import Forked
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import claims, sharing
+from adbench_tgan import claims, places, sharing
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.claims import CLAIMS, Claims
 from adbench_tgan.jobs import Job, Request
-from adbench_tgan.places import draft_name
+from adbench_tgan.places import draft_name, owner_is_gone
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Settings
@@ -60,6 +60,30 @@ def test_a_claim_is_dead_when_its_process_is_gone(tmp_path: Path) -> None:
     with Claims(tmp_path, **SLOW) as run:
         assert run.take(JOB)
         assert [path.name for path in (tmp_path / CLAIMS).iterdir()] == [f"{JOB.key}-1"]
+
+
+@pytest.mark.parametrize("what", ["BOOT", "NAMESPACE"])
+def test_a_container_of_the_same_name_is_another_machine(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    monkeypatch.setattr(os, "getpid", lambda: ended.pid)
+    here = draft_name()
+    (tmp_path / "other").write_text("another boot")
+    monkeypatch.setattr(places, what, tmp_path / "other")
+    there = draft_name()
+    monkeypatch.undo()
+    assert owner_is_gone(here)
+    assert not owner_is_gone(there)
+    assert {name.partition("~")[0] for name in (here, there)} == {socket.gethostname()}
+
+
+def test_a_draft_has_a_name_that_every_file_system_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "h" * 255)
+    assert len(draft_name()) < 200
+    monkeypatch.setattr(places, "BOOT", Path("/nowhere"))
+    assert draft_name().startswith("h" * 100 + "+")
 
 
 @pytest.mark.parametrize("age", [-1e6, 0, 1e6])
@@ -157,6 +181,20 @@ def test_what_another_run_finishes_right_after_the_plan_is_not_run_again(tmp_pat
     outcome = benchmark(request, settings, registry, Late(), tmp_path / "ours")
     assert outcome.ran == 1
     assert [result.status for result in outcome.results] == ["ok", "ok"]
+
+
+def test_a_job_that_another_run_finishes_without_its_model_is_run_for_it(tmp_path: Path) -> None:
+    request = Request(detectors=["mean_image"], categories=["0"], seeds=[0])
+    registry, store = Registry.discover(), ResultStore(tmp_path)
+
+    class Late(Silent):
+        def planned(self, jobs: int, kept: int) -> None:
+            benchmark(request, Settings(timing=False), registry, Silent(), tmp_path)
+
+    settings = Settings(timing=False, save_models=True)
+    outcome = benchmark(request, settings, registry, Late(), tmp_path)
+    assert outcome.ran == 1
+    assert store.has(outcome.results[0].job, with_model=True)
 
 
 def test_two_runs_in_one_folder_do_each_job_once(tmp_path: Path) -> None:

@@ -29,17 +29,15 @@ def rgb(path: Path) -> list[list[int]]:
     return pixels.reshape(3, -1).T.tolist()
 
 
-def refused(path: Path, reader=decode) -> str:
+def refused(path: Path, reader=decode, remedy: str = "replace or remove it") -> str:
     """The reason given for refusing a file, after checking the message's form."""
     with pytest.raises(DataError) as caught:
         reader(path)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{path} cannot be read as an image (")
-    assert message.endswith("); replace or remove it")
-    return message.removeprefix(f"{path} cannot be read as an image (").removesuffix(
-        "); replace or remove it"
-    )
+    assert message.endswith(f"); {remedy}")
+    return message.removeprefix(f"{path} cannot be read as an image (").removesuffix(f"); {remedy}")
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff"])
@@ -99,19 +97,56 @@ def test_sixteen_bit_grey_is_divided_by_257_and_rounded(tmp_path, suffix):
     assert rgb(path) == [[v] * 3 for v in (0, 0, 1, 1, 1, 128, 255)]
 
 
-def test_big_endian_sixteen_bit_grey(tmp_path):
-    tags = {256: 2, 257: 1, 258: 16, 259: 1, 262: 1, 273: 8, 278: 1, 279: 4}  # 2x1, 16 bits, data at byte 8
-    table = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
-    pixels = struct.pack(">2H", 257, 65535)
-    path = tmp_path / "a.tiff"
-    path.write_bytes(
-        b"MM\0*" + struct.pack(">I", 12) + pixels + struct.pack(">H", len(tags)) + table + bytes(4)
+def tiff(
+    path: Path, *, order: str, bits: int, values: list[int], photometric: int = 1, kind: int = 1
+) -> Path:
+    """A grey TIFF of one row written by hand, of kinds that Pillow does not write."""
+    size = len(values) * bits // 8
+    tags = {256: len(values), 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: size}
+    tags |= {} if kind == 1 else {339: kind}
+    table = b"".join(
+        struct.pack(f"{order}HHI", tag, 3, 1) + struct.pack(f"{order}HH", value, 0)
+        for tag, value in tags.items()
     )
+    pixels = struct.pack(f"{order}{len(values)}{ {8: 'B', 16: 'H', 32: 'I'}[bits] }", *values)
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8 + size)
+    path.write_bytes(head + pixels + struct.pack(f"{order}H", len(tags)) + table + bytes(4))
+    return path
+
+
+def test_big_endian_sixteen_bit_grey(tmp_path):
+    path = tiff(tmp_path / "a.tiff", order=">", bits=16, values=[257, 65535])
     assert Image.open(path).mode == "I;16B"
     assert rgb(path) == [[1] * 3, [255] * 3]
 
 
-def png(path: Path, *, side: int, bits: int, kind: int, row: bytes) -> Path:
+RESAVE = "save it as 8- or 16-bit unsigned, BlackIsZero, without transparency"
+
+
+@pytest.mark.parametrize("reader", [decode, decode_mask])
+@pytest.mark.parametrize(
+    ("bits", "kind", "values", "reason"),
+    [
+        (16, 1, [0, 65535], "WhiteIsZero of more than 8 bits"),
+        (32, 3, [0, 0x3F800000], "WhiteIsZero of more than 8 bits"),  # 0.0 and 1.0
+        (8, 2, [200, 255], "signed 8-bit values"),  # -56 and -1
+    ],
+)
+def test_a_tiff_that_would_be_misread_is_refused(tmp_path, reader, bits, kind, values, reason):
+    photometric = int(reason.startswith("signed"))
+    path = tmp_path / "a.tiff"
+    tiff(path, order="<", bits=bits, values=values, photometric=photometric, kind=kind)
+    assert refused(path, reader, RESAVE) == reason
+
+
+def test_eight_bits_may_be_white_at_zero(tmp_path):
+    path = tiff(tmp_path / "a.tiff", order="<", bits=8, values=[0, 55], photometric=0)
+    assert rgb(path) == [[255] * 3, [200] * 3]
+
+
+def png(
+    path: Path, *, side: int, bits: int, kind: int, row: bytes, transparent: tuple[int, ...] = ()
+) -> Path:
     """A PNG written by hand, of kinds that Pillow does not write."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
@@ -119,6 +154,8 @@ def png(path: Path, *, side: int, bits: int, kind: int, row: bytes) -> Path:
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, kind, 0, 0, 0))
     data = chunk(b"IDAT", zlib.compress(row))
+    if transparent:
+        header += chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b""))
     return path
 
@@ -126,6 +163,21 @@ def png(path: Path, *, side: int, bits: int, kind: int, row: bytes) -> Path:
 def test_sixteen_bit_colour_keeps_the_high_byte(tmp_path):
     row = b"\0" + struct.pack(">3H", 0x01FF, 0x80FF, 0xFFFF)
     assert rgb(png(tmp_path / "a.png", side=1, bits=16, kind=2, row=row)) == [[1, 128, 255]]
+
+
+@pytest.mark.parametrize("reader", [decode, decode_mask])
+@pytest.mark.parametrize(("kind", "colour"), [(0, (65535,)), (2, (65535, 256, 7))])
+def test_a_transparent_colour_of_sixteen_bits_is_refused(tmp_path, reader, kind, colour):
+    row = b"\0" + struct.pack(f">{len(colour)}H", *colour)
+    path = png(tmp_path / "a.png", side=1, bits=16, kind=kind, row=row, transparent=colour)
+    assert refused(path, reader, RESAVE) == "16 bits with a transparent colour"
+
+
+@pytest.mark.parametrize(("kind", "colour"), [(0, (9,)), (2, (9, 8, 7))])
+def test_a_transparent_colour_of_eight_bits_becomes_black(tmp_path, kind, colour):
+    row = b"\0" + bytes(colour)
+    path = png(tmp_path / "a.png", side=1, bits=8, kind=kind, row=row, transparent=colour)
+    assert rgb(path) == [[0] * 3]
 
 
 def test_a_dark_sixteen_bit_image_stays_dark(tmp_path):
@@ -307,6 +359,10 @@ def test_a_failed_download_leaves_nothing(tmp_path):
     with pytest.raises(
         DataError, match=r"set is not in .* could not be downloaded \(OSError: the line is dead\); try"
     ):
+        fetch_folder(tmp_path / "mistyped/root", "set", download)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "root").mkdir()
+    with pytest.raises(DataError):
         fetch_folder(tmp_path / "root", "set", download)
     assert list((tmp_path / "root").iterdir()) == []
 

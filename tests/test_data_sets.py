@@ -325,7 +325,7 @@ def test_an_archive_cannot_write_outside(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"could not be downloaded .*OutsideDestinationError"):
         cifar10.load(tmp_path / "root", True)
     assert not (tmp_path / "escaped").exists()
-    assert list((tmp_path / "root").iterdir()) == []
+    assert not (tmp_path / "root").exists()
 
 
 # MNIST and Fashion-MNIST
@@ -524,6 +524,31 @@ def test_a_missing_mask_is_named_when_it_is_read(tmp_path):
     assert other.masks(other.where("test")).shape == (7, 16, 16)
 
 
+@pytest.mark.parametrize("load", [mvtec.load, folder.load])
+def test_two_images_never_share_a_mask(tmp_path, load):
+    root = make_mvtec(tmp_path)
+    save(root / "screw/test/good/000.bmp", picture(0))  # needs none
+    assert len(load(root, False).samples("screw")) == 14
+    save(root / "screw/test/dent/000.bmp", picture(0))
+    with pytest.raises(DataError) as caught:
+        load(root, False).samples("screw")
+    path = root / "screw/test/dent/000.png"
+    assert str(caught.value) == f"{path} and 000.bmp would share one mask; rename one of them"
+    shutil.rmtree(root / "screw/ground_truth")
+    assert len(folder.load(root, False).samples("screw")) == 15
+
+
+@pytest.mark.parametrize("load", [mvtec.load, folder.load])
+def test_a_mask_that_marks_nothing_is_refused(tmp_path, load):
+    path = save(make_mvtec(tmp_path) / "screw/ground_truth/dent/001_mask.png", np.zeros((16, 16), np.uint8))
+    samples = load(tmp_path, False).samples("screw")
+    with pytest.raises(DataError) as caught:
+        samples.masks(samples.where("test"))
+    image = tmp_path / "screw/test/dent/001.png"
+    remedy = "mark it or move the image to test/good"
+    assert str(caught.value) == f"{path}, the mask of {image}, marks no defect; {remedy}"
+
+
 def test_a_bad_image_is_named_when_it_is_read(tmp_path):
     make_mvtec(tmp_path)
     (tmp_path / "screw/train/good/003.png").write_bytes(b"")
@@ -594,7 +619,7 @@ def test_mvtec_is_fetched_and_its_hash_checked(tmp_path, monkeypatch, right):
     if not right:
         with pytest.raises(DataError, match=f"its SHA-256 is .*, not {digest}"):
             mvtec.load(tmp_path / "root", True)
-        assert list((tmp_path / "root").iterdir()) == []
+        assert not (tmp_path / "root").exists()
         return
     assert mvtec.load(tmp_path / "root", True).categories == ("screw",)
     assert [path.name for path in (tmp_path / "root/mvtec").iterdir()] == ["screw"]
@@ -639,6 +664,22 @@ def test_files_that_are_no_images_are_counted(tmp_path):
         (root / name).write_bytes(b"")
     others = "3 files are no PNG, JPEG, BMP or TIFF images and are left out (.webp, no suffix)"
     assert folder.load(root, False).note == f"1 category, 0 with masks; {others}"
+
+
+def test_folders_among_the_images_are_counted(tmp_path):
+    root = make_mvtec(tmp_path, ["screw"]) / "screw"
+    for name in ("train/good/more", "test/dent/more"):
+        save(root / name / "000.png", picture(0))
+    others = "2 folders among the images are left out, the first good/more"
+    assert folder.load(root, False).note == f"1 category, 1 with masks; {others}"
+
+
+def test_a_folder_that_lacks_a_part_is_reported(tmp_path):
+    make_mvtec(tmp_path, ["screw"])
+    save(tmp_path / "zipper/train/good/000.png", picture(0))
+    save(tmp_path / "bags/train/normal/000.png", picture(0))
+    lacking = "left out for lack of train/good, train/0.normal or test: bags, zipper"
+    assert folder.load(tmp_path, False).note == f"1 category, 1 with masks; {lacking}"
 
 
 def test_folders_of_both_layouts(tmp_path):
@@ -707,6 +748,18 @@ def test_class_folders_of_several_sizes_and_kinds(tmp_path):
     index = list(samples.ids).index("cat/grey.png")
     assert samples.read(index).shape == (3, 9, 33)
     assert samples.images(np.array([0, index]), 12).shape == (2, 3, 12, 12)
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_what_class_folders_hold_besides_images_is_counted(tmp_path, parts):
+    make_imagefolder(tmp_path, ["cat", "dog"], parts=parts)
+    folder_of_dogs = tmp_path / ("test/dog" if parts else "dog")
+    (folder_of_dogs / "a.webp").write_bytes(b"")
+    (folder_of_dogs / "b.gif").write_bytes(b"")
+    save(folder_of_dogs / "more/000.png", picture(0))
+    files = "2 files are no PNG, JPEG, BMP or TIFF images and are left out (.gif, .webp)"
+    folders = "1 folders among the images are left out, the first dog/more"
+    assert imagefolder.load(tmp_path, False).note.endswith(f" split; {files}; {folders}")
 
 
 def test_an_empty_class_folder_is_named(tmp_path):

@@ -248,3 +248,24 @@ def test_labelled_anomalies_out_of_different_images_never_share_a_table():
     assert [each.job.detector for each in kept] == ["ab", "d"]
     assert comparable(results, [results[2].job], {}) == [results[2]]
     assert len(comparable(results[1:], [results[2].job], {})) == 2
+
+
+def test_scores_are_of_the_same_images_whatever_the_order_of_their_rows():
+    results = [result("d"), result("e", shift=2.0)]
+    mixed = [results[0], replace(results[1], scores=results[1].scores.sample(frac=1, random_state=0))]
+    pd.testing.assert_frame_equal(board(mixed), board(results))
+
+
+@pytest.mark.parametrize("column", ["sample_id", "label"])
+def test_results_on_images_of_other_names_or_labels_never_share_a_table(column):
+    results = sorted([result("d"), result("e")], key=lambda each: each.job.key)
+    scores = results[1].scores
+    others = scores["sample_id"].map("{}.png".format) if column == "sample_id" else 1 - scores["label"]
+    results[1] = replace(results[1], scores=scores.assign(**{column: others}))
+    with pytest.raises(AdbenchError) as caught:
+        board(results)
+    folders = " or ".join(f"toy/one-vs-rest/{r.job.detector}/a-seed0-{r.job.key[:8]}" for r in results)
+    assert str(caught.value) == (
+        f"{results[0].job} and {results[1].job} were scored on test images of other names or labels; remove the "
+        f"folder of the older one ({folders}) and run again, or give --out another folder"
+    )

@@ -9,12 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from make_data import make_imagefolder, make_mvtec, save
+from PIL import Image
 
 from adbench_tgan.data import cifar10, digits, imagefolder, mvtec, protocols
-from adbench_tgan.data.samples import Cut, Samples, check, fingerprint, fingerprint_of, labelled_arrays, split
+from adbench_tgan.data.files import Cache
+from adbench_tgan.data.samples import (
+    ChangedError,
+    Cut,
+    Samples,
+    check,
+    fingerprint,
+    fingerprint_of,
+    labelled_arrays,
+    split,
+)
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.describe import passport
-from adbench_tgan.errors import DataError
+from adbench_tgan.errors import AdbenchError, DataError
 from adbench_tgan.registry import Registry
 
 MINI = Path(__file__).parents[2] / "shared/data/cifar10_mini"
@@ -67,7 +78,7 @@ def test_one_vs_rest():
     assert cut.test.tolist() == list(range(40, 60))
     assert cut.labels.dtype == np.uint8
     assert cut.labels.tolist() == [1, 0, 1, 1] * 5
-    check(cut, "b")
+    check(samples, cut, "b")
 
 
 def test_one_vs_rest_offers_labelled_training_images_of_the_other_classes():
@@ -201,7 +212,7 @@ def test_official(tmp_path):
 def test_no_image_is_trained_on_and_tested(name, category):
     samples = grey_samples(train=6, test=300)
     cut = getattr(protocols, name)(samples, category)
-    check(cut, category)
+    check(samples, cut, category)
     anomalies = cut.choose_anomalies() if cut.choose_anomalies else []
     sets = [set(cut.normal), set(anomalies), set(cut.test)]
     assert sum(map(len, sets)) == len(set.union(*sets)) == len(cut.normal) + len(anomalies) + len(cut.test)
@@ -367,16 +378,27 @@ def test_a_useless_cut_is_refused(normal, labels, reason):
         labels=np.array(labels, np.uint8),
     )
     with pytest.raises(DataError, match=f"^category 'screw' has {reason}$"):
-        check(cut, "screw")
+        check(small()[0], cut, "screw")
 
 
 def test_a_usable_cut_passes():
-    check(Cut(normal=np.array([0]), test=np.array([1, 2]), labels=np.array([1, 0], np.uint8)), "screw")
+    cut = Cut(normal=np.array([0]), test=np.array([1, 2]), labels=np.array([1, 0], np.uint8))
+    check(small()[0], cut, "screw")
+
+
+def test_test_images_that_share_an_id_are_refused():
+    samples, cut = small()
+    check(replace(samples, ids=["x", "x", "a", "b", "c", "d"]), cut, "screw")
+    with pytest.raises(DataError) as caught:
+        check(replace(samples, ids=["x", "y", "a", "b", "b", "x"]), cut, "screw")
+    assert str(caught.value) == (
+        "category 'screw' has two test images with the id 'b'; each needs an id of its own"
+    )
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path):
     make_mvtec(tmp_path)
-    save(tmp_path / "screw/ground_truth/dent/001_mask.png", np.zeros((8, 12), np.uint8))
+    save(tmp_path / "screw/ground_truth/dent/001_mask.png", np.full((8, 12), 255, np.uint8))
     samples = mvtec.load(tmp_path, False).samples("screw")
     with pytest.raises(DataError) as caught:
         samples.masks(samples.where("test"))
@@ -419,3 +441,32 @@ def test_a_passport_says_what_brightness_alone_would_reach(tmp_path):
     registry = Registry.discover()
     tasks = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), tmp_path)
     assert passport(tasks, "screw")["brightness_auroc"] == 1
+
+
+@pytest.mark.parametrize("changed", ["train/good/001", "test/good/000", "ground_truth/dent/001_mask", ""])
+def test_images_that_change_after_planning_are_noticed_when_they_are_read_again(changed, tmp_path):
+    make_mvtec(tmp_path, defects={"dent": 3})
+    registry = Registry.discover()
+    tasks = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), tmp_path)
+    object.__setattr__(tasks.loaded, "_cache", Cache(budget=0))  # as for a dataset of many gigabytes
+    before = tasks.fingerprint("screw")
+    if changed:
+        path = tmp_path / f"screw/{changed}.png"
+        save(path, 255 - np.asarray(Image.open(path)))
+        with pytest.raises(AdbenchError) as caught:
+            tasks.split("screw", 8, labelled=False)
+        assert str(caught.value) == "the images of 'screw' changed since the job was planned; run again"
+    else:
+        assert tasks.split("screw", 8, labelled=False).fingerprint == before
+
+
+def test_labelled_anomalies_that_change_after_they_were_hashed_are_noticed(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), np.uint8)
+    samples = labelled_arrays(("a", "b"), (pixels[:20], np.arange(20) % 2), (pixels[20:], np.arange(20) % 2))
+    cut = protocols.one_vs_rest(samples, "a")
+    fingerprint_of(samples, cut.on_offer)
+    chosen = cut.choose_anomalies()
+    pixels[chosen[0]] += 1
+    for size in (8, 4):
+        with pytest.raises(ChangedError, match="train-"):
+            samples.images(chosen, size)

@@ -243,6 +243,7 @@ CALLER = """
 MISTAKES = {
     "raises": ("raise ValueError('two\\nlines')", "ValueError: two lines"),
     "exits": ("raise SystemExit('bye')", "SystemExit: bye"),
+    "skips": ("import pytest\npytest.skip('not here', allow_module_level=True)", "Skipped: not here"),
     "syntax": ("def f(:", "SyntaxError: invalid syntax"),
     "hook_raises": (
         "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_detectors():\n    yield 1 / 0",
@@ -251,6 +252,10 @@ MISTAKES = {
     "hook_exits": (
         "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_metrics():\n    raise SystemExit(3)",
         "SystemExit: 3",
+    ),
+    "hook_skips": (
+        "import pytest\nfrom adbench_tgan import hookimpl\n@hookimpl\ndef adbench_datasets():\n    pytest.skip('no')",
+        "Skipped: no",
     ),
     "wrong_type": (
         "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_detectors():\n    return ['a']",
@@ -326,6 +331,7 @@ def test_remains_of_a_half_removed_plugin_do_no_harm(site: Path, adbench: Call) 
         ("late_empty:Missing", "AttributeError: module 'late_empty' has no attribute 'Missing'"),
         ("late_raises:X", "RuntimeError: no luck"),
         ("late_exits:X", "SystemExit: 4"),
+        ("late_skips:X", "Skipped: no"),
     ],
 )
 def test_target_that_cannot_be_imported_is_an_error_when_used(
@@ -339,6 +345,7 @@ def test_target_that_cannot_be_imported_is_an_error_when_used(
             "late_empty": "",
             "late_raises": "raise RuntimeError('no\\nluck')",
             "late_exits": "raise SystemExit(4)",
+            "late_skips": "import pytest\npytest.skip('no', allow_module_level=True)",
         },
     )
     assert "tardy" in listed(adbench("list", "--json"))
@@ -460,6 +467,7 @@ def test_job_hooks_are_called_and_one_that_raises_is_a_warning(
 ) -> None:
     make_plugin(site, "listener", LISTENER)
     make_plugin(site, "moody", LISTENER.replace("HEARD.append", "raise OSError"))
+    make_plugin(site, "sulky", LISTENER.replace("HEARD.append", "__import__('pytest').skip"))
     ended = adbench(*RUN, "--detectors", "mean_image", "--out", tmp_path / "runs")
     assert ended.status == 0
     heard = importlib.import_module("listener").HEARD
@@ -470,6 +478,9 @@ def test_job_hooks_are_called_and_one_that_raises_is_a_warning(
     assert warnings == [
         f"note: plugin moody-dist:moody: adbench_job_started failed: OSError: started {job}",
         f"note: plugin moody-dist:moody: adbench_job_finished failed: OSError: ok {job}: {round(auroc, 3)}",
+    ]
+    assert [line for line in ended.err.splitlines() if "sulky" in line] == [
+        line.replace("moody", "sulky").replace("OSError", "Skipped") for line in warnings
     ]
 
 

@@ -17,6 +17,7 @@ from test_leaderboard import result
 
 from adbench_tgan import results as results_module
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.places import draft_name
 from adbench_tgan.results import PARTIAL, ResultStore, read_scores, safe_name, write_atomically
 
 
@@ -144,11 +145,12 @@ def test_an_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monk
 def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(store):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = socket.gethostname()
+    host = draft_name().partition("+")[0]
     gone = store.root / PARTIAL / f"{host}+{dead.pid}+abc"
     alive = store.root / PARTIAL / f"{host}+{os.getpid()}+abc"
     elsewhere = store.root / PARTIAL / f"another-host+{dead.pid}+abc"
-    for folder in (gone, alive, elsewhere):
+    of_old = store.root / PARTIAL / f"{socket.gethostname()}+{dead.pid}+abc"  # by an older version
+    for folder in (gone, alive, elsewhere, of_old):
         folder.mkdir()
         (folder / "result.json").write_text("{}")
     cut_short = store.root / PARTIAL / f".{host}+{dead.pid}+def"  # a file that was being written
@@ -158,6 +160,7 @@ def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(stor
     assert not gone.exists()
     assert alive.exists()
     assert elsewhere.exists()
+    assert of_old.exists()
     assert list(store.results()) == []
 
 

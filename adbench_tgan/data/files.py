@@ -7,12 +7,14 @@ import stat
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from adbench_tgan.data.samples import Pixels
 from adbench_tgan.errors import DataError
@@ -22,6 +24,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 PLAIN = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # tags of a TIFF file
+RESAVE = "save it as 8- or 16-bit unsigned, BlackIsZero, without transparency"
 BUDGET = 2**31  # bytes of decoded images kept
 
 
@@ -37,6 +41,7 @@ def decode(path: Path) -> Pixels:
     * floating point (mode F, range [0, 1]): times 255 and rounded, repeated
     * 16-bit colour: the high byte, as Pillow reads it
 
+    Refused is what Pillow would misread: a transparent colour of 16 bits, WhiteIsZero of more than 8, signed 8 bits.
     The first page of a file with several is read. A rotation noted in EXIF is not applied.
 
     Raises:
@@ -72,6 +77,22 @@ def other_files(folder: Path) -> Counter[str]:
     """The files directly in `folder` that `list_images` passes over, by suffix."""
     others = (path for path in _entries(folder) if path.suffix.lower() not in SUFFIXES and path.is_file())
     return Counter(path.suffix.lower() or "no suffix" for path in others)
+
+
+def left_out(folders: Iterable[Path]) -> str:
+    """What a note says of all in these folders of images that is passed over; empty when nothing is."""
+    others: Counter[str] = Counter()
+    inner: list[str] = []
+    for folder in folders:
+        others += other_files(folder)
+        inner += [f"{folder.name}/{path.name}" for path in list_folders(folder)]
+    note = ""
+    if others:
+        kinds = ", ".join(sorted(others))
+        note = f"; {others.total()} files are no PNG, JPEG, BMP or TIFF images and are left out ({kinds})"
+    if inner:
+        note += f"; {len(inner)} folders among the images are left out, the first {inner[0]}"
+    return note
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -118,10 +139,14 @@ def not_found(dataset: str, root: Path, layout: str) -> DataError:
 def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> Path:
     """Let `download` make a folder `name` in a temporary place, then move it into `root`: whole or not at all.
 
+    A `root` that was not there is made, and stays only if that succeeds.
+
     Raises:
         DataError: the download failed.
     """
+    made: list[Path] = []
     try:
+        made += [folder for folder in (root, *root.parents) if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".fetch-") as place:
             download(Path(place))
@@ -131,6 +156,10 @@ def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> P
         remedy = "try again, or name the folder that holds it with --data-root or $ADBENCH_DATA"
         text = f"{name} is not in {root} and could not be downloaded ({reason}); {remedy}"
         raise DataError(one_line(text)) from None
+    finally:
+        for folder in made:  # only an empty one goes: a mistyped root leaves nothing behind
+            with suppress(OSError):
+                folder.rmdir()
 
 
 class Cache:
@@ -165,13 +194,14 @@ def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
+                deep = any("16" in str(tile[3]) for tile in image.tile)  # which loading forgets
                 image.load()
+                _check_meaning(image, deep)
                 return convert(image)
     except Exception as error:  # damaged files raise nearly every kind of error in Pillow
         reason = _reason(path, error)
-        raise DataError(
-            one_line(f"{path} cannot be read as an image ({reason}); replace or remove it")
-        ) from None
+        remedy = RESAVE if isinstance(error, _MisreadError) else "replace or remove it"
+        raise DataError(one_line(f"{path} cannot be read as an image ({reason}); {remedy}")) from None
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -190,6 +220,22 @@ def _reason(path: Path, error: Exception) -> str:
 
 class _UnsuitableError(Exception):
     """The file is sound, but its values have no documented conversion."""
+
+
+class _MisreadError(_UnsuitableError):
+    """The file is sound, but Pillow would give other values than it means."""
+
+
+def _check_meaning(image: Image.Image, deep: bool) -> None:
+    """Raise `_MisreadError` for what Pillow reads without a word as something else."""
+    if image.format == "PNG" and deep and "transparency" in image.info:
+        raise _MisreadError("16 bits with a transparent colour")
+    if isinstance(image, TiffImageFile):
+        tags = image.tag_v2
+        if tags.get(PHOTOMETRIC) == 0 and image.mode in (*SIXTEEN_BITS, "F"):
+            raise _MisreadError("WhiteIsZero of more than 8 bits")
+        if image.mode in PLAIN and 2 in np.ravel(tags.get(SAMPLE_FORMAT, 1)):
+            raise _MisreadError("signed 8-bit values")
 
 
 def _rgb(image: Image.Image) -> Pixels:

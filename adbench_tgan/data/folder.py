@@ -6,11 +6,11 @@ train/good, test/good, test/<defect>, ground_truth/<defect>/<name>_mask.png
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from adbench_tgan.data.files import existing, list_folders, one_line, other_files
-from adbench_tgan.data.mvtec import Category, DefectDataset, is_category, name_of
+from adbench_tgan.data.files import existing, left_out, list_folders, one_line
+from adbench_tgan.data.mvtec import Category, DefectDataset, incomplete, is_category, name_of
 from adbench_tgan.errors import DataError
 
 
@@ -20,15 +20,15 @@ def load(root: Path, fetch: bool) -> DefectDataset:
     Raises:
         DataError: neither `root` nor a folder in it has one of the two layouts.
     """
-    found = [_category(folder) for folder in (existing(root), *list_folders(root))]
-    if found[0] is not None:
-        return _dataset([found[0]])
-    categories = [category for category in found if category is not None]
+    if (only := _category(existing(root))) is not None:
+        return _dataset([only])
+    folders = list_folders(root)
+    categories = [category for category in map(_category, folders) if category is not None]
     if not categories:
         layouts = "train/0.normal and test, or train/good and test"
         remedy = "arrange the images so, or name another folder with --data-root"
         raise DataError(one_line(f"neither {root} nor a folder in it holds {layouts}; {remedy}"))
-    return _dataset(categories)
+    return _dataset(categories, incomplete(folders, categories))
 
 
 def _category(folder: Path) -> Category | None:
@@ -39,18 +39,16 @@ def _category(folder: Path) -> Category | None:
     return None
 
 
-def _dataset(categories: list[Category]) -> DefectDataset:
+def _dataset(categories: Sequence[Category], broken: Sequence[str] = ()) -> DefectDataset:
     masked = sum(category.masked for category in categories)
     plural = "category" if len(categories) == 1 else "categories"
     note = f"{len(categories)} {plural}, {masked} with masks"
-    if others := sum((_others(category) for category in categories), Counter()):
-        kinds = ", ".join(sorted(others))
-        note += f"; {others.total()} files are no PNG, JPEG, BMP or TIFF images and are left out ({kinds})"
+    if broken:
+        note += f"; left out for lack of train/good, train/0.normal or test: {', '.join(broken)}"
+    note += left_out(folder for category in categories for folder in _folders(category))
     return DefectDataset(found=tuple(categories), note=one_line(note))
 
 
-def _others(category: Category) -> Counter[str]:
-    """Files that lie among the images and are none, by suffix."""
-    folders = [category.folder / "train" / category.good]
-    folders += list_folders(category.folder / "test") if (category.folder / "test").is_dir() else []
-    return sum((other_files(folder) for folder in folders), Counter())
+def _folders(category: Category) -> list[Path]:
+    """The folders of a category's images."""
+    return [category.folder / "train" / category.good, *list_folders(category.folder / "test")]

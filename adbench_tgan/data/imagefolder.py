@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from adbench_tgan.data.files import Cache, existing, list_folders, list_images, one_line
+from adbench_tgan.data.files import Cache, existing, left_out, list_folders, list_images, one_line
 from adbench_tgan.data.samples import ClassDataset, Samples
 from adbench_tgan.errors import DataError
 
@@ -38,6 +38,8 @@ def load(root: Path, fetch: bool) -> ClassDataset:
         remedy = "add one, or name another folder with --data-root"
         raise DataError(one_line(f"{root} holds {len(classes)} class folders, and two are needed; {remedy}"))
     cache = Cache()
+    split = "own" if divided else "4 : 1"
+    folders = dict.fromkeys(item.path.parent for item in items)
     samples = Samples(
         read=lambda index: cache.read(items[index].path),
         ids=[item.path.relative_to(root).as_posix() for item in items],
@@ -47,7 +49,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     return ClassDataset(
         categories=tuple(sorted({item.kind for item in items if item.part == "train"})),
         images=samples,
-        note=f"{len(items):,} images, {len(classes)} classes, {'own' if divided else '4 : 1'} split",
+        note=one_line(f"{len(items):,} images, {len(classes)} classes, {split} split{left_out(folders)}"),
     )
 
 

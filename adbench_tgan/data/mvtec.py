@@ -107,9 +107,13 @@ def _categories(root: Path) -> tuple[tuple[Category, ...], list[str]]:
     """The categories in `root`, and the names of folders that look like one with a part missing."""
     folders = list_folders(root) if root.is_dir() else []
     found = tuple(Category(name=folder.name, folder=folder) for folder in folders if is_category(folder))
+    return found, incomplete(folders, found)
+
+
+def incomplete(folders: Sequence[Path], found: Sequence[Category]) -> list[str]:
+    """The names of the folders that look like a category and are none of those `found`."""
     names = {category.name for category in found}
-    broken = [folder.name for folder in folders if folder.name not in names and (folder / "train").is_dir()]
-    return found, broken
+    return [folder.name for folder in folders if folder.name not in names and (folder / "train").is_dir()]
 
 
 def _note(count: int, broken: Sequence[str] = ()) -> str:
@@ -126,6 +130,8 @@ def _download(place: Path) -> None:
 
 def _samples(category: Category, cache: Cache) -> Samples:
     items = _items(category)
+    if category.masked:
+        _check_names(items)
 
     def read(index: int) -> Pixels:
         return cache.read(items[index].path, category.name)
@@ -134,7 +140,12 @@ def _samples(category: Category, cache: Cache) -> Samples:
         item = items[index]
         if item.kind == "good":
             return np.zeros(read(index).shape[1:], np.uint8)
-        return cache.read(_mask_of(item, category), category.name, decoder=decode_mask)
+        path = _mask_of(item, category)
+        mask = cache.read(path, category.name, decoder=decode_mask)
+        if not mask.any():
+            remedy = f"mark it or move the image to test/{category.good}"
+            raise DataError(one_line(f"{path}, the mask of {item.path}, marks no defect; {remedy}"))
+        return mask
 
     return Samples(
         read=read,
@@ -151,6 +162,17 @@ def _items(category: Category) -> list[Item]:
         kind = "good" if folder.name == category.good else folder.name
         items += [Item(path, kind, "test") for path in list_images(folder)]
     return items
+
+
+def _check_names(items: Sequence[Item]) -> None:
+    """Raise `DataError` when two images of defects would have one mask."""
+    seen: dict[tuple[str, str], Path] = {}
+    for item in items:
+        other = seen.setdefault((item.kind, item.path.stem), item.path)
+        if item.kind != "good" and other != item.path:
+            raise DataError(
+                one_line(f"{item.path} and {other.name} would share one mask; rename one of them")
+            )
 
 
 def _mask_of(item: Item, category: Category) -> Path:

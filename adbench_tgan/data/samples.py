@@ -24,6 +24,10 @@ Pixels = NDArray[np.uint8]
 Labelled = tuple[Pixels, NDArray[np.int64]]  # images (N, C, H, W) and the numbers of their classes (N,)
 
 
+class ChangedError(DataError):
+    """An image or a mask is no longer what it was when it was hashed."""
+
+
 class Dataset(Protocol):
     """What a `DatasetSpec` loads."""
 
@@ -55,6 +59,7 @@ class Samples:
         None  # where all have one size: as `read`, (n, C, H, W) at once
     )
     _digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
+    _mask_digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,9 +81,7 @@ class Samples:
     def digest(self, index: int) -> bytes:
         """SHA-256 of image `index`: its shape and its pixels, before any resizing."""
         if index not in self._digests:
-            pixels = self.read(index)
-            shape = "x".join(map(str, pixels.shape)).encode()
-            self._digests[index] = hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).digest()
+            self._digests[index] = _digest(self.read(index))
         return self._digests[index]
 
     def digests(self, indices: Indices) -> NDArray[np.uint8]:
@@ -86,11 +89,28 @@ class Samples:
         joined = b"".join([self._digests.get(i) or self.digest(i) for i in indices.tolist()])
         return np.frombuffer(joined, np.uint8).reshape(-1, hashlib.sha256().digest_size)
 
+    def mask_bits(self, index: int) -> bytes:
+        """The mask of image `index`, which has one: 8 pixels a byte."""
+        assert self.read_mask is not None
+        bits = _bits(self.read_mask(index))
+        self._mask_digests[index] = hashlib.sha256(bits).digest()
+        return bits
+
     def images(self, indices: Indices, size: int) -> Tensor:
-        """Those images resized to (size, size): uint8 (n, C, size, size)."""
+        """Those images resized to (size, size): uint8 (n, C, size, size).
+
+        Raises:
+            ChangedError: one is not what it was when it was hashed.
+        """
         if self.read_many is not None and self.read(0).shape[1:] == (size, size):
-            return torch.from_numpy(self.read_many(indices))
-        pixels = [self.read(int(i)) for i in indices]
+            many = self.read_many(indices)
+            for i, image in zip(indices.tolist(), many, strict=True):
+                self._compare(self._digests, i, _digest(image))
+            return torch.from_numpy(many)
+        pixels = []
+        for i in map(int, indices):
+            pixels.append(self.read(i))
+            self._compare(self._digests, i, _digest(pixels[-1]))
         shapes = {image.shape for image in pixels}
         if len(shapes) == 1 and shapes.pop()[1:] == (size, size):
             return torch.from_numpy(np.stack(pixels))  # nothing to resize: many times faster
@@ -102,8 +122,17 @@ class Samples:
             )
         return torch.stack(resized)
 
+    def _compare(self, known: dict[int, bytes], index: int, found: bytes) -> None:
+        """Remember a hash, or raise unless it is the one remembered."""
+        if known.setdefault(index, found) != found:
+            raise ChangedError(f"{self.ids[index]} changed while it was in use; run again")
+
     def masks(self, indices: Indices) -> Pixels | None:
-        """Their masks at one size, at most `MASK_SIDE`: uint8 (n, H, W)."""
+        """Their masks at one size, at most `MASK_SIDE`: uint8 (n, H, W).
+
+        Raises:
+            DataError: one is not as large as its image, or a `ChangedError`, as for `images`.
+        """
         if self.read_mask is None:
             return None
         masks = []
@@ -114,6 +143,7 @@ class Samples:
                     f"mask of {self.ids[i]} is {mask.shape[1]}x{mask.shape[0]} pixels, "
                     f"its image {image.shape[2]}x{image.shape[1]}; replace the mask"
                 )
+            self._compare(self._mask_digests, i, hashlib.sha256(_bits(mask)).digest())
             masks.append(mask)
         side = MASK_SIDE
         if all(mask.shape == masks[0].shape for mask in masks) and max(masks[0].shape) <= MASK_SIDE:
@@ -183,7 +213,7 @@ def fingerprint(samples: Samples, cut: Cut) -> str:
     whole.update(_tagged(b"test", np.column_stack([samples.digests(cut.test), cut.labels])))
     if samples.read_mask is not None:
         for index in map(int, cut.test):
-            whole.update(b"mask" + np.packbits(samples.read_mask(index)).tobytes())
+            whole.update(b"mask" + samples.mask_bits(index))
     return whole.hexdigest()
 
 
@@ -198,13 +228,20 @@ def fingerprint_of(samples: Samples, indices: Indices) -> str:
     return hashlib.sha256(samples.digests(indices).tobytes()).hexdigest()
 
 
-def check(cut: Cut, category: str) -> None:
-    """Raise `DataError` when nothing can be learned from a cut, or nothing measured on it."""
+def check(samples: Samples, cut: Cut, category: str) -> None:
+    """Raise `DataError` when nothing can be learned from a cut, nothing measured on it, or its images not told apart."""
     if len(cut.normal) == 0:
         raise DataError(f"category {category!r} has no normal training image")
     for label, kind in enumerate(("normal", "abnormal")):
         if not (cut.labels == label).any():
             raise DataError(f"category {category!r} has no {kind} test image")
+    seen: set[str] = set()
+    for name in (samples.ids[i] for i in cut.test.tolist()):
+        if name in seen:
+            raise DataError(
+                f"category {category!r} has two test images with the id {name!r}; each needs an id of its own"
+            )
+        seen.add(name)
 
 
 def split(
@@ -233,6 +270,15 @@ def resize(image: Pixels, size: int) -> Tensor:
         pixels[None].float(), (size, size), mode="bilinear", antialias=True, align_corners=False
     )
     return resized[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def _digest(pixels: Pixels) -> bytes:
+    shape = "x".join(map(str, pixels.shape)).encode()
+    return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).digest()
+
+
+def _bits(mask: Pixels) -> bytes:
+    return np.packbits(mask).tobytes()
 
 
 def _nearest(mask: Pixels, size: int) -> Pixels:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adbench_tgan.data.images import Split
 from adbench_tgan.data.samples import (
+    ChangedError,
     Cut,
     Dataset,
     Indices,
@@ -59,7 +60,7 @@ class Tasks:
                 raise unknown(f"category of {self.dataset.name}", category, self.categories)
             samples = self.loaded.samples(category)
             cut = self._cut(samples, category)
-            check(cut, category)
+            check(samples, cut, category)
             self._cuts[category] = samples, cut
         return self._cuts[category]
 
@@ -90,16 +91,29 @@ class Tasks:
         self._splits.clear()
 
     def split(self, category: str, size: int, *, labelled: bool) -> Split:
-        """The images of one category at one size; with `labelled` also the anomalies on offer."""
+        """The images of one category at one size; with `labelled` also the anomalies on offer.
+
+        Raises:
+            AdbenchError: they are not those of the category's fingerprint any more.
+        """
         asked = (category, size, labelled)
         for key, kept in self._splits.items():
             if key != asked:
                 kept.leave_gpu()
         if asked not in self._splits:
-            samples, cut = self.cut(category)
             self._splits = {key: kept for key, kept in self._splits.items() if key[0] == category}
-            chosen = self.anomalies(category) if labelled else None
-            made = split(samples, cut, category, size, self.fingerprint(category), chosen)
-            unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell
-            self._splits[asked] = replace(made, of_categories=len(self.categories), unofficial=unofficial)
+            self._splits[asked] = self._made(category, size, labelled)
         return self._splits[asked]
+
+    def _made(self, category: str, size: int, labelled: bool) -> Split:
+        samples, cut = self.cut(category)
+        print_of = self.fingerprint(category)  # first: what is read from here on must have the same hashes
+        try:
+            chosen = self.anomalies(category) if labelled else None
+            made = split(samples, cut, category, size, print_of, chosen)
+        except ChangedError:
+            raise AdbenchError(
+                f"the images of {category!r} changed since the job was planned; run again"
+            ) from None
+        unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell
+        return replace(made, of_categories=len(self.categories), unofficial=unofficial)
