@@ -21,6 +21,7 @@ from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.hooks import said
 from adbench_tgan.info import SUITE
 from adbench_tgan.jobs import Job
 from adbench_tgan.machine import device_name, machine
@@ -29,6 +30,7 @@ from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, checkpoint_name
 from adbench_tgan.scoring import BATCH, check_scores, map_all, operations, purity, score_all, score_some
+from adbench_tgan.statements import check_losses, notes_of, parameters_of
 from adbench_tgan.text import plain
 from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
 from adbench_tgan.torch_settings import settings_kept
@@ -126,7 +128,9 @@ def attempt(job: Job, settings: Settings, tasks: Tasks, registry: Registry, repo
             raise AdbenchError(f"the images of {job.category!r} changed since the job was planned; run again")
         with settings_kept(), pixels_kept(split):
             return run_job(job, split, settings, registry, reporter)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a stranger's detector may raise anything
         tasks.forget()  # images that it may have written to
         return failed(job, settings, error)
 
@@ -196,14 +200,14 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         status="ok",
         metrics=metrics,
         timing=timing | ({"peak_memory_mb": peak} if settings.timing else {}),
-        parameters=detector.parameter_counts(),
+        parameters=parameters_of(detector),
         threshold=threshold if np.isfinite(threshold) else None,
         purity_delta=purity_delta,
         anomalies_fingerprint=split.anomalies_fingerprint,
         shape=split.test.shape,
         device=device_name(device),
         machine=machine(device),
-        notes=(*getattr(detector, "notes", ()), *notes),  # a stranger's __init__ may not call ours
+        notes=(*notes_of(detector), *notes),
         declared=dict(registry.find("detector", job.detector).expected_failures),
         suite=SUITE,
         code=registry.code(job.detector),
@@ -240,8 +244,13 @@ def train(
         import_module("torch._dynamo")  # the first optimiser of a process would: seconds, but no training
     images = TrainSet(split.normal, split.anomalies)
     total = detector.expected_epochs(images)
+
+    def on_epoch(number: int, means: Mapping[str, float]) -> None:
+        check_losses(means)
+        reporter.epoch(number, total, means)
+
     with stopwatch(settings.device) as clock:
-        losses = fit(detector, images, lambda number, means: reporter.epoch(number, total, means), kept)
+        losses = fit(detector, images, on_epoch, kept)
     return losses, clock.seconds + (kept.seconds if kept else 0)
 
 
@@ -327,11 +336,13 @@ def precision(name: str, device: str) -> AbstractContextManager[Any]:
 
 def explain(error: BaseException, device: str) -> str:
     """One line for a row: what went wrong, and for lack of memory the remedy."""
-    text = plain(" ".join(str(error).split()))
+    text = plain(said(error))
     lacks_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
     if lacks_memory:
         return f"out of memory on {_named(device)}; lower batch_size or image_size with --set"
-    return text if isinstance(error, AdbenchError) else f"{type(error).__name__}: {text}".rstrip(": ")
+    if text and isinstance(error, AdbenchError):
+        return text
+    return f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def _named(device: str) -> str:

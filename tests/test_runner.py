@@ -1,8 +1,10 @@
 """The runner: what detectors see, seeding, scoring, measuring, and every fault as one failed row."""
 
+import asyncio
 import csv
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -128,6 +130,78 @@ class Exits(Plain):
         raise SystemExit(3)
 
 
+class Cancelled(Plain):
+    def fit(self, train):
+        raise asyncio.CancelledError("a task of its own")
+
+
+class Closes(Plain):
+    def fit(self, train):
+        raise GeneratorExit
+
+
+class Speechless(Plain):
+    def fit(self, train):
+        class Unsaid(Exception):
+            def __str__(self):
+                raise RuntimeError
+
+        raise Unsaid
+
+
+class Textless(Plain):
+    def fit(self, train):
+        class Unsaid(Exception):
+            def __str__(self):
+                return None
+
+        raise Unsaid
+
+
+class CountsEpochs(InEpochs):
+    def epochs(self, train):
+        yield {"epoch": 1.0, "loss": 2.0}
+
+
+class NotesPaths(Plain):
+    def fit(self, train):
+        self.notes.append(Path("weights"))
+        return super().fit(train)
+
+
+class NotesNumbers(Plain):
+    def fit(self, train):
+        self.notes.append(3)
+        return super().fit(train)
+
+
+class NotesText(Plain):
+    def fit(self, train):
+        self.notes = "abc"
+        return super().fit(train)
+
+
+class NotesHalfCharacters(Plain):
+    def fit(self, train):
+        self.notes.append("from bad \udcff name")
+        return super().fit(train)
+
+
+class CountsBelowZero(Plain):
+    def parameter_counts(self):
+        return {"net": -3}
+
+
+class CountsHalves(Plain):
+    def parameter_counts(self):
+        return {"net": 1.5}
+
+
+class CountsInNumPy(Plain):
+    def parameter_counts(self):
+        return {"net": np.int64(3)}
+
+
 class OutOfMemory(Plain):
     def fit(self, train):
         raise MemoryError
@@ -219,7 +293,7 @@ class NotADetector:
 @pytest.fixture
 def registry():
     registry = Registry.discover()
-    more = (*Curious.__subclasses__(), NaNLoss, BehindAConstant, Plain, NotADetector)
+    more = (*Curious.__subclasses__(), *InEpochs.__subclasses__(), BehindAConstant, Plain, NotADetector)
     for toy in (*Plain.__subclasses__(), *more):
         info = DetectorInfo(
             name=toy.__name__.lower(),
@@ -393,6 +467,16 @@ def test_images_that_are_scored_are_counted(registry, tmp_path, monkeypatch):
         ("raisesinfit", "ValueError: two lines"),
         ("raisesinscore", "RuntimeError: no score"),
         ("exits", "SystemExit: 3"),
+        ("cancelled", "CancelledError: a task of its own"),
+        ("closes", "GeneratorExit"),
+        ("speechless", "Unsaid"),
+        ("textless", "Unsaid"),
+        ("countsepochs", "a loss is named 'epoch', as the number of the epoch is; give it another name"),
+        ("notespaths", f"notes holds something of type {type(Path()).__name__}; it must hold texts"),
+        ("notesnumbers", "notes holds something of type int; it must hold texts"),
+        ("notestext", "notes is of type str; it must be a list of texts"),
+        ("countsbelowzero", "parameter_counts says -3 for 'net'; it must be a whole number from 0 on"),
+        ("countshalves", "parameter_counts says 1.5 for 'net'; it must be a whole number from 0 on"),
         ("outofmemory", "out of memory on cpu; lower batch_size or image_size with --set"),
         ("outofgpumemory", "out of memory on cpu; lower batch_size or image_size with --set"),
         ("allocatestoomuch", "out of memory on cpu; lower batch_size or image_size with --set"),
@@ -414,6 +498,13 @@ def test_a_fault_is_a_failed_row_with_one_line_and_the_rest_goes_on(registry, tm
     assert len(rows) == 3
     assert sum("failed" in line and error in line.replace('"', "") for line in rows) == 1
     assert [r.status for r in outcome.failed] == ["failed"]
+
+
+def test_numbers_of_numpy_and_half_characters_are_stored_as_what_they_mean(registry, tmp_path):
+    outcome = run(registry, tmp_path, "countsinnumpy", "noteshalfcharacters")
+    counted, noted = (ResultStore(tmp_path).get(result.job) for result in outcome.results)
+    assert dict(counted.parameters) == {"net": 3}
+    assert noted.notes == (r"from bad \udcff name",)
 
 
 def test_failed_jobs_are_tried_again_and_finished_ones_are_not(registry, tmp_path, monkeypatch):
