@@ -20,7 +20,7 @@ from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector
-from adbench_tgan.errors import AdbenchError
+from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.hooks import said
 from adbench_tgan.info import SUITE
 from adbench_tgan.jobs import Job
@@ -28,7 +28,7 @@ from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore, checkpoint_name
+from adbench_tgan.results import Result, ResultStore, check_readable, checkpoint_name
 from adbench_tgan.scoring import BATCH, check_scores, map_all, operations, purity, score_all, score_some
 from adbench_tgan.statements import check_losses, notes_of, parameters_of
 from adbench_tgan.text import plain
@@ -100,14 +100,31 @@ def run(
     """Yield a result per job, stored the moment it is there."""
     results = executor(jobs, settings, tasks, registry, reporter)
     try:
-        for result in results:
-            store.put(result)
+        for made in results:
+            result = stored(made, store, settings)
             reporter.job_finished(result)
             registry.tell("adbench_job_finished", reporter.warn, job=result.job, result=result)
             yield result
     finally:  # an executor's processes end now, not when its iterator happens to be collected
         if isinstance(results, Generator):
             results.close()
+
+
+def stored(result: Result, store: ResultStore, settings: Settings) -> Result:
+    """Store a result, and return what was: a failure, if of this one nothing could be written or read back.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    try:
+        check_readable(result)
+        store.put(result)
+    except StoreError:
+        raise
+    except Exception as error:  # a detector's own state may be anything
+        result = failed(result.job, settings, error)
+        store.put(result)
+    return result
 
 
 def announce(job: Job, registry: Registry, reporter: Reporter) -> None:

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, scoring
+from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, runner, scoring
 from adbench_tgan.benchmark import benchmark, usable
 from adbench_tgan.errors import AdbenchError, NotHere
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import ResultStore, read_scores
+from adbench_tgan.results import PARTIAL, ResultStore, read_scores
 from adbench_tgan.runner import Settings, precision
 from adbench_tgan.testing import SUITE
 
@@ -200,6 +200,11 @@ class CountsHalves(Plain):
 class CountsInNumPy(Plain):
     def parameter_counts(self):
         return {"net": np.int64(3)}
+
+
+class StateOfAnything(Plain):
+    def state(self):
+        return {"mean": "about a half"}
 
 
 class OutOfMemory(Plain):
@@ -498,6 +503,26 @@ def test_a_fault_is_a_failed_row_with_one_line_and_the_rest_goes_on(registry, tm
     assert len(rows) == 3
     assert sum("failed" in line and error in line.replace('"', "") for line in rows) == 1
     assert [r.status for r in outcome.failed] == ["failed"]
+
+
+def test_a_result_that_could_not_be_read_back_is_a_failed_one_and_the_rest_goes_on(
+    registry, tmp_path, monkeypatch
+):
+    real = runner.machine
+    machines = iter([{1: "half of \udcff a character"}, real("cpu")])
+    monkeypatch.setattr(runner, "machine", lambda device: next(machines))
+    outcome = run(registry, tmp_path, "plain", "withoutgraph")
+    assert [result.status for result in outcome.results] == ["failed", "ok"]
+    assert outcome.failed[0].error.startswith("its result could not be read back (Invalid JSON: lone ")
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 3
+
+
+def test_a_model_that_cannot_be_written_is_a_failed_row_and_the_rest_goes_on(registry, tmp_path):
+    outcome = run(registry, tmp_path, "stateofanything", "plain", settings=Settings(save_models=True))
+    bad, good = outcome.results
+    assert (bad.status, good.status) == ("failed", "ok")
+    assert "str" in ResultStore(tmp_path).outcome(bad.job).error
+    assert not any((tmp_path / PARTIAL).iterdir())
 
 
 def test_numbers_of_numpy_and_half_characters_are_stored_as_what_they_mean(registry, tmp_path):
