@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +276,27 @@ class TurnsGradientsOff(Plain):
         return super().fit(train)
 
 
+class TurnsTheDevice(Plain):
+    def fit(self, train):
+        super().fit(train)
+        torch.set_default_device("meta")
+        return self
+
+
+class HooksEveryModule(Plain):
+    def fit(self, train):
+        torch.nn.modules.module.register_module_forward_hook(lambda module, taken, given: given * 0)
+        return super().fit(train)
+
+
+class WalksAway(Plain):
+    def fit(self, train):
+        elsewhere = Path("elsewhere")
+        elsewhere.mkdir(exist_ok=True)
+        os.chdir(elsewhere)
+        return super().fit(train)
+
+
 class AsNumPy(Plain):
     def score(self, images):
         return super().score(images).numpy()
@@ -410,7 +432,7 @@ def test_without_finite_scores_of_training_images_there_is_no_threshold(registry
     assert "which set the threshold, are not finite" in result.notes[0]
 
 
-@pytest.mark.parametrize("before", ["scribbles", "turnsgradientsoff"])
+@pytest.mark.parametrize("before", ["scribbles", "turnsgradientsoff", "turnsthedevice", "hookseverymodule"])
 def test_what_one_detector_does_is_not_the_next_ones_fault(registry, tmp_path, before):
     alone = run(registry, tmp_path / "a", "plain", "ganomaly", overrides=["ganomaly.epochs=1"]).results
     behind = run(
@@ -419,6 +441,15 @@ def test_what_one_detector_does_is_not_the_next_ones_fault(registry, tmp_path, b
     assert behind[0].job.detector == before
     for one, other in zip(alone, behind[1:], strict=True):
         pd.testing.assert_frame_equal(one.scores, other.scores, check_exact=True)
+
+
+def test_a_detector_that_leaves_the_working_folder_takes_no_results_along(registry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = run(registry, Path("runs"), "walksaway", "plain")
+    assert [result.status for result in outcome.results] == ["ok", "ok"]
+    assert len((tmp_path / "runs/results.csv").read_text().splitlines()) == 3
+    assert Path.cwd() == tmp_path
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_config_of_another_kind_is_named(registry, tmp_path):
