@@ -5,6 +5,9 @@ import csv
 import json
 import math
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ import torch
 from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, runner, scoring
 from adbench_tgan.benchmark import benchmark, usable
 from adbench_tgan.errors import AdbenchError, NotHere
+from adbench_tgan.interrupts import as_ctrl_c, not_swallowed
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore, read_scores
@@ -206,6 +210,15 @@ class CountsInNumPy(Plain):
 class StateOfAnything(Plain):
     def state(self):
         return {"mean": "about a half"}
+
+
+class GoesOnAfterCtrlC(Plain):
+    """As trainers do that call what they have finished."""
+
+    def fit(self, train):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return super().fit(train)
 
 
 class OutOfMemory(Plain):
@@ -554,6 +567,26 @@ def test_a_model_that_cannot_be_written_is_a_failed_row_and_the_rest_goes_on(reg
     assert (bad.status, good.status) == ("failed", "ok")
     assert "str" in ResultStore(tmp_path).outcome(bad.job).error
     assert not any((tmp_path / PARTIAL).iterdir())
+
+
+def test_ctrl_c_leaves_no_result_of_the_training_that_it_cut_short(registry, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(registry, tmp_path, "plain", "goesonafterctrlc", "inepochs")
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert list(rows["detector"]) == ["plain"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_jobs_run_in_any_thread_and_leave_ignored_signals_alone(registry, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run, registry, tmp_path, "plain").result().ran == 1
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with as_ctrl_c(), not_swallowed():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_numbers_of_numpy_and_half_characters_are_stored_as_what_they_mean(registry, tmp_path):
