@@ -221,6 +221,16 @@ class GoesOnAfterCtrlC(Plain):
         return super().fit(train)
 
 
+class ReusesItsMemory(Plain):
+    def fit(self, train):
+        self.scores = torch.zeros(1000)
+        return super().fit(train)
+
+    def score(self, images):
+        self.scores[: len(images)] = super().score(images)
+        return self.scores[: len(images)]
+
+
 class OutOfMemory(Plain):
     def fit(self, train):
         raise MemoryError
@@ -416,6 +426,12 @@ def test_scores_labels_and_metrics_of_a_detector_that_can_be_worked_out(registry
     )
     threshold = np.quantile(((pixels[~test & (digits.target == 0)] - mean) ** 2).mean((1, 2)), 0.95)
     assert outcome.results[0].threshold == pytest.approx(threshold, rel=1e-5)
+
+
+def test_scores_in_memory_that_is_used_again_are_those_of_their_images(registry, tmp_path):
+    plain, reusing = run(registry, tmp_path, "plain", "reusesitsmemory").results
+    pd.testing.assert_frame_equal(plain.scores, reusing.scores, check_exact=True)
+    assert reusing.purity_delta < 1e-6
 
 
 def test_purity_is_measured_stored_and_printed_in_the_row(registry, tmp_path):
