@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from traceback import format_exception
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -21,7 +20,8 @@ from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError, StoreError
-from adbench_tgan.hooks import said
+from adbench_tgan.failures import explain as explain
+from adbench_tgan.failures import failed
 from adbench_tgan.info import SUITE
 from adbench_tgan.jobs import Job
 from adbench_tgan.machine import device_name, machine
@@ -31,7 +31,6 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, check_readable, checkpoint_name
 from adbench_tgan.scoring import BATCH, check_scores, map_all, operations, purity, score_all, score_some
 from adbench_tgan.statements import check_losses, notes_of, parameters_of
-from adbench_tgan.text import plain
 from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
 from adbench_tgan.torch_settings import settings_kept
 from adbench_tgan.training import fit, seed_everything
@@ -166,18 +165,6 @@ def pixels_kept(split: Split) -> Iterator[None]:
         raise AdbenchError(
             "it wrote to its training images; let it work on a copy, images.on(device).clone()"
         )
-
-
-def failed(job: Job, settings: Settings, error: BaseException) -> Result:
-    """The result of a job that raised; a mistake in a program comes with its traceback."""
-    trace = "" if isinstance(error, AdbenchError) else "".join(format_exception(error))
-    return replace(failure(job, settings, explain(error, settings.device)), trace=trace)
-
-
-def failure(job: Job, settings: Settings, reason: str) -> Result:
-    """The result of a job that came to nothing."""
-    device = _named(settings.device)
-    return Result(job=job, status="failed", error=reason, device=device, version=__version__)
 
 
 def run_job(job: Job, split: Split, settings: Settings, registry: Registry, reporter: Reporter) -> Result:
@@ -349,21 +336,3 @@ def precision(name: str, device: str) -> AbstractContextManager[Any]:
         return nullcontext()
     # Without its cache, which would keep the weights of the first step for as long as the whole training.
     return torch.autocast(torch.device(device).type, torch.bfloat16, cache_enabled=False)
-
-
-def explain(error: BaseException, device: str) -> str:
-    """One line for a row: what went wrong, and for lack of memory the remedy."""
-    text = plain(said(error))
-    lacks_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
-    if lacks_memory:
-        return f"out of memory on {_named(device)}; lower batch_size or image_size with --set"
-    if text and isinstance(error, AdbenchError):
-        return text
-    return f"{type(error).__name__}: {text}".rstrip(": ")
-
-
-def _named(device: str) -> str:
-    try:
-        return device_name(device)
-    except (RuntimeError, AssertionError):
-        return device

@@ -50,9 +50,10 @@ def carry_out(spec: Mapping[str, Any], folder: Path, reporter: Reporter) -> None
     A job that fails has a result too. Raises only what ends a process, or when the result cannot be written.
     """
     from adbench_tgan.data.tasks import Tasks
+    from adbench_tgan.failures import failed
     from adbench_tgan.registry import Registry
     from adbench_tgan.results import check_readable, write_files
-    from adbench_tgan.runner import attempt, failed
+    from adbench_tgan.runner import attempt
 
     job, settings = read_spec(spec)
     try:
