@@ -73,7 +73,7 @@ def benchmark(
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     warn_of_other_code(planned.jobs, store, registry, reporter.warn)
     try:
-        with Claims(store.root) as claims:
+        with Claims(store.root.absolute()) as claims:
             shared = Sharing(missing, before, store, claims, reporter, with_model=settings.save_models)
             for jobs in shared.rounds():
                 for result in run(jobs, store, execute, settings, planned.tasks, registry, reporter):

@@ -16,13 +16,14 @@ from typing import Any
 
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.failures import failure
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import draft_name
 from adbench_tgan.processes import MANY, Heard, Process, environment, pass_on, told
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, write_files
-from adbench_tgan.runner import Reporter, Settings, announce, attempt, failure
+from adbench_tgan.runner import Reporter, Settings, announce, attempt
 from adbench_tgan.sources import digest
 from adbench_tgan.worker import read_back, read_spec, spec_of
 

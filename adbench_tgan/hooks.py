@@ -108,4 +108,14 @@ def load(target: str) -> Any:
 
 def one_line(failure: BaseException) -> str:
     """What went wrong, for a message of one line."""
-    return plain(f"{type(failure).__name__}: {' '.join(str(failure).split())}".rstrip(": "))
+    return plain(f"{type(failure).__name__}: {said(failure)}".rstrip(": "))
+
+
+def said(failure: BaseException) -> str:
+    """The text of an error without its line breaks; empty for a stranger's that fails even at that."""
+    try:
+        return " ".join(str(failure).split())
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.interrupts import as_ctrl_c
 
 if TYPE_CHECKING:
     from adbench_tgan.data.tasks import Tasks
@@ -132,10 +132,10 @@ def tasks_of(
 
 @contextmanager
 def interruptible(say: Callable[[str], None], out: Path | None) -> Iterator[None]:
-    """Let Ctrl-C, and a polite kill, end a run with a line that says how to go on."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Let Ctrl-C, a polite kill and a terminal that is closed end a run with a line that says how to go on."""
     try:
-        yield
+        with as_ctrl_c():
+            yield
     except KeyboardInterrupt:
         kept = f"finished jobs are kept in {out}, the same command goes on from there"
         say(f"interrupted; {kept if out else 'nothing is kept without --out'}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import socket
 import uuid
 from io import BytesIO
@@ -27,12 +28,16 @@ def place_of(text: str) -> Path:
     """A folder, or what behaves like one: ``s3://bucket/prefix``, ``gs://...``, ``memory://...``.
 
     Raises:
-        AdbenchError: what reaches it is not installed.
+        AdbenchError: what reaches it is not installed, or it is half a URL.
     """
     scheme, slashes, rest = text.partition("://")
     if not slashes:
-        return Path(text)
+        return folder_of(text)
     if scheme in ("file", "local"):
+        if not rest.startswith("/"):
+            raise AdbenchError(
+                f"--out {text}: a folder's URL has three slashes; write {scheme}:///PATH, or the folder"
+            )
         return Path(rest)
     try:
         from upath import UPath
@@ -46,6 +51,21 @@ def place_of(text: str) -> Path:
     except Exception as error:
         raise AdbenchError(f"--out {text}: {one_line(error)}; give a folder or an fsspec URL") from None
     return cast(Path, place)
+
+
+def folder_of(text: str) -> Path:
+    """A folder, which may be written with ``~``: the shell leaves that of ``--out=~/runs`` to us.
+
+    Raises:
+        AdbenchError: it is a URL that lacks a slash.
+    """
+    if half := re.fullmatch(r"([A-Za-z][\w+.-]+):/(.*)", text):
+        scheme, rest = half.groups()
+        slashes = ":///" if scheme in ("file", "local") else "://"
+        raise AdbenchError(
+            f"--out {text}: a URL has two slashes; write {scheme}{slashes}{rest}, or ./{text} for a folder"
+        )
+    return Path(os.path.expanduser(text))
 
 
 def is_remote(path: Path) -> bool:
@@ -147,8 +167,11 @@ def _host() -> str:
 
 
 def opened(path: Path) -> Path | BytesIO:
-    """What pandas and pyarrow read a file from; of an object, its bytes."""
-    return BytesIO(path.read_bytes()) if is_remote(path) else path
+    """What pandas and pyarrow read a file from; of an object, its bytes.
+
+    They would take ``file:/x`` for a URL, and ``~`` for the home folder, at the beginning of a name.
+    """
+    return BytesIO(path.read_bytes()) if is_remote(path) else path.absolute()
 
 
 def found(root: Path, pattern: str) -> list[Path]:

@@ -24,13 +24,14 @@ import torch
 
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, unwritable
+from adbench_tgan.failures import failure
 from adbench_tgan.jobs import Job
 from adbench_tgan.mps import side_by_side
 from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
 from adbench_tgan.places import draft_name
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
-from adbench_tgan.runner import Reporter, Settings, announce, attempt, failure
+from adbench_tgan.runner import Reporter, Settings, announce, attempt
 from adbench_tgan.worker import FAULT, RESULT, SPEC, read_back, spec_of
 
 PATIENCE = 0.1  # seconds between two looks at the processes

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from pydantic import ValidationError
+
 from adbench_tgan import places, stored
-from adbench_tgan.errors import StoreError, unwritable
+from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import draft_name, is_remote, owner_is_gone
@@ -155,7 +157,7 @@ class ResultStore:
             raise StoreError(
                 f"{target} was written by a newer adbench-tgan; upgrade, or give --out another folder"
             )
-        draft = self.scratch / draft_name()
+        draft = self.scratch.absolute() / draft_name()  # see `places.opened`
         try:
             draft.mkdir(parents=True)
             write_files(result, draft)
@@ -268,6 +270,25 @@ def as_json(result: Result) -> dict[str, Any]:
     )
     rest = {name: getattr(result, name) for name in names}
     return {"schema": SCHEMA, "key": result.job.key, "job": asdict(result.job)} | plain | rest
+
+
+def check_readable(result: Result) -> None:
+    """Refuse a result that could not be read back: it would count as absent, and be run again and again.
+
+    Raises:
+        AdbenchError: naming what is wrong.
+    """
+    try:
+        stored.Stored.model_validate_json(json.dumps(as_json(result) | {"files": {}}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where}: {first['msg']}" if where else first["msg"]
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = one_line(error)
+    else:
+        return
+    raise AdbenchError(f"its result could not be read back ({reason}); mend what it reports")
 
 
 def read_result(folder: Path) -> Result | None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from traceback import format_exception
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,16 +19,18 @@ from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector
-from adbench_tgan.errors import AdbenchError
+from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.failures import explain as explain
+from adbench_tgan.failures import failed
 from adbench_tgan.info import SUITE
 from adbench_tgan.jobs import Job
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore, checkpoint_name
+from adbench_tgan.results import Result, ResultStore, check_readable, checkpoint_name
 from adbench_tgan.scoring import BATCH, check_scores, map_all, operations, purity, score_all, score_some
-from adbench_tgan.text import plain
+from adbench_tgan.statements import check_losses, notes_of, parameters_of
 from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
 from adbench_tgan.torch_settings import settings_kept
 from adbench_tgan.training import fit, seed_everything
@@ -98,14 +99,31 @@ def run(
     """Yield a result per job, stored the moment it is there."""
     results = executor(jobs, settings, tasks, registry, reporter)
     try:
-        for result in results:
-            store.put(result)
+        for made in results:
+            result = stored(made, store, settings)
             reporter.job_finished(result)
             registry.tell("adbench_job_finished", reporter.warn, job=result.job, result=result)
             yield result
     finally:  # an executor's processes end now, not when its iterator happens to be collected
         if isinstance(results, Generator):
             results.close()
+
+
+def stored(result: Result, store: ResultStore, settings: Settings) -> Result:
+    """Store a result, and return what was: a failure, if of this one nothing could be written or read back.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    try:
+        check_readable(result)
+        store.put(result)
+    except StoreError:
+        raise
+    except Exception as error:  # a detector's own state may be anything
+        result = failed(result.job, settings, error)
+        store.put(result)
+    return result
 
 
 def announce(job: Job, registry: Registry, reporter: Reporter) -> None:
@@ -126,7 +144,9 @@ def attempt(job: Job, settings: Settings, tasks: Tasks, registry: Registry, repo
             raise AdbenchError(f"the images of {job.category!r} changed since the job was planned; run again")
         with settings_kept(), pixels_kept(split):
             return run_job(job, split, settings, registry, reporter)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a stranger's detector may raise anything
         tasks.forget()  # images that it may have written to
         return failed(job, settings, error)
 
@@ -145,18 +165,6 @@ def pixels_kept(split: Split) -> Iterator[None]:
         raise AdbenchError(
             "it wrote to its training images; let it work on a copy, images.on(device).clone()"
         )
-
-
-def failed(job: Job, settings: Settings, error: BaseException) -> Result:
-    """The result of a job that raised; a mistake in a program comes with its traceback."""
-    trace = "" if isinstance(error, AdbenchError) else "".join(format_exception(error))
-    return replace(failure(job, settings, explain(error, settings.device)), trace=trace)
-
-
-def failure(job: Job, settings: Settings, reason: str) -> Result:
-    """The result of a job that came to nothing."""
-    device = _named(settings.device)
-    return Result(job=job, status="failed", error=reason, device=device, version=__version__)
 
 
 def run_job(job: Job, split: Split, settings: Settings, registry: Registry, reporter: Reporter) -> Result:
@@ -196,14 +204,14 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         status="ok",
         metrics=metrics,
         timing=timing | ({"peak_memory_mb": peak} if settings.timing else {}),
-        parameters=detector.parameter_counts(),
+        parameters=parameters_of(detector),
         threshold=threshold if np.isfinite(threshold) else None,
         purity_delta=purity_delta,
         anomalies_fingerprint=split.anomalies_fingerprint,
         shape=split.test.shape,
         device=device_name(device),
         machine=machine(device),
-        notes=(*getattr(detector, "notes", ()), *notes),  # a stranger's __init__ may not call ours
+        notes=(*notes_of(detector), *notes),
         declared=dict(registry.find("detector", job.detector).expected_failures),
         suite=SUITE,
         code=registry.code(job.detector),
@@ -241,8 +249,13 @@ def train(
         import_module("torch._dynamo")  # the first optimiser of a process would: seconds, but no training
     images = TrainSet(split.normal, split.anomalies)
     total = detector.expected_epochs(images)
+
+    def on_epoch(number: int, means: Mapping[str, float]) -> None:
+        check_losses(means)
+        reporter.epoch(number, total, means)
+
     with stopwatch(settings.device) as clock:
-        losses = fit(detector, images, lambda number, means: reporter.epoch(number, total, means), kept)
+        losses = fit(detector, images, on_epoch, kept)
     return losses, clock.seconds + (kept.seconds if kept else 0)
 
 
@@ -324,19 +337,3 @@ def precision(name: str, device: str) -> AbstractContextManager[Any]:
         return nullcontext()
     # Without its cache, which would keep the weights of the first step for as long as the whole training.
     return torch.autocast(torch.device(device).type, torch.bfloat16, cache_enabled=False)
-
-
-def explain(error: BaseException, device: str) -> str:
-    """One line for a row: what went wrong, and for lack of memory the remedy."""
-    text = plain(" ".join(str(error).split()))
-    lacks_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
-    if lacks_memory:
-        return f"out of memory on {_named(device)}; lower batch_size or image_size with --set"
-    return text if isinstance(error, AdbenchError) else f"{type(error).__name__}: {text}".rstrip(": ")
-
-
-def _named(device: str) -> str:
-    try:
-        return device_name(device)
-    except (RuntimeError, AssertionError):
-        return device

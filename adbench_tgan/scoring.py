@@ -47,7 +47,7 @@ def scores_of(detector: Detector, images: Tensor) -> Tensor:
         raise AdbenchError(
             f"score returned shape {tuple(found.shape)} for {len(images)} images; it must return one each"
         )
-    return found.detach()
+    return found.detach().clone()  # the next call may write into the same memory
 
 
 def score_some(detector: Detector, images: ImageSet, device: str, tell: Tell = silent) -> np.ndarray:

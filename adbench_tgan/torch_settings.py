@@ -1,7 +1,8 @@
-"""The global settings of torch: what one detector turns is not the next one's fault."""
+"""The global settings of torch, and the working folder: what one detector turns is not the next one's fault."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ def settings_now() -> dict[str, Any]:
     return {
         "grad mode": torch.is_grad_enabled(),
         "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "hooks of all modules": {name: dict(hooks) for name, hooks in module_hooks().items()},
         "threads": torch.get_num_threads(),
         "matmul precision": torch.get_float32_matmul_precision(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
@@ -26,13 +29,26 @@ def settings_now() -> dict[str, Any]:
     }
 
 
+def module_hooks() -> dict[str, dict[Any, Any]]:
+    """The hooks that torch calls for every module, by their kind; torch has no function that lists or removes them."""
+    kinds = vars(torch.nn.modules.module).items()
+    return {name: hooks for name, hooks in kinds if name.startswith("_global_") and isinstance(hooks, dict)}
+
+
 @contextmanager
 def settings_kept() -> Iterator[dict[str, Any]]:
-    """Give the global settings, and put them back at the end."""
-    before = settings_now()
+    """Give the global settings, and put them and the working folder back at the end."""
+    before, folder = settings_now(), os.getcwd()
     try:
         yield before
     finally:
+        device = before["default device"]
+        torch.set_default_device(
+            None if device.type == "cpu" else device
+        )  # None, which costs no time, is the CPU
+        for name, hooks in module_hooks().items():
+            hooks.clear()
+            hooks.update(before["hooks of all modules"].get(name, {}))
         cudnn = torch.backends.cudnn
         torch.set_grad_enabled(before["grad mode"])
         torch.set_default_dtype(before["default dtype"])
@@ -42,3 +58,4 @@ def settings_kept() -> Iterator[dict[str, Any]]:
         torch.set_autocast_enabled("cpu", before["autocast"])
         for name in ("enabled", "benchmark", "deterministic", "allow_tf32"):
             setattr(cudnn, name, before[f"cudnn.{name}"])
+        os.chdir(folder)

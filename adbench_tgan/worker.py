@@ -50,9 +50,10 @@ def carry_out(spec: Mapping[str, Any], folder: Path, reporter: Reporter) -> None
     A job that fails has a result too. Raises only what ends a process, or when the result cannot be written.
     """
     from adbench_tgan.data.tasks import Tasks
+    from adbench_tgan.failures import failed
     from adbench_tgan.registry import Registry
-    from adbench_tgan.results import write_files
-    from adbench_tgan.runner import attempt, failed
+    from adbench_tgan.results import check_readable, write_files
+    from adbench_tgan.runner import attempt
 
     job, settings = read_spec(spec)
     try:
@@ -62,6 +63,7 @@ def carry_out(spec: Mapping[str, Any], folder: Path, reporter: Reporter) -> None
         dataset, protocol = registry.find("dataset", job.dataset), registry.find("protocol", job.protocol)
         tasks = Tasks(dataset, protocol, settings.data_root, fetch=False)
         result = attempt(job, settings, tasks, registry, reporter)
+        check_readable(result)
     except (Exception, SystemExit) as error:  # of the data or of a plugin; `attempt` raises nothing
         result = failed(job, settings, error)
     folder.mkdir()

@@ -23,13 +23,13 @@ ROOMS = {
 
 LAYERS = (  # bottom up; a module imports from its own layer or below
     """
-    adbench_tgan errors text hooks sources places info detector checkpoints metrics timing energy machine training graphs builtins statistics
-    mps scoring torch_settings
+    adbench_tgan errors text hooks interrupts sources places info detector checkpoints metrics timing energy machine training graphs builtins statistics
+    mps scoring statements torch_settings
     data data.archives data.cifar10 data.digits data.files data.folder data.imagefolder data.images data.mnist
     data.mvtec data.plain_pickle data.protocols data.samples data.spec data.stl10 data.tasks
     """,
     "registry development jobs again stored results audit_table timing_board claims describe testing audit scaffold",
-    "runner spreads leaderboard comparison boards predict report progress events views speed",
+    "runner failures spreads leaderboard comparison boards predict report progress events views speed",
     "executors processes packing clusters worker sharing benchmark audits speeds",
     "options commands cli",
 )

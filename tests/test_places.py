@@ -132,6 +132,40 @@ def test_what_was_cut_short_is_not_there(fails: int, memory: Path, monkeypatch: 
     assert store.get(put.job) is None  # not what the marker vouches for
 
 
+def test_a_folder_is_found_from_home_and_half_a_url_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of/nobody")
+    assert place_of("~/runs") == Path("/home/of/nobody/runs")
+    assert place_of("./file:/x") == Path("file:/x")
+    assert place_of("C:/x") == Path("C:/x")
+
+
+@pytest.mark.parametrize("place", ["./file:/x", "./~"])
+def test_a_folder_with_the_name_of_another_place_is_itself(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store, put = ResultStore(place_of(place)), result("d")
+    store.open()
+    store.put(put)
+    pd.testing.assert_frame_equal(store.scores(put.job), put.scores)
+    assert len(list(tmp_path.rglob("scores.parquet"))) == 1
+
+
+HALF = {
+    "file:/tmp/x": "a URL has two slashes; write file:///tmp/x, or ./file:/tmp/x for a folder",
+    "s3:/bucket/x": "a URL has two slashes; write s3://bucket/x, or ./s3:/bucket/x for a folder",
+    "file://localhost/tmp/x": "a folder's URL has three slashes; write file:///PATH, or the folder",
+}
+
+
+@pytest.mark.parametrize("place", HALF)
+def test_half_a_url_is_refused_before_any_job(place: str, adbench: Call) -> None:
+    ended = adbench(*RUN, "--out", place)
+    assert ended.error == f"--out {place}: {HALF[place]}"
+    assert ended.status == 2
+    assert list(Path().iterdir()) == []
+
+
 def test_a_place_that_is_not_to_be_had_is_one_line(bucket: str, adbench: Call) -> None:
     assert place_of("file:///tmp/x") == Path("/tmp/x")
     with pytest.raises(AdbenchError, match=r"^--out nowhere://x: .*; give a folder or an fsspec URL$"):

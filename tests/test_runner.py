@@ -1,20 +1,27 @@
 """The runner: what detectors see, seeding, scoring, measuring, and every fault as one failed row."""
 
+import asyncio
 import csv
 import json
 import math
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, scoring
+from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, runner, scoring
 from adbench_tgan.benchmark import benchmark, usable
 from adbench_tgan.errors import AdbenchError, NotHere
+from adbench_tgan.interrupts import as_ctrl_c, not_swallowed
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import ResultStore, read_scores
+from adbench_tgan.results import PARTIAL, ResultStore, read_scores
 from adbench_tgan.runner import Settings, precision
 from adbench_tgan.testing import SUITE
 
@@ -128,6 +135,102 @@ class Exits(Plain):
         raise SystemExit(3)
 
 
+class Cancelled(Plain):
+    def fit(self, train):
+        raise asyncio.CancelledError("a task of its own")
+
+
+class Closes(Plain):
+    def fit(self, train):
+        raise GeneratorExit
+
+
+class Speechless(Plain):
+    def fit(self, train):
+        class Unsaid(Exception):
+            def __str__(self):
+                raise RuntimeError
+
+        raise Unsaid
+
+
+class Textless(Plain):
+    def fit(self, train):
+        class Unsaid(Exception):
+            def __str__(self):
+                return None
+
+        raise Unsaid
+
+
+class CountsEpochs(InEpochs):
+    def epochs(self, train):
+        yield {"epoch": 1.0, "loss": 2.0}
+
+
+class NotesPaths(Plain):
+    def fit(self, train):
+        self.notes.append(Path("weights"))
+        return super().fit(train)
+
+
+class NotesNumbers(Plain):
+    def fit(self, train):
+        self.notes.append(3)
+        return super().fit(train)
+
+
+class NotesText(Plain):
+    def fit(self, train):
+        self.notes = "abc"
+        return super().fit(train)
+
+
+class NotesHalfCharacters(Plain):
+    def fit(self, train):
+        self.notes.append("from bad \udcff name")
+        return super().fit(train)
+
+
+class CountsBelowZero(Plain):
+    def parameter_counts(self):
+        return {"net": -3}
+
+
+class CountsHalves(Plain):
+    def parameter_counts(self):
+        return {"net": 1.5}
+
+
+class CountsInNumPy(Plain):
+    def parameter_counts(self):
+        return {"net": np.int64(3)}
+
+
+class StateOfAnything(Plain):
+    def state(self):
+        return {"mean": "about a half"}
+
+
+class GoesOnAfterCtrlC(Plain):
+    """As trainers do that call what they have finished."""
+
+    def fit(self, train):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return super().fit(train)
+
+
+class ReusesItsMemory(Plain):
+    def fit(self, train):
+        self.scores = torch.zeros(1000)
+        return super().fit(train)
+
+    def score(self, images):
+        self.scores[: len(images)] = super().score(images)
+        return self.scores[: len(images)]
+
+
 class OutOfMemory(Plain):
     def fit(self, train):
         raise MemoryError
@@ -196,6 +299,27 @@ class TurnsGradientsOff(Plain):
         return super().fit(train)
 
 
+class TurnsTheDevice(Plain):
+    def fit(self, train):
+        super().fit(train)
+        torch.set_default_device("meta")
+        return self
+
+
+class HooksEveryModule(Plain):
+    def fit(self, train):
+        torch.nn.modules.module.register_module_forward_hook(lambda module, taken, given: given * 0)
+        return super().fit(train)
+
+
+class WalksAway(Plain):
+    def fit(self, train):
+        elsewhere = Path("elsewhere")
+        elsewhere.mkdir(exist_ok=True)
+        os.chdir(elsewhere)
+        return super().fit(train)
+
+
 class AsNumPy(Plain):
     def score(self, images):
         return super().score(images).numpy()
@@ -219,7 +343,7 @@ class NotADetector:
 @pytest.fixture
 def registry():
     registry = Registry.discover()
-    more = (*Curious.__subclasses__(), NaNLoss, BehindAConstant, Plain, NotADetector)
+    more = (*Curious.__subclasses__(), *InEpochs.__subclasses__(), BehindAConstant, Plain, NotADetector)
     for toy in (*Plain.__subclasses__(), *more):
         info = DetectorInfo(
             name=toy.__name__.lower(),
@@ -304,6 +428,12 @@ def test_scores_labels_and_metrics_of_a_detector_that_can_be_worked_out(registry
     assert outcome.results[0].threshold == pytest.approx(threshold, rel=1e-5)
 
 
+def test_scores_in_memory_that_is_used_again_are_those_of_their_images(registry, tmp_path):
+    plain, reusing = run(registry, tmp_path, "plain", "reusesitsmemory").results
+    pd.testing.assert_frame_equal(plain.scores, reusing.scores, check_exact=True)
+    assert reusing.purity_delta < 1e-6
+
+
 def test_purity_is_measured_stored_and_printed_in_the_row(registry, tmp_path):
     outcome = run(registry, tmp_path, "plain", "relativetobatch")
     pure, impure = outcome.results
@@ -331,7 +461,7 @@ def test_without_finite_scores_of_training_images_there_is_no_threshold(registry
     assert "which set the threshold, are not finite" in result.notes[0]
 
 
-@pytest.mark.parametrize("before", ["scribbles", "turnsgradientsoff"])
+@pytest.mark.parametrize("before", ["scribbles", "turnsgradientsoff", "turnsthedevice", "hookseverymodule"])
 def test_what_one_detector_does_is_not_the_next_ones_fault(registry, tmp_path, before):
     alone = run(registry, tmp_path / "a", "plain", "ganomaly", overrides=["ganomaly.epochs=1"]).results
     behind = run(
@@ -340,6 +470,15 @@ def test_what_one_detector_does_is_not_the_next_ones_fault(registry, tmp_path, b
     assert behind[0].job.detector == before
     for one, other in zip(alone, behind[1:], strict=True):
         pd.testing.assert_frame_equal(one.scores, other.scores, check_exact=True)
+
+
+def test_a_detector_that_leaves_the_working_folder_takes_no_results_along(registry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = run(registry, Path("runs"), "walksaway", "plain")
+    assert [result.status for result in outcome.results] == ["ok", "ok"]
+    assert len((tmp_path / "runs/results.csv").read_text().splitlines()) == 3
+    assert Path.cwd() == tmp_path
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_config_of_another_kind_is_named(registry, tmp_path):
@@ -393,6 +532,16 @@ def test_images_that_are_scored_are_counted(registry, tmp_path, monkeypatch):
         ("raisesinfit", "ValueError: two lines"),
         ("raisesinscore", "RuntimeError: no score"),
         ("exits", "SystemExit: 3"),
+        ("cancelled", "CancelledError: a task of its own"),
+        ("closes", "GeneratorExit"),
+        ("speechless", "Unsaid"),
+        ("textless", "Unsaid"),
+        ("countsepochs", "a loss is named 'epoch', as the number of the epoch is; give it another name"),
+        ("notespaths", f"notes holds something of type {type(Path()).__name__}; it must hold texts"),
+        ("notesnumbers", "notes holds something of type int; it must hold texts"),
+        ("notestext", "notes is of type str; it must be a list of texts"),
+        ("countsbelowzero", "parameter_counts says -3 for 'net'; it must be a whole number from 0 on"),
+        ("countshalves", "parameter_counts says 1.5 for 'net'; it must be a whole number from 0 on"),
         ("outofmemory", "out of memory on cpu; lower batch_size or image_size with --set"),
         ("outofgpumemory", "out of memory on cpu; lower batch_size or image_size with --set"),
         ("allocatestoomuch", "out of memory on cpu; lower batch_size or image_size with --set"),
@@ -414,6 +563,53 @@ def test_a_fault_is_a_failed_row_with_one_line_and_the_rest_goes_on(registry, tm
     assert len(rows) == 3
     assert sum("failed" in line and error in line.replace('"', "") for line in rows) == 1
     assert [r.status for r in outcome.failed] == ["failed"]
+
+
+def test_a_result_that_could_not_be_read_back_is_a_failed_one_and_the_rest_goes_on(
+    registry, tmp_path, monkeypatch
+):
+    real = runner.machine
+    machines = iter([{1: "half of \udcff a character"}, real("cpu")])
+    monkeypatch.setattr(runner, "machine", lambda device: next(machines))
+    outcome = run(registry, tmp_path, "plain", "withoutgraph")
+    assert [result.status for result in outcome.results] == ["failed", "ok"]
+    assert outcome.failed[0].error.startswith("its result could not be read back (Invalid JSON: lone ")
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 3
+
+
+def test_a_model_that_cannot_be_written_is_a_failed_row_and_the_rest_goes_on(registry, tmp_path):
+    outcome = run(registry, tmp_path, "stateofanything", "plain", settings=Settings(save_models=True))
+    bad, good = outcome.results
+    assert (bad.status, good.status) == ("failed", "ok")
+    assert "str" in ResultStore(tmp_path).outcome(bad.job).error
+    assert not any((tmp_path / PARTIAL).iterdir())
+
+
+def test_ctrl_c_leaves_no_result_of_the_training_that_it_cut_short(registry, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(registry, tmp_path, "plain", "goesonafterctrlc", "inepochs")
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert list(rows["detector"]) == ["plain"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_jobs_run_in_any_thread_and_leave_ignored_signals_alone(registry, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run, registry, tmp_path, "plain").result().ran == 1
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with as_ctrl_c(), not_swallowed():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_numbers_of_numpy_and_half_characters_are_stored_as_what_they_mean(registry, tmp_path):
+    outcome = run(registry, tmp_path, "countsinnumpy", "noteshalfcharacters")
+    counted, noted = (ResultStore(tmp_path).get(result.job) for result in outcome.results)
+    assert dict(counted.parameters) == {"net": 3}
+    assert noted.notes == (r"from bad \udcff name",)
 
 
 def test_failed_jobs_are_tried_again_and_finished_ones_are_not(registry, tmp_path, monkeypatch):

@@ -1,0 +1,55 @@
+"""Ctrl-C and its like, which end a run also where a detector catches them and goes on with what it has."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+KINDS = tuple(kind for kind in signal.Signals if kind.name in ("SIGINT", "SIGTERM", "SIGHUP"))
+
+
+@contextmanager
+def as_ctrl_c() -> Iterator[None]:
+    """Let a polite kill, and a terminal that is closed, raise KeyboardInterrupt as Ctrl-C does; not what is ignored."""
+    with handlers({kind: signal.default_int_handler for kind in KINDS if kind is not signal.SIGINT}):
+        yield
+
+
+@contextmanager
+def not_swallowed() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end if one came meanwhile, whatever became of it."""
+    came = []
+
+    def noting(handler: Callable[..., Any]) -> Callable[..., Any]:
+        def note(number: int, frame: FrameType | None) -> Any:
+            came.append(number)
+            return handler(number, frame)
+
+        return note
+
+    now = {kind: signal.getsignal(kind) for kind in KINDS}
+    with handlers({kind: noting(handler) for kind, handler in now.items() if callable(handler)}):
+        yield
+    if came:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def handlers(wanted: dict[signal.Signals, Callable[..., Any]]) -> Iterator[None]:
+    """Handle signals so, as far as they are not ignored, and put back what handled them; only the main thread may."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {kind: signal.getsignal(kind) for kind in wanted}
+    kept = {kind: handler for kind, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for kind in kept:
+        signal.signal(kind, wanted[kind])
+    try:
+        yield
+    finally:
+        for kind, handler in kept.items():
+            signal.signal(kind, handler)
