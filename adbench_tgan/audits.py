@@ -18,12 +18,13 @@ from adbench_tgan.benchmark import usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
+from adbench_tgan.failures import explain
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
-from adbench_tgan.runner import Reporter, Settings, explain, pixels_kept, precision
+from adbench_tgan.runner import Reporter, Settings, pixels_kept, precision
 from adbench_tgan.stored import STAMP
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.torch_settings import settings_kept
@@ -59,9 +60,9 @@ def run_audits(
         reporter.job_started(job)
         try:
             record = audit_job(job, settings, planned.tasks, registry, reporter)
-        except (Exception, SystemExit) as error:
-            if isinstance(error, StoreError):
-                raise
+        except (KeyboardInterrupt, StoreError):
+            raise
+        except BaseException as error:  # a stranger's detector may raise anything
             planned.tasks.forget()  # images that it may have written to
             errors[job.key] = explain(error, settings.device)
             reporter.job_ended(job, f"failed: {errors[job.key]}")

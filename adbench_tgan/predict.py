@@ -18,9 +18,10 @@ from adbench_tgan.data.samples import resize
 from adbench_tgan.detector import Detector
 from adbench_tgan.development import is_of_file
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.failures import explain
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, read_result
-from adbench_tgan.runner import explain, precision
+from adbench_tgan.runner import precision
 from adbench_tgan.scoring import check_scores, scores_of
 from adbench_tgan.stored import vouched
 from adbench_tgan.text import plain

@@ -20,8 +20,7 @@ from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError, StoreError
-from adbench_tgan.failures import explain as explain
-from adbench_tgan.failures import failed
+from adbench_tgan.failures import explain, failed
 from adbench_tgan.info import SUITE
 from adbench_tgan.jobs import Job
 from adbench_tgan.machine import device_name, machine

@@ -14,11 +14,12 @@ from adbench_tgan.benchmark import usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.failures import explain
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
-from adbench_tgan.runner import Reporter, explain, pixels_kept, precision
+from adbench_tgan.runner import Reporter, pixels_kept, precision
 from adbench_tgan.speed import Effort, measure_speed, prepare
 from adbench_tgan.timing_board import Board, Record, fingerprint, parse, with_record, write_board
 from adbench_tgan.torch_settings import settings_kept
@@ -96,7 +97,9 @@ def attempt(
             reporter.phase("measure")
             found = measure_speed(detector, images, effort)
         return record | {"channels": split.test.shape[0], "weights": weights} | found
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a stranger's detector may raise anything
         tasks.forget()  # images that it may have written to
         return record | {"error": explain(error, device)}
 
