@@ -153,7 +153,7 @@ def vouched(folder: Path, name: str) -> Path:
     if facts is None:
         raise _unreadable(path, "result.json does not vouch for it")
     if not path.is_file():  # to open a pipe would wait for a writer
-        raise _unreadable(path, "it is missing, or no plain file")
+        raise _unreadable(path, "it is missing, or not a regular file")
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """Names, models, results and files made to do harm: they stay text, stay out, or are refused in one line."""
 
 import ast
+import hashlib
 import json
 import os
 import pickle
@@ -16,7 +17,8 @@ import pytest
 import torch
 from make_data import make_cifar10, make_imagefolder, make_mvtec, picture, save
 from rich.console import Console
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 from test_leaderboard import result
 
 import adbench_tgan
@@ -450,18 +452,22 @@ def test_a_hostile_job_folder_is_one_line_and_takes_no_gigabytes(adbench, saved)
     (folder / "result.json").write_text(json.dumps(record))
     path = folder / "model.safetensors"
     state = load_file(path)
-    save_file(state | {"score": torch.ones(1)}, path)
-    assert "which is no tensor of GANomaly" in adbench("predict", folder, image).error
-    save_file(
-        {
-            name: tensor * torch.nan if tensor.is_floating_point() else tensor
-            for name, tensor in state.items()
-        },
-        path,
-    )
-    assert "gives no scores" in adbench("predict", folder, image).error
-    path.write_bytes(struct.pack("<Q", 2**40) + b"{}")
-    assert "model.safetensors cannot be read" in adbench("predict", folder, image).error
+
+    def refused_model(data):
+        """By someone who writes the hash anew."""
+        path.write_bytes(data)
+        facts = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        (folder / "result.json").write_text(
+            json.dumps(record | {"files": record["files"] | {path.name: facts}})
+        )
+        return adbench("predict", folder, image).error
+
+    assert "which is no tensor of GANomaly" in refused_model(serialized(state | {"score": torch.ones(1)}))
+    nowhere = {
+        name: tensor * torch.nan if tensor.is_floating_point() else tensor for name, tensor in state.items()
+    }
+    assert "gives no scores" in refused_model(serialized(nowhere))
+    assert "model.safetensors cannot be read" in refused_model(struct.pack("<Q", 2**40) + b"{}")
     path.unlink()
     os.mkfifo(path)
     with in_time(60):

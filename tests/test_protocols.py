@@ -467,6 +467,5 @@ def test_labelled_anomalies_that_change_after_they_were_hashed_are_noticed(tmp_p
     fingerprint_of(samples, cut.on_offer)
     chosen = cut.choose_anomalies()
     pixels[chosen[0]] += 1
-    for size in (8, 4):
-        with pytest.raises(ChangedError, match="train-"):
-            samples.images(chosen, size)
+    with pytest.raises(ChangedError, match="train-"):
+        samples.images(chosen, 4)

@@ -247,10 +247,10 @@ def _sound(path: Path, name: str) -> Board:
     from adbench_tgan import boards
 
     warn(f"{path}: recomputing")
-    made = boards.rebuild(path)
     if findings := boards.unsound(path):
         more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
         raise AdbenchError(f"{findings[0]}{more}; only a sound board can be made again")
+    made = boards.rebuild(path)
     if made.facts.name != name:
         raise AdbenchError(f"{path} is board {made.facts.name!r}, not {name!r}; --board {made.facts.name}")
     return made
