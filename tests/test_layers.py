@@ -21,6 +21,8 @@ ROOMS = {
     "adbench_baselines": ROOT / "baselines/adbench_baselines",
 }
 
+LONGEST_FUNCTION, LONGEST_FILE = 60, 370  # lines
+
 LAYERS = (  # bottom up; a module imports from its own layer or below
     """
     adbench_tgan errors text hooks interrupts sources places info detector checkpoints metrics timing energy machine training graphs builtins statistics
@@ -129,6 +131,17 @@ def test_framework_imports_downwards_only() -> None:
         if source.partition(".")[0] == "adbench_tgan" and layer(target(source, name)) > layer(module)
     ]
     assert upwards == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_functions_and_files_are_short(room: str) -> None:
+    for module, path in modules(room).items():
+        text = path.read_text()
+        assert len(text.splitlines()) <= LONGEST_FILE, f"{module} is too long: split it by noun"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                assert lines < LONGEST_FUNCTION, f"{module}.{node.name} has {lines} lines"
 
 
 def test_framework_knows_no_method() -> None:

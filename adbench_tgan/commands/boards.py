@@ -70,8 +70,6 @@ def publish(
     note: Annotated[str, typer.Option(help="What a reader must know before the numbers.")] = "",
 ) -> None:
     """Write a leaderboard with everything that it takes to check it."""
-    import dataclasses
-
     from adbench_tgan import boards
     from adbench_tgan.places import ensure_writable
     from adbench_tgan.views import leaderboard_views
@@ -81,11 +79,7 @@ def publish(
     choice = _choice(detectors, data, protocol, preset)
     kept = _sound(again, board) if again is not None else None
     if kept and not runs:
-        if choice != boards.Choice() or audit:
-            raise AdbenchError(
-                "--detectors, --data, --protocol, --preset and --audit are of runs; give --runs"
-            )
-        made = kept
+        made = _alone(kept, choice, audit)
     else:
         if not published.exists():
             warn(f"note: there is no {published}; published numbers stay empty (--published)")
@@ -100,8 +94,7 @@ def publish(
             kept=kept,
             say=warn,
         )
-    if note:
-        made = dataclasses.replace(made, facts=dataclasses.replace(made.facts, note=" ".join(note.split())))
+    made = _noted(made, note)
     if not replace:
         _check_lost(out / board, set(made.results["key"]))
     changed = boards.publish(made, out)
@@ -254,6 +247,26 @@ def _sound(path: Path, name: str) -> Board:
     if made.facts.name != name:
         raise AdbenchError(f"{path} is board {made.facts.name!r}, not {name!r}; --board {made.facts.name}")
     return made
+
+
+def _alone(kept: Board, choice: Choice, audit: Path | None) -> Board:
+    """A board of no other jobs than its own.
+
+    Raises:
+        AdbenchError: an option chooses among runs.
+    """
+    from adbench_tgan.boards import Choice
+
+    if choice != Choice() or audit:
+        raise AdbenchError("--detectors, --data, --protocol, --preset and --audit are of runs; give --runs")
+    return kept
+
+
+def _noted(board: Board, note: str) -> Board:
+    """A board with another note, if there is one."""
+    from dataclasses import replace
+
+    return replace(board, facts=replace(board.facts, note=" ".join(note.split()))) if note else board
 
 
 def _check_lost(folder: Path, keys: set[str]) -> None:

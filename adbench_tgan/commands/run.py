@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -111,8 +112,6 @@ def run(
     tensorboard: EventFiles = None,
 ) -> None:
     """Train and score detectors, and print the leaderboard. What is finished already is not run again."""
-    from contextlib import ExitStack
-
     from rich.console import Console
 
     from adbench_tgan.benchmark import benchmark
