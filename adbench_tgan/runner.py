@@ -17,7 +17,7 @@ from torch import Tensor
 from adbench_tgan import __version__
 from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data.images import ImageSet, Split, TrainSet
-from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.data.tasks import Tasks, changed
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.failures import explain, failed
@@ -140,7 +140,7 @@ def attempt(job: Job, settings: Settings, tasks: Tasks, registry: Registry, repo
         size = int(job.config["image_size"])
         split = tasks.split(job.category, size, labelled=job.supervision == "labelled")
         if split.fingerprint != job.split_fingerprint:
-            raise AdbenchError(f"the images of {job.category!r} changed since the job was planned; run again")
+            raise changed(job.category)
         with settings_kept(), pixels_kept(split):
             return run_job(job, split, settings, registry, reporter)
     except KeyboardInterrupt:

@@ -22,19 +22,22 @@ def bootstrap(results: Sequence[Result], read: Read) -> dict[str, dict[str, Floa
     """Resampled AUROCs by variant and category, (RESAMPLES,): test images drawn anew, and seeds.
 
     Raises:
-        AdbenchError: a category has results on different images, or on images of different names or labels.
+        AdbenchError: a category has results on different images, or on images of different names or labels, or
+            two of its images share a name.
     """
     spreads: dict[str, dict[str, Floats]] = {variant_of(result.job): {} for result in results}
     by_category: dict[str, list[Result]] = {}
     for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
         if result.status == "ok":
             by_category.setdefault(result.job.category, []).append(result)
-    labels = {category: _labels(read(members[0].job)) for category, members in by_category.items()}
+    labels = {
+        category: _labels(members[0].job, read(members[0].job)) for category, members in by_category.items()
+    }
     for category, drawn in _drawn(by_category, labels):
         by_variant: dict[str, list[Floats]] = {}
         for result in by_category[category]:
             table = read(result.job)
-            if not _labels(table).equals(labels[category]):
+            if not _labels(result.job, table).equals(labels[category]):
                 raise _unlike(by_category[category][0].job, result.job)
             spread = resampled_auroc(_sorted(table)["score"].to_numpy(), drawn)
             by_variant.setdefault(variant_of(result.job), []).append(spread)
@@ -70,8 +73,14 @@ def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("sample_id", kind="stable")
 
 
-def _labels(table: pd.DataFrame) -> pd.Series:
-    """The labels by the names of their images, in the order of the names."""
+def _labels(job: Job, table: pd.DataFrame) -> pd.Series:
+    """The labels by the names of their images, in the order of the names.
+
+    Raises:
+        AdbenchError: two images have one name.
+    """
+    if table["sample_id"].duplicated().any():
+        raise AdbenchError(f"{job}: test images share a sample_id; the dataset must name each apart")
     return _sorted(table).set_index("sample_id")["label"].astype("int8")
 
 

@@ -1014,3 +1014,10 @@ def test_a_board_is_compared_with_the_table_of_published_numbers_beside_it(tmp_p
     assert boards.verify(tmp_path / "toy") == []
     table.write_text(table.read_text().replace("0.8", "0.9"))
     assert findings(tmp_path / "toy") == [("board.json", "published")]
+
+
+def test_images_of_one_name_are_refused(tmp_path):
+    one = made("good", "ant", 0, 1.0)
+    one.scores.loc[1, "sample_id"] = one.scores.loc[0, "sample_id"]
+    with pytest.raises(AdbenchError, match="good on toy/ant seed 0: test images share a sample_id"):
+        board_of(tmp_path, [one])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from adbench_tgan import metrics
 from adbench_tgan.boards.cells import typed
-from adbench_tgan.boards.published import Paper, audited, elsewhere, published_cells
+from adbench_tgan.boards.published import Paper, audited, published_cells
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS
 from adbench_tgan.comparison import pairs
 from adbench_tgan.leaderboard import Rules, Standing, leaderboard_table, results_table, standings
@@ -93,8 +93,9 @@ def completed(standing: Standing, facts: Facts) -> Standing:
     categories = tuple(standing.spread)
     detector = standing.line["detector"]
     printed, source = published_cells(detector, facts.protocol["name"], categories, facts.papers)
-    if source and any(result.unofficial for result in standing.members):
-        printed, source = None, elsewhere(printed, source)
+    if printed is not None and any(result.unofficial for result in standing.members):
+        source = f"{printed:.3f} published on the official images ({source}): not comparable"
+        printed = None
     as_published, caution = audited(standing.members, facts.audit or {})
     remark = "; ".join(text for text in (standing.line["remark"], caution) if text)
     cells = {

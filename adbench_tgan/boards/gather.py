@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, assemble, canonical, labels_hash
+from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, assemble, canonical
 from adbench_tgan.boards.published import read_audit, read_papers
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.jobs import Job
@@ -103,7 +103,6 @@ def from_runs(
         note=kept.facts.note if kept else "",
     )
     board = assemble(facts, tuple(chosen), scores, losses, rules)
-    check_images(board)
     check_metrics(chosen, board.measured)
     return board
 
@@ -181,28 +180,6 @@ def _card(registry: Registry, kind: str, name: str, fields: Sequence[str]) -> di
     except AdbenchError:
         return {"name": name} | dict.fromkeys(fields, "")
     return {"name": name} | {field: getattr(record, field) for field in fields}
-
-
-def check_images(board: Board) -> None:
-    """Raise unless all jobs of a category scored the same test images, each once, with the same labels.
-
-    Raises:
-        AdbenchError: naming the job that differs.
-    """
-    first: dict[str, tuple[str, Result]] = {}
-    for result in board.measured:
-        if result.status == "ok":
-            table: pd.DataFrame = board.scores[result.job.key]
-            if table["sample_id"].duplicated().any():
-                raise AdbenchError(
-                    f"{result.job}: test images share a sample_id; the dataset must name each apart"
-                )
-            found = labels_hash(table)
-            known, other = first.setdefault(result.job.category, (found, result))
-            if found != known:
-                raise AdbenchError(
-                    f"{result.job} has other test images than {other.job}; run one of them again"
-                )
 
 
 def check_metrics(stored: Iterable[Result], judged: Iterable[Result]) -> None:

@@ -101,15 +101,6 @@ def _elsewhere(group: Sequence[Paper], categories: Sequence[str]) -> str:
     return f"{number:.3f} published{of} under {group[0].protocol} ({group[0].source}): not comparable"
 
 
-def elsewhere(printed: float | None, source: str) -> str:
-    """``published_source`` of a row whose images are not the dataset's own."""
-    return (
-        source
-        if printed is None
-        else f"{printed:.3f} published on the official images ({source}): not comparable"
-    )
-
-
 def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
     """Of an ``audit.csv`` the column ``as_published``, by key, of the jobs with those `keys`; nothing else.
 

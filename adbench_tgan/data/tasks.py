@@ -112,8 +112,11 @@ class Tasks:
             chosen = self.anomalies(category) if labelled else None
             made = split(samples, cut, category, size, print_of, chosen)
         except ChangedError:
-            raise AdbenchError(
-                f"the images of {category!r} changed since the job was planned; run again"
-            ) from None
+            raise changed(category) from None
         unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell
         return replace(made, of_categories=len(self.categories), unofficial=unofficial)
+
+
+def changed(category: str) -> AdbenchError:
+    """The error for images that are not those of a job's fingerprint any more."""
+    return AdbenchError(f"the images of {category!r} changed since the job was planned; run again")
