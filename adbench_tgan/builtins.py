@@ -106,6 +106,13 @@ def adbench_protocols() -> Iterator[ProtocolSpec]:
         summary="one-vs-rest on a fixed, stratified 1,000 test images",
     )
     yield ProtocolSpec(
+        name="one-vs-rest-80",
+        version="1",
+        target=f"{home}:one_vs_rest_80",
+        layout="classes",
+        summary="train on the first 80 % of one class's training images; test on all other images (A03ki's f-AnoGAN)",
+    )
+    yield ProtocolSpec(
         name="leave-one-out",
         version="1",
         target=f"{home}:leave_one_out",
@@ -118,6 +125,22 @@ def adbench_protocols() -> Iterator[ProtocolSpec]:
         target=f"{home}:leave_one_out_6k",
         layout="classes",
         summary="leave-one-out, tested on all images of the abnormal class (GANomaly family's tables)",
+    )
+    yield ProtocolSpec(
+        name="leave-one-out-pooled",
+        version="1",
+        target=f"{home}:leave_one_out_pooled",
+        layout="classes",
+        summary="both splits pooled: train on 80 % of all classes but one; test on the rest (EGBAD, GANomaly with a seed)",
+    )
+    yield ProtocolSpec(
+        name="egbad-article",
+        version="1",
+        target=f"{home}:egbad_article",
+        layout="classes",
+        datasets=("mnist",),
+        categories=("2",),
+        summary="MNIST alone: train on the first 400 sevens and eights; test on 600 of them and of twos, the anomalies",
     )
     yield ProtocolSpec(
         name="official",
