@@ -292,7 +292,7 @@ def test_pooled_mnist_has_the_test_sets_of_egbad(digits_70k):
 def test_two_draws_would_test_on_what_was_trained_on(digits_70k):
     """What EGBAD's code does, and `leave_one_out_pooled` does not: a permutation for training, one for testing."""
     for name in mnist.DIGITS:
-        draw = np.random.RandomState(42)  # noqa: NPY002 (theirs)
+        draw = np.random.RandomState(42)  # theirs
         normals = np.flatnonzero(np.array(digits_70k.classes) != name)
         cut_at = int(len(normals) * 0.8)
         trained = normals[draw.permutation(len(normals))][:cut_at]
