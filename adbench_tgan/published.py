@@ -17,9 +17,7 @@ from adbench_tgan.text import plain
 if TYPE_CHECKING:
     from adbench_tgan.leaderboard import Standing
 
-SHIPPED = Path(__file__).with_name(
-    "published_numbers.csv"
-)  # a copy of the one in leaderboards/, as a test checks
+SHIPPED = Path(__file__).with_name("published_numbers.csv")  # a copy of the one beside the boards
 AVERAGE = "average"  # how the table of published numbers calls a mean over categories
 METRICS = {
     "AUROC": 1,
