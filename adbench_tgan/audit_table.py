@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
+from adbench_tgan.published import Printed, comparable_cells, read_published
 from adbench_tgan.results import safe_name
 from adbench_tgan.stored import LARGEST, read_bounded, stamp
-from adbench_tgan.text import csv_of, plain
+from adbench_tgan.text import csv_of
 
 CURVES = ("clean", "batch_statistics", "class_sorted")
 COLUMNS = (
@@ -24,7 +24,6 @@ COLUMNS = (
     "as_published best_epoch optimism published published_source device detector_version split_fingerprint key "
     "adbench_version curves_sha256"
 ).split()
-Published = Mapping[tuple[str, ...], tuple[float, str]]
 Curve = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]  # an AUROC an epoch
 
 
@@ -34,7 +33,7 @@ def file_of(out: Path, job: Job) -> Path:
     return out.joinpath("curves", *map(safe_name, names))
 
 
-def gather(out: Path, jobs: Sequence[Job], published: Published) -> pd.DataFrame:
+def gather(out: Path, jobs: Sequence[Job], published: Iterable[Printed]) -> pd.DataFrame:
     """``audit.csv``: a row for every audit in `out`, those of `jobs` first and in their order."""
     paths = dict.fromkeys([*(file_of(out, job) for job in jobs), *curves_in(out)])
     records: dict[str, dict[str, Any]] = {}
@@ -49,9 +48,10 @@ def curves_in(folder: Path) -> list[Path]:
     return sorted((folder / "curves").rglob("*.json"))
 
 
-def table_of(records: Iterable[Mapping[str, Any]], published: Published) -> pd.DataFrame:
+def table_of(records: Iterable[Mapping[str, Any]], published: Iterable[Printed]) -> pd.DataFrame:
     """A row a record."""
-    return pd.DataFrame([row(record, published) for record in records], columns=COLUMNS)
+    found = {(line.detector, line.dataset, line.protocol, line.category): line for line in published}
+    return pd.DataFrame([row(record, found) for record in records], columns=COLUMNS)
 
 
 class Record(BaseModel):
@@ -65,6 +65,7 @@ class Record(BaseModel):
     batch_statistics: Curve
     class_sorted: Curve
     device: str
+    unofficial: str = ""  # how the images differ from the dataset's own; absent from older audits
     version: str
 
 
@@ -85,11 +86,13 @@ def read_curves(path: Path) -> dict[str, Any] | None:
     return record.model_dump(by_alias=True) | {"sha256": hashlib.sha256(data).hexdigest()} if whole else None
 
 
-def row(record: Mapping[str, Any], published: Published) -> dict[str, Any]:
+def row(record: Mapping[str, Any], published: Mapping[tuple[str, str, str, str], Printed]) -> dict[str, Any]:
     """The last epoch of each curve, the best as published, and what the paper printed."""
     job = Job(**record["job"])
     as_published = max(record["class_sorted"])
-    printed, source = published.get((job.detector, job.dataset, job.protocol, job.category), (None, ""))
+    found = published.get((job.detector, job.dataset, job.protocol, job.category))
+    printed, source = (found.auroc, found.source) if found else (None, "")
+    printed, source = comparable_cells(printed, source, unofficial=bool(record["unofficial"]))
     names = ("detector", "dataset", "protocol", "category", "seed", "preset", "precision")
     return {
         **{name: getattr(job, name) for name in (*names, "detector_version", "split_fingerprint", "key")},
@@ -112,16 +115,19 @@ Finding = tuple[str, str, str]  # file, where in it, what is wrong
 def differences(folder: Path) -> Iterator[Finding]:
     """Where ``audit.csv``, the curves beside it and their pictures do not say the same.
 
-    Numbers that papers print are those of ``published_numbers.csv`` in the folder above, where there is one.
+    Numbers that papers print are those of ``published_numbers.csv`` in the folder above; without one, such as in a
+    folder of one's own, they are passed over.
     """
-    published = read_published(folder.parent / "published_numbers.csv")
+    table = folder.parent / "published_numbers.csv"
+    published = read_published(table) if table.exists() else ()
     records = {path: read_curves(path) for path in curves_in(folder)}
     good = {path: record for path, record in records.items() if record is not None}
     for path, record in records.items():
         yield from ((path.relative_to(folder).as_posix(), "", text) for text in _of_one(folder, path, record))
-    yield from (
-        ("audit.csv", where, text) for where, text in _of_table(folder, table_of(good.values(), published))
-    )
+    wanted = table_of(good.values(), published)
+    if not table.exists():
+        wanted = wanted.drop(columns=["published", "published_source"])
+    yield from (("audit.csv", where, text) for where, text in _of_table(folder, wanted))
 
 
 def _of_one(folder: Path, path: Path, record: Mapping[str, Any] | None) -> Iterator[str]:
@@ -135,7 +141,7 @@ def _of_one(folder: Path, path: Path, record: Mapping[str, Any] | None) -> Itera
 
 
 def _of_table(folder: Path, wanted_table: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Which cells of ``audit.csv`` are not those of `wanted_table`."""
+    """Which cells of ``audit.csv`` are not those of `wanted_table`; columns that it lacks are passed over."""
     expected = {line["key"]: line for line in lines_of(csv_of(wanted_table))}
     try:
         text = read_bounded(folder / "audit.csv", LARGEST).decode()
@@ -161,27 +167,3 @@ def _of_table(folder: Path, wanted_table: pd.DataFrame) -> Iterator[tuple[str, s
 def lines_of(text: str) -> list[dict[str, str]]:
     """The lines of a CSV file by column."""
     return list(csv.DictReader(io.StringIO(text, newline="")))
-
-
-def read_published(path: Path) -> Published:
-    """The AUROCs that papers print, by our names of detector, dataset, protocol and category; none without a file.
-
-    Raises:
-        AdbenchError: it is no such table.
-    """
-    if not path.exists():
-        return {}
-    names = ("our_detector", "our_dataset", "our_protocol", "category")
-    found = {}
-    try:
-        text = read_bounded(path, LARGEST).decode()
-        for line in csv.DictReader(io.StringIO(text, newline="")):
-            if line["our_detector"] and line["metric"] == "AUROC":
-                value = float(line["value"])
-                if not (0 <= value <= 1 and all(line[name] is not None for name in (*names, "source"))):
-                    raise ValueError(f"the line of {line['our_detector']} is not whole, or not within 0 to 1")
-                found[tuple(line[name] for name in names)] = value, line["source"]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        text = plain(f"{path} is not a table of published numbers ({type(error).__name__}: {error})")
-        raise AdbenchError(f"{text}; mend it, or name another with --published") from None
-    return found

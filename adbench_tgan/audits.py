@@ -13,7 +13,7 @@ import pandas as pd
 
 from adbench_tgan import __version__
 from adbench_tgan.audit import audit
-from adbench_tgan.audit_table import COLUMNS, file_of, gather, read_published, read_record
+from adbench_tgan.audit_table import COLUMNS, file_of, gather, read_record
 from adbench_tgan.benchmark import usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
@@ -22,6 +22,7 @@ from adbench_tgan.failures import explain
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.places import ensure_writable
+from adbench_tgan.published import read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, Settings, pixels_kept, precision
@@ -33,6 +34,8 @@ from adbench_tgan.training import seed_everything
 if TYPE_CHECKING:
     from adbench_tgan.progress import TerminalReporter
 
+FAILED = "detector dataset protocol category seed preset precision detector_version split_fingerprint key error".split()
+
 
 def run_audits(
     request: Request,
@@ -42,7 +45,7 @@ def run_audits(
     out: Path,
     published: Path,
 ) -> tuple[pd.DataFrame, int]:
-    """Audit what `out` does not hold yet; write ``audit.csv`` of all that it holds, and a PNG a job.
+    """Audit what `out` does not hold yet; write ``audit.csv`` of all that it holds, ``failed.csv``, and a PNG a job.
 
     Return the rows that were asked for, failed ones with their error, and how many failed.
 
@@ -74,6 +77,7 @@ def run_audits(
     table = gather(out, planned.jobs, printed)
     if len(table):
         write_atomically(out / "audit.csv", csv_of(table))
+    write_failed(out / "failed.csv", planned.jobs, errors)
     return asked(table, planned.jobs, errors), len(errors)
 
 
@@ -86,6 +90,16 @@ def asked(table: pd.DataFrame, jobs: Sequence[Job], errors: Mapping[str, str]) -
     columns = [*COLUMNS, "error"] if errors else COLUMNS
     rows = [lines[job.key] for job in jobs if job.key in lines]
     return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def write_failed(path: Path, jobs: Sequence[Job], errors: Mapping[str, str]) -> None:
+    """A row for each of `jobs` that failed, with its error; no file if none did."""
+    if not errors:
+        path.unlink(missing_ok=True)
+        return
+    failed = [job for job in jobs if job.key in errors]
+    rows = [[*(getattr(job, name) for name in FAILED[:-1]), errors[job.key]] for job in failed]
+    write_atomically(path, csv_of(pd.DataFrame(rows, columns=FAILED)))
 
 
 def audit_job(
@@ -107,7 +121,11 @@ def audit_job(
         found = audit(detector, split, train, lambda number, means: reporter.epoch(number, total, means))
     for note in getattr(detector, "notes", ()):
         reporter.warn(f"{job}: {note}")
-    facts = {"device": device_name(settings.device), "machine": machine(settings.device)}
+    facts = {
+        "device": device_name(settings.device),
+        "machine": machine(settings.device),
+        "unofficial": split.unofficial,
+    }
     return {"schema": 1, "job": asdict(job), **asdict(found), **facts, "version": __version__}
 
 

@@ -13,8 +13,16 @@ from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import ExecutorSpec
 from adbench_tgan.jobs import Job, Request, plan
-from adbench_tgan.leaderboard import comparable, is_current, leaderboard, results_table, without_superseded
+from adbench_tgan.leaderboard import (
+    comparable,
+    is_current,
+    leaderboard_table,
+    results_table,
+    standings,
+    without_superseded,
+)
 from adbench_tgan.packing import check_packing
+from adbench_tgan.published import Printed, papers_of, read_published, with_papers
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
@@ -44,14 +52,18 @@ def benchmark(
     reporter: Reporter,
     out: Path = Path("runs"),
     executor: str = "local",
+    published: Path | None = None,
 ) -> Outcome:
     """Run what is not yet in `out`, then write ``results.csv`` and ``leaderboard.csv``, also when interrupted.
 
+    `published` is a table of what papers print, for the columns about it.
+
     Raises:
-        AdbenchError: the request is wrong, or `out` cannot be written.
+        AdbenchError: the request or the table is wrong, or `out` cannot be written.
         KeyboardInterrupt: after the tables of what was finished are written.
     """
     execute = registry.load("executor", executor)
+    printed = read_published(published) if published else ()
     check_options(settings, registry.find("executor", executor), registry)
     device = on_cluster(settings) or usable(settings.device)
     if request.precision == "tf32" and not device.startswith("cuda"):
@@ -80,9 +92,9 @@ def benchmark(
                     fresh[result.job.key] = result
                     claims.release(result.job)
     except KeyboardInterrupt:
-        write_tables(store, planned.jobs, registry, reporter.warn)
+        write_tables(store, planned.jobs, registry, printed, reporter.warn)
         raise
-    table, elsewhere = write_tables(store, planned.jobs, registry, reporter.warn)
+    table, elsewhere = write_tables(store, planned.jobs, registry, printed, reporter.warn)
     results = [fresh.get(job.key) or store.outcome(job) for job in planned.jobs]
     return Outcome(
         results=tuple(result for result in results if result),
@@ -146,7 +158,11 @@ def refuse_newer(store: ResultStore, missing: Sequence[Job]) -> None:
 
 
 def write_tables(
-    store: ResultStore, jobs: tuple[Job, ...], registry: Registry, say: Callable[[str], None] = lambda _: None
+    store: ResultStore,
+    jobs: tuple[Job, ...],
+    registry: Registry,
+    printed: Sequence[Printed] = (),
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Write both tables from what is stored.
 
@@ -155,11 +171,13 @@ def write_tables(
     versions = registry.versions()
     results = list(store.results(lambda path, why: say(f"{path} is left alone and not in the tables: {why}")))
     current = without_superseded([result for result in results if is_current(result.job, versions)])
-    board = leaderboard(comparable(current, jobs, versions), store.scores)
+    first = jobs[0]
+    ordered = standings(comparable(current, jobs, versions), store.scores)
+    papers = papers_of(printed, first.dataset, {each.line["detector"] for each in ordered})
+    board = leaderboard_table([with_papers(each, first.protocol, papers) for each in ordered])
     write_atomically(store.root / "results.csv", csv_of(results_table(current)))
     write_atomically(store.root / "leaderboard.csv", csv_of(board))
     asked = {job.category for job in jobs}
-    first = jobs[0]
     stored = {
         r.job.category for r in current if (r.job.dataset, r.job.protocol) == (first.dataset, first.protocol)
     }

@@ -80,6 +80,67 @@ DATASETS = (
     ),
 )
 
+PROTOCOLS = (
+    ProtocolSpec(
+        name="one-vs-rest",
+        version="1",
+        target="adbench_tgan.data.protocols:one_vs_rest",
+        layout="classes",
+        summary="train on one class; test on the dataset's own test split, all other classes being anomalies",
+    ),
+    ProtocolSpec(
+        name="one-vs-rest-1k",
+        version="1",
+        target="adbench_tgan.data.protocols:one_vs_rest_1k",
+        layout="classes",
+        summary="one-vs-rest on a fixed, stratified 1,000 test images",
+    ),
+    ProtocolSpec(
+        name="one-vs-rest-80",
+        version="1",
+        target="adbench_tgan.data.protocols:one_vs_rest_80",
+        layout="classes",
+        summary="train on the first 80 % of one class's training images; test on all other images (A03ki's f-AnoGAN)",
+    ),
+    ProtocolSpec(
+        name="leave-one-out",
+        version="1",
+        target="adbench_tgan.data.protocols:leave_one_out",
+        layout="classes",
+        summary="train on all classes but one, which is the anomaly in the dataset's own test split",
+    ),
+    ProtocolSpec(
+        name="leave-one-out-6k",
+        version="1",
+        target="adbench_tgan.data.protocols:leave_one_out_6k",
+        layout="classes",
+        summary="leave-one-out, tested on all images of the abnormal class (GANomaly family's tables)",
+    ),
+    ProtocolSpec(
+        name="leave-one-out-pooled",
+        version="1",
+        target="adbench_tgan.data.protocols:leave_one_out_pooled",
+        layout="classes",
+        summary="both splits pooled: train on 80 % of all classes but one; test on the rest (EGBAD, GANomaly with a seed)",
+    ),
+    ProtocolSpec(
+        name="egbad-article",
+        version="1",
+        target="adbench_tgan.data.protocols:egbad_article",
+        layout="classes",
+        datasets=("mnist",),
+        categories=("2",),
+        summary="MNIST alone: train on the first 400 sevens and eights; test on 600 of them and of twos, the anomalies",
+    ),
+    ProtocolSpec(
+        name="official",
+        version="1",
+        target="adbench_tgan.data.protocols:official",
+        layout="defects",
+        summary="the dataset's own good training images and test images, with masks",
+    ),
+)
+
 
 @hookimpl
 def adbench_datasets() -> tuple[DatasetSpec, ...]:
@@ -88,44 +149,9 @@ def adbench_datasets() -> tuple[DatasetSpec, ...]:
 
 
 @hookimpl
-def adbench_protocols() -> Iterator[ProtocolSpec]:
+def adbench_protocols() -> tuple[ProtocolSpec, ...]:
     """The protocols of `adbench_tgan.data.protocols`."""
-    home = "adbench_tgan.data.protocols"
-    yield ProtocolSpec(
-        name="one-vs-rest",
-        version="1",
-        target=f"{home}:one_vs_rest",
-        layout="classes",
-        summary="train on one class; test on the dataset's own test split, all other classes being anomalies",
-    )
-    yield ProtocolSpec(
-        name="one-vs-rest-1k",
-        version="1",
-        target=f"{home}:one_vs_rest_1k",
-        layout="classes",
-        summary="one-vs-rest on a fixed, stratified 1,000 test images",
-    )
-    yield ProtocolSpec(
-        name="leave-one-out",
-        version="1",
-        target=f"{home}:leave_one_out",
-        layout="classes",
-        summary="train on all classes but one, which is the anomaly in the dataset's own test split",
-    )
-    yield ProtocolSpec(
-        name="leave-one-out-6k",
-        version="1",
-        target=f"{home}:leave_one_out_6k",
-        layout="classes",
-        summary="leave-one-out, tested on all images of the abnormal class (GANomaly family's tables)",
-    )
-    yield ProtocolSpec(
-        name="official",
-        version="1",
-        target=f"{home}:official",
-        layout="defects",
-        summary="the dataset's own good training images and test images, with masks",
-    )
+    return PROTOCOLS
 
 
 @hookimpl

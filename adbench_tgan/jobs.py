@@ -113,8 +113,7 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
         say(f"{dataset.name}: {tasks.note}")
     wanted = request.categories or tasks.categories
     for category in wanted:
-        if category not in tasks.categories:
-            raise unknown(f"category of {dataset.name}", category, tasks.categories)
+        tasks.ensure_known(category)
     if not wanted:
         raise AdbenchError(f"dataset {dataset.name!r} has no category under {request.data_root}")
     jobs = [

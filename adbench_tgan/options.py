@@ -64,6 +64,14 @@ Set = Annotated[
 ]
 
 
+Published = Annotated[
+    Path | None,
+    typer.Option(
+        help="Table of what papers print.  [default: leaderboards/published_numbers.csv, else the one that is shipped]"
+    ),
+]
+
+
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
@@ -75,6 +83,14 @@ Plugins = Annotated[
 def root(given: Path | None) -> Path:
     """Where datasets are: the option, else ``$ADBENCH_DATA``, else ``data``."""
     return given if given is not None else Path(os.environ.get("ADBENCH_DATA") or "data")
+
+
+def published_table(given: Path | None) -> Path:
+    """Where published numbers are: the option, else the table beside the boards here, else the one that is shipped."""
+    from adbench_tgan.published import SHIPPED
+
+    here = Path("leaderboards/published_numbers.csv")
+    return given or (here if here.exists() else SHIPPED)
 
 
 def split(text: str, option: str) -> list[str]:

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from make_data import make_mnist
 from PIL import Image
 from rich.console import Console
 from torch import nn
@@ -15,19 +17,21 @@ from torch import nn
 from adbench_baselines.egbad import EGBAD
 from adbench_tgan import AdbenchError, Detector, DetectorConfig, DetectorInfo, ImageSet, TrainSet, to_unit
 from adbench_tgan.audit import Audit, audit, modes_kept, orders_of, score_as
-from adbench_tgan.audit_table import COLUMNS, differences, gather, read_published
+from adbench_tgan.audit_table import COLUMNS, differences, gather, read_curves, table_of
 from adbench_tgan.audits import run_audits
-from adbench_tgan.boards.published import read_audit
+from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.data.images import Split
 from adbench_tgan.jobs import Job, Request
 from adbench_tgan.metrics import auroc
 from adbench_tgan.progress import TerminalReporter
+from adbench_tgan.published import read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
 from adbench_tgan.testing import smooth_images
 from adbench_tgan.text import csv_of
 
 LEADERBOARDS = Path(__file__).parent.parent / "leaderboards"
+NUMBERS = LEADERBOARDS / "published_numbers.csv"
 LABELS = np.array([0, 1] * 64, dtype=np.uint8)
 
 
@@ -177,6 +181,7 @@ def test_as_published_is_the_best_epoch_of_the_sorted_way():
     assert found.optimism == pytest.approx(0.3)
 
 
+HEAD = "source,table,protocol,category,metric,value,our_detector,our_dataset,our_protocol"
 COMMAND = ["--detectors", "ganomaly", "--categories", "0", "--preset", "quick"]
 COMMAND += ["--set", "ganomaly.epochs=2", "--set", "ganomaly.width=8"]
 
@@ -184,8 +189,8 @@ COMMAND += ["--set", "ganomaly.epochs=2", "--set", "ganomaly.width=8"]
 def test_the_command_keeps_curves_writes_the_table_and_runs_nothing_twice(adbench, tmp_path):
     published = tmp_path / "published.csv"
     published.write_text(
-        "detector,source,category,metric,value,our_detector,our_dataset,our_protocol\n"
-        "G,Paper,0,AUROC,0.75,ganomaly,digits,leave-one-out\nG,Paper,0,AP,0.1,ganomaly,digits,leave-one-out\n"
+        f"{HEAD}\nPaper,T1,words,0 (0),AUROC percent,75,ganomaly,digits,leave-one-out\n"
+        "Paper,T1,words,0,AP,0.1,ganomaly,digits,leave-one-out\n"
     )
     words = [*COMMAND, "--protocol", "leave-one-out", "--out", tmp_path / "a", "--published", published]
     ended = adbench("audit", *words)
@@ -202,6 +207,7 @@ def test_the_command_keeps_curves_writes_the_table_and_runs_nothing_twice(adbenc
     (picture,) = (tmp_path / "a").rglob("*.png")
     with Image.open(picture) as image:
         assert image.size == (770, 462)
+    assert list(differences(tmp_path / "a")) == []  # there is no table beside the folder to compare with
     again = adbench("audit", *words)
     assert again.status == 0
     assert "1 of 1 jobs are finished already; nothing to run" in again.err
@@ -225,6 +231,12 @@ def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path):
     assert list(pd.read_csv(tmp_path / "a/audit.csv")["detector"]) == ["ganomaly"]
     assert "│ error" in ended.out.replace("┃", "│")
     assert "PCA has no networks" in " ".join(ended.out.replace("│", " ").split())
+    failed = pd.read_csv(tmp_path / "a/failed.csv")
+    assert list(failed["detector"]) == ["pca"]
+    assert failed["error"][0].startswith("PCA has no networks")
+    assert "a/failed.csv says which 1 of these 2 failed, and why" in ended.err
+    assert adbench("audit", "--detectors", "ganomaly", *words[2:]).status == 0
+    assert not (tmp_path / "a/failed.csv").exists()
 
 
 def audited(out, *detectors):
@@ -235,7 +247,7 @@ def audited(out, *detectors):
         registry._offers["detector"].append((info, "tests"))
     request = Request(detectors=detectors, categories=["0"], overrides=[f"{detectors[-1]}.epochs=2"])
     reporter = TerminalReporter(Console(stderr=True))
-    return run_audits(request, Settings(), registry, reporter, out, out / "none.csv")
+    return run_audits(request, Settings(), registry, reporter, out, NUMBERS)
 
 
 @pytest.mark.parametrize("before", ["scribbles", "turnssettings"])
@@ -270,7 +282,7 @@ def test_the_published_table_is_made_anew_from_its_curves():
     keys = list(pd.read_csv(LEADERBOARDS / "audit/audit.csv")["key"])
     paths = (LEADERBOARDS / "audit/curves").rglob("*.json")
     jobs = {job.key: job for job in (Job(**json.loads(path.read_text())["job"]) for path in paths)}
-    printed = read_published(LEADERBOARDS / "published_numbers.csv")
+    printed = read_published(NUMBERS)
     assert csv_of(gather(LEADERBOARDS / "audit", [jobs[key] for key in keys], printed)) == text
     some = gather(LEADERBOARDS / "audit", [jobs[keys[4]]], printed)
     assert some["key"][0] == keys[4]
@@ -289,17 +301,53 @@ def test_where_no_audit_comes_to_an_end_there_is_no_table(adbench, tmp_path):
     assert (ended.status, ended.out) == (1, "")
     assert "PCA has no networks" in ended.err
     assert "cannot write" not in ended.err
-    assert list((tmp_path / "new").iterdir()) == []
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["failed.csv"]
 
 
-def test_published_numbers_of_the_sagan_paper_are_found_by_our_names():
-    from pathlib import Path
+def test_published_numbers_of_every_unit_are_found_by_our_names():
+    records = [curves_of("sagan", "frog", "leave-one-out-6k"), curves_of("anogan", "ship", "one-vs-rest")]
+    table = table_of(records, read_published(NUMBERS))
+    assert list(table["published"]) == [0.996, pytest.approx(0.723)]  # the latter is printed in per cent
+    assert table["published_source"][0] == "SAGAN paper (ICIP 2021)"
+    nobody = table_of([curves_of("sagan", "frog", "leave-one-out")], read_published(NUMBERS))
+    assert (nobody["published"][0], nobody["published_source"][0]) == (None, "")
 
-    found = read_published(Path(__file__).parent.parent / "leaderboards/published_numbers.csv")
-    assert found["sagan", "cifar10", "leave-one-out-6k", "frog"] == (0.996, "SAGAN paper (ICIP 2021)")
-    assert found["ganomaly", "cifar10", "leave-one-out-6k", "ship"][0] == 0.818
-    assert len([key for key in found if key[3] != "average"]) == 32
-    assert read_published(Path("nowhere.csv")) == {}
+
+def test_of_images_that_are_not_the_official_ones_no_published_number_is_shown(tmp_path):
+    record = curves_of("sagan", "frog", "leave-one-out-6k", unofficial="a JPEG copy")
+    table = table_of([record], read_published(NUMBERS))
+    assert table["published"][0] is None
+    told = "0.996 published on the official images (SAGAN paper (ICIP 2021)): not comparable"
+    assert table["published_source"][0] == told
+
+
+def test_an_audit_keeps_how_its_images_differ_from_the_official_ones(adbench, tmp_path):
+    make_mnist(tmp_path / "data", train=300, test=100)
+    words = ["--data", "mnist", "--data-root", tmp_path / "data", "--set", "ganomaly.image_size=32"]
+    ended = adbench("audit", *COMMAND, *words, "--out", tmp_path / "a")
+    assert ended.status == 0, ended.err
+    (record,) = [read_curves(path) for path in (tmp_path / "a").rglob("*.json")]
+    assert record["unofficial"] == "300 + 100 images; not the official 60,000 + 10,000 images"
+
+
+def curves_of(detector, category, protocol, unofficial=""):
+    """A stored audit of CIFAR-10."""
+    job = Job(
+        detector=detector,
+        detector_version="1",
+        config={},
+        dataset="cifar10",
+        protocol=protocol,
+        protocol_version="1",
+        category=category,
+        seed=0,
+        precision="fp32",
+        supervision="one-class",
+        split_fingerprint="f" * 64,
+    )
+    curves = dict.fromkeys(("clean", "batch_statistics", "class_sorted"), (0.5,))
+    facts = {"device": "cpu", "version": "0", "sha256": "", "unofficial": unofficial}
+    return {"job": asdict(job), **curves, **facts}
 
 
 def test_a_cell_that_the_curves_do_not_say_is_named(adbench, tmp_path):

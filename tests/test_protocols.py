@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from make_data import make_imagefolder, make_mvtec, save
+from make_data import make_imagefolder, make_mnist, make_mvtec, save
 from PIL import Image
 
-from adbench_tgan.data import cifar10, digits, imagefolder, mvtec, protocols
+from adbench_tgan.data import cifar10, digits, imagefolder, mnist, mvtec, protocols
 from adbench_tgan.data.files import Cache
 from adbench_tgan.data.samples import (
     ChangedError,
@@ -26,6 +27,7 @@ from adbench_tgan.data.samples import (
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.describe import passport
 from adbench_tgan.errors import AdbenchError, DataError
+from adbench_tgan.jobs import Request, plan
 from adbench_tgan.registry import Registry
 
 MINI = Path(__file__).parents[2] / "shared/data/cifar10_mini"
@@ -207,7 +209,12 @@ def test_official(tmp_path):
     assert made.test_ids[0] == "screw/test/dent/000.png"
 
 
-@pytest.mark.parametrize("name", ["one_vs_rest", "one_vs_rest_1k", "leave_one_out", "leave_one_out_6k"])
+PROTOCOLS = (
+    "one_vs_rest one_vs_rest_1k one_vs_rest_80 leave_one_out leave_one_out_6k leave_one_out_pooled".split()
+)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
 @pytest.mark.parametrize("category", CLASSES)
 def test_no_image_is_trained_on_and_tested(name, category):
     samples = grey_samples(train=6, test=300)
@@ -220,6 +227,140 @@ def test_no_image_is_trained_on_and_tested(name, category):
     assert len(cut.labels) == len(cut.test)
     wanted = "normal" if name.startswith("one") else "abnormal"
     assert {samples.classes[i] == category for i in cut.normal} == {wanted == "normal"}
+
+
+# the sizes that papers and their code have, of datasets without images: only the classes count
+
+MNIST = (
+    (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+    (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
+)
+POOLED_NORMALS = (
+    12620,
+    12425,
+    12602,
+    12572,
+    12636,
+    12738,
+    12625,
+    12542,
+    12635,
+    12609,
+)  # of EGBAD's test sets
+POOLED_PREVALENCE = (0.354, 0.388, 0.357, 0.362, 0.351, 0.331, 0.353, 0.368, 0.351, 0.356)
+
+
+def imageless(
+    train: tuple[int, ...], test: tuple[int, ...], names: tuple[str, ...] = mnist.DIGITS
+) -> Samples:
+    """So many images of each class in random order, and none can be read."""
+    draw = np.random.default_rng(7)
+    classes, ids, parts = [], [], []
+    for part, counts in (("train", train), ("test", test)):
+        classes += draw.permutation(np.repeat(names, counts)).tolist()
+        ids += [f"{part}-{i}" for i in range(sum(counts))]
+        parts += [part] * sum(counts)
+
+    def read(index: int) -> np.ndarray:
+        raise AssertionError("no protocol here looks at images")
+
+    return Samples(read=read, ids=ids, classes=classes, parts=parts)
+
+
+@pytest.fixture(scope="module")
+def digits_70k() -> Samples:
+    return imageless(*MNIST)
+
+
+def sizes(cut: Cut) -> tuple[int, int, int]:
+    """Training images, normal and abnormal test images."""
+    return len(cut.normal), int((cut.labels == 0).sum()), int(cut.labels.sum())
+
+
+def test_pooled_mnist_has_the_test_sets_of_egbad(digits_70k):
+    cuts = {name: protocols.leave_one_out_pooled(digits_70k, name) for name in mnist.DIGITS}
+    assert tuple(sizes(cut)[1] for cut in cuts.values()) == POOLED_NORMALS
+    assert tuple(round(float(cut.labels.mean()), 3) for cut in cuts.values()) == POOLED_PREVALENCE
+    for name, cut in cuts.items():
+        check(digits_70k, cut, name)
+        assert not set(cut.normal) & set(cut.test)  # their code: see the next test
+        assert len(cut.normal) + len(cut.test) == 70_000
+        assert {digits_70k.classes[i] == name for i in cut.test[cut.labels == 1]} == {True}
+        assert len(parts(digits_70k, cut.normal)) == len(parts(digits_70k, cut.test[cut.labels == 0])) == 2
+
+
+def test_two_draws_would_test_on_what_was_trained_on(digits_70k):
+    """What EGBAD's code does, and `leave_one_out_pooled` does not: a permutation for training, one for testing."""
+    for name in mnist.DIGITS:
+        draw = np.random.RandomState(42)  # theirs
+        normals = np.flatnonzero(np.array(digits_70k.classes) != name)
+        cut_at = int(len(normals) * 0.8)
+        trained = normals[draw.permutation(len(normals))][:cut_at]
+        draw.permutation(70_000 - cut_at)  # of a test set that is thrown away
+        tested = normals[draw.permutation(len(normals))][cut_at:]
+        assert 0.797 <= round(float(np.isin(tested, trained).mean()), 3) <= 0.804
+
+
+def test_the_pool_is_drawn_once_and_for_all():
+    cuts = []
+    for seed in (5, 6):
+        np.random.seed(seed)  # noqa: NPY002 (a global generator that must not matter)
+        cuts.append(protocols.leave_one_out_pooled(grey_samples(), "b"))
+    assert cuts[0].normal.tolist() == cuts[1].normal.tolist() == sorted(cuts[0].normal)
+    assert sizes(cuts[0]) == (36, 9, 15)
+    assert cuts[0].test[:9].tolist() == [6, 14, 15, 34, 36, 38, 40, 50, 51]  # now and with any version
+
+
+def test_one_vs_rest_80_of_a_digit_is_the_split_of_a03ki(digits_70k):
+    cut = protocols.one_vs_rest_80(digits_70k, "1")
+    assert (len(cut.normal), len(cut.test)) == (5_393, 64_607)
+    assert sizes(cut) == (5_393, 1_349 + 1_135, 53_258 + 10_000 - 1_135)
+    own = digits_70k.where("train", only="1")
+    assert cut.normal.tolist() == own[:5_393].tolist()  # the first ones
+    assert cut.test[:1_349].tolist() == own[5_393:].tolist()
+    assert cut.choose_anomalies is None  # those of the training split are test images
+
+
+def test_the_settings_of_ganomaly_have_their_sizes():
+    samples = imageless((5_000,) * 10, (1_000,) * 10, cifar10.NAMES)
+    assert sizes(protocols.leave_one_out_6k(samples, "automobile")) == (45_000, 9_000, 6_000)
+    assert sizes(protocols.leave_one_out_pooled(samples, "automobile")) == (43_200, 10_800, 6_000)
+
+
+def test_the_split_of_the_egbad_article_is_of_the_first_rows(digits_70k):
+    cut = protocols.egbad_article(digits_70k, "2")
+    assert (len(cut.normal), len(cut.test)) == (400, 600)
+    assert set(classes(digits_70k, cut.normal)) == {"7", "8"}
+    assert parts(digits_70k, cut.normal) == {"train"}
+    wanted = [i for i in digits_70k.where("test") if digits_70k.classes[i] in ("2", "7", "8")][:600]
+    assert cut.test.tolist() == wanted
+    assert cut.labels.tolist() == [int(digits_70k.classes[i] == "2") for i in wanted]
+    with pytest.raises(DataError, match=r"^400 train images of 7, 8 are needed, there are 20; use the whole"):
+        protocols.egbad_article(imageless((10,) * 10, (500,) * 10), "2")
+
+
+def test_the_split_of_the_egbad_article_is_of_mnist_and_has_one_category(tmp_path):
+    registry = Registry.discover()
+    protocol = registry.find("protocol", "egbad-article")
+    with pytest.raises(AdbenchError) as caught:
+        Tasks(registry.find("dataset", "digits"), protocol, tmp_path)
+    assert str(caught.value) == (
+        "protocol 'egbad-article' is for mnist alone, not for 'digits'; use --protocol one-vs-rest"
+    )
+    make_mnist(tmp_path, train=2000, test=2000)
+    request = Request(detectors=["mean_pixel"], dataset="mnist", data_root=tmp_path, protocol="egbad-article")
+    planned = plan(request, registry)
+    assert [(job.category, job.problem) for job in planned.jobs] == [("2", "")]
+    assert [sum(sizes(planned.tasks.cut(name)[1])) for name in planned.tasks.categories] == [1000]
+    with pytest.raises(AdbenchError, match=r"^unknown category of mnist under egbad-article '7'; known: 2$"):
+        plan(replace(request, categories=["7"]), registry)
+
+
+def test_a_pool_that_cannot_be_divided_is_refused():
+    samples = imageless((3, 1), (2, 0), ("a", "b"))
+    with pytest.raises(DataError, match="needs 2 images besides those of 'a', there are 1; add some"):
+        protocols.leave_one_out_pooled(samples, "a")
+    assert sizes(protocols.leave_one_out_pooled(samples, "b")) == (4, 1, 1)
 
 
 # the datasets under their protocols
@@ -251,6 +392,26 @@ def test_cifar10_mini_one_vs_rest():
     assert made.fingerprint == "a12c9e7715514d8d699ef83e37ca9f44e6131e3fab85dbfe7488685524ae0c49"
     assert protocols.one_vs_rest_1k(samples, "cat").test.tolist() == cut.test.tolist()
     assert len(protocols.leave_one_out_6k(samples, "cat").test) == 900 + 300 + 100
+
+
+def test_cifar10_as_papers_cut_it():
+    """The sizes are those of the official images where $ADBENCH_DATA has them, else in proportion."""
+    if not (root := cifar10_here()):
+        pytest.skip("CIFAR-10 is not in $ADBENCH_DATA, nor cifar10_mini in ../shared/data")
+    samples = cifar10.load(root, False).samples("automobile")
+    train, test = (len(samples.where(part, only="automobile")) for part in ("train", "test"))
+    assert sizes(protocols.leave_one_out_6k(samples, "automobile")) == (9 * train, 9 * test, train + test)
+    pooled = protocols.leave_one_out_pooled(samples, "automobile")
+    assert sizes(pooled) == (9 * (train + test) * 4 // 5, 9 * (train + test) // 5, train + test)
+    first = protocols.one_vs_rest_80(samples, "automobile")
+    assert sizes(first) == (train * 4 // 5, train // 5 + test, 9 * (train + test))
+    if (train, test) == (5_000, 1_000):
+        assert (len(pooled.normal), len(pooled.test)) == (43_200, 16_800)
+
+
+def cifar10_here() -> Path | None:
+    roots = (Path(os.environ.get("ADBENCH_DATA", MINI)), MINI)
+    return next((root for root in roots if (root / cifar10.FOLDER).is_dir()), None)
 
 
 def test_imagefolder_one_vs_rest(tmp_path):

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from adbench_tgan import metrics
+from adbench_tgan.boards.audited import audited
 from adbench_tgan.boards.cells import typed
-from adbench_tgan.boards.published import Paper, audited, published_cells
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS
 from adbench_tgan.comparison import pairs
 from adbench_tgan.leaderboard import Rules, Standing, leaderboard_table, results_table, standings
+from adbench_tgan.published import Paper, with_papers
 from adbench_tgan.results import Result
 
 RULES = Rules(seeds=3, pure=True)  # of a published board
@@ -89,22 +90,11 @@ def judge(result: Result, scores: Mapping[str, pd.DataFrame]) -> Result:
 
 
 def completed(standing: Standing, facts: Facts) -> Standing:
-    """A row with what papers print beside it."""
-    categories = tuple(standing.spread)
-    detector = standing.line["detector"]
-    printed, source = published_cells(detector, facts.protocol["name"], categories, facts.papers)
-    if printed is not None and any(result.unofficial for result in standing.members):
-        source = f"{printed:.3f} published on the official images ({source}): not comparable"
-        printed = None
+    """A row with what papers print beside it, and what comes out under their evaluation."""
+    standing = with_papers(standing, facts.protocol["name"], facts.papers)
     as_published, caution = audited(standing.members, facts.audit or {})
     remark = "; ".join(text for text in (standing.line["remark"], caution) if text)
-    cells = {
-        "published_auroc": printed,
-        "published_source": source,
-        "as_published_auroc": as_published,
-        "remark": remark,
-    }
-    return replace(standing, line={**standing.line, **cells})
+    return replace(standing, line={**standing.line, "as_published_auroc": as_published, "remark": remark})
 
 
 def canonical(scores: pd.DataFrame) -> pd.DataFrame:

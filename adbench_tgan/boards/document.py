@@ -11,10 +11,10 @@ from typing import Any
 
 from adbench_tgan.again import joined, run_commands
 from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, labels_hash, scores_hash
-from adbench_tgan.boards.published import Paper
 from adbench_tgan.boards.schemas import SCHEMA
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY
+from adbench_tgan.published import Paper
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import INTERVAL, RESAMPLES
 

@@ -9,11 +9,12 @@ from typing import Protocol
 
 import pandas as pd
 
+from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, assemble, canonical
-from adbench_tgan.boards.published import read_audit, read_papers
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import Rules, is_current, plain_preset, without_superseded
+from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
 
@@ -98,7 +99,7 @@ def from_runs(
             **_card(registry, "protocol", first.protocol, ("summary",)),
             "version": first.protocol_version,
         },
-        papers=read_papers(published, first.dataset, detectors) if published else (),
+        papers=papers_of(read_published(published), first.dataset, detectors) if published else (),
         audit=before | (read_audit(audit, [job.key for job in good]) if audit else {}),
         note=kept.facts.note if kept else "",
     )

@@ -19,12 +19,12 @@ from adbench_tgan.boards.folder import (
     read_losses,
     render,
 )
-from adbench_tgan.boards.published import read_papers
 from adbench_tgan.boards.readme import PICTURE
 from adbench_tgan.boards.schemas import PAIRS, TABLES
 from adbench_tgan.boards.soundness import implausible, impure, sound_scores
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
+from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.stored import stamp
 from adbench_tgan.text import plain
 
@@ -113,7 +113,7 @@ def _papers(path: Path, content: Content) -> Iterator[Found]:
         return
     facts = facts_of(content)
     detectors = {result.job.detector for result in results_of(content)}
-    if facts.papers != read_papers(table, facts.dataset["name"], detectors):
+    if facts.papers != papers_of(read_published(table), facts.dataset["name"], detectors):
         yield "board.json", "published", f"is not what {table.name} says; publish again from the runs"
 
 

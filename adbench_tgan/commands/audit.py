@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import tell, wide_console
+from adbench_tgan.commands.show import tell, warn, wide_console
 from adbench_tgan.options import (
     Categories,
     Data,
@@ -17,10 +17,12 @@ from adbench_tgan.options import (
     Precision,
     Preset,
     Protocol,
+    Published,
     Seeds,
     Set,
     complete,
     interruptible,
+    published_table,
     registry,
     request_of,
 )
@@ -44,9 +46,7 @@ def audit(
     device: Device = "auto",
     precision: Precision = "fp32",
     out: Annotated[Path, typer.Option(help="Folder of the audits.")] = Path("audits"),
-    published: Annotated[Path, typer.Option(help="Table of what papers print.")] = Path(
-        "leaderboards/published_numbers.csv"
-    ),
+    published: Published = None,
 ) -> None:
     """Show how a published number comes about, step by step. One training, scored at each epoch in four ways."""
     from rich.console import Console
@@ -61,7 +61,10 @@ def audit(
         found, detectors, data, data_root, protocol, categories, seeds, preset, set_, precision
     )
     with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
-        table, failed = run_audits(request, Settings(device=device), found, reporter, out, published)
+        numbers = published_table(published)
+        table, failed = run_audits(request, Settings(device=device), found, reporter, out, numbers)
+    if failed:
+        warn(f"{out / 'failed.csv'} says which {failed} of these {len(table)} failed, and why")
     if failed == len(table):
         raise typer.Exit(1)
     shown = table[[name for name in (*SHOWN.split(), "error") if name in table]].astype(object)

@@ -10,7 +10,7 @@ import typer
 
 from adbench_tgan.commands.show import answer, draw, show, warn
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.options import Json, Plugins, complete, registry, split
+from adbench_tgan.options import Json, Plugins, Published, complete, published_table, registry, split
 
 if TYPE_CHECKING:
     from adbench_tgan.boards import Board, Choice, Finding
@@ -52,9 +52,7 @@ def publish(
     protocol: Protocol = "",
     preset: Presets = None,
     plugin: Plugins = None,
-    published: Annotated[Path, typer.Option(help="Table of what papers print.")] = Path(
-        "leaderboards/published_numbers.csv"
-    ),
+    published: Published = None,
     audit: Annotated[
         Path | None, typer.Option(help="An audit.csv, for the column as_published_auroc.")
     ] = None,
@@ -81,15 +79,13 @@ def publish(
     if kept and not runs:
         made = _alone(kept, choice, audit)
     else:
-        if not published.exists():
-            warn(f"note: there is no {published}; published numbers stay empty (--published)")
         warn("reading results and scores, resampling them")
         made = boards.from_runs(
             runs or [Path("runs")],
             registry(plugin),
             name=board,
             choice=choice,
-            published=published if published.exists() else None,
+            published=published_table(published),
             audit=audit,
             kept=kept,
             say=warn,

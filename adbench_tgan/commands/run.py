@@ -19,10 +19,12 @@ from adbench_tgan.options import (
     Precision,
     Preset,
     Protocol,
+    Published,
     Seeds,
     Set,
     complete,
     interruptible,
+    published_table,
     registry,
     request_of,
 )
@@ -110,6 +112,7 @@ def run(
     save_models: SaveModels = False,
     checkpoint_every: CheckpointEvery = None,
     tensorboard: EventFiles = None,
+    published: Published = None,
 ) -> None:
     """Train and score detectors, and print the leaderboard. What is finished already is not run again."""
     from rich.console import Console
@@ -142,7 +145,7 @@ def run(
         terminal = stack.enter_context(TerminalReporter(Console(stderr=True)))
         stack.enter_context(interruptible(terminal.say, place))
         reporter = stack.enter_context(EventReporter(terminal, tensorboard)) if tensorboard else terminal
-        outcome = benchmark(request, settings, found, reporter, place, executor)
+        outcome = benchmark(request, settings, found, reporter, place, executor, published_table(published))
     show_outcome(outcome, place)
     raise typer.Exit(1 if outcome.failed else 0)
 

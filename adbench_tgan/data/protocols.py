@@ -45,6 +45,17 @@ def one_vs_rest_1k(samples: Samples, category: str) -> Cut:
     return replace(cut, test=test, labels=labels)
 
 
+def one_vs_rest_80(samples: Samples, category: str) -> Cut:
+    """Train on the first 80 % of one class's training images; test on all other images of both splits.
+
+    As A03ki's f-AnoGAN does: on MNIST's digit 1 5,393 training images, and 64,607 test images, 96 % of them abnormal.
+    """
+    own = samples.where("train", only=category)
+    kept = len(own) * 4 // 5
+    test = np.concatenate([own[kept:], samples.where("train", but=category), samples.where("test")])
+    return Cut(normal=own[:kept], test=test, labels=_is_not(samples, test, category))
+
+
 def leave_one_out(samples: Samples, category: str) -> Cut:
     """Train on all classes but one; test on the official test split, in which that one is the anomaly."""
     test = samples.where("test")
@@ -66,6 +77,33 @@ def leave_one_out_6k(samples: Samples, category: str) -> Cut:
         ]
     )
     return Cut(normal=cut.normal, test=test, labels=1 - _is_not(samples, test, category))
+
+
+def leave_one_out_pooled(samples: Samples, category: str) -> Cut:
+    """Train on 80 % of the images, of both splits, of all classes but one; test on the others and on all of that one.
+
+    As EGBAD's code means to do, which draws training and test images one after the other, so that four fifths of its
+    normal test images were trained on; here all is drawn once. GANomaly's code does it when it is given a seed: on
+    CIFAR-10 43,200 training images, 10,800 normal and 6,000 abnormal test images.
+    """
+    from sklearn.model_selection import train_test_split
+
+    pool = np.concatenate([samples.where("train", but=category), samples.where("test", but=category)])
+    if len(pool) < 2:
+        raise DataError(
+            f"leave-one-out-pooled needs 2 images besides those of {category!r}, there are {len(pool)}; add some"
+        )
+    normal, others = train_test_split(pool, train_size=len(pool) * 4 // 5, random_state=SPLIT_SEED)
+    abnormal = [samples.where("train", only=category), samples.where("test", only=category)]
+    test = np.concatenate([np.sort(others), *abnormal])
+    return Cut(normal=np.sort(normal), test=test, labels=1 - _is_not(samples, test, category))
+
+
+def egbad_article(samples: Samples, category: str) -> Cut:
+    """Train on the first 400 sevens and eights of MNIST; test on the first 600 test images of them and of `category`."""
+    normal = _first(400, samples, "train", ("7", "8"))
+    test = _first(600, samples, "test", ("7", "8", category))
+    return Cut(normal=normal, test=test, labels=1 - _is_not(samples, test, category))
 
 
 def official(samples: Samples, category: str) -> Cut:
@@ -100,3 +138,14 @@ def sample_by_kmeans(samples: Samples, others: Indices, wanted: int) -> Indices:
 
 def _is_not(samples: Samples, indices: Indices, name: str) -> np.ndarray:
     return np.array([samples.classes[i] != name for i in indices], dtype=np.uint8)
+
+
+def _first(wanted: int, samples: Samples, part: str, classes: tuple[str, ...]) -> Indices:
+    """The first images, in the files' order, of a part that are of one of the `classes`."""
+    found = np.sort(np.concatenate([samples.where(part, only=name) for name in classes]))
+    if len(found) < wanted:
+        raise DataError(
+            f"{wanted} {part} images of {', '.join(classes)} are needed, there are {len(found)}; "
+            "use the whole dataset, or another --protocol"
+        )
+    return found[:wanted]

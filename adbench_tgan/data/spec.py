@@ -31,4 +31,6 @@ class ProtocolSpec:
     version: str
     target: str
     layout: Layout  # of the datasets it can cut
+    datasets: tuple[str, ...] = ()  # the only ones it can cut, by name; empty: all of that layout
+    categories: tuple[str, ...] = ()  # the only ones it has; empty: those of the dataset
     summary: str = ""

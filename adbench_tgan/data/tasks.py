@@ -31,6 +31,11 @@ class Tasks:
                 f"protocol {protocol.name!r} cuts datasets with {protocol.layout}, and {dataset.name!r} has "
                 f"{dataset.layout}; use --protocol {dataset.protocol}"
             )
+        if protocol.datasets and dataset.name not in protocol.datasets:
+            raise AdbenchError(
+                f"protocol {protocol.name!r} is for {' and '.join(protocol.datasets)} alone, not for "
+                f"{dataset.name!r}; use --protocol {dataset.protocol}"
+            )
         self.dataset, self.protocol, self.root = dataset, protocol, root
         self.loaded: Dataset = load(dataset.target)(root, fetch)
         self._cut = load(protocol.target)
@@ -41,13 +46,19 @@ class Tasks:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The names of all categories."""
-        return tuple(self.loaded.categories)
+        """The names of all categories: those of the protocol if it names some, else those of the dataset."""
+        return self.protocol.categories or tuple(self.loaded.categories)
 
     @property
     def note(self) -> str:
         """What the dataset says of itself, such as whether its pixels are the official ones."""
         return self.loaded.note
+
+    def ensure_known(self, category: str) -> None:
+        """Raise `AdbenchError` when there is no such category."""
+        if category not in self.categories:
+            under = f" under {self.protocol.name}" if self.protocol.categories else ""
+            raise unknown(f"category of {self.dataset.name}{under}", category, self.categories)
 
     def cut(self, category: str) -> tuple[Samples, Cut]:
         """The images of a category and how the protocol cuts them.
@@ -56,8 +67,7 @@ class Tasks:
             AdbenchError: there is no such category, or nothing can be learned or measured on it.
         """
         if category not in self._cuts:
-            if category not in self.categories:
-                raise unknown(f"category of {self.dataset.name}", category, self.categories)
+            self.ensure_known(category)
             samples = self.loaded.samples(category)
             cut = self._cut(samples, category)
             check(samples, cut, category)

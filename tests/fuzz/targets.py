@@ -43,6 +43,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import configure
 from adbench_tgan.leaderboard import is_pure, results_table, without_superseded
 from adbench_tgan.predict import memory_limited, read_state
+from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.results import ResultStore, as_json, read_result
 from adbench_tgan.stored import newer_schema, read_scores
 from adbench_tgan.text import csv_of, plain
@@ -204,13 +205,13 @@ def of_setting(data: bytes, place: Path) -> None:
 
 
 def of_published(data: bytes, place: Path) -> None:
-    audit_table.read_published(written(data, place / "published.csv"))
+    papers_of(read_published(written(data, place / "published.csv")), "cifar10", ["egbad"])
 
 
 def of_audit(data: bytes, place: Path) -> None:
     job = result("d").job
     written(data, audit_table.file_of(place, job))
-    audit_table.gather(place, [job], {})
+    audit_table.gather(place, [job], ())
 
 
 def of_board_table(data: bytes, place: Path) -> None:
@@ -368,8 +369,8 @@ train/dog/b
 test/cat/x|
 test/dog/y>
 """
-PUBLISHED = b"""our_detector,source,our_dataset,our_protocol,category,metric,value
-egbad,paper,cifar10,leave-one-out-6k,frog,AUROC,0.512
+PUBLISHED = b"""our_detector,source,table,protocol,our_dataset,our_protocol,category,metric,value
+egbad,paper,1,words,cifar10,leave-one-out-6k,6 (frog),AUROC percent,51.2
 """
 SEEDS: dict[str, Sequence[bytes]] = {
     "cifar10": [batch(2)],
