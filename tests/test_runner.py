@@ -26,6 +26,7 @@ from adbench_tgan.results import PARTIAL, ResultStore, read_scores
 from adbench_tgan.runner import Settings, precision
 from adbench_tgan.testing import SUITE
 from adbench_tgan.timing import CLEAR
+from adbench_tgan.torch_settings import settings_kept
 
 RESULT_KEYS = {"scores.parquet"}
 
@@ -710,6 +711,9 @@ def test_what_a_detector_lets_handle_ctrl_c_is_gone_after_its_fit_and_its_job(re
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+    with settings_kept():  # as audits and timings do
+        before = signal.signal(signal.SIGINT, own[signal.SIGINT])
+    assert signal.getsignal(signal.SIGINT) is before
     kept = {name for each in Curious.seen for name in (each[0].__qualname__, each[1].__qualname__)}
     assert kept == {"not_swallowed.<locals>.noting.<locals>.note"}  # as before the fit
 
