@@ -179,7 +179,7 @@ def _was_restarted(host: str) -> bool:
 
 
 def _machine() -> str:
-    """The system's id and the addresses of its network cards, since copies of one system have one id; empty without both.
+    """The system's id and the addresses of its network cards, since copies of one system have one id; empty without either.
 
     A container has no cards of its own, only links to its host's.
     """
@@ -187,7 +187,8 @@ def _machine() -> str:
         cards = [
             path.read_text() for path in sorted(CARDS.glob("*/address")) if (path.parent / "device").exists()
         ]
-        return f"{MACHINE.read_text()}{cards}" if cards else ""
+        found = MACHINE.read_text().strip()
+        return f"{found}{cards}" if found and cards else ""
     except OSError:
         return ""
 

@@ -201,6 +201,7 @@ def test_drafts_of_before_a_machines_last_start_are_cleared_and_those_of_its_cop
             draft("of another name", BOOT=boot, socket=SimpleNamespace(gethostname=lambda: "other")),
             draft("a container", BOOT=boot, CARDS=tmp_path),
             draft("without an id", BOOT=boot, MACHINE=tmp_path / "none"),
+            draft("an image's empty id", BOOT=boot, MACHINE=written("empty", "")),
         ]
     )
     store.open()
