@@ -15,6 +15,7 @@ from adbench_tgan import __version__
 from adbench_tgan.audit import audit
 from adbench_tgan.audit_table import COLUMNS, file_of, gather, read_record
 from adbench_tgan.benchmark import usable
+from adbench_tgan.codebase import code_behind
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
@@ -110,6 +111,7 @@ def audit_job(
         raise AdbenchError(job.problem)
     reporter.phase("data")
     detector_class = registry.detector(job.detector)
+    code = code_behind(detector_class, registry.distribution(job.detector))
     config = detector_class.Config.model_validate(dict(job.config))
     split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
     reporter.phase("fit")
@@ -123,7 +125,7 @@ def audit_job(
         reporter.warn(f"{job}: {note}")
     facts = {
         "device": device_name(settings.device),
-        "machine": machine(settings.device),
+        "machine": {**machine(settings.device), "code": code},
         "unofficial": split.unofficial,
     }
     return {"schema": 1, "job": asdict(job), **asdict(found), **facts, "version": __version__}

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from adbench_tgan.codebase import state_of
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.leaderboard import Standing
 from adbench_tgan.statistics import Floats, holm, interval, p_floor, wilcoxon
@@ -118,6 +119,9 @@ def _cautions(a: Standing, b: Standing, shared: int) -> list[str]:
         found.append(
             "they were not run with the same seeds: the difference holds what other seeds make of them"
         )
+    frameworks = [{state_of(r.machine)[0] for r in each.members if r.status == "ok"} for each in (a, b)]
+    if frameworks[0] != frameworks[1]:
+        found.append("they were not run by the same state of adbench-tgan's code")
     for each in (a, b):
         if len(each.spread) > shared:
             found.append(

@@ -41,15 +41,28 @@ def not_swallowed() -> Iterator[None]:
 @contextmanager
 def handlers(wanted: dict[signal.Signals, Callable[..., Any]]) -> Iterator[None]:
     """Handle signals so, as far as they are not ignored, and put back what handled them; only the main thread may."""
-    if threading.current_thread() is not threading.main_thread():
+    with handlers_kept():
+        if _in_main_thread():
+            for kind, handler in wanted.items():
+                if signal.getsignal(kind) not in (signal.SIG_IGN, None):
+                    signal.signal(kind, handler)
+        yield
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put back at the end what handles Ctrl-C and its like now, whatever was installed meanwhile."""
+    if not _in_main_thread():  # no other one can install anything
         yield
         return
-    before = {kind: signal.getsignal(kind) for kind in wanted}
-    kept = {kind: handler for kind, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    for kind in kept:
-        signal.signal(kind, wanted[kind])
+    before = {kind: signal.getsignal(kind) for kind in KINDS}
     try:
         yield
     finally:
-        for kind, handler in kept.items():
-            signal.signal(kind, handler)
+        for kind, handler in before.items():
+            if handler is not None:  # not installed by Python, which cannot put it back
+                signal.signal(kind, handler)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

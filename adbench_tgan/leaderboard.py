@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from adbench_tgan.codebase import state_of
 from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
 from adbench_tgan.spreads import bootstrap, variant_of
@@ -182,6 +183,8 @@ def _standing(
     if known := declarations(members):
         remark.append(known)
     good = [result for result in members if result.status == "ok"]
+    if (states := len({state_of(result.machine) for result in good})) > 1:
+        remark.append(f"its jobs were run by {states} states of the code")
     line = _line(members, good, spread) | {"preset": preset, "remark": "; ".join(remark)}
     return Standing(members=tuple(members), line=line, spread=spread, ranked=not lacking)
 

@@ -20,6 +20,8 @@ from adbench_tgan.hooks import one_line
 from adbench_tgan.text import plain
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+MACHINE = Path("/etc/machine-id")
+CARDS = Path("/sys/class/net")
 NAMESPACE = Path("/proc/self/ns/pid")
 LONGEST = 100  # characters of a host's name
 
@@ -139,11 +141,12 @@ def draft_name() -> str:
 def owner_is_gone(draft: str) -> bool:
     """Whether the process that a draft's name, ``host+pid+random``, speaks of is known to have ended.
 
-    Only a process that could be seen from here is: of this boot of this machine, and of this container.
+    One is whose machine was started again since. Of this boot only a process that could be seen from here is: of this
+    container.
     """
     host, _, rest = draft.removeprefix(".").partition("+")
     if host != _host():
-        return False
+        return _was_restarted(host)
     try:
         os.kill(int(rest.partition("+")[0]), 0)
     except ProcessLookupError:
@@ -154,16 +157,44 @@ def owner_is_gone(draft: str) -> bool:
 
 
 def _host() -> str:
-    """What a process's number is a number of: ``name~hash``; the name alone where there is no Linux to ask.
+    """What a process's number is a number of: ``name~machine~boot~namespace``; the name alone without Linux to ask.
 
-    Containers can have one name, and so can machines: the hash is of the boot and of the processes' namespace.
+    Containers can have one name, and so can machines: these are hashes of what tells machines apart (empty if nothing
+    does), of the boot, and of the processes' namespace.
     """
     name = socket.gethostname()[:LONGEST]
     try:
-        seen = f"{BOOT.read_text()}{NAMESPACE.stat().st_ino}"
+        boot, space = BOOT.read_text(), str(NAMESPACE.stat().st_ino)
     except OSError:
         return name
-    return f"{name}~{hashlib.sha256(seen.encode()).hexdigest()[:12]}"
+    return "~".join([name, *(text and _short(text) for text in (_machine(), boot, space))])
+
+
+def _was_restarted(host: str) -> bool:
+    """Whether a host is this machine before its last start."""
+    theirs, ours = host.split("~"), _host().split("~")
+    if len(theirs) != 4 or len(ours) != 4 or not ours[1]:
+        return False
+    return theirs[:2] == ours[:2] and theirs[2] != ours[2]
+
+
+def _machine() -> str:
+    """The system's id and the addresses of its network cards, since copies of one system have one id; empty without either.
+
+    A container has no cards of its own, only links to its host's.
+    """
+    try:
+        cards = [
+            path.read_text() for path in sorted(CARDS.glob("*/address")) if (path.parent / "device").exists()
+        ]
+        found = MACHINE.read_text().strip()
+        return f"{found}{cards}" if found and cards else ""
+    except OSError:
+        return ""
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def opened(path: Path) -> Path | BytesIO:

@@ -262,6 +262,11 @@ class Registry:
             return ""
         return f"{plugin.distribution} {plugin.version}, {hash_of_module(info.target.partition(':')[0])}"
 
+    def distribution(self, name: str) -> str:
+        """The distribution that a detector is installed with; empty for one that is not installed."""
+        plugin = self._plugins.get(self.origin(self.find("detector", name)))
+        return plugin.distribution if plugin else ""
+
     def origin(self, info: DetectorInfo) -> str:
         """The plugin that offers a detector; empty for one that none does."""
         return next((origin for record, origin in self._offers["detector"] if record is info), "")

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from adbench_tgan import __version__
 from adbench_tgan.checkpoints import Checkpoint
+from adbench_tgan.codebase import code_behind
 from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.data.tasks import Tasks, changed
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.failures import explain, failed
 from adbench_tgan.info import SUITE
+from adbench_tgan.interrupts import handlers_kept
 from adbench_tgan.jobs import Job
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
@@ -171,6 +173,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
     device = settings.device
     detector_class = registry.detector(job.detector)
     config = detector_class.Config.model_validate(dict(job.config))
+    code = code_behind(detector_class, registry.distribution(job.detector))  # before its files can change
     memory = PeakMemory(device)
     memory.reset()
 
@@ -209,7 +212,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         anomalies_fingerprint=split.anomalies_fingerprint,
         shape=split.test.shape,
         device=device_name(device),
-        machine=machine(device),
+        machine={**machine(device), "code": code},
         notes=(*notes_of(detector), *notes),
         declared=dict(registry.find("detector", job.detector).expected_failures),
         suite=SUITE,
@@ -253,7 +256,7 @@ def train(
         check_losses(means)
         reporter.epoch(number, total, means)
 
-    with stopwatch(settings.device) as clock:
+    with stopwatch(settings.device) as clock, handlers_kept():
         losses = fit(detector, images, on_epoch, kept)
     return losses, clock.seconds + (kept.seconds if kept else 0)
 

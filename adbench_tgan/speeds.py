@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adbench_tgan import __version__
 from adbench_tgan.benchmark import usable
+from adbench_tgan.codebase import code_behind
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
@@ -79,6 +80,7 @@ def attempt(
         "image_size": config.image_size,
         "device": device_name(device),
         "adbench_version": __version__,
+        "code": code_behind(detector_class, registry.distribution(job.detector)),
         "effort": asdict(effort),
         "error": job.problem,
     }

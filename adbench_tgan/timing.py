@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +18,7 @@ WARMUP = 5  # unmeasured calls before latency is measured
 SAMPLES = (5, 100)  # at least and at most so many latency samples ...
 SHARE = 0.02  # ... and within these bounds as many as take this share of a job's fit and score ...
 BUDGET = (0.05, 1.0)  # ... but no fewer and no more than take so many seconds
+CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 @dataclass
@@ -86,33 +88,36 @@ class PeakMemory:
 
     def __init__(self, device: str | torch.device):
         self.device = torch.device(device)
+        self.began_anew = False  # the count of the CPU's memory
 
     def reset(self) -> None:
-        """Forget earlier peaks."""
+        """Forget earlier peaks, and on the CPU give back what was freed since."""
         if self.device.type == "cuda":
             torch.cuda.init()  # type: ignore[no-untyped-call]  # a device with a number is not known before
             torch.cuda.reset_peak_memory_stats(self.device)
             return
-        with _ignore_os_errors():
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM
+        give_back_freed()
+        with suppress(OSError):
+            self.began_anew = False
+            CLEAR.write_text("5")  # Linux: VmHWM is now what is resident
+            self.began_anew = True
 
     def megabytes(self) -> float | None:
-        """The peak; None where the system does not tell."""
+        """The peak; None where the system does not tell, or tells only that of the process's whole life."""
         if self.device.type == "cuda":
             return float(torch.cuda.max_memory_allocated(self.device)) / 2**20
-        with _ignore_os_errors():
-            for line in Path("/proc/self/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) / 1024
+        if self.began_anew:
+            with suppress(OSError):
+                for line in STATUS.read_text().splitlines():
+                    if line.startswith("VmHWM:"):
+                        return int(line.split()[1]) / 1024
         return None
 
 
-@contextmanager
-def _ignore_os_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        return
+def give_back_freed() -> None:
+    """Let glibc give freed memory back, which it keeps for later: it would count as the next job's."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def flops(score: Callable[[Tensor], object], image: Tensor) -> int:

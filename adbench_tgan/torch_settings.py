@@ -1,4 +1,4 @@
-"""The global settings of torch, and the working folder: what one detector turns is not the next one's fault."""
+"""Global settings of torch, and what else is the process's: what one detector turns is not the next one's fault."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from adbench_tgan.interrupts import handlers_kept
 
 
 def settings_now() -> dict[str, Any]:
@@ -37,10 +39,11 @@ def module_hooks() -> dict[str, dict[Any, Any]]:
 
 @contextmanager
 def settings_kept() -> Iterator[dict[str, Any]]:
-    """Give the global settings, and put them and the working folder back at the end."""
+    """Give the global settings, and put them, the working folder and what handles Ctrl-C back at the end."""
     before, folder = settings_now(), os.getcwd()
     try:
-        yield before
+        with handlers_kept():
+            yield before
     finally:
         device = before["default device"]
         torch.set_default_device(

@@ -998,6 +998,50 @@ def test_a_comparison_of_different_seeds_says_so(tmp_path):
     assert not any("same seeds" in c for c in comparison.compare(named["good"], named["poor"]).cautions)
 
 
+def coded(result, framework, detector="d" * 64):
+    """The result as code of these hashes would have made it."""
+    code = {"commit": "c" * 40, "changed": True, "framework": framework, "detector": detector}
+    return replace(result, machine={**result.machine, "code": code})
+
+
+def test_the_code_stands_on_the_board_and_where_it_differs_in_the_row(tmp_path, adbench):
+    results = grid(("good", "fair"))
+    one = [coded(each, "f" * 64, each.job.detector * 16) for each in results]
+    board = board_of(tmp_path / "one", one)
+    assert boards.publish(board, tmp_path)
+    page = (tmp_path / "toy/README.md").read_text()
+    made_on = [line for line in page.partition("Made on:")[2].splitlines() if line.startswith("* an abacus")]
+    assert len(made_on) == 1  # whatever package a detector is of
+    assert made_on[0].endswith("torch 2; commit cccccccccccc with changes, sources ffffffffffff")
+    assert set(board.leaderboard["remark"]) == {""}
+    assert boards.verify(tmp_path / "toy") == []
+    assert [each.machine["code"] for each in boards.rebuild(tmp_path / "toy").measured] == [
+        each.machine["code"] for each in board.measured
+    ]
+    assert "has not changed" in adbench("publish", "--again", "toy", "--board", "toy", "--out", ".").out
+
+    two = [coded(each, "0" * 64 if each.job.key == results[0].job.key else "f" * 64) for each in results]
+    board = board_of(tmp_path / "two", two)
+    remarks = board.leaderboard.set_index("detector")["remark"]
+    assert dict(remarks) == {"good": "its jobs were run by 2 states of the code", "fair": ""}
+    cautions = comparison.compare(*board.standings).cautions
+    assert "they were not run by the same state of adbench-tgan's code" in cautions
+    assert any(remarks["good"] in caution for caution in cautions)
+    assert not any(
+        "state of" in each for each in comparison.compare(*board_of(tmp_path / "a", one).standings).cautions
+    )
+
+
+@pytest.mark.parametrize(
+    "code", ["<b>", ["<b>"], {"commit": "<b>", "changed": "<b>", "framework": "<b>"}, {"commit": 7}]
+)
+def test_whatever_stands_in_place_of_the_code_is_no_markup_and_no_error(code, tmp_path):
+    results = [replace(each, machine={**each.machine, "code": code}) for each in grid()]
+    assert boards.publish(board_of(tmp_path / "runs", results), tmp_path)
+    assert not re.search(r"(?<!\\)<b>", (tmp_path / "toy/README.md").read_text())
+    assert boards.verify(tmp_path / "toy") == []
+
+
 def test_a_command_stays_in_one_line_and_means_the_same():
     words = ["echo", "a\n```\n<b>", "it's\t\\n", "plain", "naïve", "x y"]
     line = joined(words)

@@ -68,12 +68,13 @@ def test_a_container_of_the_same_name_is_another_machine(
 ) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    monkeypatch.setattr(os, "getpid", lambda: ended.pid)
-    here = draft_name()
+    monkeypatch.setattr(places, "CARDS", tmp_path)  # a container has none of its own
     (tmp_path / "other").write_text("another boot")
-    monkeypatch.setattr(places, what, tmp_path / "other")
-    there = draft_name()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: ended.pid)
+        here = draft_name()
+        patch.setattr(places, what, tmp_path / "other")
+        there = draft_name()
     assert owner_is_gone(here)
     assert not owner_is_gone(there)
     assert {name.partition("~")[0] for name in (here, there)} == {socket.gethostname()}

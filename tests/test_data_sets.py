@@ -762,6 +762,18 @@ def test_what_class_folders_hold_besides_images_is_counted(tmp_path, parts):
     assert imagefolder.load(tmp_path, False).note.endswith(f" split; {files}; {folders}")
 
 
+@pytest.mark.parametrize("parts", [False, True])
+def test_images_beside_the_class_folders_are_said(tmp_path, parts):
+    make_imagefolder(tmp_path, ["cat", "dog"], parts=parts)
+    (tmp_path / "notes.txt").write_text("")
+    assert imagefolder.load(tmp_path, False).note.endswith(" split")
+    places = [".", "train", "test"] if parts else ["."]
+    for number, place in enumerate(places):
+        save(tmp_path / place / f"{number}.png", picture(0))
+    said = f"; {len(places)} images beside the class folders are left out, the first 0.png"
+    assert imagefolder.load(tmp_path, False).note.endswith(f" split{said}")
+
+
 def test_an_empty_class_folder_is_named(tmp_path):
     make_imagefolder(tmp_path, ["cat", "dog"])
     (tmp_path / "owl").mkdir()

@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -231,6 +232,15 @@ print(json.dumps({name: len(made["complete"](part)) for name, part in parts.item
     )
     assert ended.returncode == 0, ended.stderr
     assert min(json.loads(ended.stdout).values()) > 150
+
+
+def test_the_citation_is_of_this_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "CITATION.cff").read_text().splitlines()
+    assert f"version: {project['version']}" in lines
+    assert f"license: {project['license']}" in lines
+    assert [line for line in lines if " name: " in line] == [f"  - name: {project['authors'][0]['name']}"]
+    assert "](CITATION.cff)" in README
 
 
 def test_every_detector_dataset_and_protocol_is_in_the_changelog(generate):

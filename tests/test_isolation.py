@@ -234,6 +234,7 @@ def assert_same_files(here: Path, there: Path) -> None:
         assert 0 < timing["peak_memory_mb"] < 20_000
         assert other["machine"].pop("jobs_at_once") == 2
         assert one == other
+        assert len(one["machine"]["code"]["framework"]) == 64
 
 
 def test_a_plugins_dataset_protocol_and_metric_reach_the_processes_and_its_listener_is_told_here(

@@ -166,6 +166,29 @@ def test_declared_failures_are_shown_with_their_reasons():
     assert remarks["other"] == ""
 
 
+def test_jobs_that_different_code_ran_are_said():
+    def by(found, framework, detector="d", commit="c"):
+        return replace(
+            found, machine={"code": {"framework": framework, "detector": detector, "commit": commit}}
+        )
+
+    rows = [
+        *(result("old", seed=seed) for seed in (0, 1)),  # of before this was recorded
+        *(by(result("same", seed=seed), "f", commit=f"{seed}") for seed in (0, 1)),
+        *(by(result("plugin", seed=seed), "f", f"{seed}") for seed in (0, 1)),
+        *(by(result("mixed", seed=seed), f"{seed}") for seed in (0, 1)),
+        result("mixed", seed=2),
+        result("mixed", seed=3, status="failed"),
+    ]
+    remarks = board(rows).set_index("detector")["remark"]
+    assert dict(remarks) == {
+        "old": "",
+        "same": "",
+        "plugin": "its jobs were run by 2 states of the code",
+        "mixed": "its jobs were run by 3 states of the code",
+    }
+
+
 def test_a_fallback_stands_in_the_row():
     table = results_table([replace(result("d"), notes=("trained without a graph", "and slowly"))])
     assert table.iloc[0]["error"] == "note: trained without a graph; note: and slowly"

@@ -228,6 +228,20 @@ def test_the_page_names_no_path_of_the_machine_it_was_made_on(tmp_path, registry
     assert told == ([], "audits holds no audit of mvtec.")
 
 
+def test_the_code_stands_with_each_machine_once(tmp_path, registry):
+    code = {"commit": "c" * 40, "changed": False, "framework": "f" * 64}
+    for name in ("one", "two"):  # of two distributions
+        machine = {"cpu": "a processor", "versions": {"torch": "2.9"}, "code": code | {"detector": name}}
+        make_runs(tmp_path, made(name, machine=machine))
+    lines = provenance.machine_lines(from_store(tmp_path, registry).machines)
+    shown = {"device": "cpu", "cpu": "a processor", "versions": "torch 2.9"}
+    assert lines == [shown | {"code": "commit cccccccccccc, sources ffffffffffff"}]
+    assert provenance.machine_lines(
+        [{"device": "cpu", "cpu": "a processor", "versions": {"torch": "2.9"}}]
+    ) == [shown | {"code": ""}]
+    assert "commit cccccccccccc, sources" in rendered(tmp_path, registry)
+
+
 def test_no_latency_plot_over_several_devices(tmp_path, registry):
     make_runs(tmp_path, made("one"), made("two", device="a GPU"))
     text = rendered(tmp_path, registry)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 import torch
 from test_leaderboard import result
 
+from adbench_tgan import places
 from adbench_tgan import results as results_module
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.places import draft_name
@@ -162,6 +164,52 @@ def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(stor
     assert elsewhere.exists()
     assert of_old.exists()
     assert list(store.results()) == []
+
+
+@pytest.mark.skipif(not places.CARDS.exists(), reason="only Linux tells its boots apart")
+def test_drafts_of_before_a_machines_last_start_are_cleared_and_those_of_its_copies_kept(
+    store, tmp_path, monkeypatch
+):
+    def draft(tag, **changed):
+        with monkeypatch.context() as patch:
+            for name, value in changed.items():
+                patch.setattr(places, name, value)
+            path = store.root / PARTIAL / draft_name()
+        path.mkdir()
+        return tag, path
+
+    def written(name, text):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    def cards(*addresses):
+        root = tmp_path / "-".join(("cards", *addresses))
+        for address in addresses:
+            (root / address / "device").mkdir(parents=True)
+            (root / address / "address").write_text(address)
+        return root
+
+    monkeypatch.setattr(places, "MACHINE", written("machine", "an id"))
+    monkeypatch.setattr(places, "CARDS", cards("card"))
+    boot = written("boot", "yesterday's")
+    drafts = dict(
+        [
+            draft("before", BOOT=boot),
+            draft("now"),
+            draft("a copy", BOOT=boot, CARDS=cards("another")),
+            draft("another machine", BOOT=boot, MACHINE=written("other", "another id")),
+            draft("of another name", BOOT=boot, socket=SimpleNamespace(gethostname=lambda: "other")),
+            draft("a container", BOOT=boot, CARDS=tmp_path),
+            draft("without an id", BOOT=boot, MACHINE=tmp_path / "none"),
+            draft("an image's empty id", BOOT=boot, MACHINE=written("empty", "")),
+        ]
+    )
+    store.open()
+    assert [tag for tag, path in drafts.items() if not path.exists()] == ["before"]
+    monkeypatch.setattr(places, "CARDS", tmp_path)
+    _, path = draft("what has no cards tells nothing", BOOT=boot)
+    store.open()
+    assert path.exists()
 
 
 def test_results_are_found_while_other_runs_make_and_remove_their_folders(store):

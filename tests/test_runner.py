@@ -15,15 +15,18 @@ import pandas as pd
 import pytest
 import torch
 
-from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, runner, scoring
+from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, runner, scoring, timing
 from adbench_tgan.benchmark import benchmark, usable
+from adbench_tgan.codebase import code_behind
 from adbench_tgan.errors import AdbenchError, NotHere
-from adbench_tgan.interrupts import as_ctrl_c, not_swallowed
+from adbench_tgan.interrupts import KINDS, as_ctrl_c, not_swallowed
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore, read_scores
 from adbench_tgan.runner import Settings, precision
 from adbench_tgan.testing import SUITE
+from adbench_tgan.timing import CLEAR
+from adbench_tgan.torch_settings import settings_kept
 
 RESULT_KEYS = {"scores.parquet"}
 
@@ -648,6 +651,71 @@ def test_timing_columns_are_filled_or_left_empty(registry, tmp_path):
     assert np.percentile(timed["latency_ms"], 50) == timed["latency_ms_p50"] > 0
     assert timed["images_per_second"] == pytest.approx(596 / timed["score_seconds"])
     assert run(registry, tmp_path / "b", "plain", settings=Settings(timing=False)).results[0].timing == {}
+
+
+def test_a_result_says_which_code_ran_it(registry, tmp_path):
+    code = run(registry, tmp_path, "plain").results[0].machine["code"]
+    assert code == code_behind(Plain, "")
+    assert len(code["framework"]) == len(code["detector"]) == 64
+
+
+HOG = 300  # MiB
+
+
+class TakesMuch(Plain):
+    """In pieces that the C library keeps when they are freed."""
+
+    def fit(self, train):
+        self.much = [torch.ones(2**18) for _ in range(HOG)]
+        return super().fit(train)
+
+
+@pytest.mark.skipif(not CLEAR.exists(), reason="only Linux begins the count of memory anew")
+def test_what_one_job_freed_does_not_show_in_the_next(registry, tmp_path):
+    outcome = run(registry, tmp_path, "takesmuch", "plain", seeds=[0, 1])
+    peaks = {}
+    for result in outcome.results:
+        peaks.setdefault(result.job.detector, []).append(result.timing["peak_memory_mb"])
+    assert min(peaks["takesmuch"]) - max(peaks["plain"]) > 0.8 * HOG
+
+
+def test_a_count_of_memory_that_cannot_begin_anew_is_left_empty(registry, tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "CLEAR", tmp_path / "refused" / "clear_refs")
+    timed = run(registry, tmp_path, "plain").results[0].timing
+    assert timed["peak_memory_mb"] is None
+    assert timed["fit_seconds"] > 0
+    assert list(pd.read_csv(tmp_path / "results.csv")["peak_memory_mb"].isna()) == [True]
+
+
+class TakesCtrlC(Plain):
+    """As libraries do that mean to end in their own way."""
+
+    def fit(self, train):
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return super().fit(train)
+
+    def score(self, images):
+        Curious.seen.append((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGHUP)))
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        return super().score(images)
+
+
+def test_what_a_detector_lets_handle_ctrl_c_is_gone_after_its_fit_and_its_job(registry, tmp_path):
+    Curious.seen.clear()
+    own = {kind: lambda *_: None for kind in KINDS}
+    before = {kind: signal.signal(kind, own[kind]) for kind in KINDS}
+    try:
+        run(registry, tmp_path, "takesctrlc", "plain")
+        assert {kind: signal.getsignal(kind) for kind in KINDS} == own
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    with settings_kept():  # as audits and timings do
+        before = signal.signal(signal.SIGINT, own[signal.SIGINT])
+    assert signal.getsignal(signal.SIGINT) is before
+    kept = {name for each in Curious.seen for name in (each[0].__qualname__, each[1].__qualname__)}
+    assert kept == {"not_swallowed.<locals>.noting.<locals>.note"}  # as before the fit
 
 
 def test_a_metric_that_fails_costs_a_note_not_the_job(registry, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from adbench_tgan.boards.board import RULES, Board
+from adbench_tgan.codebase import shown_code
 from adbench_tgan.leaderboard import shown_presets
 from adbench_tgan.statistics import p_floor
 from adbench_tgan.text import marked
@@ -140,6 +141,7 @@ def _machines(content: Mapping[str, Any]) -> str:
         f"* {cell(facts.get('gpu') or facts.get('cpu') or 'unknown machine')}: "
         f"torch's threads {cell(facts.get('torch_threads', 'unknown'))}, Python {cell(facts.get('python'))}, "
         + ", ".join(f"{cell(k)} {cell(v)}" for k, v in (facts.get("versions") or {}).items() if v)
+        + (f"; {cell(code)}" if (code := shown_code(facts)) else "")
         for facts in content["machines"].values()
     ]
     return "\n".join(["Made on:", "", *sorted(set(lines))])

@@ -65,7 +65,7 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         DataError: there is no such folder, it holds no image, or a name is not valid Unicode.
     """
-    images = [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+    images = _images(folder)
     if not images:
         raise DataError(
             one_line(f"{folder} holds no PNG, JPEG, BMP or TIFF image; add images or remove the folder")
@@ -93,6 +93,20 @@ def left_out(folders: Iterable[Path]) -> str:
     if inner:
         note += f"; {len(inner)} folders among the images are left out, the first {inner[0]}"
     return note
+
+
+def loose(folders: Iterable[Path]) -> str:
+    """What a note says of images that lie beside the folders of images, not in them; empty when none do."""
+    found = [path for folder in folders for path in _images(folder)]
+    return (
+        f"; {len(found)} images beside the class folders are left out, the first {found[0].name}"
+        if found
+        else ""
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
 
 
 def list_folders(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from adbench_tgan.data.files import Cache, existing, left_out, list_folders, list_images, one_line
+from adbench_tgan.data.files import Cache, existing, left_out, list_folders, list_images, loose, one_line
 from adbench_tgan.data.samples import ClassDataset, Samples
 from adbench_tgan.errors import DataError
 
@@ -40,6 +40,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     cache = Cache()
     split = "own" if divided else "4 : 1"
     folders = dict.fromkeys(item.path.parent for item in items)
+    aside = loose([root, *((root / part) for part in ("train", "test") if divided)])
     samples = Samples(
         read=lambda index: cache.read(items[index].path),
         ids=[item.path.relative_to(root).as_posix() for item in items],
@@ -49,7 +50,9 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     return ClassDataset(
         categories=tuple(sorted({item.kind for item in items if item.part == "train"})),
         images=samples,
-        note=one_line(f"{len(items):,} images, {len(classes)} classes, {split} split{left_out(folders)}"),
+        note=one_line(
+            f"{len(items):,} images, {len(classes)} classes, {split} split{left_out(folders)}{aside}"
+        ),
     )
 
 

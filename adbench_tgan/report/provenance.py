@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from adbench_tgan.codebase import shown_code
 from adbench_tgan.report.material import Material
 
 
@@ -34,17 +35,19 @@ def passport(material: Material) -> list[dict[str, Any]]:
 
 
 def machine_lines(machines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Each machine as plain texts by name; versions in one line."""
-    lines = []
+    """Each machine as plain texts by name; versions in one line, and so the code."""
+    lines: list[dict[str, str]] = []
     for facts in machines:
         versions = facts.get("versions") or {}
         line = {
             name: str(value)
             for name, value in facts.items()
-            if name != "versions" and value not in (None, "")
+            if name not in ("versions", "code") and value not in (None, "")
         }
         line["versions"] = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
-        lines.append(line)
+        line["code"] = shown_code(facts)
+        if line not in lines:  # detectors of several packages have run on one
+            lines.append(line)
     return lines
 
 
