@@ -1,4 +1,4 @@
-"""How a published number comes about: one training, scored after every epoch in four ways.
+"""How a published number comes about: one training, scored after every epoch in three ways.
 
 clean             networks in eval mode, one image independent of the next; the last epoch counts
 batch_statistics  + networks in train mode: batch norm takes its statistics from the test batch, test set shuffled

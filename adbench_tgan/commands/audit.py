@@ -48,7 +48,7 @@ def audit(
     out: Annotated[Path, typer.Option(help="Folder of the audits.")] = Path("audits"),
     published: Published = None,
 ) -> None:
-    """Show how a published number comes about, step by step. One training, scored at each epoch in four ways."""
+    """Show how a published number comes about, step by step. One training, scored at each epoch in three ways."""
     from rich.console import Console
 
     from adbench_tgan.audits import run_audits
