@@ -84,15 +84,13 @@ def publish(
     if kept and not runs:
         made = _alone(kept, choice, audit)
     else:
-        if not published.exists():
-            warn(f"note: there is no {published}; published numbers stay empty (--published)")
         warn("reading results and scores, resampling them")
         made = boards.from_runs(
             runs or [Path("runs")],
             found,
             name=board,
             choice=choice,
-            published=published if published.exists() else None,
+            published=_papers(published),
             audit=audit,
             kept=kept,
             say=warn,
@@ -265,6 +263,14 @@ def _alone(kept: Board, choice: Choice, audit: Path | None) -> Board:
     return kept
 
 
+def _papers(path: Path) -> Path | None:
+    """The table of what papers print, if it is there."""
+    if path.exists():
+        return path
+    warn(f"note: there is no {path}; published numbers stay empty (--published)")
+    return None
+
+
 def _noted(board: Board, note: str) -> Board:
     """A board with another note, if there is one."""
     from dataclasses import replace
@@ -299,8 +305,8 @@ def _choice(
     from adbench_tgan.boards import Choice
 
     words = split(detectors, "--detectors") if detectors is not None else ()
-    names = [found.find("detector", word).name if is_word(word) else word for word in words]
-    return Choice(detectors=names, dataset=data, protocol=protocol, presets=presets or ())
+    names = (found.find("detector", word).name if is_word(word) else word for word in words)
+    return Choice(detectors=tuple(names), dataset=data, protocol=protocol, presets=presets or ())
 
 
 def _named(word: str, found: Registry) -> str:
