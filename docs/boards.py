@@ -15,10 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 BOARDS = ROOT / "leaderboards"
 AUDIT = BOARDS / "audit"
 OVERVIEW = "leaderboards/README.md"  # of the site, which keeps the folders of the repository
+OFFERED = (".csv", ".json", ".parquet", ".png")
 CHARTS = "charts.html"  # of a board, beside its page
 INTRODUCTION = (
     "Every number here can be recomputed from the scores beside it. [How to read a leaderboard](../leaderboards.md) "
@@ -74,9 +75,9 @@ def boards() -> list[Path]:
 
 
 def attachments(folder: Path) -> list[Path]:
-    """Every file that is offered as it is."""
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
-    return sorted(path for path in found if "/." not in path.relative_to(BOARDS.parent).as_posix())
+    """Every file that is offered as it is: tables, scores and pictures, no pages, and none from elsewhere."""
+    found = (path for path in folder.rglob("*") if path.suffix in OFFERED and path.is_file())
+    return sorted(path for path in found if path.resolve() == path and not path.name.startswith("."))
 
 
 def pages() -> dict[str, str]:

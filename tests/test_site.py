@@ -149,6 +149,28 @@ def test_what_a_readme_smuggles_in_is_text(text):
     assert "alert" in html or "<b>" in text
 
 
+def test_pages_and_files_from_elsewhere_are_not_offered(tmp_path):
+    board = (tmp_path / "board").resolve()
+    (board / "scores").mkdir(parents=True)
+    (tmp_path / "elsewhere.csv").write_text("a secret")
+    (board / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
+    (board / "folder").symlink_to(tmp_path)
+    for name in (
+        "README.md",
+        "page.html",
+        "more.md",
+        "picture.svg",
+        "pairs.csv",
+        ".draft.csv",
+        "scores/a.parquet",
+    ):
+        (board / name).write_text("words")
+    assert [path.relative_to(board).as_posix() for path in site.attachments(board)] == [
+        "pairs.csv",
+        "scores/a.parquet",
+    ]
+
+
 def test_nothing_but_tables_links_code_and_emphasis_is_left_to_markdown():
     made = site.as_text(r"a \| b \<i\> **c** `d|e` {x} <b> [y] ~ [z](no-such-file)", BOARDS)
     assert made == "a &#124; b &#60;i&#62; **c** `d|e` &#123;x&#125; &#60;b&#62; &#91;y&#93; &#126; z"

@@ -20,10 +20,8 @@ def audits_of(folder: Path | None, dataset: str, protocol: str) -> tuple[list[di
     if folder is None:
         return [], NONE_GIVEN
     audits = audits_in(folder, dataset, protocol)
-    return (
-        audits,
-        "" if audits else f"The audits in {folder.resolve().name} are of other datasets than {dataset}.",
-    )
+    reason = f"The audits in {folder.resolve().name} are of other datasets than {dataset}."
+    return audits, "" if audits else reason
 
 
 def audits_in(folder: Path, dataset: str, protocol: str) -> list[dict[str, Any]]:
