@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import os
 import re
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
 def is_word(name: str) -> bool:
     """Whether a detector's name is none, but says where to find it: ``module:Class`` or ``path.py[:Class]``."""
     return ":" in name or name.endswith(".py")
+
+
+def points(word: str) -> bool:
+    """Whether a word is ``path.py[:Class]`` or, of a module that can be imported, ``module:Class``; not ``detector:preset``."""
+    place, _, name = word.partition(":")
+    if place.endswith(".py"):
+        return True
+    if not (name.isidentifier() and name[0].isupper()):
+        return False
+    search_last(Path.cwd())
+    package = place.partition(".")[0]
+    return package.isidentifier() and importlib.util.find_spec(package) is not None
 
 
 def find_detector(word: str) -> type[Detector]:

@@ -129,6 +129,40 @@ def test_versions_of_a_file_are_told_apart_where_nobody_says_which_is_current(ad
     assert f"bright (version={versions[0]})" in Path("page.html").read_text()
 
 
+def test_results_of_a_file_are_compared_and_published_by_where_it_is(adbench: Call) -> None:
+    write("bright.py", detector_source())
+    adbench(*RUN, "--detectors", "bright.py,random", "--seeds", "0,1")
+    write("bright.py", detector_source().replace(".mean(", ".amax("))
+    sys.modules.pop("bright")
+    adbench(*RUN, "--detectors", "bright.py")
+    for word in ("bright.py", "bright.py:Bright", "bright:Bright"):
+        ended = adbench("compare", word, "random", "--json")
+        assert "left out: 2 jobs of versions" in ended.err  # of what the file was before
+        assert (json.loads(ended.out)["a"], ended.status) == ("bright:quick", 0)
+    published = adbench("publish", "--board", "mine", "--detectors", "random,bright.py:Bright")
+    assert published.status == 0, published.err
+    board = pd.read_csv("leaderboards/mine/leaderboard.csv")
+    assert sorted(board["detector"]) == ["bright", "random"]
+    again = adbench("compare", "bright.py", "random:quick", "--board", "leaderboards/mine", "--json")
+    assert json.loads(again.out)["categories"] == json.loads(ended.out)["categories"]
+
+
+def test_what_points_at_no_results_is_one_line(adbench: Call) -> None:
+    for name in ("bright", "other"):
+        write(f"{name}.py", detector_source(name.title()))
+    adbench(*RUN, "--detectors", "bright.py,random")
+    for words in (("compare", "other.py", "random"), ("publish", "--board", "b", "--detectors", "other.py")):
+        assert re.match(r"unknown detector of these r\w+ 'other'", adbench(*words).error)
+    ended = adbench("compare", "absent.py:Class", "random")
+    assert ended.error == "absent.py is not a file; give the path of a Python file"
+    assert (
+        "unknown detector of these results 'brigt:quick'" in adbench("compare", "brigt:quick", "random").error
+    )
+    assert (
+        "unknown detector of these results 'bright:slow'" in adbench("compare", "bright:slow", "random").error
+    )
+
+
 def test_a_file_with_hooks_is_a_plugin_with_all_that_it_offers(adbench: Call) -> None:
     write("mine.py", offer("glow", "mine:Bright", version="4", paper="none yet") + METRIC + detector_source())
     ended = adbench(*RUN, "--plugin", "mine.py", "--detectors", "glow")

@@ -13,7 +13,6 @@ from make_runs import LABELS, made, make_runs
 from sklearn.metrics import roc_auc_score
 
 from adbench_tgan.again import run_commands
-from adbench_tgan.commands.report import audits_of
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
@@ -224,8 +223,8 @@ def test_the_page_names_no_path_of_the_machine_it_was_made_on(tmp_path, registry
         text = rendered(root, registry)
         assert str(tmp_path) not in text
         assert " from mine. This file" in text
-    told = audits_of(audit_file(tmp_path / "audits"), from_board(BOARDS / "mvtec-screw"))
-    assert told == ([], "audits holds no audit of mvtec.")
+    told = audited.audits_of(audit_file(tmp_path / "audits"), "mvtec", "official")
+    assert told == ([], "The audits in audits are of other datasets than mvtec.")
 
 
 def test_the_code_stands_with_each_machine_once(tmp_path, registry):

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adbench_tgan.commands.show import answer, draw, show, warn
+from adbench_tgan.development import is_word, points
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import Json, Plugins, Published, complete, published_table, registry, split
 
 if TYPE_CHECKING:
     from adbench_tgan.boards import Board, Choice, Finding
+    from adbench_tgan.registry import Registry
 
     Check = Callable[[Path], list[Finding]]
 
@@ -74,7 +76,8 @@ def publish(
 
     boards.check_name(board)
     ensure_writable(out)
-    choice = _choice(detectors, data, protocol, preset)
+    found = registry(plugin)
+    choice = _choice(found, detectors, data, protocol, preset)
     kept = _sound(again, board) if again is not None else None
     if kept and not runs:
         made = _alone(kept, choice, audit)
@@ -82,7 +85,7 @@ def publish(
         warn("reading results and scores, resampling them")
         made = boards.from_runs(
             runs or [Path("runs")],
-            registry(plugin),
+            found,
             name=board,
             choice=choice,
             published=published_table(published),
@@ -178,7 +181,7 @@ def _verify_audit(folder: Path) -> list[Finding]:
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="A detector, or detector:preset.")],
+    a: Annotated[str, typer.Argument(help="A detector, detector:preset, or path.py:Class.")],
     b: Annotated[str, typer.Argument(help="Another one.")],
     runs: Runs = None,
     board: Annotated[Path | None, typer.Option(help="A published board, instead of --runs.")] = None,
@@ -193,16 +196,16 @@ def compare(
     from adbench_tgan import boards, comparison
     from adbench_tgan.leaderboard import Rules
 
+    plugins = registry(plugin)
+    names = _named(a, plugins), _named(b, plugins)
     if board is not None:
         if runs:
             raise AdbenchError("give --runs or --board, not both")
         made = boards.rebuild(board)
     else:
         choice = boards.Choice(dataset=data, protocol=protocol)
-        made = boards.from_runs(
-            runs or [Path("runs")], registry(plugin), choice=choice, rules=Rules(), say=warn
-        )
-    found = comparison.compare(comparison.find(a, made.standings), comparison.find(b, made.standings))
+        made = boards.from_runs(runs or [Path("runs")], plugins, choice=choice, rules=Rules(), say=warn)
+    found = comparison.compare(*(comparison.find(name, made.standings) for name in names))
     if as_json:
         answer(asdict(found) | {"verdict": found.verdict})
         return
@@ -286,8 +289,16 @@ def _check_lost(folder: Path, keys: set[str]) -> None:
         )
 
 
-def _choice(detectors: str | None, data: str, protocol: str, presets: list[str] | None) -> Choice:
+def _choice(
+    found: Registry, detectors: str | None, data: str, protocol: str, presets: list[str] | None
+) -> Choice:
     from adbench_tgan.boards import Choice
 
-    names = split(detectors, "--detectors") if detectors is not None else ()
-    return Choice(detectors=names, dataset=data, protocol=protocol, presets=presets or ())
+    words = split(detectors, "--detectors") if detectors is not None else ()
+    names = (found.find("detector", word).name if is_word(word) else word for word in words)
+    return Choice(detectors=tuple(names), dataset=data, protocol=protocol, presets=presets or ())
+
+
+def _named(word: str, found: Registry) -> str:
+    """The row that a word asks for: where it points at a file or a module, its detector's name."""
+    return found.find("detector", word).name if points(word) else word

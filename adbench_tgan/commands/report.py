@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from adbench_tgan.options import DataRoot, Device, Plugins, complete, registry, 
 
 if TYPE_CHECKING:
     from adbench_tgan.registry import Registry
-    from adbench_tgan.report.examples import Gallery
+    from adbench_tgan.report.gallery import Gallery
     from adbench_tgan.report.material import Material
 
 
@@ -50,6 +50,7 @@ def report(
     """Write a page with leaderboard, charts and example images. It is one file, which needs no network."""
     from adbench_tgan.places import ensure_writable
     from adbench_tgan.report import page
+    from adbench_tgan.report.audited import audits_of
     from adbench_tgan.report.material import from_board, from_store
     from adbench_tgan.results import write_atomically
 
@@ -59,39 +60,29 @@ def report(
     material = from_board(board) if board else from_store(runs, found, data, protocol)
     for note in material.notes:
         warn(f"note: {note}")
-    audits, no_audits = audits_of(audit, material)
+    audits, no_audits = audits_of(audit, material.dataset, material.protocol)
     galleries, no_examples = galleries_of(material, found, data_root, examples, device)
-    told: dict[str, Any] = {"no_audits": no_audits} if no_audits else {}
-    text = page.render(material, galleries, no_examples, audits, **told)
+    text = page.render(material, galleries, no_examples, audits, no_audits)
     write_atomically(out, text)
     print(f"wrote {out}, {len(text.encode()) / 1e6:.1f} MB")
-
-
-def audits_of(folder: Path | None, material: Material) -> tuple[list[dict[str, Any]], str]:
-    """The audits of the page's dataset; else why there are none."""
-    from adbench_tgan.report.audited import audits_in
-
-    if folder is None:
-        return [], ""
-    audits = audits_in(folder, material.dataset, material.protocol)
-    reason = f"{folder.resolve().name} holds no audit of {material.dataset}."
-    return audits, "" if audits else reason
 
 
 def galleries_of(
     material: Material, found: Registry, data_root: Path | None, category: str | None, device: str
 ) -> tuple[list[Gallery], str]:
     """The example images; else, or for the detectors without, why there are none."""
-    from adbench_tgan.benchmark import usable
-    from adbench_tgan.data.tasks import Tasks
     from adbench_tgan.errors import AdbenchError, unknown
-    from adbench_tgan.report.examples import gallery_of, models
+    from adbench_tgan.report.gallery import models, without_models
 
     if category is not None and category not in material.categories:
         raise unknown("category", category, material.categories)
     saved = models(material, category)
     if not saved:
-        return [], "No model was saved with these results, so no image can be shown: run with --save-models."
+        return [], without_models(material)
+    from adbench_tgan.benchmark import usable  # torch, which pages without examples do without
+    from adbench_tgan.data.tasks import Tasks
+    from adbench_tgan.report.examples import gallery_of
+
     try:
         spec, protocol = found.find("dataset", material.dataset), found.find("protocol", material.protocol)
         tasks, here = Tasks(spec, protocol, root(data_root), fetch=False), usable(device)

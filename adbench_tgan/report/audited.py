@@ -12,6 +12,17 @@ from adbench_tgan.report.charts import AUDIT_STYLES
 from adbench_tgan.report.curves import POINTS, Record
 from adbench_tgan.text import plain
 
+NONE_GIVEN = "No audit was given: name a folder that adbench audit wrote with --audit."
+
+
+def audits_of(folder: Path | None, dataset: str, protocol: str) -> tuple[list[dict[str, Any]], str]:
+    """The audits of a page's dataset; else why there are none."""
+    if folder is None:
+        return [], NONE_GIVEN
+    audits = audits_in(folder, dataset, protocol)
+    reason = f"The audits in {folder.resolve().name} are of other datasets than {dataset}."
+    return audits, "" if audits else reason
+
 
 def audits_in(folder: Path, dataset: str, protocol: str) -> list[dict[str, Any]]:
     """The audits of one dataset: a name, the protocol and the AUROC after each epoch, by way of scoring.

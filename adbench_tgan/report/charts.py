@@ -52,7 +52,7 @@ def intervals(board: pd.DataFrame) -> Spec:
         color=_colour(order),
     )
     points = base.mark_point(size=70, filled=True, opacity=1).encode(
-        x=alt.X("auroc_mean:Q", scale=zero), color=_colour(order), shape=_supervision()
+        x=alt.X("auroc_mean:Q", scale=zero), color=_colour(order), shape=_supervision(lines)
     )
     chance = _chance().encode(x=alt.datum(0.5))
     return _spec(bars + points + chance, height=32 * len(lines) + 10)
@@ -105,7 +105,7 @@ def pareto(board: pd.DataFrame) -> Spec:
         x=x,
         y=y,
         color=_colour(order),
-        shape=_supervision(),
+        shape=_supervision(lines),
         tooltip=["entry:N", "supervision:N", _three("auroc_mean:Q"), _three("latency_ms_p50:Q"), "best:N"],
     )
     left = base.transform_filter("!datum.right").mark_text(align="left", dx=6, dy=-9)
@@ -315,12 +315,14 @@ def _dash(order: Sequence[str]) -> alt.StrokeDash:
     return alt.StrokeDash("entry:N", scale=alt.Scale(domain=list(order), range=dashes), legend=None)
 
 
-def _supervision() -> alt.Shape:
+def _supervision(lines: Sequence[Record]) -> alt.Shape:
+    """A shape for each kind, with a legend where there are two."""
     import altair as alt
 
+    both = len({line["supervision"] for line in lines}) > 1
     legend = alt.Legend(title=None, orient="bottom", symbolFillColor=GREY, symbolStrokeColor=GREY)
     kinds = alt.Scale(domain=["one-class", "labelled"], range=["circle", "diamond"])
-    return alt.Shape("supervision:N", scale=kinds, legend=legend)
+    return alt.Shape("supervision:N", scale=kinds, legend=legend if both else None)
 
 
 def _three(shorthand: str) -> alt.Tooltip:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.predict import load_detector, precision_of
 from adbench_tgan.registry import Registry
+from adbench_tgan.report.gallery import CASES, EACH, FALSE, RANDOM, SEED, Example, Gallery, Picture
 from adbench_tgan.report.material import Material
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import relative_change
@@ -27,63 +27,7 @@ from adbench_tgan.statistics import relative_change
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-EACH = 3  # images of each case
-SEED = 0  # of the random cases
 SIDE = 96  # larger pictures are made smaller
-DETECTORS = 24  # with examples, at most
-CASES = ("found: anomalies scored highest", "missed: anomalies scored lowest")
-FALSE = "false alarms: normal images scored highest"
-RANDOM = "at random"
-RULE = (
-    f"{EACH} images of each kind, by the stored scores of the lowest seed: the anomalies scored highest (best) and "
-    f"lowest (worst), the normal images scored highest (worst), and {EACH} of all test images drawn with seed {SEED}."
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture as a data URI, with what it shows."""
-
-    title: str
-    uri: str
-    side: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One test image, why it is shown, and what the detector makes of it."""
-
-    case: str
-    sample_id: str
-    label: str
-    score: float
-    pictures: tuple[Picture, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gallery:
-    """The examples of one entry in one category; `note` says what a reader must know of them."""
-
-    entry: str
-    category: str
-    examples: tuple[Example, ...]
-    note: str
-
-    @property
-    def cases(self) -> dict[str, list[Example]]:
-        """The examples by case, best and worst first."""
-        return {case: [one for one in self.examples if one.case == case] for case in (*CASES, FALSE, RANDOM)}
-
-
-def models(material: Material, category: str | None = None) -> dict[str, Path]:
-    """Folder of a saved model for each entry that has one, in `category`, else in the first."""
-    found: dict[str, Path] = {}
-    for (entry, name), key in sorted(material.first_seeds().items()):
-        folder = material.folders.get(key)
-        fits = category in (None, name) and entry not in found and len(found) < DETECTORS
-        if fits and folder is not None and (folder / "model.safetensors").exists():
-            found[entry] = folder
-    return found
 
 
 def gallery_of(

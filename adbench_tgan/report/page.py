@@ -12,7 +12,7 @@ from adbench_tgan import __version__
 from adbench_tgan.again import run_commands
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.report import audited, charts, curves, provenance, tables
-from adbench_tgan.report.examples import RULE, Gallery
+from adbench_tgan.report.gallery import RULE, Gallery
 from adbench_tgan.report.material import Material
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -50,7 +50,7 @@ def render(
     galleries: Sequence[Gallery] = (),
     no_examples: str = "No examples were asked for.",
     audits: Sequence[dict[str, Any]] = (),
-    no_audits: str = "No audit was given: name a folder that adbench audit wrote with --audit.",
+    no_audits: str = audited.NONE_GIVEN,
 ) -> str:
     """The page as one HTML text that needs no network. The same material gives the same text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
