@@ -187,8 +187,9 @@ def scaling(name: str) -> tuple[Tensor, Tensor]:
 class Backbone(nn.Module):
     """A frozen ImageNet network: images -> pooled features, differentiable with respect to the images.
 
-    With its `head` it gives its 1,000 logits instead. It stays in eval mode whatever its parent does. `name` is one that `resolve` returns, but not "none";
-    `weights` is a user's own file for it. It is built on `device`, in the layout that is fastest there.
+    With its `head` it gives its 1,000 logits instead. It stays in eval mode whatever its parent does. `name` is one
+    that `resolve` returns, but not "none"; `weights` is a user's own file for it. It is built on `device`, in the
+    layout that is fastest there.
     """
 
     mean: Tensor

@@ -21,8 +21,8 @@ Where this differs from the authors' code, and why
 8. Residual maps are of the z that was found; theirs are of a z drawn anew.
 9. Scores are the loss itself. Theirs cut its two parts at thresholds that were chosen on the test images, and call an
    image anomalous if either is too large. `score_by=or` is that rule without the cut: the larger of loss_r / tau_r and
-   loss_d / tau_d. tau are 95 % quantiles on normal images that are then kept from training, or `thresholds`: theirs
-   are .5 and 1.5, for sums over D's layers where 5 averages.
+   loss_d / tau_d, where each tau is the 95 % quantile on normal images that training does not see. Or set `thresholds`:
+   theirs are .5 and 1.5, the latter for a sum over D's layers, where ours is a mean (5).
 10. Attention scale, tanh and dropout: see networks.py.
 11. A budget in steps: `iterations` counts those of D, so that G takes 4,000 of 20,000. Theirs is 300 to 1,000 epochs, with
     G in each step and random flips.
