@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
 from adbench_tgan.errors import AdbenchError, NotHere, unknown
 
 if TYPE_CHECKING:  # who reads stored results needs no torch
+    from pydantic.fields import FieldInfo
+
     from adbench_tgan.data.tasks import Tasks
     from adbench_tgan.detector import Detector, DetectorConfig
     from adbench_tgan.info import DetectorInfo
@@ -29,7 +32,7 @@ class Job:
 
     detector: str
     detector_version: str
-    config: Mapping[str, Any]  # resolved: nothing left to "auto"
+    config: Mapping[str, Any]  # resolved: nothing left to "auto"; see `recorded`
     dataset: str
     protocol: str
     protocol_version: str
@@ -194,6 +197,27 @@ def configure(name: str, detector: type[Detector], values: Mapping[str, Any]) ->
         raise AdbenchError(f"--set {name}.{where}={first['input']}: {first['msg']}") from None
 
 
+def recorded(config: DetectorConfig) -> dict[str, Any]:
+    """Settings as a job holds them, in JSON; those marked as later ones only where they are not their defaults.
+
+    So results from before there was such a setting stay current, and share a row with new ones.
+    """
+    settings = config.model_dump(mode="json")
+    for name, setting in type(config).model_fields.items():
+        if _came_later(setting) and settings[name] == _default(setting):
+            del settings[name]
+    return settings
+
+
+def _came_later(setting: FieldInfo) -> bool:
+    extra = setting.json_schema_extra
+    return isinstance(extra, Mapping) and extra.get("later") is True
+
+
+def _default(setting: FieldInfo) -> Any:
+    return to_jsonable_python(setting.get_default(call_default_factory=True, validated_data={}))
+
+
 def _parsed(value: Any) -> Any:
     """Texts from the command line: JSON where it is JSON (3, 0.1, true, null, [1, 2]), else the text itself."""
     if not isinstance(value, str):
@@ -217,7 +241,7 @@ def job(each: Entry, tasks: Tasks, category: str, seed: int, precision: str) -> 
     return Job(
         detector=each.info.name,
         detector_version=each.info.version,
-        config=each.config.model_dump(mode="json"),
+        config=recorded(each.config),
         dataset=tasks.dataset.name,
         protocol=tasks.protocol.name,
         protocol_version=tasks.protocol.version,

@@ -163,3 +163,112 @@ def test_a_side_that_cannot_be_halved_to_four_is_refused(size):
 def test_fewer_images_than_a_batch_still_train():
     detector = GANomaly(Config(width=8, epochs=1, batch_size=64)).fit(TrainSet(ImageSet(images(5))))
     assert detector.score(images(3)).isfinite().all()
+
+
+# parity with the authors' code
+
+
+def kinds(network):
+    return [type(layer).__name__ for layer in network]
+
+
+def test_extra_layers_stand_where_the_authors_have_them():
+    plain, extra = (built(SMALL.model_copy(update={"extra_layers": count})) for count in (0, 2))
+    added = 2 * (9 * 8 * 8 + 2 * 8)  # two convolutions of 3 x 3 with their batch norms, in each pyramid
+    before, after = plain.parameter_counts(), extra.parameter_counts()
+    assert after["generator"] - before["generator"] == 3 * added
+    assert after["discriminator"] - before["discriminator"] == added
+    block = ["Conv2d", "BatchNorm2d", "LeakyReLU"]
+    for with_extra in (
+        extra.generator.encoder1[0],
+        extra.generator.encoder2[0],
+        extra.discriminator.features,
+    ):
+        assert kinds(with_extra) == ["Conv2d", "LeakyReLU", *block * 2, *block * 2]
+        assert [layer.kernel_size for layer in with_extra if isinstance(layer, torch.nn.Conv2d)] == [
+            (4, 4),
+            (3, 3),
+            (3, 3),
+            (4, 4),
+            (4, 4),
+        ]
+    decoder = extra.generator.decoder
+    assert kinds(decoder)[-8:] == [*["Conv2d", "BatchNorm2d", "ReLU"] * 2, "ConvTranspose2d", "Tanh"]
+    assert kinds(decoder)[:-8] == kinds(plain.generator.decoder)[:-2]
+    x_hat, z, _ = extra.generator(to_unit(images(2)))
+    assert x_hat.shape == (2, 3, 32, 32)
+    assert z.shape == (2, 10, 1, 1)
+
+
+def test_without_extra_layers_the_networks_are_as_they_were():
+    """Drawn by hand, one layer after the other, from the same seed."""
+    torch.manual_seed(0)
+    pyramid = [
+        torch.nn.Conv2d(3, 8, 4, 2, 1, bias=False),
+        torch.nn.LeakyReLU(0.2),
+        torch.nn.Conv2d(8, 16, 4, 2, 1, bias=False),
+        torch.nn.BatchNorm2d(16),
+        torch.nn.LeakyReLU(0.2),
+        torch.nn.Conv2d(16, 32, 4, 2, 1, bias=False),
+        torch.nn.BatchNorm2d(32),
+        torch.nn.LeakyReLU(0.2),
+        torch.nn.Conv2d(32, 10, 4, 1, 0, bias=False),
+    ]
+    decoder = [
+        torch.nn.ConvTranspose2d(10, 32, 4, 1, 0, bias=False),
+        torch.nn.BatchNorm2d(32),
+        torch.nn.ReLU(),
+        torch.nn.ConvTranspose2d(32, 16, 4, 2, 1, bias=False),
+        torch.nn.BatchNorm2d(16),
+        torch.nn.ReLU(),
+        torch.nn.ConvTranspose2d(16, 8, 4, 2, 1, bias=False),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.ConvTranspose2d(8, 3, 4, 2, 1, bias=False),
+        torch.nn.Tanh(),
+    ]
+    torch.manual_seed(0)
+    ours = ganomaly.Generator(32, 3, 8, 10)
+    x = to_unit(images(2))
+    z = torch.nn.Sequential(*pyramid)(x)
+    assert torch.equal(ours.encoder1(x), z)
+    assert torch.equal(ours.decoder(z), torch.nn.Sequential(*decoder)(z))
+
+
+MNIST = SMALL.model_copy(update={"legacy_mnist_norm": True})
+
+
+def test_legacy_scaling_is_that_of_mnist_and_back():
+    detector = built(MNIST, (1, 32, 32))
+    detector.generator.eval()
+    ends = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 32, 32)
+    low, high = detector.scaled(ends)
+    assert low.unique().item() == pytest.approx(-0.1307 / 0.3081, rel=1e-5)
+    assert high.unique().item() == pytest.approx((1 - 0.1307) / 0.3081, rel=1e-5)
+
+    probe = images(4, channels=1)
+    x = (probe.float() / 255 - 0.1307) / 0.3081
+    with torch.no_grad():
+        x_hat, z, z_hat = detector.generator(x)
+    torch.testing.assert_close(detector.score(probe), (z - z_hat).flatten(1).square().mean(1))
+    torch.testing.assert_close(detector.anomaly_map(probe), (x - x_hat).abs().mean(1))
+    expected = (255 * (0.3081 * x_hat + 0.1307)).round().clamp(0, 255).to(torch.uint8)
+    assert torch.equal(detector.reconstruct(probe), expected)
+    detector.generator = lambda x: (x, None, None)
+    assert torch.equal(detector.reconstruct(probe), probe)
+
+
+def test_legacy_scaling_acts_in_training_too(monkeypatch):
+    seen = []
+    monkeypatch.setattr(GANomaly, "step", lambda _, x, *rest: seen.append(x) or {"loss": x.mean()})
+    train = TrainSet(ImageSet(torch.full((8, 1, 32, 32), 255, dtype=torch.uint8)))
+    for config, value in ((MNIST, (1 - 0.1307) / 0.3081), (SMALL, 1.0)):
+        list(GANomaly(config).epochs(train))
+        assert seen[-1].unique().item() == pytest.approx(value, rel=1e-6)
+
+
+def test_legacy_scaling_of_colour_is_refused():
+    with pytest.raises(
+        AdbenchError, match=r"ganomaly.legacy_mnist_norm is for grey images.*3 channels; leave"
+    ):
+        built(MNIST)

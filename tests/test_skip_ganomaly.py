@@ -285,3 +285,43 @@ def test_a_side_that_cannot_be_halved_is_refused(size):
 def test_fewer_images_than_a_batch_still_train():
     detector = SkipGANomaly(Config(width=8, epochs=1)).fit(TrainSet(ImageSet(images(5))))
     assert detector.score(images(3)).isfinite().all()
+
+
+# parity with the authors' code
+
+
+MNIST = SMALL.model_copy(update={"legacy_mnist_norm": True})
+
+
+def test_legacy_scaling_is_that_of_mnist_and_back():
+    detector = built(MNIST, (1, 32, 32))
+    for network in detector.networks.values():
+        network.eval()
+    probe = images(4, channels=1)
+    x = (probe.float() / 255 - 0.1307) / 0.3081
+    with torch.no_grad():
+        x_hat = detector.generator(x)
+        gap = detector.discriminator(x_hat)[1] - detector.discriminator(x)[1]
+    in_image = (x_hat - x).square().mean((1, 2, 3))
+    torch.testing.assert_close(detector.score(probe), 0.9 * in_image + 0.1 * gap.square().mean(1))
+    torch.testing.assert_close(detector.anomaly_map(probe), (x - x_hat).abs().mean(1))
+    expected = (255 * (0.3081 * x_hat + 0.1307)).round().clamp(0, 255).to(torch.uint8)
+    assert torch.equal(detector.reconstruct(probe), expected)
+    detector.generator = lambda x: x
+    assert torch.equal(detector.reconstruct(probe), probe)
+
+
+def test_legacy_scaling_acts_in_training_too(monkeypatch):
+    seen = []
+    monkeypatch.setattr(SkipGANomaly, "train_batch", lambda _, x, *rest: seen.append(x) or {"loss": x.mean()})
+    train = TrainSet(ImageSet(torch.full((8, 1, 32, 32), 255, dtype=torch.uint8)))
+    for config, value in ((MNIST, (1 - 0.1307) / 0.3081), (SMALL, 1.0)):
+        list(SkipGANomaly(config).epochs(train))
+        assert seen[-1].unique().item() == pytest.approx(value, rel=1e-6)
+
+
+def test_legacy_scaling_of_colour_is_refused():
+    with pytest.raises(
+        AdbenchError, match=r"skip_ganomaly.legacy_mnist_norm is for grey images.*3 channels; leave"
+    ):
+        built(MNIST)

@@ -1,14 +1,19 @@
 """TransGAN as AnoGAN: its networks, WGAN-GP with a working n_critic, and its walk against one of torch's own parts."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from adbench_baselines.latent_search import Ends, starts
 from adbench_plugins.transgan import anogan
-from adbench_plugins.transgan.anogan import TransGANAnoGAN, feature_loss, features, residual_loss
+from adbench_plugins.transgan.anogan import TransGANAnoGAN
+from adbench_plugins.transgan.networks import as_map, upsample
+from adbench_plugins.transgan.walk_losses import feature_loss, features, residual_loss
 from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_uint8, to_unit
+from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.testing import smooth_images
+from adbench_tgan.training import fit
 
 Config = TransGANAnoGAN.Config
 SMALL = Config(**TransGANAnoGAN.presets["quick"]).model_copy(
@@ -403,3 +408,162 @@ def test_scoring_leaves_no_gradients(trained):
 def test_fewer_images_than_a_batch_still_train():
     detector = TransGANAnoGAN(SMALL).fit(TrainSet(ImageSet(images(3))))
     assert detector.score(images(2)).isfinite().all()
+
+
+# what scores where the walk ends
+
+
+def test_the_parts_of_the_loss_score_alone(trained):
+    probe = images(3, seed=5)
+    x, x_hat = to_unit(probe), trained.draw(trained.find(probe).z).detach()
+    loss_r, loss_d = (changed(trained, score_by=part).score(probe) for part in ("loss_r", "loss_d"))
+    torch.testing.assert_close(loss_r, (x - x_hat).abs().mean((1, 2, 3)))
+    ours, theirs = (features(trained.discriminator, image) for image in (x, x_hat))
+    by_hand = sum((a - b).abs().mean((1, 2)) for a, b in zip(ours, theirs, strict=True)) / len(ours)
+    torch.testing.assert_close(loss_d, by_hand.detach())
+    torch.testing.assert_close(0.9 * loss_r + 0.1 * loss_d, trained.score(probe))
+
+
+def test_either_is_too_large_by_hand(trained, monkeypatch):
+    detector = changed(trained, score_by="or", thresholds=(0.5, 1.5))
+    losses = torch.tensor([[0.4, 0.3], [0.4, 1.8], [1.0, 1.5]])  # R and D of three images
+    monkeypatch.setattr(detector, "parts", lambda images, z: losses.unbind(1))
+    scores = detector.score(images(3, seed=5))
+    assert scores.tolist() == pytest.approx([0.8, 1.2, 2.0])  # .4 / .5, 1.8 / 1.5, 1 / .5
+    assert "tau" not in detector.state()
+
+
+def learned(path=None, on_epoch=None, seed=0, **settings):
+    """Trained with thresholds of its own."""
+    torch.manual_seed(0)
+    detector = TransGANAnoGAN(SMALL.model_copy(update={"score_by": "or", **settings}), seed=seed)
+    kept = Checkpoint(path, "a key", 1) if path else None
+    fit(detector, TrainSet(ImageSet(images(24))), on_epoch, kept)
+    return detector
+
+
+def test_thresholds_are_quantiles_on_images_that_training_never_sees(monkeypatch):
+    seen = []
+    step = TransGANAnoGAN.step
+    monkeypatch.setattr(TransGANAnoGAN, "step", lambda self, *args: seen.extend(args[0]) or step(self, *args))
+    detector = learned(held_out=0.25)
+    whole = to_unit(images(24))
+    taken = torch.cat(seen)
+    met = torch.tensor([bool((image == taken).flatten(1).all(1).any()) for image in whole])
+    assert met.sum() == 18
+    held = images(24)[~met]
+    r, d = (changed(detector, score_by=part).score(held) for part in ("loss_r", "loss_d"))
+    expected = [np.quantile(part.numpy().astype(float), 0.95) for part in (r, d)]
+    assert detector.tau.tolist() == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(detector.score(held), torch.maximum(r / expected[0], d / expected[1]))
+    assert detector.notes == [
+        f"tau_r = {expected[0]:.4g}, tau_d = {expected[1]:.4g}: 95 % quantiles on 6 normal images held out"
+    ]
+
+
+def test_the_training_seed_chooses_what_is_held_out():
+    normal = ImageSet(images(24))
+    cuts = [TransGANAnoGAN(SMALL, seed=seed).cut(normal)[1].on("cpu") for seed in (0, 0, 1)]
+    assert [len(cut) for cut in cuts] == [2, 2, 2]
+    assert torch.equal(cuts[0], cuts[1])
+    assert not torch.equal(cuts[0], cuts[2])
+
+
+def test_no_image_is_held_out_and_nothing_is_found_unless_asked_for(monkeypatch):
+    monkeypatch.setattr(TransGANAnoGAN, "cut", lambda *_: pytest.fail("held out"))
+    for settings in ({}, {"score_by": "loss_r"}):
+        assert set(built(**settings).parameter_counts()) == {"generator", "discriminator"}
+    detector = fitted(score_by="or", thresholds=(0.5, 1.5), iterations=5)
+    assert set(detector.parameter_counts()) == {"generator", "discriminator"}
+    assert detector.notes == []
+
+
+def test_thresholds_are_saved_and_loaded():
+    detector = learned(iterations=5)
+    again = TransGANAnoGAN(detector.config).load_state(detector.state(), (1, 32, 32))
+    probe = images(3, seed=5)
+    assert torch.equal(again.score(probe), detector.score(probe))
+    assert detector.parameter_counts()["tau"] == 2
+
+
+def test_thresholds_survive_an_interrupted_training(tmp_path):
+    whole, probe = learned(), images(3, seed=5)
+
+    class Cut(Exception):
+        pass
+
+    for epoch in (1, whole.expected_epochs(None)):
+
+        def cut(number, losses, epoch=epoch):
+            if number == epoch:
+                raise Cut
+
+        with pytest.raises(Cut):
+            learned(tmp_path / f"{epoch}.kept", cut)
+        again = learned(tmp_path / f"{epoch}.kept")
+        assert torch.equal(again.tau, whole.tau)
+        assert torch.equal(again.score(probe), whole.score(probe))
+
+
+def test_thresholds_that_are_not_found_yet_are_no_number():
+    detector = TransGANAnoGAN(SMALL.model_copy(update={"score_by": "or"}))
+    next(detector.epochs(TrainSet(ImageSet(images(24)))))
+    with pytest.raises(AdbenchError, match="score_by=or finds its thresholds when training ends"):
+        detector.score(images(2))
+
+
+def test_too_few_images_to_hold_any_out():
+    detector = TransGANAnoGAN(SMALL.model_copy(update={"score_by": "or"}))
+    with pytest.raises(AdbenchError, match="1 normal images are too few to hold any out"):
+        detector.fit(TrainSet(ImageSet(images(1))))
+
+
+@pytest.mark.parametrize("settings", [{"thresholds": (0, 1)}, {"held_out": 1.0}, {"score_by": "both"}])
+def test_rules_that_make_no_sense_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Config(**settings)
+
+
+@pytest.mark.parametrize("score_by", ["loss_r", "loss_d", "or"])
+def test_every_score_is_the_same_to_the_last_bit_in_any_batch(trained, score_by):
+    probe = images(5, seed=3)
+    detector = changed(trained, score_by=score_by, thresholds=(0.3, 0.7), together=4)
+    whole = detector.score(probe)
+    assert torch.equal(torch.cat([detector.score(part) for part in probe.split(1)]), whole)
+    assert torch.equal(detector.score(probe.flip(0)).flip(0), whole)
+    assert whole.unique().numel() == 5
+
+
+# a lighter generator
+
+
+def test_a_narrow_stem_takes_most_of_the_generator_away():
+    with torch.device("meta"):
+        detector = TransGANAnoGAN(Config(stem_width=16), device="meta")
+        detector.build((3, 64, 64))
+    stem = 1024 * 256 * 16 + 256 * 16  # z to 256 tokens of 16 channels
+    widened = 16 * 384 + 384
+    assert detector.parameter_counts()["generator"] == 108_491_643 - 100_761_600 + stem + widened
+
+
+def test_narrow_tokens_are_widened_one_by_one():
+    generator = built(stem_width=5).generator.eval()
+    assert generator.stem.weight.shape == (64 * 5, 16)
+    z = torch.randn(2, 16)
+    wide = generator.stem(z).view(2, 64, 5) @ generator.widen.weight.mT + generator.widen.bias
+    torch.testing.assert_close(generator(z), from_tokens(generator, wide))
+    plain = built().generator.eval()
+    assert not any(name.startswith("widen") for name in plain.state_dict())
+    torch.testing.assert_close(plain(z), from_tokens(plain, plain.stem(z).view(2, 64, 64)))
+
+
+def from_tokens(generator, tokens):
+    """The drawing, from the first stage's tokens on."""
+    for position, stage in zip(generator.positions, generator.stages, strict=True):
+        tokens = tokens if position is generator.positions[0] else upsample(tokens)
+        tokens = stage(tokens + position)
+    return generator.to_image(as_map(tokens)).tanh()
+
+
+def test_a_generator_with_a_narrow_stem_trains_and_scores():
+    assert fitted(stem_width=4, iterations=5).score(images(2)).isfinite().all()

@@ -10,7 +10,7 @@ Where this differs from the authors' code, and why
 2. The last epoch is kept. Theirs keeps, and prints, the epoch of the best *test* AUROC.
 3. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
 4. Images of every dataset are scaled to [-1, 1], the range of the decoder's tanh. Theirs scales MNIST to
-   [-0.42, 2.82], which tanh cannot reach; there is no option for that.
+   [-0.42, 2.82], which tanh cannot reach (`legacy_mnist_norm`).
 5. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
    Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
 6. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images). There
@@ -28,7 +28,17 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_size, dcgan_init, decoder, encoder, pyramid, restart_where
+from adbench_baselines.layers import (
+    check_grey,
+    check_size,
+    dcgan_init,
+    decoder,
+    encoder,
+    from_mnist_norm,
+    pyramid,
+    restart_where,
+    to_mnist_norm,
+)
 from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 WON = 1e-5  # a discriminator whose loss falls under this has won, and is drawn anew
@@ -37,11 +47,11 @@ WON = 1e-5  # a discriminator whose loss falls under this has won, and is drawn 
 class Generator(nn.Module):
     """x -> x_hat, z, z_hat: encoder, decoder, and a second encoder with weights of its own."""
 
-    def __init__(self, size: int, channels: int, width: int, latent: int):
+    def __init__(self, size: int, channels: int, width: int, latent: int, extra_layers: int = 0):
         super().__init__()
-        self.encoder1 = encoder(size, channels, width, latent)
-        self.decoder = decoder(size, channels, width, latent)
-        self.encoder2 = encoder(size, channels, width, latent)
+        self.encoder1 = encoder(size, channels, width, latent, extra_layers)
+        self.decoder = decoder(size, channels, width, latent, extra_layers)
+        self.encoder2 = encoder(size, channels, width, latent, extra_layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z = self.encoder1(x)  # (B, latent, 1, 1)
@@ -52,9 +62,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """x -> the logit that x is real, and the features f(x) before the last convolution."""
 
-    def __init__(self, size: int, channels: int, width: int):
+    def __init__(self, size: int, channels: int, width: int, extra_layers: int = 0):
         super().__init__()
-        self.features = pyramid(size, channels, width)
+        self.features = pyramid(size, channels, width, extra_layers)
         self.classifier = nn.Conv2d(width * size // 8, 1, 4, 1, 0, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,6 +77,8 @@ class Config(DetectorConfig):
     """nz: length of the code"""
     width: int = Field(default=64, ge=1)
     """ngf: channels after the first convolution"""
+    extra_layers: int = Field(default=0, ge=0, json_schema_extra={"later": True})
+    """extralayers: convolutions that keep the size, after the first one of each encoder and before the decoder's last"""
     epochs: int = Field(default=15, ge=1)
     """passes over the training images"""
     batch_size: int = Field(default=64, ge=2)
@@ -83,6 +95,8 @@ class Config(DetectorConfig):
     """weight of the code's consistency"""
     score_norm: Literal["square", "l1"] = "square"
     """distance of the two codes: mean square (authors' code) or mean absolute (paper)"""
+    legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
+    """scale images as the authors' code scales MNIST, to [-0.42, 2.82], out of tanh's reach; grey images only"""
 
 
 class GANomaly(Detector):
@@ -93,8 +107,12 @@ class GANomaly(Detector):
         channels, size, _ = shape
         check_size(size)
         c = self.config
-        self.generator = Generator(size, channels, c.width, c.latent).to(self.device).apply(dcgan_init)
-        self.discriminator = Discriminator(size, channels, c.width).to(self.device).apply(dcgan_init)
+        if c.legacy_mnist_norm:
+            check_grey("ganomaly", channels)
+        generator = Generator(size, channels, c.width, c.latent, c.extra_layers)
+        self.generator = generator.to(self.device).apply(dcgan_init)
+        discriminator = Discriminator(size, channels, c.width, c.extra_layers)
+        self.discriminator = discriminator.to(self.device).apply(dcgan_init)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -106,7 +124,7 @@ class GANomaly(Detector):
         optimizer_d = self.adam(self.discriminator)
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
-        step = stepper(self, lambda images: self.step(to_unit(images), optimizer_g, optimizer_d))
+        step = stepper(self, lambda images: self.step(self.scaled(images), optimizer_g, optimizer_d))
         done = self.resume(optimizer_g=optimizer_g, optimizer_d=optimizer_d, order=order)
         for _ in range(done, self.config.epochs):
             batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
@@ -138,21 +156,26 @@ class GANomaly(Detector):
         restarts = restart_where(loss_d.detach() < WON, self.discriminator, optimizer_d)
         return {"loss_g": loss_g, "loss_d": loss_d, "restarts": restarts}
 
+    def scaled(self, images: Tensor) -> Tensor:
+        """Uint8 (B, C, H, W) -> float, as the networks take them."""
+        return to_mnist_norm(images) if self.config.legacy_mnist_norm else to_unit(images)
+
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:
-        _, z, z_hat = self.generator(to_unit(images))
+        _, z, z_hat = self.generator(self.scaled(images))
         difference = (z.float() - z_hat.float()).flatten(1)  # (B, latent)
         squared = self.config.score_norm == "square"
         return difference.square().mean(1) if squared else difference.abs().mean(1)
 
     @torch.no_grad()
     def anomaly_map(self, images: Tensor) -> Tensor:
-        x = to_unit(images)
+        x = self.scaled(images)
         return (x - self.generator(x)[0]).abs().mean(1)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        return to_uint8(self.generator(to_unit(images))[0])
+        x_hat = self.generator(self.scaled(images))[0]
+        return from_mnist_norm(x_hat) if self.config.legacy_mnist_norm else to_uint8(x_hat)
 
 
 def generator_loss(

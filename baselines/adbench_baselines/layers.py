@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from adbench_tgan import AdbenchError
 
 REPORTS = 20
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of MNIST's pixels in [0, 1]
 
 
 def check_size(size: int) -> None:
@@ -21,9 +22,29 @@ def check_size(size: int) -> None:
         raise AdbenchError(f"image_size={size}: it must be a power of two, 16 or more; try 32 or 64")
 
 
-def pyramid(size: int, channels: int, width: int) -> nn.Sequential:
+def check_grey(detector: str, channels: int) -> None:
+    """Refuse MNIST's scaling for images that are not grey."""
+    if channels != 1:
+        raise AdbenchError(
+            f"{detector}.legacy_mnist_norm is for grey images, not for those with {channels} channels; leave it off"
+        )
+
+
+def to_mnist_norm(images: Tensor) -> Tensor:
+    """Uint8 in 0..255 -> float32 in [-0.42, 2.82]: less MNIST's mean, by its standard deviation."""
+    return (images.float() / 255 - MNIST_MEAN) / MNIST_STD
+
+
+def from_mnist_norm(images: Tensor) -> Tensor:
+    """Float in [-0.42, 2.82] -> uint8 in 0..255, clipped."""
+    return ((images * MNIST_STD + MNIST_MEAN) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def pyramid(size: int, channels: int, width: int, extra_layers: int = 0) -> nn.Sequential:
     """(B, channels, size, size) -> (B, width * size // 8, 4, 4), halving the side and doubling the width."""
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
+    for _ in range(extra_layers):
+        layers += [*same_size(width), nn.LeakyReLU(0.2)]
     while (size := size // 2) > 4:
         layers += [
             nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False),
@@ -34,13 +55,19 @@ def pyramid(size: int, channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def encoder(size: int, channels: int, width: int, latent: int) -> nn.Sequential:
+def same_size(width: int) -> list[nn.Module]:
+    """A convolution that keeps size and width, and its batch norm."""
+    return [nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)]
+
+
+def encoder(size: int, channels: int, width: int, latent: int, extra_layers: int = 0) -> nn.Sequential:
     """(B, channels, size, size) -> (B, latent, 1, 1)."""
     top = width * size // 8
-    return nn.Sequential(pyramid(size, channels, width), nn.Conv2d(top, latent, 4, 1, 0, bias=False))
+    layers = pyramid(size, channels, width, extra_layers)
+    return nn.Sequential(layers, nn.Conv2d(top, latent, 4, 1, 0, bias=False))
 
 
-def decoder(size: int, channels: int, width: int, latent: int) -> nn.Sequential:
+def decoder(size: int, channels: int, width: int, latent: int, extra_layers: int = 0) -> nn.Sequential:
     """(B, latent, 1, 1) -> (B, channels, size, size) in [-1, 1]."""
     top = width * size // 8
     layers: list[nn.Module] = [
@@ -55,6 +82,8 @@ def decoder(size: int, channels: int, width: int, latent: int) -> nn.Sequential:
             nn.ReLU(),
         ]
         top //= 2
+    for _ in range(extra_layers):
+        layers += [*same_size(width), nn.ReLU()]
     return nn.Sequential(*layers, nn.ConvTranspose2d(top, channels, 4, 2, 1, bias=False), nn.Tanh())
 
 

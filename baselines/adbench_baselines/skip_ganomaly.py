@@ -13,7 +13,8 @@ Where this differs from the authors' code, and why
    on the other test images of its batch, which their CIFAR-10 loader sorts by class.
 4. The last of 25 epochs is kept. Theirs keeps the epoch of the best *test* AUROC, often the first.
 5. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
-6. Images of every dataset are scaled to [-1, 1], the range of tanh. Theirs scales MNIST to [-0.42, 2.82].
+6. Images of every dataset are scaled to [-1, 1], the range of tanh. Theirs scales MNIST to [-0.42, 2.82]
+   (`legacy_mnist_norm`).
 7. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
    Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
 8. The batch is 64 or the whole training set, whichever is smaller.
@@ -30,7 +31,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_size, dcgan_init
+from adbench_baselines.layers import check_grey, check_size, dcgan_init, from_mnist_norm, to_mnist_norm
 from adbench_baselines.skip_discriminator import (
     Discriminator,
     anomaly_score,
@@ -103,6 +104,8 @@ class Config(DetectorConfig):
     """standard deviation of the noise on the generator's input in training"""
     score_lambda: float = Field(default=0.9, ge=0, le=1)
     """share of the image in the score; the rest is that of the code"""
+    legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
+    """scale images as the authors' code scales MNIST, to [-0.42, 2.82], out of tanh's reach; grey images only"""
 
 
 class SkipGANomaly(Detector):
@@ -113,6 +116,8 @@ class SkipGANomaly(Detector):
         channels, size, _ = shape
         check_size(size)
         c = self.config
+        if c.legacy_mnist_norm:
+            check_grey("skip_ganomaly", channels)
         self.generator = Generator(size, channels, c.width).to(self.device).apply(dcgan_init)
         self.discriminator = Discriminator(size, channels, c.width, c.latent).to(self.device)
 
@@ -126,7 +131,7 @@ class SkipGANomaly(Detector):
         optimizer_d = self.adam(self.discriminator)
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
-        step = stepper(self, lambda images: self.train_batch(to_unit(images), optimizer_g, optimizer_d))
+        step = stepper(self, lambda images: self.train_batch(self.scaled(images), optimizer_g, optimizer_d))
         done = self.resume(optimizer_g=optimizer_g, optimizer_d=optimizer_d, order=order)
         for _ in range(done, self.config.epochs):
             batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)
@@ -167,9 +172,13 @@ class SkipGANomaly(Detector):
         optimizer_d.step()
         return {"loss_g": loss_g, "loss_d": loss_d}
 
+    def scaled(self, images: Tensor) -> Tensor:
+        """Uint8 (B, C, H, W) -> float, as the networks take them."""
+        return to_mnist_norm(images) if self.config.legacy_mnist_norm else to_unit(images)
+
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:
-        x = to_unit(images)
+        x = self.scaled(images)
         x_hat = self.generator(x)
         _, f = self.discriminator(x)
         _, f_hat = self.discriminator(x_hat)
@@ -177,9 +186,10 @@ class SkipGANomaly(Detector):
 
     @torch.no_grad()
     def anomaly_map(self, images: Tensor) -> Tensor:
-        x = to_unit(images)
+        x = self.scaled(images)
         return (x - self.generator(x)).abs().mean(1)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        return to_uint8(self.generator(to_unit(images)))
+        x_hat = self.generator(self.scaled(images))
+        return from_mnist_norm(x_hat) if self.config.legacy_mnist_norm else to_uint8(x_hat)

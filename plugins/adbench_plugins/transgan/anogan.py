@@ -19,12 +19,15 @@ Where this differs from the authors' code, and why
    see latent_search.py. Theirs walk one at a time, some with a random flip, and defects for fewer steps. Always 50 of
    them (`together`), because transformers round differently in batches of other sizes, and 500 steps amplify it.
 8. Residual maps are of the z that was found; theirs are of a z drawn anew.
-9. Scores are the loss itself. Theirs cut the two parts at thresholds that were chosen on the test images.
+9. Scores are the loss itself. Theirs cut its two parts at thresholds that were chosen on the test images, and call an
+   image anomalous if either is too large. `score_by=or` is that rule without the cut: the larger of loss_r / tau_r and
+   loss_d / tau_d, where each tau is the 95 % quantile on normal images that training does not see. Or set `thresholds`:
+   theirs are .5 and 1.5, the latter for a sum over D's layers, where ours is a mean (5).
 10. Attention scale, tanh and dropout: see networks.py.
 11. A budget in steps: `iterations` counts those of D, so that G takes 4,000 of 20,000. Theirs is 300 to 1,000 epochs, with
     G in each step and random flips.
-12. Not offered: the two parts of the loss as scores of their own and the rule "either is too large" over them; a lighter
-    generator for 64 pixels; dropout in D.
+12. `stem_width`, a lighter generator, is ours: see networks.py.
+Not offered: dropout in D; hinge losses, an option of their code.
 """
 
 from __future__ import annotations
@@ -32,17 +35,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from adbench_baselines.latent_search import Ends, Found, in_groups, search, starts
+from adbench_baselines.latent_search import Ends, Found, in_groups, repeatable, search, starts
 from adbench_baselines.layers import Average, gradient_penalty, portions
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
-from adbench_plugins.transgan.networks import Discriminator
 from adbench_plugins.transgan.settings import (
     Shape,
     TransGANConfig,
@@ -51,9 +53,12 @@ from adbench_plugins.transgan.settings import (
     check_shape,
     check_side,
 )
+from adbench_plugins.transgan.walk_losses import feature_loss, features, residual_loss
 from adbench_tgan import (
+    AdbenchError,
     Detector,
     Endless,
+    ImageSet,
     TrainSet,
     adam,
     mean_losses,
@@ -61,6 +66,9 @@ from adbench_tgan import (
     to_uint8,
     to_unit,
 )
+
+QUANTILE = 0.95  # of the losses of normal images held out, which are score_by=or's thresholds
+Positive = Annotated[float, Field(gt=0)]
 
 
 class TransGANAnoGAN(Detector):
@@ -105,6 +113,15 @@ class TransGANAnoGAN(Detector):
         together: int | None = Field(default=50, ge=1)
         """images that walk side by side, always so many: scores are then the same to the last bit in any batch"""
 
+        score_by: Literal["loss", "loss_r", "loss_d", "or"] = Field(
+            default="loss", json_schema_extra={"later": True}
+        )
+        """what scores where the walk ends: the loss, a part of it, R or D, or the larger of R / tau_r and D / tau_d"""
+        thresholds: tuple[Positive, Positive] | None = Field(default=None, json_schema_extra={"later": True})
+        """score_by=or: tau_r and tau_d, (.5, 1.5) in the thesis; null takes 95 % quantiles on normal images held out"""
+        held_out: float = Field(default=0.1, gt=0, lt=1, json_schema_extra={"later": True})
+        """score_by=or without thresholds: share of the normal images that is kept from training to find them"""
+
         @model_validator(mode="after")
         def _fits(self) -> TransGANAnoGAN.Config:
             check_side("transgan_anogan", self.image_size)
@@ -132,6 +149,13 @@ class TransGANAnoGAN(Detector):
         self.generator = build_generator(self.config, channels, side).to(self.device)
         self.discriminator = build_discriminator(self.config, channels, side).to(self.device)
         self.ends = Ends(self.generator)
+        if self.finds_thresholds:
+            self.tau = torch.full((2,), torch.nan, device=self.device)  # of R and D, once training has ended
+
+    @property
+    def finds_thresholds(self) -> bool:
+        """Whether some normal images are held out of training, to find thresholds on them."""
+        return self.config.score_by == "or" and self.config.thresholds is None
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -143,7 +167,8 @@ class TransGANAnoGAN(Detector):
         self.build(train.shape)
         c = self.config
         optimizer_g, optimizer_d = self.adam(self.generator), self.adam(self.discriminator)
-        batches = self.batches(train)
+        learned, held_out = self.cut(train.normal) if self.finds_thresholds else (train.normal, None)
+        batches = self.batches(learned)
 
         def train_round(images: Sequence[Tensor]) -> dict[str, Tensor]:
             losses = self.step([to_unit(batch) for batch in images], optimizer_g, optimizer_d)
@@ -159,6 +184,36 @@ class TransGANAnoGAN(Detector):
         self.generator = average.module
         self.ends = Ends(self.generator)
         self.discriminator.requires_grad_(False)
+        if held_out is not None:
+            self.find_thresholds(held_out)
+
+    def cut(self, normal: ImageSet) -> tuple[ImageSet, ImageSet]:
+        """Images to learn from, and images held out, chosen by the training seed."""
+        count = max(round(self.config.held_out * len(normal)), 1)
+        if count >= len(normal):
+            raise AdbenchError(
+                f"transgan_anogan: {len(normal)} normal images are too few to hold any out for score_by=or; "
+                "set thresholds"
+            )
+        order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed))
+        pixels = normal.on("cpu")
+        return ImageSet(pixels[order[count:]]), ImageSet(pixels[order[:count]])
+
+    def find_thresholds(self, normal: ImageSet) -> None:
+        """Set tau to the 95 % quantiles of R and D of images that training did not see."""
+        for network in self.networks.values():
+            network.eval()
+        size = self.config.together or self.config.batch_size
+        ends = [
+            (part, in_groups(self.walk, part, self.config.together).z)
+            for part in normal.batches(size, device=self.device)
+        ]
+        losses = torch.cat([torch.stack(self.parts(part, z), dim=1) for part, z in ends])  # (N, 2)
+        self.tau = losses.quantile(QUANTILE, dim=0)
+        tau_r, tau_d = self.tau.tolist()
+        self.notes.append(
+            f"tau_r = {tau_r:.4g}, tau_d = {tau_d:.4g}: 95 % quantiles on {len(normal)} normal images held out"
+        )
 
     @property
     def rounds(self) -> list[int]:
@@ -168,10 +223,10 @@ class TransGANAnoGAN(Detector):
     def expected_epochs(self, train: TrainSet) -> int:
         return len(self.rounds)
 
-    def batches(self, train: TrainSet) -> Endless[Tensor]:
+    def batches(self, normal: ImageSet) -> Endless[Tensor]:
         """Batches of uint8 images, pass after pass."""
-        size = min(self.config.batch_size, len(train.normal))
-        passes = partial(train.normal.batches, size, device=self.device, drop_last=True)
+        size = min(self.config.batch_size, len(normal))
+        passes = partial(normal.batches, size, device=self.device, drop_last=True)
         return Endless(lambda order: passes(shuffle=order), self.seed)
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
@@ -236,8 +291,42 @@ class TransGANAnoGAN(Detector):
         return self.generator(z).float()
 
     def find(self, images: Tensor) -> Found:
-        """The z with which the generator draws each image best, and its loss."""
-        return in_groups(self.walk, images, self.config.together)
+        """The z with which the generator draws each image best, and its score."""
+        return in_groups(self.judge, images, self.config.together)
+
+    def judge(self, images: Tensor) -> Found:
+        """Where each image's walk ends, and what `score_by` says of it there."""
+        by = self.config.score_by
+        tau_r, tau_d = self.known_thresholds() if by == "or" else (1.0, 1.0)
+        found = self.walk(images)
+        if by == "loss":
+            return found
+        loss_r, loss_d = self.parts(images, found.z)
+        scores = {"loss_r": loss_r, "loss_d": loss_d, "or": torch.maximum(loss_r / tau_r, loss_d / tau_d)}
+        return Found(found.z, scores[by])
+
+    def known_thresholds(self) -> Sequence[float] | Tensor:
+        """tau_r and tau_d.
+
+        Raises:
+            AdbenchError: they are to be found once training has ended, and it has not.
+        """
+        if not self.finds_thresholds:
+            return self.config.thresholds
+        if self.tau.isnan().any():
+            raise AdbenchError(
+                "transgan_anogan: score_by=or finds its thresholds when training ends; until then set thresholds"
+            )
+        return self.tau
+
+    @torch.no_grad()
+    def parts(self, images: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """R and D of each image, (B,) each, at z (B, latent)."""
+        x = to_unit(images)
+        with repeatable():
+            x_hat = self.draw(z)
+            loss_d = feature_loss(features(self.discriminator, x), features(self.discriminator, x_hat))
+        return residual_loss(x, x_hat, self.config.r_mix), loss_d
 
     def walk(self, images: Tensor) -> Found:
         """Walk at a steady rate, from a z of each image's own."""
@@ -265,27 +354,3 @@ class TransGANAnoGAN(Detector):
         return (1 - lam) * residual_loss(x, x_hat, self.config.r_mix) + lam * feature_loss(
             layers, features(self.discriminator, x_hat)
         )
-
-
-def residual_loss(x: Tensor, x_hat: Tensor, mix: tuple[float, float]) -> Tensor:
-    """R of each image, (B,): its mean absolute and its mean squared error, weighted by `mix`."""
-    error = (x - x_hat).flatten(1)
-    return mix[0] * error.abs().mean(1) + mix[1] * error.square().mean(1)
-
-
-def feature_loss(layers: Sequence[Tensor], layers_hat: Sequence[Tensor]) -> Tensor:
-    """D of each image, (B,): the mean absolute difference of each layer, averaged over layers."""
-    pairs = zip(layers, layers_hat, strict=True)
-    return torch.stack([(a - b).abs().flatten(1).mean(1) for a, b in pairs]).mean(0)
-
-
-def features(discriminator: Discriminator, x: Tensor) -> list[Tensor]:
-    """The patch embedding, (B, n, width), and the tokens after each of the first half of the blocks."""
-    patches = discriminator.embed(x).flatten(2).mT
-    cls = discriminator.cls.expand(len(x), -1, -1)
-    tokens = torch.cat([cls, patches], dim=1) + discriminator.positions  # (B, 1 + n, width)
-    layers = [patches]
-    for block in discriminator.blocks[: len(discriminator.blocks) // 2]:
-        tokens = block(tokens)
-        layers.append(tokens)
-    return [layer.float() for layer in layers]

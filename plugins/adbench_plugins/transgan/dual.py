@@ -14,24 +14,24 @@ Where this differs from the authors' code, and why
   test, so that their scores are random functions of the features. It ends in a LayerNorm, not in a ReLU, so that z
   has the signs and the scale of the N(0, I) that TransGAN's generator is made for (`mapper_relu`).
 * The features are the 2,048 pooled ones of ResNet-50, of images enlarged to 224 pixels and scaled as its training
-  images were; theirs are 1,000 class logits of raw 32-pixel images. The network is frozen: their fine-tuning went
-  through a mapper of the moment. Without its weights EfficientNet-Lite0 takes its place.
+  images were; theirs are 1,000 class logits of raw 32-pixel images (`feat=logits1000`, `feature_size=32`). The network
+  is frozen: their fine-tuning went through a mapper of the moment. Without its weights EfficientNet-Lite0 takes its place.
 * The patch loss looks at square patches (equation 3); theirs averages three channel means, which is the L1 loss.
 * The latent loss compares z with the z of the drawn image (equation 4, in GANomaly's sense); theirs compares a
-  vector with itself and is always 0. Their separate random encoder is therefore not needed.
+  vector with itself and is always 0. It comes out of an encoder of its own that never learns (`latent_by=enc_random`).
 * G and the mapper first learn one epoch of reconstruction from normal training images; theirs start from a TransGAN
   trained elsewhere.
 * The discriminators learn from detached images, and DiffAugment is outside of them, in training only.
 * Attention scale and tanh: see networks.py. Gradients of the generator are clipped, because that of the ABC loss
   grows without bound as the error goes to 0.
 * Batches of 64 instead of 1, and 10 epochs instead of 7: some 45 times fewer steps on CIFAR-10. On a category of MVTec AD
-  10 epochs are some 50 steps, after which the score is about brightness: give it more (`epochs`, `batch_size`).
+  10 epochs are some 50 steps, after which the score is about brightness: give it more (`iterations`, `batch_size`).
 * None of their frozen flips, crops and turns of training images. The latent loss is a mean, where equation 4 is a norm.
 * Anomalies come from the training split only, and none is chosen by looking at the test split; the authors cluster the
-  test images too. Their AUROC is that of scores cut at .5, a balanced accuracy.
+  test images too. Their AUROC is that of scores cut at .5, a balanced accuracy (`legacy_threshold=.5`).
 * Where no pretrained weights are to be found it fails, and the small trained encoder is had for the asking
   (`backbone=none`): a benchmark does not change a network behind one's back.
-* Not offered: class logits as features, an encoder of its own for the latent loss, dropout in D, the AUROC of cut scores.
+* Not offered: dropout in D; fine-tuning of the backbone; a start from a TransGAN trained elsewhere.
 * Kept: the six losses with their weights, and the anomaly adversarial target 0, by which G helps D_anom.
 """
 
@@ -40,16 +40,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from itertools import islice
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from adbench_baselines.layers import portions
 from adbench_plugins import features
-from adbench_plugins.features import BackboneName
 from adbench_plugins.transgan.batches import Batch, Images, one_pass
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
+from adbench_plugins.transgan.dual_settings import (
+    Config,
+    build_backbone,
+    build_enc,
+    build_mapper,
+    check_sides,
+)
 from adbench_plugins.transgan.losses import (
     abc_loss,
     l1_loss,
@@ -58,18 +65,10 @@ from adbench_plugins.transgan.losses import (
     lsgan_loss,
     patch_loss,
 )
-from adbench_plugins.transgan.settings import (
-    Shape,
-    TransGANConfig,
-    build_backbone,
-    build_discriminator,
-    build_generator,
-    build_mapper,
-    check_shape,
-    check_sides,
-)
+from adbench_plugins.transgan.settings import Shape, build_discriminator, build_generator, check_shape
 from adbench_tgan import (
     Detector,
+    Endless,
     TrainSet,
     adam,
     mean_losses,
@@ -85,71 +84,7 @@ BATCH = 256  # training images whose features are taken at a time
 class TransGANDual(Detector):
     """Score: the mean squared error of the drawn image, in units of [-1, 1]."""
 
-    class Config(TransGANConfig):
-        mode: Literal["labelled", "unsupervised"] = "labelled"
-        """unsupervised leaves labelled anomalies out, trains the normal branch alone, and is ranked as one-class"""
-        image_size: int = 32
-        """side in pixels: the thesis's networks at 32 and 64; other multiples of 4 from 16 on are no one's but ours"""
-        epochs: int = Field(default=10, ge=0)
-        """passes over the normal training images with all losses"""
-        warmup_epochs: int = Field(default=1, ge=0)
-        """passes before those, with the reconstruction of normal images as the only loss"""
-        batch_size: int = Field(default=64, ge=2)
-        """images a step, one half normal and one half anomalous; all normal without anomalies"""
-        lr: float = Field(default=1e-4, gt=0)
-        """learning rate of Adam"""
-        betas: tuple[float, float] = (0.5, 0.999)
-        """betas of Adam"""
-        grad_clip: float = Field(default=5.0, gt=0)
-        """largest norm of the generator's gradient"""
-
-        w_patch: float = 1.5
-        """weight of the error of the worst patches of normal images"""
-        w_adv_normal: float = 0.5
-        """weight of pleasing the normal images' discriminator"""
-        w_latent: float = 0.5
-        """weight of the distance between z and the drawn image's z"""
-        w_l1: float = 1.5
-        """weight of the L1 error of normal images"""
-        w_adv_anomalous: float = 1.0
-        """weight of the anomalous images' discriminator"""
-        w_abc: float = 0.5
-        """weight of the anomalous images' loss, which falls as their error grows"""
-        anom_adv_target: float = 0.0
-        """what the generator wants the anomalous images' discriminator to say; 0 as printed, 1 to deceive it"""
-        patch_size: int = Field(default=8, ge=1)
-        """side of the patches of the patch loss"""
-        patch_top: int = Field(default=3, ge=1)
-        """how many of an image's worst patches count"""
-
-        backbone: BackboneName = "auto"
-        """network that gives the features; auto is resnet50, or tf_efficientnet_lite0 where the model hub is out of reach; none trains a small one"""
-        backbone_weights: str | None = None
-        """your own weights for the named backbone: a .safetensors or .pth state dict"""
-        backbone_sha256: str | None = None
-        """found out when a job is planned: the hash of backbone_weights"""
-        feature_size: int = Field(default=224, ge=32)
-        """side in pixels to which images are resized for the backbone"""
-        mapper_relu: bool = False
-        """end the mapper in a ReLU, as the thesis does, instead of a LayerNorm"""
-        discriminator_patch: int = Field(default=4, ge=1)
-        """side of the patches that are the discriminators' tokens"""
-
-        @property
-        def pretrained(self) -> str | None:
-            if self.backbone == "none":
-                return None
-            return f"{self.backbone}:{self.backbone_sha256[:8]}" if self.backbone_sha256 else self.backbone
-
-        @property
-        def takes_anomalies(self) -> bool:
-            return self.mode == "labelled"
-
-        @model_validator(mode="after")
-        def _fits(self) -> TransGANDual.Config:
-            check_sides(self, self.image_size)
-            return self
-
+    Config = Config
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
             "epochs": 2,
@@ -180,12 +115,14 @@ class TransGANDual(Detector):
         patch = self.config.discriminator_patch
         self.discriminator_normal = build_discriminator(self.config, channels, side, patch)
         self.discriminator_anomalous = build_discriminator(self.config, channels, side, patch)
+        if self.config.latent_by != "mapper":
+            self.enc = build_enc(self.config, channels)
         for network in self.networks.values():
             network.to(self.device)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        names = ("generator", "discriminator_normal", "discriminator_anomalous", "mapper", "backbone")
+        names = ("generator", "discriminator_normal", "discriminator_anomalous", "mapper", "backbone", "enc")
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
@@ -199,24 +136,32 @@ class TransGANDual(Detector):
         anomalous = self._with_features(anomalies.on(self.device)) if anomalies is not None else None
         size = c.batch_size if anomalous is None else c.batch_size // 2
         shuffle = torch.Generator().manual_seed(self.seed)
+        endless = Endless(lambda order: one_pass(normal, anomalous, size, order, self.device), self.seed)
+        order = {"shuffle": shuffle} if c.iterations is None else {"shuffle": shuffle, "batches": endless}
         warmup_step = stepper(self, lambda batch, _: self._warmup_step(optimise, batch))
-        done = self.resume(
-            generator=optimise.generator, discriminators=optimise.discriminators, shuffle=shuffle
-        )
+        done = self.resume(generator=optimise.generator, discriminators=optimise.discriminators, **order)
         for _ in range(done, c.warmup_epochs):
             batches = one_pass(normal, None, size, shuffle, self.device)
             yield mean_losses(warmup_step(*pair) for pair in batches)
         step = stepper(self, lambda *pair: self._step(optimise, *pair))
-        for _ in range(max(done - c.warmup_epochs, 0), c.epochs):
-            batches = one_pass(normal, anomalous, size, shuffle, self.device)
+        for count in self._counts[max(done - c.warmup_epochs, 0) :]:
+            whole = one_pass(normal, anomalous, size, shuffle, self.device)
+            batches = whole if count is None else islice(endless, count)
             yield mean_losses(step(*pair) for pair in batches)
 
+    @property
+    def _counts(self) -> list[int] | list[None]:
+        """How many steps each epoch after the warm-up has; None is a pass."""
+        c: TransGANDual.Config = self.config
+        return [None] * c.epochs if c.iterations is None else portions(c.iterations)
+
     def expected_epochs(self, train: TrainSet) -> int:
-        return self.config.warmup_epochs + self.config.epochs
+        return self.config.warmup_epochs + len(self._counts)
 
     @torch.no_grad()
     def score(self, images: Tensor) -> Tensor:
-        return self._error(images).mean((1, 2, 3))
+        error, threshold = self._error(images).mean((1, 2, 3)), self.config.legacy_threshold
+        return error if threshold is None else (error >= threshold).float()
 
     @torch.no_grad()
     def anomaly_map(self, images: Tensor) -> Tensor:
@@ -237,6 +182,7 @@ class TransGANDual(Detector):
     def _optimisers(self) -> Optimisers:
         c: TransGANDual.Config = self.config
         drawing = [self.generator, self.mapper, self.backbone]
+        drawing += [self.enc] if c.latent_by != "mapper" else []
         judging = [self.discriminator_normal, self.discriminator_anomalous]
         return Optimisers(
             generator=adam(trainable(drawing), c.lr, c.betas),
@@ -292,7 +238,10 @@ class TransGANDual(Detector):
         if c.w_adv_normal:
             losses["adv_normal"] = lsgan_loss(self.discriminator_normal(self._augment(x_hat)), 1.0)
         if c.w_latent:
-            losses["latent"] = latent_loss(z, self.mapper(self.backbone(x_hat)))
+            if c.latent_by == "mapper":
+                losses["latent"] = latent_loss(z, self.mapper(self.backbone(x_hat)))
+            else:
+                losses["latent"] = latent_loss(self.enc(x), self.enc(x_hat))
         return losses
 
     def anomalous_losses(self, x: Tensor, x_hat: Tensor) -> Losses:

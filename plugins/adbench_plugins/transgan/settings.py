@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
-from torch import nn
 
-from adbench_plugins import features
 from adbench_plugins.transgan.networks import AttnScale, Discriminator, Generator, OutAct
-from adbench_tgan import AdbenchError, Detector, DetectorConfig
+from adbench_tgan import AdbenchError, DetectorConfig
 
 Shape = tuple[int, int, int]
 Depths = tuple[int, int, int]
@@ -26,6 +24,8 @@ class TransGANConfig(DetectorConfig):
     """channels of the generator's first stage; a quarter and a sixteenth of it in the next two"""
     generator_depths: Depths | None = None
     """blocks in the generator's three stages; 5, 4, 2 under 64 pixels, 4, 3, 1 from there on"""
+    stem_width: int | None = Field(default=None, ge=1, json_schema_extra={"later": True})
+    """channels of the generator's first tokens, then widened: fewer parameters, not the thesis's network; null is as wide"""
     generator_dropout: float = Field(default=0.0, ge=0, lt=1)
     """dropout in the generator's training; .5 in the thesis's notebooks"""
     discriminator_width: int = Field(default=384, ge=4, multiple_of=4)
@@ -66,6 +66,7 @@ def build_generator(config: TransGANConfig, channels: int, side: int) -> Generat
         dropout=config.generator_dropout,
         attn_scale=config.attn_scale,
         out_act=config.out_act,
+        stem_width=config.stem_width,
     )
 
 
@@ -80,28 +81,3 @@ def build_discriminator(config: TransGANConfig, channels: int, side: int, patch:
         depth=(4 if side >= 64 else 7) if depth is None else depth,
         attn_scale=config.attn_scale,
     )
-
-
-def check_sides(config: Any, side: int) -> None:
-    """Raise `AdbenchError` where no network can be made for images of `side` pixels."""
-    check_side("transgan_dual", side)
-    for name in ("patch_size", "discriminator_patch"):
-        patch = getattr(config, name)
-        if side % patch:
-            raise AdbenchError(f"transgan_dual: {name} {patch} does not divide image_size {side}; use 4")
-
-
-def build_backbone(detector: Detector, channels: int) -> features.Backbone | features.SmallEncoder:
-    c = detector.config
-    empty = features.brought_along(detector)
-    name = c.backbone if empty else features.resolve(c.backbone, c.backbone_weights)
-    if name == "none":
-        return features.SmallEncoder(channels)
-    return features.Backbone(
-        name, feature_size=c.feature_size, weights=c.backbone_weights, device=detector.device, empty=empty
-    )
-
-
-def build_mapper(config: Any, inputs: int) -> nn.Sequential:
-    last = nn.ReLU() if config.mapper_relu else nn.LayerNorm(config.latent)
-    return nn.Sequential(nn.Linear(inputs, config.latent), last)

@@ -1,0 +1,132 @@
+"""The settings of the TransGAN with two discriminators, and the networks of it that no other detector has."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from torch import nn
+
+from adbench_plugins import features
+from adbench_plugins.features import BackboneName
+from adbench_plugins.transgan.settings import TransGANConfig, check_side
+from adbench_tgan import AdbenchError, Detector
+
+
+class Config(TransGANConfig):
+    """The settings of `transgan_dual`."""
+
+    mode: Literal["labelled", "unsupervised"] = Field(default="labelled", json_schema_extra={"later": True})
+    """unsupervised leaves labelled anomalies out, trains the normal branch alone, and is ranked as one-class"""
+    image_size: int = 32
+    """side in pixels: the thesis's networks at 32 and 64; other multiples of 4 from 16 on are no one's but ours"""
+    epochs: int = Field(default=10, ge=0)
+    """passes over the normal training images with all losses"""
+    iterations: int | None = Field(default=None, ge=1, json_schema_extra={"later": True})
+    """steps with all losses instead of passes, for categories of few images; null is passes"""
+    warmup_epochs: int = Field(default=1, ge=0)
+    """passes before those, with the reconstruction of normal images as the only loss"""
+    batch_size: int = Field(default=64, ge=2)
+    """images a step, one half normal and one half anomalous; all normal without anomalies"""
+    lr: float = Field(default=1e-4, gt=0)
+    """learning rate of Adam"""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """betas of Adam"""
+    grad_clip: float = Field(default=5.0, gt=0)
+    """largest norm of the generator's gradient"""
+
+    w_patch: float = 1.5
+    """weight of the error of the worst patches of normal images"""
+    w_adv_normal: float = 0.5
+    """weight of pleasing the normal images' discriminator"""
+    w_latent: float = 0.5
+    """weight of the distance between z and the drawn image's z"""
+    latent_by: Literal["mapper", "enc_random", "enc_trained"] = Field(
+        default="mapper", json_schema_extra={"later": True}
+    )
+    """what gives those z: the mapper, or the thesis's Enc of four convolutions, left as drawn as in its code, or trained
+    by this loss alone, which can make it constant"""
+    w_l1: float = 1.5
+    """weight of the L1 error of normal images"""
+    w_adv_anomalous: float = 1.0
+    """weight of the anomalous images' discriminator"""
+    w_abc: float = 0.5
+    """weight of the anomalous images' loss, which falls as their error grows"""
+    anom_adv_target: float = 0.0
+    """what the generator wants the anomalous images' discriminator to say; 0 as printed, 1 to deceive it"""
+    patch_size: int = Field(default=8, ge=1)
+    """side of the patches of the patch loss"""
+    patch_top: int = Field(default=3, ge=1)
+    """how many of an image's worst patches count"""
+
+    backbone: BackboneName = "auto"
+    """network that gives the features; auto is resnet50, or tf_efficientnet_lite0 where the model hub is out of reach; none trains a small one"""
+    backbone_weights: str | None = None
+    """your own weights for the named backbone: a .safetensors or .pth state dict"""
+    backbone_sha256: str | None = None
+    """found out when a job is planned: the hash of backbone_weights"""
+    feature_size: int = Field(default=224, ge=32)
+    """side in pixels to which images are resized for the backbone"""
+    feat: Literal["pooled", "logits1000"] = Field(default="pooled", json_schema_extra={"later": True})
+    """which features: those before the backbone's classifier, or its 1,000 logits, as in the thesis"""
+    mapper_relu: bool = False
+    """end the mapper in a ReLU, as the thesis does, instead of a LayerNorm"""
+    discriminator_patch: int = Field(default=4, ge=1)
+    """side of the patches that are the discriminators' tokens"""
+    legacy_threshold: float | None = Field(default=None, gt=0, json_schema_extra={"later": True})
+    """score 1 from this error on and 0 below, .5 in the thesis: AUROC is then that of a cut; null scores the error"""
+
+    @property
+    def pretrained(self) -> str | None:
+        if self.backbone == "none":
+            return None
+        return f"{self.backbone}:{self.backbone_sha256[:8]}" if self.backbone_sha256 else self.backbone
+
+    @property
+    def takes_anomalies(self) -> bool:
+        return self.mode == "labelled"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        check_sides(self, self.image_size)
+        if self.feat == "logits1000" and self.backbone == "none":
+            raise AdbenchError(
+                "transgan_dual: feat=logits1000 needs a classification head, and backbone=none has none; "
+                "name another backbone, or set feat=pooled"
+            )
+        return self
+
+
+def check_sides(config: Config, side: int) -> None:
+    """Raise `AdbenchError` where no network can be made for images of `side` pixels."""
+    check_side("transgan_dual", side)
+    for name in ("patch_size", "discriminator_patch"):
+        patch = getattr(config, name)
+        if side % patch:
+            raise AdbenchError(f"transgan_dual: {name} {patch} does not divide image_size {side}; use 4")
+
+
+def build_backbone(detector: Detector, channels: int) -> features.Backbone | features.SmallEncoder:
+    c = detector.config
+    empty = features.brought_along(detector)
+    name = c.backbone if empty else features.resolve(c.backbone, c.backbone_weights)
+    if name == "none":
+        return features.SmallEncoder(channels)
+    return features.Backbone(
+        name,
+        feature_size=c.feature_size,
+        weights=c.backbone_weights,
+        device=detector.device,
+        empty=empty,
+        head=c.feat == "logits1000",
+    )
+
+
+def build_enc(config: Config, channels: int) -> features.SmallEncoder:
+    """The thesis's Enc, (B, channels, H, W) -> (B, 2048)."""
+    return features.SmallEncoder(channels).requires_grad_(config.latent_by == "enc_trained")
+
+
+def build_mapper(config: Config, inputs: int) -> nn.Sequential:
+    last = nn.ReLU() if config.mapper_relu else nn.LayerNorm(config.latent)
+    return nn.Sequential(nn.Linear(inputs, config.latent), last)

@@ -1,0 +1,34 @@
+"""The two losses of TransGAN's latent walk, each of an image and its drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from adbench_plugins.transgan.networks import Discriminator
+
+
+def residual_loss(x: Tensor, x_hat: Tensor, mix: tuple[float, float]) -> Tensor:
+    """R of each image, (B,): its mean absolute and its mean squared error, weighted by `mix`."""
+    error = (x - x_hat).flatten(1)
+    return mix[0] * error.abs().mean(1) + mix[1] * error.square().mean(1)
+
+
+def feature_loss(layers: Sequence[Tensor], layers_hat: Sequence[Tensor]) -> Tensor:
+    """D of each image, (B,): the mean absolute difference of each layer, averaged over layers."""
+    pairs = zip(layers, layers_hat, strict=True)
+    return torch.stack([(a - b).abs().flatten(1).mean(1) for a, b in pairs]).mean(0)
+
+
+def features(discriminator: Discriminator, x: Tensor) -> list[Tensor]:
+    """The patch embedding, (B, n, width), and the tokens after each of the first half of the blocks."""
+    patches = discriminator.embed(x).flatten(2).mT
+    cls = discriminator.cls.expand(len(x), -1, -1)
+    tokens = torch.cat([cls, patches], dim=1) + discriminator.positions  # (B, 1 + n, width)
+    layers = [patches]
+    for block in discriminator.blocks[: len(discriminator.blocks) // 2]:
+        tokens = block(tokens)
+        layers.append(tokens)
+    return [layer.float() for layer in layers]

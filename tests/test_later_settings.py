@@ -1,0 +1,98 @@
+"""Settings that came later: results from before there was such a setting stay current, and share a row with new ones."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from adbench_tgan import DetectorConfig
+from adbench_tgan.boards.document import results_of
+from adbench_tgan.jobs import entry, recorded
+from adbench_tgan.registry import Registry
+from adbench_tgan.spreads import variant_of
+
+REGISTRY = Registry.discover()
+BOARDS = sorted((Path(__file__).parent.parent / "leaderboards").glob("*/board.json"))
+LATER = {"json_schema_extra": {"later": True}}
+
+
+class Grown(DetectorConfig):
+    epochs: int = 3
+    depth: int = Field(default=1, **LATER)
+    pair: tuple[int, int] = Field(default=(1, 2), **LATER)
+    made: list[int] = Field(default_factory=lambda: [7], **LATER)
+    none: float | None = Field(default=None, **LATER)
+    told: int = Field(default=5, json_schema_extra={"later": False})
+
+
+BEFORE = {"image_size": 32, "epochs": 3, "told": 5}
+
+
+@pytest.mark.parametrize(
+    ("settings", "added"),
+    [
+        ({}, {}),
+        ({"depth": 1, "pair": [1, 2], "made": [7], "none": None}, {}),
+        ({"depth": 2}, {"depth": 2}),
+        ({"pair": (2, 1)}, {"pair": [2, 1]}),
+        ({"made": []}, {"made": []}),
+        ({"none": 0.0}, {"none": 0.0}),
+    ],
+)
+def test_a_later_setting_is_recorded_only_where_it_is_not_its_default(settings, added):
+    kept = recorded(Grown(**settings))
+    assert kept == BEFORE | added
+    assert Grown.model_validate(json.loads(json.dumps(kept))) == Grown(**settings)  # nothing is lost
+
+
+def test_other_settings_are_recorded_whatever_they_are():
+    plain = DetectorConfig(image_size=64)
+    assert recorded(plain) == plain.model_dump(mode="json") == {"image_size": 64}
+
+
+def committed():
+    for path in BOARDS:
+        for result in results_of(json.loads(path.read_text())):
+            yield path.parent.name, result.job
+
+
+def test_jobs_of_published_boards_keep_their_keys_and_rows():
+    seen = set()
+    for _, job in committed():
+        config = REGISTRY.detector(job.detector).Config.model_validate(dict(job.config))
+        again = replace(job, config=recorded(config))
+        assert again.key == job.key, job
+        assert variant_of(again) == variant_of(job)
+        seen.add(job.detector)
+    assert {"transgan_dual", "ganomaly", "skip_ganomaly"} <= seen
+
+
+def planned_alike():
+    """Of each board and detector's settings one job, and the words that plan it: label, and what the machine chose."""
+    found = {}
+    for board, job in committed():
+        found.setdefault((board, job.detector, job.preset), job)
+    return found
+
+
+@pytest.mark.parametrize(("board", "name", "label"), planned_alike())
+def test_what_is_planned_now_has_the_settings_of_published_boards(board, name, label):
+    job = planned_alike()[board, name, label]
+    preset, *own = label.split("; ")
+    own += [f"backbone={job.pretrained}"] if "backbone" in job.config and job.pretrained else []
+    each = entry(REGISTRY, name, preset, [f"{name}.{word}" for word in own], lambda _: None)
+    assert each.info.version == job.detector_version
+    assert recorded(each.config) == job.config
+    assert replace(job, config=recorded(each.config)).key == job.key
+
+
+def test_a_later_setting_that_is_set_makes_another_job():
+    job = next(job for _, job in committed() if job.detector == "transgan_dual")
+    config = REGISTRY.detector(job.detector).Config.model_validate({**job.config, "mode": "unsupervised"})
+    other = replace(job, config=recorded(config))
+    assert "mode" not in job.config
+    assert other.config == {**job.config, "mode": "unsupervised"}
+    assert other.key != job.key
+    assert variant_of(other) != variant_of(job)
