@@ -13,7 +13,7 @@ Where this differs from the authors' code, and why
 3. Dropout follows every activation of D, as in theirs; the article has none (`dropout=0`).
 4. The first blocks of E and D have no batch norm, as in theirs; the article has one there (`bn_first=True`). D's branch
    of z has batch norm, as in the article; theirs has none.
-5. lr is 2e-4 and z has 100 dimensions. Theirs are 1e-5, which needs several hundred epochs of MNIST, and 200.
+5. lr is 2e-4 and z has 100 dimensions. Theirs are 1e-5, with no default number of epochs, and 200.
 6. Training is counted in steps, because their code has no default number of epochs, and because the averaged weights
    look 1,000 steps back: a fixed number of epochs would leave small categories with their first weights.
 7. The images come cut into training and test sets. Theirs draws two permutations for the two sets, so that about
@@ -21,6 +21,8 @@ Where this differs from the authors' code, and why
 8. The batch is 100 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
 9. `anomaly_map`, |x - G(E(x))| averaged over channels, is our addition; their code has none.
 10. Batch norm of G averages the statistics of G(z). In theirs G(E(x)) is in the graph too, and adds its own.
+11. These averages move whenever a network runs in training: D's in the step of G and E too, theirs in D's step. In their
+   code each network's move in its own step alone.
 """
 
 from __future__ import annotations

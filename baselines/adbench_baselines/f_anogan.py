@@ -335,7 +335,7 @@ class FAnoGAN(Detector):
         return {"loss_e": loss}
 
     def residual(self, x: Tensor) -> Tensor:
-        """(B,): MSE(x, G(E(x))) + kappa MSE(f(x), f(G(E(x)))), the izi_f loss and score (paper, eq. 3 and 6)."""
+        """(B,): MSE(x, G(E(x))) + kappa MSE(f(x), f(G(E(x)))), the izi_f loss and score."""
         x_hat = self.generator(self.encoder(x))
         f, f_hat = self.critic(x)[1], self.critic(x_hat)[1]
         return mse(x, x_hat) + self.config.kappa * mse(f, f_hat)

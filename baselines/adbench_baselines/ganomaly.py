@@ -14,8 +14,8 @@ Where this differs from the authors' code, and why
 5. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
    Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
 6. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images). There
-   15 epochs are few steps, and the running averages of batch norm lag behind: smaller batches (32) or more epochs help.
-7. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; the paper has none.
+   15 epochs are few steps: 75 of screw's 320 images (`batch_size`, `epochs`).
+7. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; their code has none.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Config(DetectorConfig):
     w_enc: float = 1.0
     """weight of the code's consistency"""
     score_norm: Literal["square", "l1"] = "square"
-    """distance of the two codes: mean square (authors' code) or mean absolute (paper)"""
+    """distance of the two codes: mean square (authors' code) or mean absolute (as the paper's score is usually quoted)"""
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
     """scale images as the authors' code scales MNIST, to [-0.42, 2.82], out of tanh's reach; grey images only"""
 
@@ -181,7 +181,7 @@ class GANomaly(Detector):
 def generator_loss(
     x: Tensor, x_hat: Tensor, z: Tensor, z_hat: Tensor, f_real: Tensor, f_fake: Tensor, config: Config
 ) -> Tensor:
-    """Feature matching + reconstruction + code consistency, all element means (paper, eq. 1 to 4)."""
+    """Feature matching + reconstruction + code consistency, all element means."""
     return (
         config.w_adv * F.mse_loss(f_fake, f_real)
         + config.w_con * F.l1_loss(x_hat, x)

@@ -7,12 +7,12 @@ https://doi.org/10.1109/ICIP42928.2021.9506332. Authors' code: https://github.co
 (Not the "SAGAN" of Zhang et al., which is self-attention.)
 
 Where this differs from the authors' code, and why
-1. The generator is the paper's. Their code contains it but builds Skip-GANomaly's U-Net instead. With two depthwise
-   filters a channel both networks have 5,102,035 parameters at 32 pixels, with one, as in their code, 3,131,765; the
-   paper's Table 1 says 5,181,089.
+1. The generator is the paper's. Their code contains it but builds Skip-GANomaly's U-Net instead. Two depthwise filters a
+   channel are our choice (`depth_multiplier`), the nearest to the paper's Table 1, which says 5,181,089: with them both
+   networks have 5,102,035 parameters at 32 pixels, with one, as in their code, 3,131,765.
 2. Max pooling, as in the paper; theirs uses an external CUDA package for SoftPool. `softpool=True` is a plain SoftPool.
 3. The reconstruction weighs 40, as in the paper; theirs 50. The learning rate is 2e-4, as theirs; the paper's is 2e-3.
-4. The reconstruction ends in tanh, as images are in [-1, 1]; theirs is not bounded (`out_act="none"`).
+4. The reconstruction ends in tanh, as images are in [-1, 1]; that of their depthwise U-Net is not bounded (`out_act="none"`).
 5. Where paper and code disagree on the rest, the code is followed: attended maps go to the skips and the bottleneck
    only, in the paper also down (`attend_path=True`); the image's share of the score is .9, in the paper .2
    (`score_lambda=0.2`).
@@ -26,6 +26,7 @@ Where this differs from the authors' code, and why
 10. The batch is 32 or the whole training set, whichever is smaller.
 11. No learning rate schedule: the paper names one ("lambda decay"), theirs is built and never stepped.
 12. The generator sees the images as they are. Theirs adds a buffer that is never filled: whatever was in that memory.
+13. Images of every dataset are scaled to [-1, 1]. Theirs scales MNIST to [-0.42, 2.82], as Skip-GANomaly's does.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ def max_pool(x: Tensor) -> Tensor:
 
 def upsample(x: Tensor) -> Tensor:
     """Twice the side, bilinear."""
-    if x.is_cuda:  # in the other layout one image comes after another, which was 40 % of a step
+    if x.is_cuda:  # in the other layout one image comes after another, which was 39 % of a step
         x = x.contiguous(memory_format=torch.channels_last)
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
 

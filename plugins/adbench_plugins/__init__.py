@@ -20,7 +20,7 @@ METHODS = (
     DetectorInfo(
         name="transgan_dual",
         target="adbench_plugins.transgan.dual:TransGANDual",
-        family="GAN discriminator",
+        family="reconstruction GAN, two discriminators",
         supervision="labelled",
         pretrained=True,
         paper=THESIS,

@@ -18,7 +18,8 @@ Where this differs from anomalib, and why
    5,000 are too many to hold. Categories of MVTec AD have fewer, so that there nothing is left out.
 7. STFPM's weight decay is its paper's 1e-4; anomalib's is 1e-3. PaDiM keeps 100 features of any backbone (`dimensions`);
    anomalib keeps 550 of Wide-ResNet-50.
-8. Under --precision bf16 only STFPM's training steps are in bf16: statistics and distances of patches would be noise.
+8. Backbones see images of 224 x 224 pixels (`feature_size`); anomalib's default is 256 x 256.
+9. Under --precision bf16 only STFPM's training steps are in bf16: statistics and distances of patches would be noise.
 """
 
 from __future__ import annotations

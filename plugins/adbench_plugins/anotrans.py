@@ -18,14 +18,14 @@ Where this differs from the authors' code, and why
    default: skips at two levels, from before it, and the bare tokens at the third.
 8. What their code allocates and never calls is left out: embeddings of the image at a half and at a quarter of its
    size, and the BatchNorm before each of the three embeddings. That is 22,674 of 12,549,039 parameters at 32 pixels
-   with patches of 4; the 12,526,365 here are 6 less than an earlier count, which kept one of those BatchNorms.
+   with patches of 4; 12,526,365 are left.
 9. `attention="tf"`, attention over all tokens, is theirs: no table of relative positions, no biases of queries, keys and
    values, one norm for both halves of a block. 12,509,781 parameters, and the 22,674 of 8 that are never called.
 10. Networks are in eval mode when scoring, scores are not scaled over the test set, the last epoch is kept, not that
     of the best *test* AUROC; nothing is added to the input, where theirs adds memory that was never filled.
-11. The batch is 128 or the whole training set, whichever is smaller. 25 epochs are theirs for 45,000 images, 8,800 steps;
-    on a category of MVTec AD they are 75 at most, after which the output has hardly left 0, and the score is about
-    brightness: give it more (`epochs`, `batch_size`).
+11. The batch is 128 or the whole training set, whichever is smaller. 25 epochs are theirs for 45,000 images, 8,775 steps;
+    on a category of MVTec AD they are 75 at most: give it more (`epochs`, `batch_size`). Images of every dataset are scaled
+    to [-1, 1]; theirs of MNIST to [-0.42, 2.82].
 Kept: a discriminator that has won is not drawn anew, and it, too, learns to bring the two codes together.
 """
 

@@ -7,7 +7,8 @@ Where this differs from the authors' code, and why
 
 1. G and D are in eval mode when they score. Theirs keep the dropout of training (.5), so that one z gives many images.
 2. DiffAugment is outside of D: real, generated and interpolated images are changed in training, and none in the
-   search. Theirs changes both images anew for every comparison, which adds noise to the loss.
+   search. Theirs changes both images anew for every comparison, which adds noise to the loss. Its magnitudes
+   are MIT's: theirs shift by up to 20 %, not 12.5, and cut out in three batches of ten, not always (`diffaugment=asarigun`).
 3. n_critic works: G takes one step after every 5 of D. Their counter stays at 0, so that G takes a step every time.
 4. Weights of G are averaged for the search, the penalty has the drift term that its name "wgangp_eps" promises, and
    Adam's betas are (0, .99), as in VITA's TransGAN. Batches of 32, shuffled, instead of 8 in order.
@@ -25,7 +26,7 @@ Where this differs from the authors' code, and why
    theirs are .5 and 1.5, the latter for a sum over D's layers, where ours is a mean (5).
 10. Attention scale, tanh and dropout: see networks.py.
 11. A budget in steps: `iterations` counts those of D, so that G takes 4,000 of 20,000. Theirs is 300 to 1,000 epochs, with
-    G in each step and random flips.
+    G in each step and random flips, and a linear decay of the learning rate that, for want of a counter, never begins.
 12. `stem_width`, a lighter generator, is ours: see networks.py.
 Not offered: dropout in D; hinge losses, an option of their code.
 """

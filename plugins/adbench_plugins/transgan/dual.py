@@ -15,21 +15,23 @@ Where this differs from the authors' code, and why
   has the signs and the scale of the N(0, I) that TransGAN's generator is made for (`mapper_relu`).
 * The features are the 2,048 pooled ones of ResNet-50, of images enlarged to 224 pixels and scaled as its training
   images were; theirs are 1,000 class logits of raw 32-pixel images (`feat=logits1000`, `feature_size=32`). The network
-  is frozen: their fine-tuning went through a mapper of the moment. Without its weights EfficientNet-Lite0 takes its place.
+  is frozen: their fine-tuning went through a mapper of the moment. Where its weights are not to be had,
+  EfficientNet-Lite0 takes its place (`backbone=auto`), and the row names it.
 * The patch loss looks at square patches (equation 3); theirs averages three channel means, which is the L1 loss.
 * The latent loss compares z with the z of the drawn image (equation 4, in GANomaly's sense); theirs compares a
   vector with itself and is always 0. It comes out of an encoder of its own that never learns (`latent_by=enc_random`).
 * G and the mapper first learn one epoch of reconstruction from normal training images; theirs start from a TransGAN
   trained elsewhere.
-* The discriminators learn from detached images, and DiffAugment is outside of them, in training only.
+* The discriminators learn from detached images, and DiffAugment is outside of them, in training only, with MIT's
+  magnitudes (`diffaugment=asarigun` for theirs).
 * Attention scale and tanh: see networks.py. Gradients of the generator are clipped, because that of the ABC loss
-  grows without bound as the error goes to 0.
+  grows without bound as the error goes to 0; for the same reason 1e-6 is added in its logarithm.
 * Batches of 64 instead of 1, and 10 epochs instead of 7: some 45 times fewer steps on CIFAR-10. On a category of MVTec AD
-  10 epochs are some 50 steps, after which the score is about brightness: give it more (`iterations`, `batch_size`).
+  10 epochs are some 50 steps: give it more (`iterations`, `batch_size`).
 * None of their frozen flips, crops and turns of training images. The latent loss is a mean, where equation 4 is a norm.
 * Anomalies come from the training split only, and none is chosen by looking at the test split; the authors cluster the
   test images too. Their AUROC is that of scores cut at .5, a balanced accuracy (`legacy_threshold=.5`).
-* Where no pretrained weights are to be found it fails, and the small trained encoder is had for the asking
+* Where no pretrained weights at all are to be found it fails, and the small trained encoder is had for the asking
   (`backbone=none`): a benchmark does not change a network behind one's back.
 * Not offered: dropout in D; fine-tuning of the backbone; a start from a TransGAN trained elsewhere.
 * Kept: the six losses with their weights, and the anomaly adversarial target 0, by which G helps D_anom.

@@ -25,7 +25,7 @@ def latent_loss(z: Tensor, z_hat: Tensor) -> Tensor:
 
 
 def abc_loss(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Equation 7: -log(1 - exp(-L1) + 1e-6) of each image's L1 error, averaged; falls as the error grows."""
+    """Equation 7, with 1e-6 of ours: -log(1 - exp(-L1) + 1e-6) of each image's L1 error, averaged; falls as the error grows."""
     error = (x - x_hat).abs().mean((1, 2, 3))  # (B,)
     return -torch.log(-torch.expm1(-error) + 1e-6).mean()
 
