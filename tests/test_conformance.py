@@ -265,7 +265,7 @@ def test_the_command_prints_a_line_a_check_and_the_count(adbench):
 
 def test_the_command_ends_with_1_and_speaks_json(adbench):
     ended = adbench(
-        "check", "broken_detectors:OneSeed", "--shape", "1x32x32", "--set", "features=8", "--json"
+        "check", "broken_detectors:OneSeed", "--shape", "1x32x32", "--set", "one_seed.features=8", "--json"
     )
     report = json.loads(ended.out)
     assert ended.status == 1
@@ -283,6 +283,10 @@ def test_the_command_ends_with_1_and_speaks_json(adbench):
         (["random", "--preset", "fast"], "unknown preset of random 'fast'"),
         (["random", "--set", "random.sides=3"], "unknown setting of random 'sides'"),
         (["random", "--set", "sides"], "--set sides: write it as"),
+        (
+            ["broken_detectors:OneSeed", "--set", "other.features=8"],
+            "--set other.features=8: one_seed is checked; write one_seed.KEY=VALUE",
+        ),
         (["random", "--shape", "32"], "--shape 32: write it as CHANNELSxHEIGHTxWIDTH"),
     ],
 )

@@ -48,11 +48,12 @@ def check(
     from adbench_tgan.testing import SHAPES, examine, subject
 
     shapes = tuple(shape_of(text) for text in shape) if shape else SHAPES
-    settings, offered, word = settings_of(detector, set_ or []), None, detector
+    settings, offered, word = settings_of(set_ or []), None, detector
     if plugin:
         found = registry(plugin)
         offered, word = found.find("detector", detector), found.word(detector)
     who = subject(word, info=offered, preset=preset, settings=settings)
+    check_names(set_ or [], (detector, who.info.name, *who.info.aliases))
     supervision = "labelled" if labelled else who.info.supervision
     info = replace(who.info, supervision=supervision, deterministic=deterministic or who.info.deterministic)
     who = replace(who, info=info)
@@ -72,12 +73,20 @@ def shape_of(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def settings_of(detector: str, overrides: list[str]) -> dict[str, Any]:
+def settings_of(overrides: list[str]) -> dict[str, Any]:
     """What ``--set DETECTOR.KEY=VALUE`` asks for; there is one detector, so that ``KEY=VALUE`` will do."""
     found = {}
     for override in overrides:
         path, equals, value = override.partition("=")
         if not equals:
             raise AdbenchError(f"--set {override}: write it as DETECTOR.KEY=VALUE or KEY=VALUE")
-        found[path.removeprefix(f"{detector}.")] = value
+        found[path.rpartition(".")[2]] = value
     return found
+
+
+def check_names(overrides: list[str], names: tuple[str, ...]) -> None:
+    """Refuse a ``--set`` of another detector than the one that has these names."""
+    for override in overrides:
+        name, dot, _ = override.partition("=")[0].rpartition(".")
+        if dot and name not in names:
+            raise AdbenchError(f"--set {override}: {names[1]} is checked; write {names[1]}.KEY=VALUE")
