@@ -70,7 +70,8 @@ def _files(package: str) -> Iterator[tuple[str, Path]]:
     file = _spec_file(package)
     if file is not None and file.name == "__init__.py":
         root = file.parent
-        yield from sorted((path.relative_to(root.parent).as_posix(), path) for path in root.rglob("*.py"))
+        own = (path for path in root.rglob("*.py") if path.is_file() and not path.name.startswith("."))
+        yield from sorted((path.relative_to(root.parent).as_posix(), path) for path in own)
     elif file is not None and file.suffix == ".py":
         yield file.name, file
 
@@ -92,7 +93,12 @@ def commit_of(folder: Path) -> tuple[str, bool | None]:
     tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
     if tracked is not None and tracked.returncode == 1:  # an environment inside somebody else's checkout
         return "", None
-    told = _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    filters = _git(folder, "config", "--local", "--includes", "--get-regexp", r"^filter\.")
+    if filters is not None and filters.returncode == 0:  # programs that comparing files would start
+        head = _git(folder, "rev-parse", "HEAD")
+        return head.stdout.strip() if head is not None and head.returncode == 0 else UNKNOWN, None
+    status = ("status", "--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules=all")
+    told = _git(folder, *status)
     if tracked is None or tracked.returncode or told is None or told.returncode:
         return UNKNOWN, None
     lines = told.stdout.splitlines()

@@ -179,18 +179,23 @@ def _was_restarted(host: str) -> bool:
 
 
 def _machine() -> str:
-    """The system's id and the addresses of its network cards, since copies of one system have one id; empty without either.
+    """The system's id and its network cards' makers' addresses, since copies have one id; empty without either.
 
-    A container has no cards of its own, only links to its host's.
+    A container has no cards of its own, only links to its host's, and virtual machines have addresses that somebody
+    chose, which their copies may have too.
     """
     try:
-        cards = [
-            path.read_text() for path in sorted(CARDS.glob("*/address")) if (path.parent / "device").exists()
-        ]
+        own = [path for path in sorted(CARDS.glob("*/address")) if (path.parent / "device").exists()]
+        cards = [address for address in (path.read_text() for path in own) if _is_makers(address)]
         found = MACHINE.read_text().strip()
         return f"{found}{cards}" if found and cards else ""
-    except OSError:
+    except (OSError, ValueError):
         return ""
+
+
+def _is_makers(address: str) -> bool:
+    """Whether a network card's address is its maker's: the second bit of an address that was chosen is set."""
+    return not int(address[:2], 16) & 2
 
 
 def _short(text: str) -> str:

@@ -116,7 +116,7 @@ class PeakMemory:
 
 def give_back_freed() -> None:
     """Let glibc give freed memory back, which it keeps for later: it would count as the next job's."""
-    with suppress(AttributeError, OSError):  # another C library
+    with suppress(AttributeError, OSError, TypeError):  # another C library, or Windows
         ctypes.CDLL(None).malloc_trim(0)
 
 

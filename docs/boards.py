@@ -30,7 +30,7 @@ WIDE = "---\nhide:\n  - toc\n---\n\n"  # tables need the room
 FENCE = re.compile(r"^(```(?:console|text|python)?\n(?:(?!```).*\n)*```)$", re.M)
 TOKEN = re.compile(
     r"(?P<code>`[^`<{\[\n]+`)|\\(?P<escaped>[\\`*\[\]<>&|~!#])"
-    r"|(?P<start>!?\[(?P<words>[^][<>{}\n]*)\])\((?P<target>[^()\s<>{}]*)\)|(?P<mark>[]<>{}`~[])"
+    r"|(?P<start>!?\[(?P<words>[^][<>{}`\\\n]*)\])\((?P<target>[^()\s<>{}`]*)\)|(?P<mark>[]<>{}`~[])"
 )
 TABLE = re.compile(r"^(?:\|.*\|\n)+", re.M)
 FIRST = ("rank", "detector", "AUROC", "95 % CI", "std over seeds")
@@ -65,19 +65,26 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def folders() -> list[Path]:
     """All that have a page: boards by name, then audits and timings."""
-    found = [path.parent for path in BOARDS.glob("*/README.md")]
+    found = [path.parent for path in BOARDS.glob("[!.]*/README.md")]
     return sorted(found, key=lambda folder: (folder not in boards(), folder.name))
 
 
 def boards() -> list[Path]:
     """The published boards."""
-    return sorted(path.parent for path in BOARDS.glob("*/board.json"))
+    return sorted(path.parent for path in BOARDS.glob("[!.]*/board.json"))
 
 
 def attachments(folder: Path) -> list[Path]:
     """Every file that is offered as it is: tables, scores and pictures, no pages, and none from elsewhere."""
     found = (path for path in folder.rglob("*") if path.suffix in OFFERED and path.is_file())
-    return sorted(path for path in found if path.resolve() == path and not path.name.startswith("."))
+    return sorted(
+        path for path in found if path.resolve() == path and not is_hidden(path.relative_to(folder))
+    )
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file or a folder above it is one that a killed command may leave."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def pages() -> dict[str, str]:
@@ -167,7 +174,7 @@ def plain(token: re.Match[str], folder: Path) -> str:
     if token["code"]:
         return token["code"]
     if token["start"]:
-        place = in_site(token["target"], folder)
+        place = in_site(token["target"], folder, picture=token["start"].startswith("!"))
         return f"{token['start']}({place})" if place else entities(token["words"])
     return entities(token["escaped"] or token["mark"])
 
@@ -177,16 +184,16 @@ def entities(text: str) -> str:
     return re.sub(r"[^\w\s.,:;/=()+-]|_", lambda character: f"&#{ord(character[0])};", text)
 
 
-def in_site(target: str, folder: Path) -> str:
-    """Where a link leads in the site; empty if it leads nowhere there."""
+def in_site(target: str, folder: Path, *, picture: bool) -> str:
+    """Where a link leads in the site; empty if it leads nowhere there, and for a picture from elsewhere."""
     if target.startswith("https://"):
-        return target
+        return "" if picture else target
     path, mark, section = target.partition("#")
     found = folder.joinpath(unquote(path)).resolve()
     if not (path and found.is_file() and found.is_relative_to(ROOT)):
         return ""
     name = found.relative_to(ROOT)
-    if name.parts[0] not in ("leaderboards", "docs"):
+    if name.parts[0] not in ("leaderboards", "docs") or name.suffix not in (".md", *OFFERED):
         return ""
     here = PurePosixPath(folder.relative_to(ROOT).as_posix())
     up = "../" * len(here.parts)

@@ -81,6 +81,17 @@ def test_a_worktree_is_a_checkout_too_and_a_hooks_settings_are_not_ours(
 
 
 @needs_git
+def test_a_program_that_the_checkout_would_have_git_start_is_not_started(
+    checkout: Path, tmp_path: Path
+) -> None:
+    (checkout.parent / ".git/info/attributes").write_text("* filter=own\n")
+    git(checkout, "config", "filter.own.clean", f"touch {tmp_path / 'started'}; cat")
+    (checkout / "part.py").write_text("x = 2\n")
+    assert fresh(checkout) == (git(checkout, "rev-parse", "HEAD").strip(), None)
+    assert not (tmp_path / "started").exists()
+
+
+@needs_git
 def test_an_environment_inside_somebody_elses_checkout_has_no_commit(checkout: Path) -> None:
     assert fresh(package(checkout.parent / ".venv/site-packages", "elsewhere")) == ("", None)
 

@@ -284,6 +284,10 @@ def test_the_command_ends_with_1_and_speaks_json(adbench):
         (["random", "--set", "random.sides=3"], "unknown setting of random 'sides'"),
         (["random", "--set", "sides"], "--set sides: write it as"),
         (
+            ["pca", "--set", "ganomaly.epochs=3"],
+            "--set ganomaly.epochs=3: pca is checked; write pca.KEY=VALUE",
+        ),
+        (
             ["broken_detectors:OneSeed", "--set", "other.features=8"],
             "--set other.features=8: one_seed is checked; write one_seed.KEY=VALUE",
         ),

@@ -161,6 +161,8 @@ def test_what_points_at_no_results_is_one_line(adbench: Call) -> None:
     assert (
         "unknown detector of these results 'bright:slow'" in adbench("compare", "bright:slow", "random").error
     )
+    published = adbench("publish", "--board", "b", "--detectors", "bright:quick")
+    assert published.error.startswith("unknown detector of these runs 'bright:quick'")
 
 
 def test_a_file_with_hooks_is_a_plugin_with_all_that_it_offers(adbench: Call) -> None:

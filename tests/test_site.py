@@ -31,6 +31,8 @@ HOSTILE = (
     "```console { onclick=alert(1) }\n<b>\n```",
     '[words](https://x"onclick=alert)',
     "<div markdown onclick=alert(1)>",
+    "[a`b](https://x) `](javascript:alert(1)) c`",
+    "![alert](https://x/p.png)",
 )
 
 
@@ -143,8 +145,8 @@ def test_what_a_readme_smuggles_in_is_text(text):
         "pymdownx.superfences",
     ]
     html = markdown.markdown(made, extensions=extensions)
-    tags = [tag for tag in re.findall(r"<[^>]+>", html) if not tag.startswith(("<code", "</"))]
-    known = r"<(h1|h2|p|div class=\"(highlight|commands)\"|pre|span[^>]*|table|thead|tbody|tr|th|td|a href=\"(\.\./leaderboards/README\.md|https://[^\"]*)\")>"
+    tags = [tag for tag in re.findall(r"<[^>]+>", html) if not tag.startswith("</")]
+    known = r"<(code|code class=\"language-\w+\"|h1|h2|p|div class=\"(highlight|commands)\"|pre|span[^>]*|table|thead|tbody|tr|th|td|a href=\"(\.\./leaderboards/README\.md|https://[^\"]*)\")>"
     assert [tag for tag in tags if not re.fullmatch(known, tag)] == []
     assert "alert" in html or "<b>" in text
 
@@ -152,6 +154,7 @@ def test_what_a_readme_smuggles_in_is_text(text):
 def test_pages_and_files_from_elsewhere_are_not_offered(tmp_path):
     board = (tmp_path / "board").resolve()
     (board / "scores").mkdir(parents=True)
+    (board / ".killed").mkdir()
     (tmp_path / "elsewhere.csv").write_text("a secret")
     (board / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
     (board / "folder").symlink_to(tmp_path)
@@ -162,6 +165,7 @@ def test_pages_and_files_from_elsewhere_are_not_offered(tmp_path):
         "picture.svg",
         "pairs.csv",
         ".draft.csv",
+        ".killed/pairs.csv",
         "scores/a.parquet",
     ):
         (board / name).write_text("words")

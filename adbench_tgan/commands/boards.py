@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adbench_tgan.commands.show import answer, draw, show, warn
-from adbench_tgan.development import is_word, points
+from adbench_tgan.development import points
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import Json, Plugins, Published, complete, published_table, registry, split
 
@@ -295,7 +295,7 @@ def _choice(
     from adbench_tgan.boards import Choice
 
     words = split(detectors, "--detectors") if detectors is not None else ()
-    names = (found.find("detector", word).name if is_word(word) else word for word in words)
+    names = (_named(word, found) for word in words)
     return Choice(detectors=tuple(names), dataset=data, protocol=protocol, presets=presets or ())
 
 

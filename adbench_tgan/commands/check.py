@@ -52,8 +52,9 @@ def check(
     if plugin:
         found = registry(plugin)
         offered, word = found.find("detector", detector), found.word(detector)
+    named = subject(word, info=offered, preset=preset).info
+    check_names(set_ or [], (detector, named.name, *named.aliases))
     who = subject(word, info=offered, preset=preset, settings=settings)
-    check_names(set_ or [], (detector, who.info.name, *who.info.aliases))
     supervision = "labelled" if labelled else who.info.supervision
     info = replace(who.info, supervision=supervision, deterministic=deterministic or who.info.deterministic)
     who = replace(who, info=info)
