@@ -170,7 +170,7 @@ def test_a_strangers_detector_comes_with_the_packages_that_its_distribution_name
 def test_a_file_that_is_not_installed_is_hashed_alone(tmp_path: Path) -> None:
     path = tmp_path / "lonely_detector.py"
     path.write_text(detector_source("Lonely"))
-    (tmp_path / "neighbour.py").write_text("x = 1\n")
+    (tmp_path / "beside.py").write_text("x = 1\n")
     registry = Registry.discover([path])
     detector = registry.detector("lonely")
     try:
