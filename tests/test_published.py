@@ -77,6 +77,7 @@ def test_the_numbers_of_protocols_that_have_a_name_now_are_found():
         "1",
         0.997676,
     )
+    assert a03ki.table.endswith("fully connected networks (arch=mlp)")  # not the default
 
 
 def test_which_table_is_read(tmp_path, monkeypatch):
