@@ -78,8 +78,9 @@ def run_audits(
     table = gather(out, planned.jobs, printed)
     if len(table):
         write_atomically(out / "audit.csv", csv_of(table))
-    write_failed(out / "failed.csv", planned.jobs, errors)
-    return asked(table, planned.jobs, errors), len(errors)
+    told = asked(table, planned.jobs, errors)
+    write_failed(out / "failed.csv", told)
+    return told, len(errors)
 
 
 def asked(table: pd.DataFrame, jobs: Sequence[Job], errors: Mapping[str, str]) -> pd.DataFrame:
@@ -93,14 +94,12 @@ def asked(table: pd.DataFrame, jobs: Sequence[Job], errors: Mapping[str, str]) -
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
-def write_failed(path: Path, jobs: Sequence[Job], errors: Mapping[str, str]) -> None:
-    """A row for each of `jobs` that failed, with its error; no file if none did."""
-    if not errors:
+def write_failed(path: Path, told: pd.DataFrame) -> None:
+    """What was asked for and failed, with its error; no file if nothing did."""
+    if "error" in told:
+        write_atomically(path, csv_of(told.loc[told["error"].notna(), FAILED]))
+    else:
         path.unlink(missing_ok=True)
-        return
-    failed = [job for job in jobs if job.key in errors]
-    rows = [[*(getattr(job, name) for name in FAILED[:-1]), errors[job.key]] for job in failed]
-    write_atomically(path, csv_of(pd.DataFrame(rows, columns=FAILED)))
 
 
 def audit_job(

@@ -18,15 +18,6 @@ from adbench_tgan.testing import smooth_images
 SMALL = Config(patch=4, width=8, discriminator_width=8, latent=10, epochs=1, batch_size=8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small networks gain nothing from more, and lose ten times over on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def images(count=16, channels=3, size=32, seed=0):
     draw = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, channels, size, size), dtype=torch.uint8, generator=draw)

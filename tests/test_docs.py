@@ -40,8 +40,9 @@ PAGE_OF = {  # the page where everything of a kind is explained
 }
 
 
-def load_generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+def load_hook(name: str) -> ModuleType:
+    """A file in ``docs/`` that mkdocs calls."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -52,7 +53,7 @@ def load_generator() -> ModuleType:
 @pytest.fixture(scope="module")
 def generate():
     """What writes the generated parts of the pages."""
-    return load_generator()
+    return load_hook("generate")
 
 
 @pytest.fixture(scope="module")

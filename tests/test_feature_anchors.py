@@ -16,15 +16,6 @@ from adbench_tgan.testing import smooth_images
 LITE0 = "tf_efficientnet_lite0"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small networks gain nothing from more, and lose ten times over on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def config(cls, **settings):
     return cls.Config(**{**cls.presets["quick"], **settings})
 

@@ -6,14 +6,14 @@ That the site builds is for ``tox -e docs``; mkdocs is not needed here.
 from __future__ import annotations
 
 import csv
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
+from test_docs import load_hook
 
 ROOT = Path(__file__).parent.parent
 BOARDS = ROOT / "leaderboards"
@@ -36,16 +36,7 @@ HOSTILE = (
 )
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("boards", ROOT / "docs/boards.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-site = load()
+site = load_hook("boards")
 PAGES = site.pages()
 
 

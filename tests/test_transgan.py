@@ -40,15 +40,6 @@ def detector(**settings: object) -> TransGANDual:
     return TransGANDual(config, seed=0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small networks gain nothing from more, and lose ten times over on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def fitted() -> TransGANDual:
     return detector().fit(train_set())

@@ -21,14 +21,6 @@ SMALL = Config(**TransGANAnoGAN.presets["quick"]).model_copy(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def images(count=8, channels=1, seed=0):
     return smooth_images(count, (channels, 32, 32), seed)
 

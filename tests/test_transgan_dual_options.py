@@ -16,14 +16,6 @@ from adbench_tgan.training import fit
 LITE0 = "tf_efficientnet_lite0"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def built(channels=1, **settings):
     model = detector(**settings)
     model.build((channels, 32, 32))

@@ -40,7 +40,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     cache = Cache()
     split = "own" if divided else "4 : 1"
     folders = dict.fromkeys(item.path.parent for item in items)
-    aside = loose([root, *((root / part) for part in ("train", "test") if divided)])
+    aside = loose([root, *(root / part for part in ("train", "test") if divided)])
     samples = Samples(
         read=lambda index: cache.read(items[index].path),
         ids=[item.path.relative_to(root).as_posix() for item in items],

@@ -325,9 +325,7 @@ class TransGANAnoGAN(Detector):
         """R and D of each image, (B,) each, at z (B, latent)."""
         x = to_unit(images)
         with repeatable():
-            x_hat = self.draw(z)
-            loss_d = feature_loss(features(self.discriminator, x), features(self.discriminator, x_hat))
-        return residual_loss(x, x_hat, self.config.r_mix), loss_d
+            return self.losses(z, x, *features(self.discriminator, x))
 
     def walk(self, images: Tensor) -> Found:
         """Walk at a steady rate, from a z of each image's own."""
@@ -351,7 +349,11 @@ class TransGANAnoGAN(Detector):
     def loss(self, z: Tensor, x: Tensor, *layers: Tensor) -> Tensor:
         """(1 - lambda) R + lambda D of each image, (B,); `layers` are D's features of x."""
         lam = self.config.lam
+        loss_r, loss_d = self.losses(z, x, *layers)
+        return (1 - lam) * loss_r + lam * loss_d
+
+    def losses(self, z: Tensor, x: Tensor, *layers: Tensor) -> tuple[Tensor, Tensor]:
+        """R and D of each image x, (B,) each, and its drawing from z."""
         x_hat = self.draw(z)
-        return (1 - lam) * residual_loss(x, x_hat, self.config.r_mix) + lam * feature_loss(
-            layers, features(self.discriminator, x_hat)
-        )
+        loss_r = residual_loss(x, x_hat, self.config.r_mix)
+        return loss_r, feature_loss(layers, features(self.discriminator, x_hat))

@@ -115,10 +115,8 @@ class Generator(nn.Module):
         self.apply(xavier)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent) -> (B, channels, 4s, 4s)
-        tokens = self.stem(z).unflatten(
-            1, (self.positions[0].shape[1], -1)
-        )  # (B, s * s, width or stem_width)
-        tokens = self.stages[0](self.widen(tokens) + self.positions[0])
+        tokens = self.widen(self.stem(z).unflatten(1, (self.positions[0].shape[1], -1)))  # (B, s * s, width)
+        tokens = self.stages[0](tokens + self.positions[0])
         for position, stage in zip(self.positions[1:], self.stages[1:], strict=True):
             tokens = stage(upsample(tokens) + position)
         image = self.to_image(as_map(tokens))
