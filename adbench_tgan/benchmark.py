@@ -22,7 +22,7 @@ from adbench_tgan.leaderboard import (
     without_superseded,
 )
 from adbench_tgan.packing import check_packing
-from adbench_tgan.published import Printed, papers_of, read_published, with_papers
+from adbench_tgan.published import Printed, beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
@@ -173,8 +173,7 @@ def write_tables(
     current = without_superseded([result for result in results if is_current(result.job, versions)])
     first = jobs[0]
     ordered = standings(comparable(current, jobs, versions), store.scores)
-    papers = papers_of(printed, first.dataset, {each.line["detector"] for each in ordered})
-    board = leaderboard_table([with_papers(each, first.protocol, papers) for each in ordered])
+    board = leaderboard_table(beside_papers(ordered, first.dataset, first.protocol, printed))
     write_atomically(store.root / "results.csv", csv_of(results_table(current)))
     write_atomically(store.root / "leaderboard.csv", csv_of(board))
     asked = {job.category for job in jobs}

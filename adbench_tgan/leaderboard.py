@@ -106,21 +106,8 @@ class Standing:
         )
 
 
-def leaderboard(
-    results: Sequence[Result], read: Callable[[Job], pd.DataFrame], rules: Rules | None = None
-) -> pd.DataFrame:
-    """``leaderboard.csv``: a row a detector, ranked within its kind of supervision.
-
-    `results` share one dataset and protocol; `read` gives a job's per-image scores.
-
-    Raises:
-        AdbenchError: a category has results on different images.
-    """
-    return leaderboard_table(standings(results, read, rules))
-
-
 def leaderboard_table(ordered: Sequence[Standing]) -> pd.DataFrame:
-    """The lines of `ordered` as a table."""
+    """``leaderboard.csv``: a row a detector."""
     frame = pd.DataFrame([dict(each.line) for each in ordered], columns=LEADERBOARD_COLUMNS)
     return _with_integers(frame)
 
@@ -128,7 +115,13 @@ def leaderboard_table(ordered: Sequence[Standing]) -> pd.DataFrame:
 def standings(
     results: Sequence[Result], read: Callable[[Job], pd.DataFrame], rules: Rules | None = None
 ) -> list[Standing]:
-    """All detectors in the order in which they are shown; see `leaderboard`."""
+    """All detectors in the order in which they are shown, ranked within their kind of supervision.
+
+    `results` share one dataset and protocol; `read` gives a job's per-image scores.
+
+    Raises:
+        AdbenchError: a category has results on different images.
+    """
     variants: dict[str, list[Result]] = {}
     for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
         variants.setdefault(variant_of(result.job), []).append(result)

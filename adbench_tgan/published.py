@@ -116,6 +116,15 @@ def with_papers(standing: Standing, protocol: str, papers: Iterable[Paper]) -> S
     return replace(standing, line={**standing.line, "published_auroc": printed, "published_source": source})
 
 
+def beside_papers(
+    ordered: Iterable[Standing], dataset: str, protocol: str, lines: Iterable[Printed]
+) -> list[Standing]:
+    """A leaderboard's rows with what the lines of a table print of them beside each."""
+    ordered = list(ordered)
+    papers = papers_of(lines, dataset, {each.line["detector"] for each in ordered})
+    return [with_papers(each, protocol, papers) for each in ordered]
+
+
 def comparable_cells(printed: float | None, source: str, *, unofficial: bool) -> tuple[float | None, str]:
     """A published number and its source; no number beside images that are not the official ones, and the source says so."""
     if printed is None or not unofficial:

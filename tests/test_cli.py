@@ -64,6 +64,7 @@ MISTAKES = {
     "run --seeds ,": "--seeds is empty; give names with commas between",
     "run --device gpu": "--device gpu: no such device; use auto, cpu, cuda or cuda:N",
     "report --board nowhere": "nowhere is no board: it has no board.json; name a folder that adbench publish wrote",
+    "report --board nowhere --data digits": "--data, --protocol and --published are of runs; nowhere has its own",
     "run --device cuda:99": "--device cuda:99: ",
     "run --precision fp16": "unknown precision 'fp16'; did you mean bf16 or fp32?",
     "run --out file": "cannot write to file: ",

@@ -16,8 +16,9 @@ from adbench_tgan.leaderboard import (
     Rules,
     comparable,
     lacks,
-    leaderboard,
+    leaderboard_table,
     results_table,
+    standings,
 )
 from adbench_tgan.results import Result
 from adbench_tgan.views import leaderboard_views
@@ -55,7 +56,7 @@ def result(detector, category="a", seed=0, shift=1.0, status="ok", device="cpu",
 
 def board(results):
     scores = {r.job.key: r.scores for r in results}
-    return leaderboard(results, lambda job: scores[job.key])
+    return leaderboard_table(standings(results, lambda job: scores[job.key]))
 
 
 def test_columns_are_those_of_the_contract():

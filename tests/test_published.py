@@ -9,6 +9,8 @@ from make_data import make_cifar10
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import published_table
 from adbench_tgan.published import SHIPPED, Printed, read_published
+from adbench_tgan.registry import Registry
+from adbench_tgan.report.material import from_store
 
 OURS = Path(__file__).parent.parent / "leaderboards/published_numbers.csv"
 HEAD = "source,table,protocol,category,metric,value,our_detector,our_dataset,our_protocol"
@@ -97,6 +99,8 @@ def test_a_run_puts_published_numbers_beside_its_own(adbench, tmp_path):
     assert board.loc["pca", "published_auroc"] == 0.75
     assert board.loc["pca", "published_source"] == "Paper, Table 1"
     assert board.loc["mean_pixel", ["published_auroc", "published_source"]].isna().all()
+    material = from_store(tmp_path / "runs", Registry.discover(), published=table)
+    assert material.leaderboard.set_index("detector").loc["pca", "published_auroc"] == 0.75
 
 
 def test_a_run_reads_the_shipped_table_and_compares_no_other_images(adbench, tmp_path):

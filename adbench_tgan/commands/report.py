@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adbench_tgan.commands.show import warn
-from adbench_tgan.options import DataRoot, Device, Plugins, complete, registry, root
+from adbench_tgan.errors import AdbenchError, unknown
+from adbench_tgan.options import (
+    DataRoot,
+    Device,
+    Plugins,
+    Published,
+    complete,
+    published_table,
+    registry,
+    root,
+)
 
 if TYPE_CHECKING:
     from adbench_tgan.registry import Registry
@@ -46,6 +56,7 @@ def report(
     data_root: DataRoot = None,
     plugin: Plugins = None,
     device: Device = "auto",
+    published: Published = None,
 ) -> None:
     """Write a page with leaderboard, charts and example images. It is one file, which needs no network."""
     from adbench_tgan.places import ensure_writable
@@ -57,7 +68,11 @@ def report(
     page.check_extra()
     ensure_writable(out.parent)
     found = registry(plugin)
-    material = from_board(board) if board else from_store(runs, found, data, protocol)
+    if board and (data or protocol or published):
+        raise AdbenchError(f"--data, --protocol and --published are of runs; {board} has its own")
+    material = (
+        from_board(board) if board else from_store(runs, found, data, protocol, published_table(published))
+    )
     for note in material.notes:
         warn(f"note: {note}")
     audits, no_audits = audits_of(audit, material.dataset, material.protocol)
@@ -71,7 +86,6 @@ def galleries_of(
     material: Material, found: Registry, data_root: Path | None, category: str | None, device: str
 ) -> tuple[list[Gallery], str]:
     """The example images; else, or for the detectors without, why there are none."""
-    from adbench_tgan.errors import AdbenchError, unknown
     from adbench_tgan.report.gallery import models, without_models
 
     if category is not None and category not in material.categories:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
-from adbench_tgan.leaderboard import is_current, leaderboard, results_table, shown_presets, without_superseded
+from adbench_tgan.leaderboard import (
+    is_current,
+    leaderboard_table,
+    results_table,
+    shown_presets,
+    standings,
+    without_superseded,
+)
+from adbench_tgan.published import beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
 
@@ -64,12 +72,17 @@ class Material:
 
 
 def from_store(
-    root: Path, registry: Registry, dataset: str | None = None, protocol: str | None = None
+    root: Path,
+    registry: Registry,
+    dataset: str | None = None,
+    protocol: str | None = None,
+    published: Path | None = None,
 ) -> Material:
-    """The material in a folder that ``adbench run`` wrote.
+    """The material in a folder that ``adbench run`` wrote; `published` is a table of what papers print.
 
     Raises:
-        AdbenchError: there are no results, or those of several datasets or protocols and none is chosen.
+        AdbenchError: there are no results, or those of several datasets or protocols and none is chosen, or the table
+            is none.
     """
     store = ResultStore(root)
     versions = registry.versions()
@@ -80,9 +93,11 @@ def from_store(
     chosen = of_one_task(stored, root, dataset, protocol)
     results, notes = of_one_fingerprint(without_superseded(chosen))
     jobs = {result.job.key: result.job for result in results}
-    table, board = results_table(results), leaderboard(results, store.scores)
-    name_entries(table, board, shown_presets(results))
     first = results[0].job
+    printed = read_published(published) if published else ()
+    ordered = beside_papers(standings(results, store.scores), first.dataset, first.protocol, printed)
+    table, board = results_table(results), leaderboard_table(ordered)
+    name_entries(table, board, shown_presets(results))
     return Material(
         dataset=first.dataset,
         protocol=first.protocol,
