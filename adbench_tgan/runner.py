@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -33,7 +33,7 @@ from adbench_tgan.results import Result, ResultStore, check_readable, checkpoint
 from adbench_tgan.scoring import BATCH, check_scores, map_all, operations, purity, score_all, score_some
 from adbench_tgan.statements import check_losses, notes_of, parameters_of
 from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
-from adbench_tgan.torch_settings import settings_kept
+from adbench_tgan.torch_settings import round_fp32, settings_kept
 from adbench_tgan.training import fit, seed_everything
 
 PICTURES = 8  # training images that a reporter may show
@@ -333,9 +333,8 @@ def precision(name: str, device: str) -> AbstractContextManager[Any]:
 
     Under bf16 on a GPU networks that train are also laid out channels-last; see `training.stepper`.
     """
-    torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = name == "tf32"
-    if name != "bf16":
-        return nullcontext()
+    round_fp32(to_tf32=name == "tf32")
     # Without its cache, which would keep the weights of the first step for as long as the whole training.
-    return torch.autocast(torch.device(device).type, torch.bfloat16, cache_enabled=False)
+    return torch.autocast(
+        torch.device(device).type, torch.bfloat16, enabled=name == "bf16", cache_enabled=False
+    )

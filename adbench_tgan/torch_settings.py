@@ -3,32 +3,62 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from operator import attrgetter
 from typing import Any
 
 import torch
 
 from adbench_tgan.interrupts import handlers_kept
 
+ROUNDING = "cudnn cudnn.conv cudnn.rnn cuda.matmul mkldnn mkldnn.matmul mkldnn.conv mkldnn.rnn".split()
+ATTENTION = ("flash", "mem_efficient", "math", "cudnn")  # its kernels
+CUDNN = ("enabled", "benchmark", "deterministic")
+
 
 def settings_now() -> dict[str, Any]:
     """The global settings of torch that a detector might turn."""
-    cudnn = torch.backends.cudnn
+    cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
     return {
         "grad mode": torch.is_grad_enabled(),
         "default dtype": torch.get_default_dtype(),
         "default device": torch.get_default_device(),
         "hooks of all modules": {name: dict(hooks) for name, hooks in module_hooks().items()},
         "threads": torch.get_num_threads(),
-        "matmul precision": torch.get_float32_matmul_precision(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "autocast": torch.is_autocast_enabled("cpu"),
-        "cudnn.enabled": cudnn.enabled,
-        "cudnn.benchmark": cudnn.benchmark,
-        "cudnn.deterministic": cudnn.deterministic,
-        "cudnn.allow_tf32": cudnn.allow_tf32,
+        **{f"autocast on {kind}": torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")},
+        **{f"cudnn.{name}": getattr(cudnn, name) for name in CUDNN},
+        **{f"{name} attention": getattr(cuda, f"{name}_sdp_enabled")() for name in ATTENTION},
+        "matmul precision": _unless_mixed(torch.get_float32_matmul_precision),
+        "cudnn.allow_tf32": _unless_mixed(lambda: cudnn.allow_tf32),
+        **{f"{name} precision": level.fp32_precision for name, level in rounding_levels().items()},
     }
+
+
+def _unless_mixed(read: Callable[[], Any]) -> Any:
+    """What an old setting of rounding is; None where torch refuses to tell, since a new one contradicts it."""
+    try:
+        return read()
+    except RuntimeError:
+        return None
+
+
+def rounding_levels() -> dict[str, Any]:
+    """Where torch, from 2.9 on, keeps how float32 is rounded: for all, for a library, for an operation of it."""
+    levels: dict[str, Any] = {"backends": torch.backends}
+    for path in ROUNDING:
+        with suppress(AttributeError):  # of an older torch
+            levels[path] = attrgetter(path)(torch.backends)
+    return {path: level for path, level in levels.items() if hasattr(level, "fp32_precision")}
+
+
+def round_fp32(*, to_tf32: bool) -> None:
+    """Let products of float32 be in full, or rounded to TF32 on a GPU, whatever any level was set to before."""
+    for level in rounding_levels().values():
+        level.fp32_precision = "none"
+    torch.set_float32_matmul_precision("high" if to_tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = to_tf32
 
 
 def module_hooks() -> dict[str, dict[Any, Any]]:
@@ -45,10 +75,10 @@ def settings_kept() -> Iterator[dict[str, Any]]:
         with handlers_kept():
             yield before
     finally:
+        os.chdir(folder)  # first, for what torch imports next asks where it is
         device = before["default device"]
-        torch.set_default_device(
-            None if device.type == "cpu" else device
-        )  # None, which costs no time, is the CPU
+        # None, which costs no time, is the CPU.
+        torch.set_default_device(None if device.type == "cpu" else device)
         for name, hooks in module_hooks().items():
             hooks.clear()
             hooks.update(before["hooks of all modules"].get(name, {}))
@@ -56,9 +86,21 @@ def settings_kept() -> Iterator[dict[str, Any]]:
         torch.set_grad_enabled(before["grad mode"])
         torch.set_default_dtype(before["default dtype"])
         torch.set_num_threads(before["threads"])
-        torch.set_float32_matmul_precision(before["matmul precision"])
         torch.use_deterministic_algorithms(before["deterministic algorithms"])
-        torch.set_autocast_enabled("cpu", before["autocast"])
-        for name in ("enabled", "benchmark", "deterministic", "allow_tf32"):
+        for kind in ("cpu", "cuda"):
+            torch.set_autocast_enabled(kind, before[f"autocast on {kind}"])
+        for name in CUDNN:
             setattr(cudnn, name, before[f"cudnn.{name}"])
-        os.chdir(folder)
+        for name in ATTENTION:
+            getattr(torch.backends.cuda, f"enable_{name}_sdp")(before[f"{name} attention"])
+        _round_as(before)
+
+
+def _round_as(before: Mapping[str, Any]) -> None:
+    round_fp32(to_tf32=False)
+    if before["matmul precision"] is not None:
+        torch.set_float32_matmul_precision(before["matmul precision"])
+    if before["cudnn.allow_tf32"] is not None:
+        torch.backends.cudnn.allow_tf32 = before["cudnn.allow_tf32"]
+    for name, level in rounding_levels().items():
+        level.fp32_precision = before[f"{name} precision"]

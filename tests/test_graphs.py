@@ -428,6 +428,40 @@ def test_averages_are_torchs_to_the_last_bit(decay):
     assert not any(parameter.requires_grad for parameter in ours.module.parameters())
 
 
+@pytest.mark.parametrize("name", [name for name in TRAINED if not name.startswith("anomalib")])
+def test_a_step_that_fails_halfway_leaves_nothing_frozen(name, monkeypatch):
+    """As one does whose graph cannot be captured: it is run again, plainly."""
+    detector = built(name, **ON_GPU.get(name, {}))
+    left = 0  # calls of a discriminator until it fails
+    failures = []
+
+    def count(*_):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise MemoryError
+
+    def call(self, *inputs):
+        nonlocal left
+        judges = [net for key, net in detector.networks.items() if key.startswith(("disc", "critic"))]
+        weights = [weight for net in judges for weight in net.parameters()]
+        hooks = [net.register_forward_pre_hook(count) for net in judges]
+        trained, fails = [weight.requires_grad for weight in weights], 0
+        while not hasattr(self, "last"):
+            left = fails = fails + 1
+            with contextlib.suppress(MemoryError):
+                self.last = graphs._detached(self.function(*inputs))
+            assert trained == [weight.requires_grad for weight in weights]
+            failures.append(fails)
+        for hook in hooks:
+            hook.remove()
+        return self.last
+
+    monkeypatch.setattr(Captured, "__call__", call)
+    detector.fit(train_set(name))
+    assert max(failures) > 2
+
+
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a GPU: no CUDA graph was captured"
 )
@@ -449,20 +483,47 @@ ON_GPU = {
     "egbad": {"steps": 8},
     "anogan": {"iterations": 8},
     "transgan_anogan": {"iterations": 16, "n_critic": 2},
-    "transgan_dual": {"backbone": "none"},  # its weights may not be on the machine
+    # Its weights may not be on the machine; more images a step would leave none for the graphs.
+    "transgan_dual": {"backbone": "none", "batch_size": 16, "epochs": 4},
     "anotrans": {"epochs": 2},  # in more of them rounding, which differs from run to run, leads far apart
     "anomalib_stfpm": {"epochs": 2},
 }
 
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_those_settings_have_steps_enough_for_replays(name, monkeypatch):
+    calls = {}
+
+    def counted(self, *inputs):
+        calls[self] = calls.get(self, 0) + 1
+        self.last = graphs._detached(self.function(*inputs)) if calls[self] == 1 else self.last
+        return self.last
+
+    monkeypatch.setattr(Captured, "__call__", counted)
+    built(name, **ON_GPU.get(name, {})).fit(train_set(name))
+    assert min(calls.values()) > WARMUP  # the next call captures, and replays
+
+
 ONE_STEP = ("anogan", "egbad", "f_anogan", "transgan_anogan")  # is an epoch of theirs here
+
+
+@pytest.fixture
+def recordings(monkeypatch):
+    """What was captured; None for what could not be."""
+    found = []
+    record = Captured._record
+    monkeypatch.setattr(Captured, "_record", lambda *args: found.append(record(*args)) or found[-1])
+    return found
 
 
 @needs_gpu
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_graph_trains_as_plain_calls_do(name):
+def test_a_graph_trains_as_plain_calls_do(name, recordings):
     plain, plain_scores, _ = trained_on_gpu(name, False)
+    assert not recordings
     graph, graph_scores, notes = trained_on_gpu(name, True)
     assert notes == []
+    assert len(recordings) == {"f_anogan": 2, "transgan_dual": 2}.get(name, 1)
     assert len(plain) == len(graph)
     compared = WARMUP + 2 if name in ONE_STEP else 2  # epochs that have steps of the graph among them
     for one, other in zip(plain[:compared], graph[:compared], strict=True):
@@ -479,6 +540,30 @@ def test_bf16_trains_in_a_graph_too(name):
     assert notes == []
     assert scores.isfinite().all()
     assert history
+
+
+@needs_gpu
+def test_each_replay_is_a_step_on_its_own_input(recordings):
+    found = {}
+    for plain in (True, False):
+        torch.manual_seed(0)
+        net = nn.Linear(4, 2).cuda()
+        optimizer = training.adam(net.parameters(), 0.01, (0.5, 0.999))
+        step = Captured(lambda x, net=net, opt=optimizer: learnt(net, opt, x), "cuda", [], plain=plain)
+        images = torch.randn(2 * WARMUP + 2, 8, 4).cuda()
+        lines = [(step(x).clone(), net.weight.detach().clone().flatten()) for x in images]
+        found[plain] = torch.stack([torch.hstack(line) for line in lines])  # loss and weights after each
+    assert len(recordings) == 1
+    torch.testing.assert_close(found[False], found[True], rtol=1e-5, atol=1e-6)
+    assert (found[True].diff(dim=0).abs() > 1e-4).all(1).all()  # each step told from the one before
+
+
+def learnt(net, optimizer, x):
+    loss = net(x).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
 
 
 @needs_gpu

@@ -26,7 +26,7 @@ from adbench_tgan.results import PARTIAL, ResultStore, read_scores
 from adbench_tgan.runner import Settings, precision
 from adbench_tgan.testing import SUITE
 from adbench_tgan.timing import CLEAR
-from adbench_tgan.torch_settings import settings_kept
+from adbench_tgan.torch_settings import rounding_levels, settings_kept, settings_now
 
 RESULT_KEYS = {"scores.parquet"}
 
@@ -778,6 +778,36 @@ def test_bf16_is_another_job_and_stays_close(registry, tmp_path):
     half = run(registry, tmp_path, "plain", precision="bf16").results[0]
     assert half.job.key != plain.job.key
     assert half.metrics["auroc"] == pytest.approx(plain.metrics["auroc"], abs=0.01)
+
+
+def put(owner, name, value):
+    if hasattr(owner, name):  # torch 2.6 to 2.8 know no `fp32_precision`
+        setattr(owner, name, value)
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda: put(torch.backends, "fp32_precision", "tf32"),
+        lambda: put(torch.backends.cudnn, "fp32_precision", "tf32"),
+        lambda: put(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+        lambda: put(torch.backends.mkldnn, "fp32_precision", "bf16"),
+        lambda: torch.set_float32_matmul_precision("medium"),
+        lambda: put(torch.backends.cudnn, "allow_tf32", not torch.backends.cudnn.allow_tf32),
+        lambda: torch.set_autocast_enabled("cuda", True),
+        lambda: torch.backends.cuda.enable_flash_sdp(False),
+    ],
+)
+def test_what_a_detector_leaves_set_is_neither_in_the_next_job_nor_after_its_own(leave):
+    with settings_kept() as before:
+        leave()
+        with precision("fp32", "cuda"):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.is_autocast_enabled("cuda")
+            levels = rounding_levels().values()
+            assert {level.fp32_precision for level in levels} <= {"none", "ieee"}
+    assert settings_now() == before
 
 
 def test_training_in_bf16_follows_the_weights_that_it_changes():

@@ -36,7 +36,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.latent_search import Ends, Found, in_groups, search, starts
-from adbench_baselines.layers import Average, check_size, dcgan_init, decoder, portions, pyramid
+from adbench_baselines.layers import Average, check_size, dcgan_init, decoder, frozen, portions, pyramid
 from adbench_tgan import (
     Detector,
     DetectorConfig,
@@ -188,9 +188,8 @@ class AnoGAN(Detector):
         loss_d.backward()
         optimizer_d.step()
 
-        self.discriminator.requires_grad_(False)
-        loss_g = real_loss(self.discriminator(self.generator(self.prior(x)))[0]).mean()
-        self.discriminator.requires_grad_(True)
+        with frozen(self.discriminator):
+            loss_g = real_loss(self.discriminator(self.generator(self.prior(x)))[0]).mean()
         optimizer_g.zero_grad()
         loss_g.backward()
         optimizer_g.step()

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import Average, check_size, portions
+from adbench_baselines.layers import Average, check_size, frozen, portions
 from adbench_tgan import (
     Detector,
     DetectorConfig,
@@ -249,10 +249,9 @@ class EGBAD(Detector):
 
     def generator_encoder_step(self, x: Tensor, optimizers: Optimizers) -> dict[str, Tensor]:
         z = self.draw(len(x))
-        self.discriminator.requires_grad_(False)
-        loss_g = bce(self.discriminator(self.generator(z), z)[0], 1).mean()
-        loss_e = bce(self.discriminator(x, self.encoder(x))[0], 0).mean()
-        self.discriminator.requires_grad_(True)
+        with frozen(self.discriminator):
+            loss_g = bce(self.discriminator(self.generator(z), z)[0], 1).mean()
+            loss_e = bce(self.discriminator(x, self.encoder(x))[0], 0).mean()
         optimizers.generator.zero_grad()
         optimizers.encoder.zero_grad()
         (loss_g + loss_e).backward()  # each depends on its own network only

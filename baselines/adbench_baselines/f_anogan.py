@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_size, gradient_penalty, portions
+from adbench_baselines.layers import check_size, frozen, gradient_penalty, portions
 from adbench_tgan import (
     AdbenchError,
     Detector,
@@ -319,12 +319,11 @@ class FAnoGAN(Detector):
         return {"wasserstein": distance, "penalty": penalty}
 
     def generator_step(self, count: int, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-        self.critic.requires_grad_(False)
-        loss = -self.critic(self.draw(count))[0].mean()
+        with frozen(self.critic):
+            loss = -self.critic(self.draw(count))[0].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        self.critic.requires_grad_(True)
         return {"loss_g": loss}
 
     def encoder_step(self, x: Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -35,6 +35,7 @@ from adbench_baselines.layers import (
     decoder,
     encoder,
     from_mnist_norm,
+    frozen,
     pyramid,
     restart_where,
     to_mnist_norm,
@@ -141,9 +142,8 @@ class GANomaly(Detector):
         logit_real, f_real = self.discriminator(x)
         logit_fake, _ = self.discriminator(x_hat.detach())
 
-        self.discriminator.requires_grad_(False)
-        _, f_fake = self.discriminator(x_hat)
-        self.discriminator.requires_grad_(True)
+        with frozen(self.discriminator):
+            _, f_fake = self.discriminator(x_hat)
         loss_g = generator_loss(x, x_hat, z, z_hat, f_real.detach(), f_fake, self.config)
         optimizer_g.zero_grad()
         loss_g.backward()

@@ -4,7 +4,8 @@ budgets in steps."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -117,6 +118,21 @@ def restart_where(won: Tensor, network: nn.Module, optimizer: torch.optim.Optimi
         for moment in state.values():
             moment.masked_fill_(won.to(moment.device), 0)
     return won.float()
+
+
+@contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Of what is computed in the block, let gradients pass through `networks` and leave none in their parameters.
+
+    A block that fails leaves nothing frozen: a step whose CUDA graph cannot be captured is run again without one.
+    """
+    for network in networks:
+        network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for network in networks:
+            network.requires_grad_(True)
 
 
 class Average:

@@ -40,7 +40,7 @@ from pydantic import Field
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_size, dcgan_init
+from adbench_baselines.layers import check_size, dcgan_init, frozen
 from adbench_baselines.skip_discriminator import (
     Discriminator,
     anomaly_score,
@@ -204,10 +204,9 @@ class SAGAN(Detector):
         """One step of the generator, then one of the discriminator, on the same images and reconstructions."""
         x_hat = self.generator(x)  # (B, C, H, W)
 
-        self.discriminator.requires_grad_(False)
-        _, f = self.discriminator(x)  # (B, latent)
-        logit_hat, f_hat = self.discriminator(x_hat)  # (B,), (B, latent)
-        self.discriminator.requires_grad_(True)
+        with frozen(self.discriminator):
+            _, f = self.discriminator(x)  # (B, latent)
+            logit_hat, f_hat = self.discriminator(x_hat)  # (B,), (B, latent)
         loss_g = generator_loss(x, x_hat, f, f_hat, logit_hat, self.config)
         optimizer_g.zero_grad()
         loss_g.backward()

@@ -32,7 +32,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_grey, check_size, dcgan_init, from_mnist_norm, to_mnist_norm
+from adbench_baselines.layers import (
+    check_grey,
+    check_size,
+    dcgan_init,
+    from_mnist_norm,
+    frozen,
+    to_mnist_norm,
+)
 from adbench_baselines.skip_discriminator import (
     Discriminator,
     anomaly_score,
@@ -156,10 +163,9 @@ class SkipGANomaly(Detector):
         std = self.config.input_noise_std
         x_hat = self.generator(x + std * torch.randn_like(x) if std else x)  # (B, C, H, W)
 
-        self.discriminator.requires_grad_(False)
-        _, f = self.discriminator(x)  # (B, latent)
-        logit_hat, f_hat = self.discriminator(x_hat)  # (B,), (B, latent)
-        self.discriminator.requires_grad_(True)
+        with frozen(self.discriminator):
+            _, f = self.discriminator(x)  # (B, latent)
+            logit_hat, f_hat = self.discriminator(x_hat)  # (B,), (B, latent)
         loss_g = generator_loss(x, x_hat, f, f_hat, logit_hat, self.config)
         optimizer_g.zero_grad()
         loss_g.backward()

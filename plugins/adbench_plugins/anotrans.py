@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_size
+from adbench_baselines.layers import check_size, frozen
 from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss
 from adbench_plugins.swin_unet import HEADS, LEVELS, Attention, OutAct, SkipMode, SwinUNet
 from adbench_tgan import (
@@ -144,10 +144,9 @@ class AnoTrans(Detector):
         """One step of the generator, then one of the discriminator, on the same images and reconstructions."""
         x_hat = self.generator(x)  # (B, C, H, W)
 
-        self.discriminator.requires_grad_(False)
-        _, f = self.discriminator(x)  # (B, latent)
-        logit_hat, f_hat = self.discriminator(x_hat)  # (B,), (B, latent)
-        self.discriminator.requires_grad_(True)
+        with frozen(self.discriminator):
+            _, f = self.discriminator(x)  # (B, latent)
+            logit_hat, f_hat = self.discriminator(x_hat)  # (B,), (B, latent)
         loss_g = generator_loss(x, x_hat, f, f_hat, logit_hat, self.config)
         optimizer_g.zero_grad()
         loss_g.backward()

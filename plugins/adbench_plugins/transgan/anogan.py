@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adbench_baselines.latent_search import Ends, Found, in_groups, repeatable, search, starts
-from adbench_baselines.layers import Average, gradient_penalty, portions
+from adbench_baselines.layers import Average, frozen, gradient_penalty, portions
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
 from adbench_plugins.transgan.settings import (
     Shape,
@@ -256,9 +256,8 @@ class TransGANAnoGAN(Detector):
         return {"loss_d": loss.detach(), "penalty": penalty.detach()}
 
     def generator_step(self, count: int, optimizer: torch.optim.Optimizer) -> Tensor:
-        self.discriminator.requires_grad_(False)
-        loss = -self.critic(self.generator(self.prior(count))).mean()
-        self.discriminator.requires_grad_(True)
+        with frozen(self.discriminator):
+            loss = -self.critic(self.generator(self.prior(count))).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

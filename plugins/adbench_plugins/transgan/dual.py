@@ -39,7 +39,6 @@ Where this differs from the authors' code, and why
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -48,7 +47,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from adbench_baselines.layers import portions
+from adbench_baselines.layers import frozen, portions
 from adbench_plugins import features
 from adbench_plugins.transgan.batches import Batch, Images, one_pass
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
@@ -277,15 +276,3 @@ class Optimisers:
 
 def trainable(networks: list[nn.Module]) -> list[nn.Parameter]:
     return [p for network in networks for p in network.parameters() if p.requires_grad]
-
-
-@contextlib.contextmanager
-def frozen(*networks: nn.Module) -> Iterator[None]:
-    """Let gradients pass through `networks`, and leave none in their parameters."""
-    for network in networks:
-        network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for network in networks:
-            network.requires_grad_(True)
