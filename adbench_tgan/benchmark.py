@@ -187,9 +187,10 @@ def on_cluster(settings: Settings) -> str:
     """The device of jobs that get GPUs of a cluster, which this machine need not have; empty for all others."""
     if not settings.gpus_per_job:
         return ""
-    if settings.device == "cpu":
-        raise AdbenchError(f"--gpus-per-job {settings.gpus_per_job:g} is not for --device cpu; leave one out")
-    return "cuda" if settings.device == "auto" else settings.device
+    if settings.device not in ("auto", "cuda"):  # of the GPUs of a cluster a job sees its own, as the first
+        given = f"--gpus-per-job {settings.gpus_per_job:g}"
+        raise AdbenchError(f"{given} is not for --device {settings.device}; leave one out")
+    return "cuda"
 
 
 def usable(device: str) -> str:

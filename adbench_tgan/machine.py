@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 PIPES = "CUDA_MPS_PIPE_DIRECTORY"  # where a process finds NVIDIA's MPS
-DEFAULT = Path("/tmp/nvidia-mps/control")  # of an MPS that the system started
+DEFAULT = "/tmp/nvidia-mps"  # where it is looked for without that
 DRIVER = Path("/proc/driver/nvidia/version")
 PACKAGES = ("adbench-tgan", "torch", "torchvision", "timm", "anomalib", "numpy", "pandas", "scikit-learn")
 
@@ -56,7 +56,8 @@ def mps_folder() -> str:
 
     With it kernels of several processes run on a GPU at the same time.
     """
-    return os.environ.get(PIPES) or (str(DEFAULT.parent) if DEFAULT.exists() else "")
+    folder = os.environ.get(PIPES) or DEFAULT
+    return folder if Path(folder, "control").exists() else ""
 
 
 def device_name(device: str | torch.device) -> str:

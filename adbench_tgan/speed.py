@@ -13,9 +13,9 @@ from torch import Tensor
 
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector
-from adbench_tgan.energy import PowerMeter
+from adbench_tgan.energy import LEAST, meter_of
 from adbench_tgan.scoring import operations
-from adbench_tgan.timing import Clock, PeakMemory, clocks, stopwatch
+from adbench_tgan.timing import PeakMemory, clocks, stopwatch
 from adbench_tgan.timing_board import derived
 from adbench_tgan.training import fit, lay_out
 
@@ -42,8 +42,10 @@ def prepare(detector: Detector, train: TrainSet, images: Tensor, effort: Effort)
     try:
         detector.build(train.shape)
         lay_out(detector)
-        for network in detector.networks.values():
-            network.eval()
+        for (
+            network
+        ) in detector.networks.values():  # as after a fit: a latent search keeps nothing for weights
+            network.eval().requires_grad_(False)
         if detector.networks and bool(detector.score(images).isfinite().all()):
             return detector, "untrained"
     except torch.OutOfMemoryError:
@@ -127,27 +129,17 @@ def repeated(images: Tensor, count: int) -> Tensor:
 def energy(detector: Detector, images: Tensor, effort: Effort) -> Mapping[str, Any]:
     """Mean power and energy an image while scoring one batch again and again.
 
-    None where NVML does not tell, or where `effort.seconds` are too few for a mean.
+    None where NVML does not tell, or where `effort.seconds` are too few to tell.
     """
-    meter = PowerMeter(detector.device)
-    empty = {"watts": None, "joules_per_image": None, "power_samples": None}
-    if not meter.works:
-        return empty
+    meter = meter_of(detector.device)
+    if meter is None or effort.seconds < LEAST:
+        return {"watts": None, "joules_per_image": None}
     calls = 0
-    with stopwatch(detector.device) as clock, meter:
-        started = perf_counter()
+    with stopwatch(detector.device) as clock:
+        before, started = meter(), perf_counter()
         while perf_counter() - started < effort.seconds:
             with stopwatch(detector.device):  # so that no queue of kernels builds up
                 detector.score(images)
             calls += 1
-    return _joules(meter, clock, calls * len(images)) if meter.mean() is not None else empty
-
-
-def _joules(meter: PowerMeter, clock: Clock, images: int) -> dict[str, Any]:
-    watts = meter.mean()
-    assert watts is not None
-    return {
-        "watts": watts,
-        "joules_per_image": watts * clock.seconds / images,
-        "power_samples": len(meter.watts),
-    }
+        joules = meter() - before
+    return {"watts": joules / clock.seconds, "joules_per_image": joules / (calls * len(images))}

@@ -93,9 +93,11 @@ def attempt(
         with settings_kept(), pixels_kept(split), precision(job.precision, device):
             seed_everything(job.seed)
             reporter.phase("fit")
-            fresh = detector_class(config, device=device, seed=job.seed)
             train = TrainSet(split.normal, split.anomalies)
-            detector, weights = prepare(fresh, train, images[:2].to(device), effort)
+            # Nothing else may hold the one as built: where it has to be fitted, its networks would be counted twice.
+            detector, weights = prepare(
+                detector_class(config, device=device, seed=job.seed), train, images[:2].to(device), effort
+            )
             reporter.phase("measure")
             found = measure_speed(detector, images, effort)
         return record | {"channels": split.test.shape[0], "weights": weights} | found

@@ -19,7 +19,7 @@ SCHEMA = 1
 COLUMNS = (
     "detector preset pretrained precision image_size channels weights latency_ms_p50 latency_ms_p95 latency_ms_p99 "
     "wall_ms_p50 wall_ms_p95 wall_ms_p99 samples best_batch images_per_second memory_mb_batch_1 peak_memory_mb "
-    "parameters flops_per_image watts joules_per_image power_samples device machine detector_version key "
+    "parameters flops_per_image watts joules_per_image device machine detector_version key "
     "adbench_version error"
 ).split()
 NEEDED = {50: 5, 95: 20, 99: 100}  # samples under which a percentile is not given

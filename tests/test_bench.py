@@ -4,7 +4,10 @@ import csv
 import json
 import math
 import shutil
+import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from rich.console import Console
 from adbench_tgan import DetectorInfo, boards, speed, speeds, timing_board
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector, DetectorConfig
-from adbench_tgan.energy import PowerMeter
+from adbench_tgan.energy import meter_of
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.progress import TerminalReporter
@@ -77,10 +80,29 @@ def test_networks_are_measured_as_built_and_others_fitted():
     detector, weights, _ = prepared(Net())
     assert (weights, detector.fitted) == ("untrained", 0)
     assert not detector.net.training
+    assert not detector.net.weight.requires_grad  # as after a fit: nothing is kept for its gradient
     keeper, weights, _ = prepared(Keeper(), fit_images=3)
     assert (weights, keeper.fitted) == ("fitted on 3 images", 3)
     assert keeper.config.epochs == 1
     assert prepared(Keeper())[1] == "fitted on 6 images"
+
+
+def test_one_that_was_fitted_is_measured_alone(adbench, monkeypatch):
+    prepare, measure = speeds.prepare, speeds.measure_speed
+    built, beside = [], []
+
+    def noting(detector, *others):
+        built.append(weakref.ref(detector))
+        return prepare(detector, *others)
+
+    def counting(*arguments):
+        beside.append(built[-1]())
+        return measure(*arguments)
+
+    monkeypatch.setattr(speeds, "prepare", noting)
+    monkeypatch.setattr(speeds, "measure_speed", counting)
+    assert adbench("bench", *FEW, "--json").status == 0
+    assert beside == [None, None]
 
 
 def test_one_detector_is_measured_in_full():
@@ -114,13 +136,33 @@ def test_a_batch_larger_than_the_set_begins_it_again():
     assert torch.equal(speed.repeated(IMAGES, 8)[6], IMAGES[0])
 
 
-def test_power_needs_sixty_samples():
-    meter = PowerMeter("cpu")
-    assert not meter.works
-    meter.watts = [100.0] * 59
-    assert meter.mean() is None
-    meter.watts.append(160.0)
-    assert meter.mean() == 101
+def test_energy_is_what_the_counter_moves_by_while_images_are_scored(monkeypatch):
+    detector, _, effort = prepared(Net())
+    readings = iter([1000.0, 1030.0])
+    monkeypatch.setattr(speed, "meter_of", lambda device: readings.__next__)
+    assert speed.energy(detector, IMAGES, effort) == {"watts": None, "joules_per_image": None}  # too short
+    monkeypatch.setattr(speed, "LEAST", effort.seconds)
+    calls = []
+    monkeypatch.setattr(detector, "score", calls.append)
+    found = speed.energy(detector, IMAGES, effort)
+    assert found["joules_per_image"] == 30 / (len(calls) * len(IMAGES))
+    assert 0 < found["watts"] <= 30 / effort.seconds
+
+
+def test_the_counter_is_nvmls_of_that_gpu_in_joules(monkeypatch):
+    assert meter_of("cpu") is None
+    asked = []
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: asked.append(uuid) or "handle",
+        nvmlDeviceGetTotalEnergyConsumption={"handle": 2_500}.__getitem__,  # millijoules
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="ab-cd"))
+    assert meter_of("cuda:1")() == 2.5
+    assert asked == ["GPU-ab-cd"]
+    del nvml.nvmlDeviceGetTotalEnergyConsumption
+    assert meter_of("cuda:1") is None
 
 
 def test_command_writes_a_board_and_resumes(adbench, tmp_path):

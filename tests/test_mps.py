@@ -16,6 +16,7 @@ STAND_IN = """#!/bin/sh
 if [ "$1" = -d ]; then
     [ -z "$REFUSE" ] || exit 3
     echo "started in $CUDA_MPS_PIPE_DIRECTORY$CUDA_VISIBLE_DEVICES" >> "$DIARY"
+    touch "$CUDA_MPS_PIPE_DIRECTORY/control"
 else
     echo "told to $(cat)" >> "$DIARY"
 fi
@@ -31,7 +32,7 @@ def diary(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("DIARY", str(tmp_path / "diary"))
     monkeypatch.delenv(mps.PIPES, raising=False)
-    monkeypatch.setattr(machine, "DEFAULT", tmp_path / "none")
+    monkeypatch.setattr(machine, "DEFAULT", str(tmp_path / "none"))
     return tmp_path / "diary"
 
 
@@ -76,10 +77,18 @@ def test_one_that_runs_already_is_used_and_left_alone(diary, monkeypatch, tmp_pa
     if named:
         monkeypatch.setenv(mps.PIPES, str(pipe.parent))
     else:
-        monkeypatch.setattr(machine, "DEFAULT", pipe)
+        monkeypatch.setattr(machine, "DEFAULT", str(pipe.parent))
     with mps.side_by_side(pytest.fail) as own:
         assert own == {mps.PIPES: str(pipe.parent)}
     assert not diary.exists()
+
+
+def test_a_folder_that_is_named_but_holds_none_is_not_taken_for_one(diary, monkeypatch, tmp_path):
+    monkeypatch.setenv(mps.PIPES, str(tmp_path / "gone"))
+    assert machine.mps_folder() == ""
+    with mps.side_by_side(pytest.fail) as own:
+        assert own[mps.PIPES] != str(tmp_path / "gone")
+    assert diary.exists()
 
 
 def test_without_it_the_user_is_told(diary, monkeypatch):

@@ -23,7 +23,7 @@ TIMING = Table(
     file="timing.csv",
     columns=tuple(COLUMNS),
     words=tuple(WORDS.split()),
-    whole=("image_size", "channels", "samples", "best_batch", "parameters", "power_samples"),
+    whole=("image_size", "channels", "samples", "best_batch", "parameters"),
     identity=("detector", "preset", "precision", "key"),
 )
 ROUNDED = 1e-6  # of samples that are kept
