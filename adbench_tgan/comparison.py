@@ -71,7 +71,7 @@ def compare(a: Standing, b: Standing) -> Comparison:
         raise AdbenchError(f"{_title(a)} and {_title(b)} have no category in common; run both on one")
     rows = tuple(_difference(name, a, b) for name in names)
     mean = _spread(names, a) - _spread(names, b)
-    low, high = interval(mean)
+    low, high = interval(mean.clip(-1, 1))
     means = [float(np.mean([getattr(row, name) for row in rows])) for name in ("auroc_a", "auroc_b")]
     return Comparison(
         a=_title(a),
@@ -92,7 +92,7 @@ def compare(a: Standing, b: Standing) -> Comparison:
 
 
 def _difference(category: str, a: Standing, b: Standing) -> Difference:
-    low, high = interval(a.spread[category] - b.spread[category])
+    low, high = interval((a.spread[category] - b.spread[category]).clip(-1, 1))
     first, second = a.aurocs[category], b.aurocs[category]
     return Difference(
         category=category,
