@@ -96,6 +96,11 @@ def benchmark(
         raise
     table, elsewhere = write_tables(store, planned.jobs, registry, printed, reporter.warn)
     results = [fresh.get(job.key) or store.outcome(job) for job in planned.jobs]
+    if gaps := [job for job, result in zip(planned.jobs, results, strict=True) if result is None]:
+        raise AdbenchError(
+            f"executor {executor!r} gave no result for {len(gaps)} of {len(results)} jobs, the first {gaps[0]}; "
+            "run again, or with --executor local"
+        )
     return Outcome(
         results=tuple(result for result in results if result),
         leaderboard=table,

@@ -32,6 +32,8 @@ def place_of(text: str) -> Path:
     Raises:
         AdbenchError: what reaches it is not installed, or it is half a URL.
     """
+    if not text.strip():
+        raise AdbenchError("--out is empty; name a folder, or an fsspec URL")
     scheme, slashes, rest = text.partition("://")
     if not slashes:
         return folder_of(text)

@@ -314,15 +314,24 @@ def evaluate(
     registry: Registry,
     device: str,
 ) -> tuple[dict[str, float], list[str]]:
-    """All metrics that apply, and a note for each that could not be computed."""
+    """All metrics that apply, and a note for each that could not be computed.
+
+    Each has copies of its own: what it writes into them is not what is stored.
+    """
     values: dict[str, float] = {}
     notes = []
     for name in registry.names("metric"):
         try:
+            metric = registry.load("metric", name)
             if registry.find("metric", name).level == "image":
-                values[name] = float(registry.load("metric", name)(scores, split.labels, threshold))
-            elif maps is not None:
-                values[name] = float(registry.load("metric", name)(maps, split.masks))
+                value = float(metric(scores.copy(), split.labels.copy(), threshold))
+            elif maps is not None and split.masks is not None:
+                value = float(metric(maps.copy(), split.masks.copy()))
+            else:
+                continue
+            if not np.isfinite(value):
+                raise ValueError(f"it is {value}")
+            values[name] = value
         except Exception as error:  # one metric must not cost the job
             notes.append(f"{name} not computed: {explain(error, device)}")
     return values, notes

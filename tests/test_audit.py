@@ -367,6 +367,8 @@ def test_a_cell_that_the_curves_do_not_say_is_named(adbench, tmp_path):
     ended = adbench("verify", tmp_path)
     assert ended.status == 1
     assert "audit/audit.csv: sagan, frog, seed 0: there are no curves of this audit" in ended.out
+    alone = adbench("verify", tmp_path / "audit")  # as adbench audit wrote it, beside no board
+    assert alone.out.splitlines()[0] in ended.out.splitlines()
 
 
 def other_epoch(path):

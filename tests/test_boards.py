@@ -25,6 +25,7 @@ from adbench_tgan.boards.document import commands, seal, text_of
 from adbench_tgan.boards.folder import parquet, parse, read_losses, read_score_file, unreadable
 from adbench_tgan.boards.readme import cell
 from adbench_tgan.boards.schemas import PAIRS, check
+from adbench_tgan.boards.soundness import _impossible
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.published import Paper, papers_of, published_cells, read_published
 from adbench_tgan.text import marked, unmarked
@@ -485,6 +486,13 @@ def test_what_no_run_can_have_measured_is_named_whoever_wrote_the_seals(folder, 
 
     edit(folder, change)
     assert any(told in each.problem for each in boards.verify(folder))
+
+
+def test_a_metric_of_a_plugin_may_be_negative_but_is_a_number():
+    one = made("one", CATEGORIES[0], 0, 1.0)
+    assert list(_impossible(replace(one, metrics={"spearman": -0.5, "auroc": 0.5}))) == []
+    wrong = replace(one, metrics={"spearman": float("nan"), "auroc": -0.5})
+    assert list(_impossible(wrong)) == ["spearman must not be nan", "auroc must not be -0.5"]
 
 
 def test_scores_in_the_file_of_another_detector_are_named(folder):

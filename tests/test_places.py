@@ -137,6 +137,8 @@ def test_a_folder_is_found_from_home_and_half_a_url_is_none(monkeypatch: pytest.
     assert place_of("~/runs") == Path("/home/of/nobody/runs")
     assert place_of("./file:/x") == Path("file:/x")
     assert place_of("C:/x") == Path("C:/x")
+    with pytest.raises(AdbenchError, match=r"^--out is empty; name a folder, or an fsspec URL$"):
+        place_of("")  # as of a shell's variable that is not set
 
 
 @pytest.mark.parametrize("place", ["./file:/x", "./~"])

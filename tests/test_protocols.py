@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from adbench_tgan.data.samples import (
     ChangedError,
     Cut,
     Samples,
-    check,
+    checked,
     fingerprint,
     fingerprint_of,
     labelled_arrays,
@@ -80,7 +81,7 @@ def test_one_vs_rest():
     assert cut.test.tolist() == list(range(40, 60))
     assert cut.labels.dtype == np.uint8
     assert cut.labels.tolist() == [1, 0, 1, 1] * 5
-    check(samples, cut, "b")
+    checked(samples, cut, "b")
 
 
 def test_one_vs_rest_offers_labelled_training_images_of_the_other_classes():
@@ -219,7 +220,7 @@ PROTOCOLS = (
 def test_no_image_is_trained_on_and_tested(name, category):
     samples = grey_samples(train=6, test=300)
     cut = getattr(protocols, name)(samples, category)
-    check(samples, cut, category)
+    checked(samples, cut, category)
     anomalies = cut.choose_anomalies() if cut.choose_anomalies else []
     sets = [set(cut.normal), set(anomalies), set(cut.test)]
     assert sum(map(len, sets)) == len(set.union(*sets)) == len(cut.normal) + len(anomalies) + len(cut.test)
@@ -282,7 +283,7 @@ def test_pooled_mnist_has_the_test_sets_of_egbad(digits_70k):
     assert tuple(sizes(cut)[1] for cut in cuts.values()) == POOLED_NORMALS
     assert tuple(round(float(cut.labels.mean()), 3) for cut in cuts.values()) == POOLED_PREVALENCE
     for name, cut in cuts.items():
-        check(digits_70k, cut, name)
+        checked(digits_70k, cut, name)
         assert not set(cut.normal) & set(cut.test)  # their code: see the next test
         assert len(cut.normal) + len(cut.test) == 70_000
         assert {digits_70k.classes[i] == name for i in cut.test[cut.labels == 1]} == {True}
@@ -539,19 +540,67 @@ def test_a_useless_cut_is_refused(normal, labels, reason):
         labels=np.array(labels, np.uint8),
     )
     with pytest.raises(DataError, match=f"^category 'screw' has {reason}$"):
-        check(small()[0], cut, "screw")
+        checked(small()[0], cut, "screw")
 
 
 def test_a_usable_cut_passes():
     cut = Cut(normal=np.array([0]), test=np.array([1, 2]), labels=np.array([1, 0], np.uint8))
-    check(small()[0], cut, "screw")
+    checked(small()[0], cut, "screw")
+
+
+@pytest.mark.parametrize("kind", [bool, float, np.int64, list])
+def test_labels_of_any_kind_become_bytes(kind):
+    labels = [1, 0] if kind is list else np.array([1, 0]).astype(kind)
+    cut = checked(small()[0], Cut(normal=[0], test=[1, 2], labels=labels), "screw")
+    assert cut.labels.dtype == np.uint8
+    assert cut.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("normal", "test", "labels", "told"),
+    [
+        ([0], [1, 2], [0, 2], "labels must be 0 or 1, one for each of its test images"),
+        ([0], [1, 2], [0.0, 0.5], "labels must be 0 or 1, one for each of its test images"),
+        ([0], [1, 2], [0, 1, 1], "labels must be 0 or 1, one for each of its test images"),
+        ([0, 1], [1, 2], [0, 1], "1 test images are among those it trains on"),
+        ([0], [1, 6], [0, 1], "test must be indices into its 6 images"),
+        ([True, False], [1, 2], [0, 1], "normal must be indices into its 6 images"),
+    ],
+)
+def test_a_cut_that_is_none_is_refused(normal, test, labels, told):
+    with pytest.raises(DataError, match=f"^category 'screw': {told}$"):
+        checked(small()[0], Cut(normal=normal, test=test, labels=labels), "screw")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda image: image.astype(np.float32) / 255, lambda image: image[0]],
+    ids=["floats", "no channels"],
+)
+def test_images_that_are_not_bytes_with_channels_are_refused(wrong):
+    samples, cut = small()
+    with pytest.raises(DataError, match=r"^image .* is .*; a dataset must read uint8 \(C, H, W\)$"):
+        fingerprint(replace(samples, read=lambda index: wrong(samples.read(index))), cut)
+
+
+def test_the_mistake_of_a_dataset_or_a_protocol_is_told_with_its_name(monkeypatch, tmp_path):
+    registry = Registry.discover()
+    made = Tasks(registry.find("dataset", "digits"), registry.find("protocol", "one-vs-rest"), tmp_path)
+    monkeypatch.setattr(made, "_cut", lambda samples, category: None)
+    with pytest.raises(
+        AdbenchError, match=r"^protocol 'one-vs-rest': AttributeError: .*; --debug shows where$"
+    ):
+        made.cut("0")
+    monkeypatch.setattr(made, "loaded", SimpleNamespace(categories=("0",), samples={}.__getitem__))
+    with pytest.raises(AdbenchError, match=r"^dataset 'digits': KeyError: '0'; --debug shows where$"):
+        made.cut("0")
 
 
 def test_test_images_that_share_an_id_are_refused():
     samples, cut = small()
-    check(replace(samples, ids=["x", "x", "a", "b", "c", "d"]), cut, "screw")
+    checked(replace(samples, ids=["x", "x", "a", "b", "c", "d"]), cut, "screw")
     with pytest.raises(DataError) as caught:
-        check(replace(samples, ids=["x", "y", "a", "b", "b", "x"]), cut, "screw")
+        checked(replace(samples, ids=["x", "y", "a", "b", "b", "x"]), cut, "screw")
     assert str(caught.value) == (
         "category 'screw' has two test images with the id 'b'; each needs an id of its own"
     )

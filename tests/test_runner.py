@@ -731,6 +731,36 @@ def test_a_metric_that_fails_costs_a_note_not_the_job(registry, tmp_path, monkey
     assert result.notes == ("f1_max not computed: ZeroDivisionError: oops",)
 
 
+def test_a_metric_that_writes_into_what_it_is_given_changes_nothing(registry, tmp_path, monkeypatch):
+    from adbench_tgan import metrics
+
+    def rescaled(scores, labels, threshold):
+        scores.sort()
+        labels[:] = 1 - labels
+        return math.nan
+
+    expected = run(registry, tmp_path / "plain", "plain").results[0]
+    monkeypatch.setattr(metrics, "auroc", rescaled)  # the first by its name
+    result = run(registry, tmp_path / "other", "plain").results[0]
+    assert result.notes == ("auroc not computed: ValueError: it is nan",)
+    assert result.metrics == {k: v for k, v in expected.metrics.items() if k != "auroc"}
+    stored = [ResultStore(tmp_path / name).scores(expected.job) for name in ("plain", "other")]
+    pd.testing.assert_frame_equal(*stored)
+
+
+def test_jobs_that_an_executor_leaves_out_are_told(registry, tmp_path, monkeypatch):
+    from adbench_tgan import executors
+
+    local = executors.local
+    monkeypatch.setattr(executors, "local", lambda jobs, *others: local(list(jobs)[::2], *others))
+    with pytest.raises(AdbenchError) as caught:
+        run(registry, tmp_path, "plain", seeds=[0, 1, 2])
+    assert str(caught.value).startswith(
+        "executor 'local' gave no result for 1 of 3 jobs, the first plain on digits/0"
+    )
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 2
+
+
 def test_a_detectors_own_notes_stand_in_its_row_and_operations_are_counted_without_graphs(registry, tmp_path):
     WithoutGraph.in_graphs.clear()
     outcome = run(registry, tmp_path, "withoutgraph", "plain")

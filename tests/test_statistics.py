@@ -134,7 +134,9 @@ def test_intervals_of_few_seeds_hold_the_truth_as_often_as_they_say(count):
     found = [over_seeds(np.repeat(draw.normal(0, 1, count)[:, None], RESAMPLES, 1)) for _ in range(1000)]
     covered = np.mean([low <= 0 <= high for low, high in map(interval, found)])
     assert 0.92 < covered < 0.97
-    alike = [interval(a - b) for a, b in zip(found[::2], found[1::2], strict=True)]  # detectors as good as each other
+    alike = [
+        interval(a - b) for a, b in zip(found[::2], found[1::2], strict=True)
+    ]  # detectors as good as each other
     assert np.mean([low > 0 or high < 0 for low, high in alike]) < 0.09
 
 
@@ -150,7 +152,9 @@ def test_wilcoxon_is_exact_and_reaches_its_floor():
     assert wilcoxon(up) == p_floor(5) == 0.0625
     assert p_floor(10) == 2**-9
     assert p_floor(25) == wilcoxon(np.arange(1.0, 26.0)) < p_floor(15)
-    assert p_floor(16) == wilcoxon([0.0, *np.arange(1.0, 16.0)])  # one of them is a tie, and the rest are exact
+    assert p_floor(16) == wilcoxon(
+        [0.0, *np.arange(1.0, 16.0)]
+    )  # one of them is a tie, and the rest are exact
     mixed = [0.03, -0.01, 0.02, 0.05, -0.04, 0.07, 0.011]
     assert wilcoxon(mixed) == pytest.approx(stats.wilcoxon(mixed, method="exact").pvalue)
     assert wilcoxon([0.0, 0.0]) == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from adbench_tgan.boards.document import results_of
 from adbench_tgan.boards.folder import read_score_file
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
-from adbench_tgan.leaderboard import PURITY, is_pure
+from adbench_tgan.leaderboard import METRICS, PURITY, is_pure
 from adbench_tgan.results import Result, safe_name
 
 
@@ -68,8 +69,9 @@ def _impossible(result: Result) -> Iterator[str]:
         yield "parameters must be whole numbers, none below 0"
     stated = {**result.timing, **result.metrics, "purity_delta": result.purity_delta}
     numbers = {name: value for name, value in stated.items() if isinstance(value, int | float)}
+    others = result.metrics.keys() - set(METRICS)  # of plugins, which may be negative
     for name, value in numbers.items():
-        if not 0 <= value < float("inf"):
+        if not isfinite(value) or (value < 0 and name not in others):
             yield f"{name} must not be {value}"
     if numbers.get("latency_ms_p50", 0) > numbers.get("latency_ms_p99", float("inf")):
         yield "latency_ms_p50 is above latency_ms_p99"

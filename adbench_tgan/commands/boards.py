@@ -105,7 +105,7 @@ def publish(
 
 def verify(
     path: Annotated[
-        Path, typer.Argument(help="A board, of detectors or of times, or a folder of boards.")
+        Path, typer.Argument(help="A board, of detectors or of times, an audit, or a folder of boards.")
     ] = Path("leaderboards"),
     against: Annotated[
         list[Path] | None,
@@ -161,8 +161,9 @@ def _checks(path: Path) -> dict[Path, Check]:
     from adbench_tgan import boards
 
     checks: dict[Path, Check] = dict.fromkeys(boards.find_boards(path), boards.verify)
-    if (path / "audit" / "audit.csv").exists():
-        checks[path / "audit"] = _verify_audit
+    for folder in (path, path / "audit"):
+        if (folder / "audit.csv").exists():
+            checks[folder] = _verify_audit
     checks |= dict.fromkeys(boards.find_timings(path), boards.verify_timing)
     if not checks:
         raise AdbenchError(f"there is no board in {path}; adbench publish makes one")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -81,7 +81,12 @@ class Samples:
     def digest(self, index: int) -> bytes:
         """SHA-256 of image `index`: its shape and its pixels, before any resizing."""
         if index not in self._digests:
-            self._digests[index] = _digest(self.read(index))
+            pixels = self.read(index)
+            if pixels.dtype != np.uint8 or pixels.ndim != 3:
+                raise DataError(
+                    f"image {self.ids[index]} is {pixels.dtype} {pixels.shape}; a dataset must read uint8 (C, H, W)"
+                )
+            self._digests[index] = _digest(pixels)
         return self._digests[index]
 
     def digests(self, indices: Indices) -> NDArray[np.uint8]:
@@ -225,8 +230,24 @@ def fingerprint_of(samples: Samples, indices: Indices) -> str:
     return hashlib.sha256(samples.digests(indices).tobytes()).hexdigest()
 
 
-def check(samples: Samples, cut: Cut, category: str) -> None:
-    """Raise `DataError` when nothing can be learned from a cut, nothing measured on it, or its images not told apart."""
+def checked(samples: Samples, cut: Cut, category: str) -> Cut:
+    """The cut, its labels of whatever kind as bytes.
+
+    Raises:
+        DataError: nothing can be learned from it, nothing measured on it, its images not told apart, or it tests on
+            what it trains on.
+    """
+    normal, test, labels = map(np.asarray, (cut.normal, cut.test, cut.labels))
+    cut = replace(cut, normal=normal, test=test, labels=labels)
+    for name, chosen in (("normal", normal), ("test", test)):
+        if len(chosen) and not (
+            chosen.dtype.kind in "iu" and 0 <= chosen.min() <= chosen.max() < len(samples)
+        ):
+            raise DataError(f"category {category!r}: {name} must be indices into its {len(samples)} images")
+    if cut.labels.shape != cut.test.shape or not np.isin(cut.labels, (0, 1)).all():
+        raise DataError(f"category {category!r}: labels must be 0 or 1, one for each of its test images")
+    if len(both := np.intersect1d(cut.normal, cut.test)):
+        raise DataError(f"category {category!r}: {len(both)} test images are among those it trains on")
     if len(cut.normal) == 0:
         raise DataError(f"category {category!r} has no normal training image")
     for label, kind in enumerate(("normal", "abnormal")):
@@ -239,6 +260,7 @@ def check(samples: Samples, cut: Cut, category: str) -> None:
                 f"category {category!r} has two test images with the id {name!r}; each needs an id of its own"
             )
         seen.add(name)
+    return replace(cut, labels=cut.labels.astype(np.uint8))
 
 
 def split(

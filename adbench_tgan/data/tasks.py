@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +14,14 @@ from adbench_tgan.data.samples import (
     Dataset,
     Indices,
     Samples,
-    check,
+    checked,
     fingerprint,
     fingerprint_of,
     split,
 )
 from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
 from adbench_tgan.errors import AdbenchError, unknown
-from adbench_tgan.hooks import load
+from adbench_tgan.hooks import load, one_line
 
 
 class Tasks:
@@ -37,8 +39,10 @@ class Tasks:
                 f"{dataset.name!r}; use --protocol {dataset.protocol}"
             )
         self.dataset, self.protocol, self.root = dataset, protocol, root
-        self.loaded: Dataset = load(dataset.target)(root, fetch)
-        self._cut = load(protocol.target)
+        with _blaming(f"dataset {dataset.name!r}"):
+            self.loaded: Dataset = load(dataset.target)(root, fetch)
+        with _blaming(f"protocol {protocol.name!r}"):
+            self._cut = load(protocol.target)
         self._cuts: dict[str, tuple[Samples, Cut]] = {}
         self._fingerprints: dict[str, str] = {}
         self._anomalies: dict[str, Indices | None] = {}
@@ -68,9 +72,10 @@ class Tasks:
         """
         if category not in self._cuts:
             self.ensure_known(category)
-            samples = self.loaded.samples(category)
-            cut = self._cut(samples, category)
-            check(samples, cut, category)
+            with _blaming(f"dataset {self.dataset.name!r}"):
+                samples = self.loaded.samples(category)
+            with _blaming(f"protocol {self.protocol.name!r}"):
+                cut = checked(samples, self._cut(samples, category), category)
             self._cuts[category] = samples, cut
         return self._cuts[category]
 
@@ -125,6 +130,17 @@ class Tasks:
             raise changed(category) from None
         unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell
         return replace(made, of_categories=len(self.categories), unofficial=unofficial)
+
+
+@contextmanager
+def _blaming(whom: str) -> Iterator[None]:
+    """Let an error of a dataset's or a protocol's code name it; what is no mistake of its code passes as it is."""
+    try:
+        yield
+    except (AdbenchError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise AdbenchError(f"{whom}: {one_line(error)}; --debug shows where") from error
 
 
 def changed(category: str) -> AdbenchError:

@@ -70,7 +70,11 @@ COLUMNS = (
     ),
     Column(name="entry", title="detector", numeric=False),
     Column(name="auroc_mean", title="AUROC", form="{:.3f}", help="mean over seeds, then over categories"),
-    Column(name="interval", title="95 % interval", help="over test images, by bootstrap, and over seeds, by Student's t"),
+    Column(
+        name="interval",
+        title="95 % interval",
+        help="over test images, by bootstrap, and over seeds, by Student's t",
+    ),
     Column(
         name="auroc_seed_std",
         title="± seeds",
