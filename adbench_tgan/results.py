@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 LONGEST = 150  # characters of a folder's name
 PLAIN = re.compile(r"[\w.~ -]*", re.ASCII)  # what `quote` leaves as it is
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # how a rename fails where a folder has just appeared
 TRACE = "traceback.txt"  # of a failed job
+OLD = "+old"  # ends the name of a result that was moved aside for a new one
 PARTIAL = ".partial"  # where folders are written before they are renamed into place
 
 
@@ -84,6 +86,8 @@ class ResultStore:
     def open(self) -> None:
         """Make the folder and clear away what killed processes of this machine left behind.
 
+        A result that one of them had moved aside, to store a new one, goes back where none is now.
+
         Raises:
             AdbenchError: the folder cannot be written.
         """
@@ -93,7 +97,16 @@ class ResultStore:
         places.ensure_writable(self.root / PARTIAL)
         for left in (self.root / PARTIAL).iterdir():
             if owner_is_gone(left.name):
-                left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
+                self._put_back(left)
+                left.unlink(missing_ok=True) if left.is_file() else shutil.rmtree(left, ignore_errors=True)
+
+    def _put_back(self, left: Path) -> None:
+        found = stored.read(left) if left.name.endswith(OLD) else None
+        if found is not None:
+            target = self.folder(found.job)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # a result stands there, or another run was faster
+                os.rename(left, target)
 
     @property
     def scratch(self) -> Path:
@@ -316,17 +329,27 @@ def _why(found: stored.Stored | None, folder: Path) -> str:
 
 
 def _replace(target: Path, draft: Path) -> None:
-    """Rename a draft into place; what stood there comes back if that fails, and goes if it does not."""
-    old = draft.with_name(draft.name + "+old")
-    if target.exists():  # an earlier failure, a damaged result, or one without its model
-        os.rename(target, old)
-    try:
-        os.rename(draft, target)
-    except OSError:
-        if old.exists():
-            os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    """Rename a draft into place; what stood there comes back if that fails, and goes if it does not.
+
+    Where another run stores the same job at this moment, the later one stands.
+    """
+    old = draft.with_name(draft.name + OLD)
+    while True:
+        with suppress(
+            FileNotFoundError
+        ):  # else an earlier failure, a damaged result, or one without its model
+            os.rename(target, old)
+        try:
+            os.rename(draft, target)
+        except OSError as error:
+            if error.errno in TAKEN:
+                shutil.rmtree(old, ignore_errors=True)
+                continue
+            if old.exists():
+                os.rename(old, target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+        return
 
 
 def write_atomically(path: Path, text: str) -> None:
