@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import socket
+import stat
 import uuid
 from io import BytesIO
 from pathlib import Path
@@ -111,6 +112,25 @@ def read_object(path: Path, limit: int) -> bytes:
     if path.stat().st_size > limit:
         raise ValueError(f"{path} has more than {limit:,} bytes")
     return path.read_bytes()
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file that has no more than `limit` of them.
+
+    Raises:
+        OSError: it is missing, or a pipe or a device, which might never end.
+        ValueError: it is larger.
+    """
+    if is_remote(path):
+        return read_object(path, limit)
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # to open a pipe would wait for a writer
+    with open(file, "rb") as opened:
+        facts = os.fstat(file)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(f"{path} is not a regular file")
+        if facts.st_size > limit:
+            raise ValueError(f"{path} has more than {limit:,} bytes")
+        return opened.read(facts.st_size)
 
 
 def replace(path: Path, data: bytes) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import is_remote, opened, read_object
+from adbench_tgan.places import opened, read_bounded
 from adbench_tgan.text import plain, unmarked
 
 if TYPE_CHECKING:
@@ -89,25 +87,6 @@ def newer_schema(folder: Path) -> int | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return schema if type(schema) is int and schema > SCHEMA else None
-
-
-def read_bounded(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file that has no more than `limit` of them.
-
-    Raises:
-        OSError: it is missing, or a pipe or a device, which might never end.
-        ValueError: it is larger.
-    """
-    if is_remote(path):
-        return read_object(path, limit)
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # to open a pipe would wait for a writer
-    with open(file, "rb") as opened:
-        facts = os.fstat(file)
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(f"{path} is not a regular file")
-        if facts.st_size > limit:
-            raise ValueError(f"{path} has more than {limit:,} bytes")
-        return opened.read(facts.st_size)
 
 
 def read_scores(folder: Path) -> pd.DataFrame:

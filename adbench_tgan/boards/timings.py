@@ -12,7 +12,8 @@ from adbench_tgan.boards.differences import Found, cells, page
 from adbench_tgan.boards.schemas import Table
 from adbench_tgan.boards.verify import OTHER_BYTES, Finding
 from adbench_tgan.hooks import one_line
-from adbench_tgan.stored import LARGEST, read_bounded
+from adbench_tgan.places import read_bounded
+from adbench_tgan.stored import LARGEST
 from adbench_tgan.timing_board import COLUMNS, Board, derived, files_of, fingerprint, parse
 
 MARKS = ("timing.json", "timing.csv")  # either makes a folder a timing board
