@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 
 LONGEST = 150  # characters of a folder's name
 PLAIN = re.compile(r"[\w.~ -]*", re.ASCII)  # what `quote` leaves as it is
-TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # how a rename fails where a folder has just appeared
 TRACE = "traceback.txt"  # of a failed job
-OLD = "+old"  # ends the name of a result that was moved aside for a new one
 PARTIAL = ".partial"  # where folders are written before they are renamed into place
 
 
@@ -101,7 +99,7 @@ class ResultStore:
                 left.unlink(missing_ok=True) if left.is_file() else shutil.rmtree(left, ignore_errors=True)
 
     def _put_back(self, left: Path) -> None:
-        found = stored.read(left) if left.name.endswith(OLD) else None
+        found = stored.read(left) if left.name.endswith(places.OLD) else None
         if found is not None:
             target = self.folder(found.job)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +176,7 @@ class ResultStore:
                 places.upload(draft, target, "result.json")
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _replace(target, draft)
+                places.replace_folder(target, draft)
         except OSError as error:
             raise unwritable(target, error) from None
         finally:
@@ -326,30 +324,6 @@ def _why(found: stored.Stored | None, folder: Path) -> str:
         return "moved or edited"
     schema = stored.newer_schema(folder)
     return "damaged" if schema is None else f"of a newer adbench-tgan (schema {schema}); upgrade to read it"
-
-
-def _replace(target: Path, draft: Path) -> None:
-    """Rename a draft into place; what stood there comes back if that fails, and goes if it does not.
-
-    Where another run stores the same job at this moment, the later one stands.
-    """
-    old = draft.with_name(draft.name + OLD)
-    while True:
-        with suppress(
-            FileNotFoundError
-        ):  # else an earlier failure, a damaged result, or one without its model
-            os.rename(target, old)
-        try:
-            os.rename(draft, target)
-        except OSError as error:
-            if error.errno in TAKEN:
-                shutil.rmtree(old, ignore_errors=True)
-                continue
-            if old.exists():
-                os.rename(old, target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-        return
 
 
 def write_atomically(path: Path, text: str) -> None:
