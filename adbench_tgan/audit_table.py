@@ -13,9 +13,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from adbench_tgan.jobs import Job
+from adbench_tgan.places import read_bounded
 from adbench_tgan.published import Printed, comparable_cells, read_published
 from adbench_tgan.results import safe_name
-from adbench_tgan.stored import LARGEST, read_bounded, stamp
+from adbench_tgan.stored import LARGEST, stamp
 from adbench_tgan.text import csv_of
 
 CURVES = ("clean", "batch_statistics", "class_sorted")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SCHEMA: Literal[1] = 1
 MERSENNE = 624  # words of the twister's state, numpy's global generator
 KERNELS = ("fused", "capturable", "foreach")  # settings of optimisers that a device decides
+LARGEST = 2**35  # bytes of a checkpoint; one is a few times as large as the networks
 ABOUT = "about"  # the tensor that holds all that is no tensor, as the bytes of JSON
 
 
@@ -111,7 +112,7 @@ class Checkpoint:
     def _read(self, notes: list[str]) -> tuple[Kept, dict[str, Tensor]] | None:
         """What is kept; None, and a note unless there is nothing, if it cannot be used."""
         try:
-            kept, tensors = parts_of(self.path.read_bytes())
+            kept, tensors = parts_of(places.read_bounded(self.path, LARGEST))
             if kept.key != self.key:
                 raise ValueError("it is another job's")
         except FileNotFoundError:

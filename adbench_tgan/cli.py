@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
@@ -17,6 +19,8 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.options import registry
 from adbench_tgan.text import plain
+
+PATIENCE = 10.0  # seconds for threads that are left when a command has ended: they may be storing something
 
 app = typer.Typer(
     name="adbench",
@@ -142,5 +146,38 @@ def main() -> None:
         fail(f"{one_line(error)}; a mistake in adbench or in a plugin: --debug shows where", 1)
 
 
+def entry() -> None:
+    """Be the process ``adbench``, which ends with its command: also where a plugin left threads that do not end."""
+    status = 1
+    try:
+        main()
+        status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+        raise
+    finally:
+        if left_running():
+            over = threading.Event()
+            atexit.register(over.set)  # it comes once all threads have ended
+            threading.Thread(target=end, args=(over, status), daemon=True).start()
+
+
+def left_running() -> list[threading.Thread]:
+    """Threads that the interpreter waits for before it ends."""
+    return [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
+
+
+def end(over: threading.Event, status: int) -> None:
+    """End the process, unless all its threads end in time."""
+    if over.wait(PATIENCE):
+        return
+    try:
+        names = ", ".join(each.name for each in left_running())
+        warn(f"note: threads that a plugin left running are not waited for: {names}")
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
 if __name__ == "__main__":
-    main()
+    entry()

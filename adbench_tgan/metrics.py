@@ -87,10 +87,17 @@ def pixel_auroc(maps: Floats, masks: Labels) -> float:
 
 
 def aupro(maps: Floats, masks: Labels) -> float:
-    """Area under the per-region overlap curve up to 30 % false positive rate, normalised to 1 (anomalib's)."""
+    """Area under the per-region overlap curve up to 30 % false positive rate, normalised to 1 (anomalib's).
+
+    Raises:
+        ValueError: the maps are not finite; anomalib's would count such pixels as if they were.
+    """
+    import numpy as np
     import torch
     from anomalib.metrics.aupro import _AUPRO  # the torchmetrics base: takes tensors, changes no scores
 
+    if not np.isfinite(maps).all():
+        raise ValueError("the anomaly maps are not finite")
     metric = _AUPRO(fpr_limit=0.3)
     metric.update(torch.from_numpy(maps).float(), torch.from_numpy(masks).long())
     return float(metric.compute())

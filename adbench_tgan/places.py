@@ -5,12 +5,16 @@ An object store has no rename and no folders, but a file there appears whole or 
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
 import re
+import shutil
 import socket
+import stat
 import uuid
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +28,8 @@ MACHINE = Path("/etc/machine-id")
 CARDS = Path("/sys/class/net")
 NAMESPACE = Path("/proc/self/ns/pid")
 LONGEST = 100  # characters of a host's name
+OLD = "+old"  # ends the name of a folder that was moved aside for a new one
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # how a rename fails where a folder has just appeared
 
 
 def place_of(text: str) -> Path:
@@ -115,6 +121,25 @@ def read_object(path: Path, limit: int) -> bytes:
     return path.read_bytes()
 
 
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file that has no more than `limit` of them.
+
+    Raises:
+        OSError: it is missing, or a pipe or a device, which might never end.
+        ValueError: it is larger.
+    """
+    if is_remote(path):
+        return read_object(path, limit)
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # to open a pipe would wait for a writer
+    with open(file, "rb") as opened:
+        facts = os.fstat(file)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(f"{path} is not a regular file")
+        if facts.st_size > limit:
+            raise ValueError(f"{path} has more than {limit:,} bytes")
+        return opened.read(facts.st_size)
+
+
 def replace(path: Path, data: bytes) -> None:
     """Write a file all at once: until it is whole on the disk, what stood there before stands there still.
 
@@ -133,6 +158,31 @@ def replace(path: Path, data: bytes) -> None:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def replace_folder(target: Path, draft: Path) -> None:
+    """Rename a draft into place; what stood there comes back if that fails, and goes if it does not.
+
+    Where another process does the same at this moment, the later one stands.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    old = draft.with_name(draft.name + OLD)
+    while True:
+        with suppress(FileNotFoundError):  # nothing stands there yet
+            os.rename(target, old)
+        try:
+            os.rename(draft, target)
+        except OSError as error:
+            if error.errno in TAKEN:
+                shutil.rmtree(old, ignore_errors=True)
+                continue
+            if old.exists():
+                os.rename(old, target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+        return
 
 
 def draft_name() -> str:

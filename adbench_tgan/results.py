@@ -84,6 +84,8 @@ class ResultStore:
     def open(self) -> None:
         """Make the folder and clear away what killed processes of this machine left behind.
 
+        A result that one of them had moved aside, to store a new one, goes back where none is now.
+
         Raises:
             AdbenchError: the folder cannot be written.
         """
@@ -93,7 +95,16 @@ class ResultStore:
         places.ensure_writable(self.root / PARTIAL)
         for left in (self.root / PARTIAL).iterdir():
             if owner_is_gone(left.name):
-                left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
+                self._put_back(left)
+                left.unlink(missing_ok=True) if left.is_file() else shutil.rmtree(left, ignore_errors=True)
+
+    def _put_back(self, left: Path) -> None:
+        found = stored.read(left) if left.name.endswith(places.OLD) else None
+        if found is not None:
+            target = self.folder(found.job)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # a result stands there, or another run was faster
+                os.rename(left, target)
 
     @property
     def scratch(self) -> Path:
@@ -165,7 +176,7 @@ class ResultStore:
                 places.upload(draft, target, "result.json")
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _replace(target, draft)
+                places.replace_folder(target, draft)
         except OSError as error:
             raise unwritable(target, error) from None
         finally:
@@ -313,20 +324,6 @@ def _why(found: stored.Stored | None, folder: Path) -> str:
         return "moved or edited"
     schema = stored.newer_schema(folder)
     return "damaged" if schema is None else f"of a newer adbench-tgan (schema {schema}); upgrade to read it"
-
-
-def _replace(target: Path, draft: Path) -> None:
-    """Rename a draft into place; what stood there comes back if that fails, and goes if it does not."""
-    old = draft.with_name(draft.name + "+old")
-    if target.exists():  # an earlier failure, a damaged result, or one without its model
-        os.rename(target, old)
-    try:
-        os.rename(draft, target)
-    except OSError:
-        if old.exists():
-            os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import is_remote, opened, read_object
+from adbench_tgan.places import opened, read_bounded
 from adbench_tgan.text import plain, unmarked
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 SCHEMA = 2  # of result.json; 1 had no purity_delta
 STAMP = "Description"  # a PNG text: the SHA-256 of the file that the picture shows
@@ -91,25 +92,6 @@ def newer_schema(folder: Path) -> int | None:
     return schema if type(schema) is int and schema > SCHEMA else None
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file that has no more than `limit` of them.
-
-    Raises:
-        OSError: it is missing, or a pipe or a device, which might never end.
-        ValueError: it is larger.
-    """
-    if is_remote(path):
-        return read_object(path, limit)
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # to open a pipe would wait for a writer
-    with open(file, "rb") as opened:
-        facts = os.fstat(file)
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(f"{path} is not a regular file")
-        if facts.st_size > limit:
-            raise ValueError(f"{path} has more than {limit:,} bytes")
-        return opened.read(facts.st_size)
-
-
 def read_scores(folder: Path) -> pd.DataFrame:
     """The per-image scores of a job's folder: sample_id, label, score.
 
@@ -173,18 +155,10 @@ def scores_table(path: Path) -> pd.DataFrame:
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     names = ["sample_id", "label", "score"]
-    with pq.ParquetFile(opened(path), read_dictionary=["sample_id"]) as file:
-        if file.metadata.num_rows > ROWS or file.schema_arrow.names != names:
-            raise ValueError(f"{file.metadata.num_rows:,} rows of {', '.join(file.schema_arrow.names)[:200]}")
-        table = file.read(use_threads=False)
+    table = parquet_table(opened(path), names, ["sample_id"])
     ids, labels, scores = (table[name] for name in names)
-    if pa.types.is_dictionary(ids.type):
-        ids = _texts(ids)
-    elif not pa.types.is_integer(ids.type):
-        raise ValueError(f"sample ids of type {ids.type}")
     if any(column.null_count for column in (ids, labels, scores)):
         raise ValueError("empty cells")
     if not (pa.types.is_integer(labels.type) and set(pc.unique(labels).to_pylist()) <= {0, 1}):
@@ -195,16 +169,39 @@ def scores_table(path: Path) -> pd.DataFrame:
     return checked
 
 
-def _texts(ids: Any) -> Any:
+def parquet_table(source: Path | BytesIO, names: Sequence[str], texts: Sequence[str]) -> pa.Table:
+    """A parquet file of the columns `names`: numbers, and of `texts` also texts. A small file makes no huge table.
+
+    Raises:
+        ValueError: it has other columns, or is larger than any test set.
+        Exception: it is damaged, which shows in nearly every kind of error.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(source, read_dictionary=list(texts)) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        if rows > ROWS or schema.names != list(names):
+            raise ValueError(f"{rows:,} rows of {', '.join(schema.names)[:200]}")
+        written = {name for name in texts if pa.types.is_dictionary(schema.field(name).type)}
+        for name, kind in zip(schema.names, schema.types, strict=True):
+            if not (name in written or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+                raise ValueError(f"{name} of type {kind}")
+        table = file.read(use_threads=False)
+    columns = {name: _texts(table[name]) if name in written else table[name] for name in names}
+    return pa.table(columns)
+
+
+def _texts(column: Any) -> Any:
     """A column of texts that was read as numbers into a list of them, in full; unless that is larger than any."""
     import pyarrow as pa
 
-    known = [text for chunk in ids.chunks for text in chunk.dictionary.to_pylist()]
+    known = [text for chunk in column.chunks for text in chunk.dictionary.to_pylist()]
     if not all(isinstance(text, str) for text in known):
-        raise ValueError("sample ids that are not texts")
-    if max(map(len, known), default=0) * len(ids) > CHARACTERS:
-        raise ValueError("sample ids beyond all measure")
-    return ids.cast(pa.string())
+        raise ValueError("cells that are not texts")
+    if max(map(len, known), default=0) * len(column) > CHARACTERS:
+        raise ValueError("texts beyond all measure")
+    return column.cast(pa.string())
 
 
 def _unreadable(path: Path, reason: str) -> AdbenchError:
@@ -216,8 +213,11 @@ def stamp(path: Path) -> str:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            image.load()
-            return str(image.info.get(STAMP, ""))
-    except (OSError, ValueError, SyntaxError):
+        data = BytesIO(read_bounded(path, LARGEST))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(data, formats=["PNG"]) as image:
+                image.load()
+                return str(image.info.get(STAMP, ""))
+    except Exception:  # a damaged file raises nearly every kind of error in Pillow
         return ""

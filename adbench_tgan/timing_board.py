@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from adbench_tgan.results import write_atomically
+from adbench_tgan.text import cell, plain
 
 SCHEMA = 1
 COLUMNS = (
@@ -102,7 +103,7 @@ def table(records: Sequence[Record]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: cell(value) for name, value in record.items()} for record in records)
     return text.getvalue()
 
 
@@ -119,10 +120,12 @@ def readme(board: Board) -> str:
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     lines += [_readme_line(record) for record in good]
-    failed = [f"* `{r['detector']}` failed: {plain(r['error'])}" for r in board.records if r["error"]]
+    failed = [
+        f"* `{in_table(r['detector'])}` failed: {in_table(r['error'])}" for r in board.records if r["error"]
+    ]
     lines += ["", *failed] if failed else []
     lines += ["", "## The machine", ""]
-    lines += [f"* {name}: {plain(value)}" for name, value in board.facts.items() if name != "versions"]
+    lines += [f"* {name}: {in_table(value)}" for name, value in board.facts.items() if name != "versions"]
     versions = dict(board.facts.get("versions") or {})
     lines += [f"* {name} {number}" for name, number in versions.items() if number]
     return "\n".join([*lines, f"* fingerprint `{board.machine}`", ""])
@@ -131,8 +134,8 @@ def readme(board: Board) -> str:
 def _readme_line(record: Record) -> str:
     gflops = record["flops_per_image"] / 1e9
     cells = [
-        f"`{record['detector']}`",
-        plain(record["preset"]),
+        f"`{in_table(record['detector'])}`",
+        in_table(record["preset"]),
         *(_number(record[f"latency_ms_p{q}"], ",.3f") for q in (50, 95, 99)),
         _number(record["images_per_second"], ",.0f"),
         str(record["best_batch"]),
@@ -149,6 +152,6 @@ def _number(value: Any, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def plain(value: Any) -> str:
-    """A text that a table of Markdown cannot misread."""
-    return str(value).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def in_table(value: Any) -> str:
+    """A printable text that a table of Markdown cannot misread."""
+    return plain(str(value).replace("\n", " ")).replace("|", "\\|").replace("<", "&lt;")

@@ -5,17 +5,22 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import warnings
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from make_board import CATEGORIES, board_of, grid, made, stored, with_purity
 from sklearn.metrics import roc_auc_score
+from test_hostile import in_time
 
 from adbench_tgan import boards, comparison
 from adbench_tgan.again import joined
@@ -27,8 +32,11 @@ from adbench_tgan.boards.readme import cell
 from adbench_tgan.boards.schemas import PAIRS, check
 from adbench_tgan.boards.soundness import _impossible
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.predict import memory_limited
 from adbench_tgan.published import Paper, papers_of, published_cells, read_published
-from adbench_tgan.text import marked, unmarked
+from adbench_tgan.report.material import from_board
+from adbench_tgan.stored import stamp
+from adbench_tgan.text import marked, plain, unmarked
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = [path.parent for path in sorted((ROOT / "leaderboards").glob("*/board.json"))]
@@ -504,7 +512,7 @@ def test_scores_in_the_file_of_another_detector_are_named(folder):
     assert ("scores/good.parquet", "belongs into scores/fair.parquet") in told
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b'{"schema": 1}', b"\x00\xff"])
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"schema": 1}', b"\x00\xff", b"[" * 200_000])
 def test_a_damaged_board_json_is_a_finding(folder, damage):
     (folder / "board.json").write_bytes(damage)
     assert findings(folder) == [("board.json", "")]
@@ -526,6 +534,64 @@ def test_board_json_names_no_file_outside_its_folder(folder):
     edit(folder, lambda c: c["files"].update({"scores/../../x.parquet": {}}))
     (found,) = boards.verify(folder)
     assert "no file of a board" in found.problem
+
+
+def test_a_name_that_no_file_system_takes_is_a_finding(folder):
+    edit(folder, lambda c: c["files"].update({f"scores/{'p' * 3000}.parquet": {}}))
+    (found,) = boards.verify(folder)
+    assert "no file of a board" in found.problem
+    assert len(found.problem) < 600
+
+
+def test_pipes_and_devices_in_a_board_are_refused_without_waiting(folder):
+    for name in ("losses/good.csv", "scores/good.parquet", "pairs.csv"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with in_time(), pytest.raises(AdbenchError, match=f"{name} cannot be read: .*not a regular file"):
+            boards.read(folder)
+    (folder / "board.json").unlink()
+    os.mkfifo(folder / "board.json")
+    with in_time():
+        assert findings(folder) == [("board.json", "")]
+    (folder / "board.json").unlink()
+    (folder / "board.json").symlink_to("/dev/zero")
+    (found,) = boards.verify(folder)
+    assert "is a link" in found.problem
+
+
+def test_a_hostile_board_keeps_no_other_from_being_checked(adbench, tmp_path):
+    for name, text in {"a": "[" * 200_000, "b\x1b[31mred": "{}", "c": "nonsense"}.items():
+        (tmp_path / "boards" / name).mkdir(parents=True)
+        (tmp_path / "boards" / name / "board.json").write_text(text)
+    ended = adbench("verify", "boards", "--json")
+    assert ended.status == 1
+    assert [each["board"] for each in json.loads(ended.out)["findings"]] == ["a", "b\x1b[31mred", "c"]
+    ended = adbench("verify", "boards")
+    assert ended.out.count(": 1 findings") == 3
+    assert all(line.isprintable() for line in (ended.out + ended.err).splitlines())
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_a_picture_that_would_be_huge_is_no_diagram(tmp_path, side):
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    parts = [header, b"IDAT" + zlib.compress(b"0" * 100), b"IEND"]
+    chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts]
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert stamp(tmp_path / "x.png") == ""
+
+
+def test_a_small_file_of_scores_makes_no_huge_table(tmp_path):
+    def written(**columns):
+        whole = {"category": "a", "seed": 0, "key": "k", "sample_id": "s", "label": 1, "score": 0.5} | columns
+        table = pd.DataFrame(whole, index=range(1000))
+        pq.write_table(pa.Table.from_pandas(table), tmp_path / "x.parquet", store_schema=False)
+
+    for column, told in {"sample_id": "texts beyond all measure", "label": "label of type"}.items():
+        written(**{column: pd.Categorical.from_codes([0] * 1000, ["x" * 2_000_000])})
+        with memory_limited(2**30), pytest.raises(AdbenchError, match=told):
+            read_score_file(tmp_path / "x.parquet")
 
 
 def test_verify_needs_neither_torch_nor_plugins(material, tmp_path):
@@ -669,11 +735,33 @@ def test_cells_that_a_spreadsheet_would_run_are_neutral_and_come_back():
     frame = pd.DataFrame({"words": texts, "number": [-1.5] * len(texts)})
     text = to_csv(frame, ["words"])
     back = from_csv(text, ["words"], [])
-    assert back["words"].tolist() == texts
+    assert back["words"].tolist() == [plain(each) for each in texts]
+    assert to_csv(back, ["words"]) == text
+    assert all(line.isprintable() for line in text.splitlines())
     assert back["number"].tolist() == [-1.5] * len(texts)
     assert not any(marked(each).startswith(("=", "+", "-", "@", "\t", "\r")) for each in texts)
     assert [unmarked(marked(each)) for each in texts] == texts
-    assert to_csv(pd.DataFrame({"words": ["\r=1\r\n"]}), ["words"]) == 'words\n"\n=1\n"\n'
+    losses = pd.DataFrame({"=x": [1.0]})
+    assert to_csv(losses, []) == "'=x\n1\n"
+    assert from_csv(to_csv(losses, []), [], []).equals(losses)
+
+
+def test_a_board_with_unprintable_names_is_printable_and_sound(tmp_path):
+    name = "\x00a\n\x1b[31m\u202e"
+    results = [
+        replace(each, losses=({f"={name}": 1.0},), code=name)
+        for seed in (0, 1, 2)
+        for each in (made(name, "ant", seed, 1.0, preset=f"quick; x={name}"), made("good", "ant", seed, 2.0))
+    ]
+    board = board_of(tmp_path / "runs", results, say=lambda _: None)
+    assert boards.publish(board, tmp_path)
+    for path in (path for path in (tmp_path / "toy").rglob("*") if path.suffix in (".csv", ".md")):
+        assert all(line.isprintable() for line in path.read_text().split("\n")), path
+    assert boards.verify(tmp_path / "toy") == []
+    assert boards.read(tmp_path / "toy").leaderboard["detector"].tolist() == ["good", plain(name)]
+    material = from_board(tmp_path / "toy")
+    assert material.entries == ["good", plain(name)]
+    assert set(material.results["entry"]) == set(material.entries)
 
 
 def test_no_text_is_markup_on_a_page(tmp_path):

@@ -6,6 +6,7 @@ import json
 import re
 import resource
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Callable
 from importlib.metadata import version
@@ -435,3 +436,18 @@ def test_failed_job_is_a_row_with_its_error_and_status_1(tmp_path: Path, adbench
     board = pd.read_csv(tmp_path / "runs/leaderboard.csv").set_index("detector")
     assert board["n_failed"].to_dict() == {"random": 0, "stumble": 1}
     assert board["rank"].isna().to_dict() == {"random": False, "stumble": True}
+
+
+def test_the_process_ends_with_its_command_whatever_threads_are_left(tmp_path):
+    code = (
+        "import sys, threading, time\nfrom adbench_tgan import cli\ncli.PATIENCE = 0.1\n"
+        "threading.Thread(target=time.sleep, args=(100,), name='for\\n ever').start()\n"
+        "sys.argv = ['adbench', 'run', '--nonsense']\ncli.entry()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=50, check=False
+    )
+    assert ended.returncode == 2
+    error, note = ended.stderr.splitlines()
+    assert "--nonsense" in error
+    assert note == "note: threads that a plugin left running are not waited for: for\\n ever"

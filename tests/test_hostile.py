@@ -23,6 +23,7 @@ from test_leaderboard import result
 
 import adbench_tgan
 from adbench_tgan import Detector
+from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data import cifar10
 from adbench_tgan.data.files import decode, decode_mask
 from adbench_tgan.errors import AdbenchError, DataError
@@ -245,7 +246,8 @@ def test_pipes_and_devices_are_refused_without_waiting(tmp_path):
     store.put(put)
     record = store.folder(put.job) / "result.json"
     record.unlink()
-    for path in (tmp_path / "x.png", batches / "data_batch_1", record):
+    kept = tmp_path / "k.checkpoint"
+    for path in (tmp_path / "x.png", batches / "data_batch_1", record, kept):
         os.mkfifo(path)
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     with in_time():
@@ -256,6 +258,9 @@ def test_pipes_and_devices_are_refused_without_waiting(tmp_path):
                 decode_mask(path)
         with pytest.raises(DataError, match=r"data_batch_1 .*not a regular file"):
             cifar10.read_batch(batches / "data_batch_1")
+        toy = Toy()
+        assert Checkpoint(kept, "key").take_up(toy, {}) == 0
+        assert "k.checkpoint is not a regular file" in toy.notes[0]
         assert read(store.folder(put.job)) is None
         assert store.get(put.job) is None
 

@@ -96,3 +96,12 @@ def test_pixel_metrics_against_a_direct_computation():
     wins = maps[masks == 1][:, None] > maps[masks == 0][None]
     assert metrics.pixel_auroc(maps, masks) == pytest.approx(wins.mean())
     assert metrics.aupro(maps * 40 + 7, masks) == pytest.approx(metrics.aupro(maps, masks), abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("metric", [metrics.aupro, metrics.pixel_auroc])
+def test_maps_that_are_not_finite_have_no_pixel_metric(metric, value):
+    maps, masks = np.zeros((1, 8, 8), np.float32), np.zeros((1, 8, 8), np.uint8)
+    maps[0, 0, 0], masks[0, 2:4, 2:4] = value, 1
+    with pytest.raises(ValueError, match=r"not finite|NaN|infinity"):
+        metric(maps, masks)

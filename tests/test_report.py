@@ -17,6 +17,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
 from adbench_tgan.report.material import from_board, from_store, told_apart
+from adbench_tgan.text import plain
 
 BOARDS = Path(__file__).parent.parent / "leaderboards"
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -54,6 +55,16 @@ def test_everything_from_outside_is_escaped(tmp_path, registry):
     assert "</script><b>" not in text
     assert text.count("&lt;img src=x onerror=alert(1)&gt;") >= 6
     assert {name: spec for name, spec in specs(text).items() if HOSTILE in json.dumps(spec)}
+
+
+def test_the_page_is_printable_and_its_choices_are_the_texts_of_its_charts(tmp_path, registry):
+    name, category = "a\x00\x9b31m\u202e", "c\xa0\x1b"
+    results = [made(name, category, preset=f"quick; x={name}"), made(name, category, preset="quick")]
+    text = rendered(make_runs(tmp_path, *results), registry, no_examples=name)
+    assert all(line.isprintable() for line in text.split("\n"))
+    records = specs(text)["roc"]
+    for shown in (*re.findall(r'<tr data-entry="(.*?)"', text), plain(category)):
+        assert json.dumps(shown) in json.dumps(records)
 
 
 def test_same_material_gives_the_same_page(tmp_path, registry):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,8 +36,6 @@ def files_in(store):
 
 
 def test_what_goes_in_comes_out(store):
-    from dataclasses import replace
-
     put = replace(
         result("d"),
         losses=({"g": 1.5}, {"g": 0.5}),
@@ -128,6 +127,38 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(store, monkeypatch, at):
     monkeypatch.undo()
     assert files_in(store) == []
     assert store.get(result("d").job) is None
+
+
+def test_two_runs_that_store_a_job_at_one_moment_both_end_and_the_later_result_stands(store, monkeypatch):
+    store.put(result("d"))
+    rename, others = os.rename, ["2", "3"]
+
+    def rival(source, target):
+        """Another run stores the job between the two renames, and then again."""
+        if others and target == store.folder(result("d").job):
+            store.put(replace(result("d"), version=others.pop()))
+        return rename(source, target)
+
+    monkeypatch.setattr(results_module.os, "rename", rival)
+    store.put(replace(result("d"), version="ours"))
+    assert others == []
+    assert store.get(result("d").job).version == "ours"
+    assert not any((store.root / PARTIAL).iterdir())
+
+
+@pytest.mark.parametrize("stored_since", [False, True])
+def test_a_result_that_a_killed_process_had_moved_aside_comes_back_where_none_is(store, stored_since):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    put = result("d")
+    store.put(replace(put, version="old"))
+    aside = store.root / PARTIAL / f"{draft_name().partition('+')[0]}+{dead.pid}+abc+old"
+    store.folder(put.job).rename(aside)
+    if stored_since:
+        store.put(replace(put, version="new"))
+    store.open()
+    assert store.get(put.job).version == ("new" if stored_since else "old")
+    assert not any((store.root / PARTIAL).iterdir())
 
 
 def test_an_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):

@@ -1,15 +1,14 @@
-"""Tables as CSV text, the same bytes on every machine: six digits, and no cell that a spreadsheet would run."""
+"""Tables as CSV text, the same bytes on every machine: six digits, and cells that are printable and no formulas."""
 
 from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 
 import pandas as pd
 
-from adbench_tgan.text import marked, unmarked
+from adbench_tgan.text import cell, unmarked
 
 
 def to_csv(frame: pd.DataFrame, words: Sequence[str]) -> str:
@@ -17,8 +16,8 @@ def to_csv(frame: pd.DataFrame, words: Sequence[str]) -> str:
     table = frame.copy()
     for name in words:
         texts = ["" if pd.isna(text) else str(text) for text in table[name]]
-        table[name] = [marked(re.sub("\r\n?", "\n", text)) for text in texts]
-    return str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        table[name] = [cell(text) for text in texts]
+    return str(table.rename(columns=cell).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def from_csv(text: str, words: Sequence[str], whole: Sequence[str]) -> pd.DataFrame:
@@ -28,6 +27,7 @@ def from_csv(text: str, words: Sequence[str], whole: Sequence[str]) -> pd.DataFr
         ValueError: a number cannot be read.
     """
     table = pd.read_csv(io.StringIO(text, newline=""), dtype=str, keep_default_na=False)
+    table = table.rename(columns=unmarked)
     for name in table.columns:
         if name in words:
             table[name] = pd.Series([unmarked(cell) for cell in table[name]], index=table.index, dtype=str)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adbench_tgan.boards.cells import rows
-from adbench_tgan.boards.folder import parse
+from adbench_tgan.boards.folder import bytes_of, parse
 from adbench_tgan.boards.schemas import Table, check
 from adbench_tgan.errors import AdbenchError
 
@@ -19,12 +20,12 @@ def cells(path: Path, table: Table, expected: bytes) -> Iterator[Found]:
     """The cells of a table that are not as recomputed."""
     if not (path / table.file).is_file():
         return
-    data = (path / table.file).read_bytes()
+    data = bytes_of(path / table.file)
     if data == expected:
         return
     try:
         header, lines = rows(data.decode())
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         yield table.file, "", f"cannot be read: {error}"
         return
     wanted_header, wanted = rows(expected.decode())
@@ -83,9 +84,9 @@ def _by_identity(lines: Sequence[dict[str, str]], table: Table) -> dict[str, dic
 
 def page(path: Path, expected: bytes) -> Iterator[Found]:
     """The first line of ``README.md`` that is not as it is made from the tables."""
-    if not (path / "README.md").is_file() or (path / "README.md").read_bytes() == expected:
+    if not (path / "README.md").is_file() or (data := bytes_of(path / "README.md")) == expected:
         return
-    have = (path / "README.md").read_text(encoding="utf-8", errors="replace").splitlines()
+    have = data.decode(errors="replace").splitlines()
     want = expected.decode().splitlines()
     at = next(
         (i for i, pair in enumerate(zip(have, want, strict=False)) if pair[0] != pair[1]),

@@ -33,12 +33,18 @@ from adbench_tgan.boards.schemas import (
     check_scores,
 )
 from adbench_tgan.errors import AdbenchError, unwritable
+from adbench_tgan.places import read_bounded
 from adbench_tgan.results import safe_name
-from adbench_tgan.stored import ROWS
+from adbench_tgan.stored import LARGEST, parquet_table
 from adbench_tgan.text import plain
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-FILE = re.compile(r"(results|leaderboard|pairs)\.csv|README\.md|scores/[^/]+\.parquet|losses/[^/]+\.csv")
+FILE = re.compile(
+    r"(results|leaderboard|pairs)\.csv|README\.md|(scores/[\w.~% -]{1,240}\.parquet|losses/[\w.~% -]{1,240}\.csv)",
+    re.ASCII,
+)  # with what `safe_name` leaves
+TEXTS = ("category", "key", "sample_id")  # columns of a file of scores
+LARGEST_SCORES = 2**30  # bytes of one; of all else `LARGEST`
 
 
 def render(
@@ -129,10 +135,7 @@ def read(path: Path) -> Board:
         AdbenchError: a file is missing or damaged.
     """
     content = read_content(path)
-    try:
-        tables = [parse((path / table.file).read_bytes(), table) for table in (RESULTS, LEADERBOARD, PAIRS)]
-    except OSError as error:
-        raise unreadable(error.filename, error.strerror) from None
+    tables = [parse(bytes_of(path / table.file), table) for table in (RESULTS, LEADERBOARD, PAIRS)]
     return Board(
         facts=facts_of(content),
         measured=results_of(content),
@@ -162,28 +165,27 @@ def read_content(path: Path) -> dict[str, Any]:
     Raises:
         AdbenchError: it is missing, damaged, or of another schema.
     """
+    file = path / "board.json"
+    if file.is_symlink():
+        raise AdbenchError(plain(f"{file} is a link; a board has plain files only"))
     try:
-        content: dict[str, Any] = json.loads((path / "board.json").read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(read_bounded(file, LARGEST).decode())
         schema = content["schema"]
     except FileNotFoundError:
         raise AdbenchError(
             f"{path} is no board: it has no board.json; name a folder that adbench publish wrote"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdbenchError(
-            f"{path / 'board.json'} cannot be read ({type(error).__name__}); publish again"
-        ) from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AdbenchError(plain(f"{file} cannot be read ({type(error).__name__}); publish again")) from None
     if schema != SCHEMA:
-        raise AdbenchError(
-            plain(f"{path / 'board.json'} is of schema {schema!r:.100}, not {SCHEMA}; publish again")
-        )
+        raise AdbenchError(plain(f"{file} is of schema {schema!r:.100}, not {SCHEMA}; publish again"))
     try:
         facts_of(content), results_of(content)
         strangers = [name for name in content["files"] if not FILE.fullmatch(name)]
-        if strangers:
-            raise AdbenchError(f"{path / 'board.json'} lists {strangers[0]!r}, which is no file of a board")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise AdbenchError(plain(f"{path / 'board.json'} lacks something: {error}; publish again")) from None
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise AdbenchError(plain(f"{file} lacks something: {error}; publish again")) from None
+    if strangers:
+        raise AdbenchError(plain(f"{file} lists {strangers[0]!r:.200}, which is no file of a board"))
     return content
 
 
@@ -204,13 +206,9 @@ def read_score_file(path: Path) -> pd.DataFrame:
     Raises:
         AdbenchError: it is missing, damaged, or not as its schema says.
     """
-    import pyarrow.parquet as pq
-
+    data = io.BytesIO(bytes_of(path))
     try:
-        with pq.ParquetFile(path) as file:
-            if file.metadata.num_rows > ROWS:
-                raise ValueError(f"it has {file.metadata.num_rows:,} rows")
-            frame: pd.DataFrame = file.read().to_pandas()
+        frame: pd.DataFrame = parquet_table(data, SCORE_COLUMNS, TEXTS).to_pandas(ignore_metadata=True)
     except Exception as error:  # a damaged file raises nearly every kind of error
         raise unreadable(path, error) from None
     check_scores(frame, f"scores/{path.name}")
@@ -223,15 +221,25 @@ def read_losses(path: Path, content: Mapping[str, Any]) -> dict[str, pd.DataFram
     for name in sorted(content["files"]):
         if name.startswith("losses/"):
             try:
-                frame = from_csv(
-                    (path / name).read_text(encoding="utf-8"), ("category", "key"), ("seed", "epoch")
-                )
+                frame = from_csv(bytes_of(path / name).decode(), ("category", "key"), ("seed", "epoch"))
                 for key, table in frame.groupby("key", sort=False):
                     kept = table.drop(columns=["category", "seed", "key"]).dropna(axis=1, how="all")
                     found[str(key)] = kept.reset_index(drop=True)
             except (OSError, ValueError, TypeError, KeyError) as error:
                 raise unreadable(path / name, error) from None
     return found
+
+
+def bytes_of(path: Path) -> bytes:
+    """A file of a board.
+
+    Raises:
+        AdbenchError: it is missing, or a pipe or a device, or larger than any.
+    """
+    try:
+        return read_bounded(path, LARGEST_SCORES if path.suffix == ".parquet" else LARGEST)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, getattr(error, "strerror", None) or error) from None
 
 
 def unreadable(path: Path | str, reason: object) -> AdbenchError:

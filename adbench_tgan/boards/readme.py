@@ -12,15 +12,15 @@ from adbench_tgan.boards.board import RULES, Board
 from adbench_tgan.codebase import shown_code
 from adbench_tgan.leaderboard import shown_presets
 from adbench_tgan.statistics import p_floor
-from adbench_tgan.text import marked
+from adbench_tgan.text import marked, plain
 
 PICTURE = "critical_difference.png"
 SPECIAL = re.compile(r"([\\`*\[\]<>&|~!#])")
 
 
 def cell(text: Any) -> str:
-    """Any text as one cell of a Markdown table: nothing in it is markup, HTML or a formula."""
-    return SPECIAL.sub(r"\\\1", marked(" ".join(str(text).split())))
+    """Any text as one printable cell of a Markdown table: nothing in it is markup, HTML or a formula."""
+    return SPECIAL.sub(r"\\\1", marked(plain(" ".join(str(text).split()))))
 
 
 def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from math import isclose
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 from adbench_tgan.boards.differences import Found, cells, page
 from adbench_tgan.boards.schemas import Table
-from adbench_tgan.boards.verify import OTHER_BYTES, Finding
+from adbench_tgan.boards.verify import MISREAD, OTHER_BYTES, Finding
+from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
-from adbench_tgan.stored import LARGEST, read_bounded
+from adbench_tgan.places import read_bounded
+from adbench_tgan.stored import LARGEST
 from adbench_tgan.timing_board import COLUMNS, Board, derived, files_of, fingerprint, parse
 
 MARKS = ("timing.json", "timing.csv")  # either makes a folder a timing board
@@ -43,15 +44,7 @@ def verify_timing(path: Path) -> list[Finding]:
         found.extend(_all(path))
     except OSError as error:
         found.append(("timing.json", "", f"cannot be read: {error.strerror or error}"))
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-        csv.Error,
-    ) as error:  # a stranger may have written anything
+    except (AdbenchError, *MISREAD) as error:
         found.append(("timing.json", "", f"cannot be understood: {one_line(error)}"))
     name = path.resolve().name
     return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in found]

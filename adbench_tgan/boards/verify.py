@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from adbench_tgan.boards.board import assemble
 from adbench_tgan.boards.differences import Content, Found, cells, leaves, page
 from adbench_tgan.boards.document import facts_of, results_of, seal
 from adbench_tgan.boards.folder import (
+    bytes_of,
     facts_of_file,
     read_content,
     read_losses,
@@ -29,6 +31,10 @@ from adbench_tgan.stored import stamp
 from adbench_tgan.text import plain
 
 OTHER_BYTES = "holds other bytes than are made from what it says: a name twice, another order, spaces"
+MISREAD = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, OSError),
+    csv.Error,
+)  # that a board raises in which a stranger has written just anything
 MARKS = ("board.json", "scores", "leaderboard.csv", "pairs.csv")  # any of them makes a folder a board
 SOURCES = ("name", "dataset", "protocol", "published", "audit", "machines", "configurations", "jobs")
 
@@ -70,7 +76,7 @@ def verify(path: Path) -> list[Finding]:
         found.extend(_all(path, read_content(path)))
     except AdbenchError as error:
         found.append(("board.json", "", str(error)))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:  # a stranger may have written anything
+    except MISREAD as error:
         found.append(("board.json", "", f"cannot be understood: {one_line(error)}"))
     unique = dict.fromkeys(found)
     return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in unique]
@@ -135,9 +141,7 @@ def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found
         losses, unread = _losses(path, there)
         yield from unread
         board = assemble(facts_of(content), measured, scores, losses)
-        as_stored = {
-            name: (path / name).read_bytes() for name in there["files"] if name.startswith("scores/")
-        }
+        as_stored = {name: bytes_of(path / name) for name in there["files"] if name.startswith("scores/")}
         files, expected = render(board, as_stored)
     except AdbenchError as error:
         yield "board.json", "", f"its tables cannot be recomputed: {error}"
@@ -149,7 +153,7 @@ def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found
     yield from _sections(content, expected)
     yield from _recorded(path, there, suspect="files" in suspect)
     yield from _picture(path, picture.is_drawn(board.pairs), hashlib.sha256(files[PAIRS.file]).hexdigest())
-    if (path / "board.json").read_bytes() != files["board.json"]:
+    if bytes_of(path / "board.json") != files["board.json"]:
         yield "board.json", "", OTHER_BYTES
 
 
@@ -185,7 +189,7 @@ def _names(path: Path, content: Content) -> Iterator[Found]:
 def _hashes(path: Path, content: Content) -> Iterator[Found]:
     """Tables and pages compared with their recorded hashes, where they cannot be recomputed."""
     for name, facts in content["files"].items():
-        if not name.startswith("scores/") and facts_of_file((path / name).read_bytes()) != facts:
+        if not name.startswith("scores/") and facts_of_file(bytes_of(path / name)) != facts:
             yield name, "", "is not the file that board.json vouches for"
 
 
@@ -204,7 +208,7 @@ def _losses(path: Path, content: Content) -> tuple[dict[str, pd.DataFrame], list
 def _recorded(path: Path, content: Content, *, suspect: bool) -> Iterator[Found]:
     """The recorded hashes of files that hold measurements; those of the tables are among the sections."""
     for name, facts in content["files"].items():
-        if name.startswith(("scores/", "losses/")) and facts_of_file((path / name).read_bytes()) != facts:
+        if name.startswith(("scores/", "losses/")) and facts_of_file(bytes_of(path / name)) != facts:
             if suspect:
                 yield "board.json", f"files/{name}", "is not the size and SHA-256 of that file"
             elif name.startswith("losses/"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adbench_tgan.commands.show import answer, draw, show, warn
+from adbench_tgan.commands.show import answer, draw, show, tell, warn
 from adbench_tgan.development import points
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import Json, Plugins, Published, complete, published_table, registry, split
@@ -100,7 +100,7 @@ def publish(
     for view in leaderboard_views(made.leaderboard, board):
         draw(view)
     _warn_of_impure(made)
-    print(f"{out / board} {'is written' if changed else 'has not changed'}: {len(made.results)} jobs")
+    tell(f"{out / board} {'is written' if changed else 'has not changed'}: {len(made.results)} jobs")
 
 
 def verify(
@@ -129,14 +129,14 @@ def verify(
         if not as_json:
             for finding in findings:
                 print(finding)
-            print(f"{place}: {f'{len(findings)} findings' if findings else 'every cell matches'}")
+            tell(f"{place}: {f'{len(findings)} findings' if findings else 'every cell matches'}")
     for place in (place for place, check in checks.items() if against and check is boards.verify):
         again, differing = boards.rerun(place, against or ())
         found += differing
         if not as_json:
             for finding in differing:
                 print(finding)
-            print(f"{place}: jobs run again: {again}, with the same scores: {again - len(differing)}")
+            tell(f"{place}: jobs run again: {again}, with the same scores: {again - len(differing)}")
     if as_json:
         answer({"boards": [str(place) for place in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)
@@ -175,9 +175,12 @@ def _verify_audit(folder: Path) -> list[Finding]:
     from adbench_tgan.audit_table import differences
     from adbench_tgan.boards import Finding
 
+    try:
+        found = list(differences(folder))
+    except AdbenchError as error:  # such as of the published numbers beside it
+        found = [("audit.csv", "", str(error))]
     return [
-        Finding(board=folder.name, file=file, where=where, problem=problem)
-        for file, where, problem in differences(folder)
+        Finding(board=folder.name, file=file, where=where, problem=problem) for file, where, problem in found
     ]
 
 
@@ -226,7 +229,7 @@ def compare(
         f"signed-rank test over {len(found.categories)} categories: p = {found.wilcoxon_p:.2g}; "
         f"the smallest that so many can give is {found.p_floor:.2g}"
     )
-    print(found.verdict)
+    tell(found.verdict)
     for caution in found.cautions:
         warn(f"note: {caution}")
 

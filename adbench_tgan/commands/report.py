@@ -19,6 +19,7 @@ from adbench_tgan.options import (
     registry,
     root,
 )
+from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     from adbench_tgan.registry import Registry
@@ -88,6 +89,7 @@ def galleries_of(
     """The example images; else, or for the detectors without, why there are none."""
     from adbench_tgan.report.gallery import models, without_models
 
+    category = category and plain(category)  # as the page has it
     if category is not None and category not in material.categories:
         raise unknown("category", category, material.categories)
     saved = models(material, category)

@@ -48,7 +48,7 @@ def _read(path: Path, dataset: str, protocol: str) -> dict[str, Any] | None:
     if job.dataset != dataset:
         return None
     under = "" if job.protocol == protocol else f", under {job.protocol}"
-    name = f"{job.detector} ({job.preset}) on {job.category}, seed {job.seed}{under}"
+    name = plain(f"{job.detector} ({job.preset}) on {job.category}, seed {job.seed}{under}")
     return {"audit": name, "protocol": job.protocol, **curves}
 
 

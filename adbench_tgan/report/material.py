@@ -21,6 +21,7 @@ from adbench_tgan.leaderboard import (
 from adbench_tgan.published import beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,6 +189,9 @@ def of_one_fingerprint(results: Sequence[Result]) -> tuple[list[Result], tuple[s
 def name_entries(table: pd.DataFrame, board: pd.DataFrame, presets: Mapping[str, str]) -> None:
     """Give both tables the column `entry`: the detector, with what tells its rows apart where several have it."""
     table["shown_preset"] = table["key"].map(presets)
+    for frame in (table, board):  # as the page shows them, whose filters and choices go by these texts
+        for name in {*VARIANT, "shown_preset", "category"} & set(frame.columns):
+            frame[name] = [plain(str(text)) for text in frame[name]]
     names = {}
     for detector, lines in board.groupby("detector", sort=False):
         parts = [[*line["preset"].split("; "), line["pretrained"]] for _, line in lines.iterrows()]

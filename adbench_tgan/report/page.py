@@ -14,6 +14,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.report import audited, charts, curves, provenance, tables
 from adbench_tgan.report.gallery import RULE, Gallery
 from adbench_tgan.report.material import Material
+from adbench_tgan.text import plain
 
 TEMPLATE = Path(__file__).parent / "template"
 NEEDED = ("jinja2", "altair", "vl_convert")
@@ -58,6 +59,7 @@ def render(
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE),
         autoescape=True,
+        finalize=printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -98,6 +100,11 @@ def render(
         script=(TEMPLATE / "page.js").read_text(),
         bundle=bundle(),
     )
+
+
+def printable(value: Any) -> Any:
+    """A text from outside without control characters; what is marked as safe, such as a script, is left as it is."""
+    return plain(value) if type(value) is str else value
 
 
 def bundle() -> str:
