@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -74,6 +75,31 @@ class TurnsSettings(Normed):
     def epochs(self, train):
         yield from super().epochs(train)
         torch.set_default_dtype(torch.float64)
+
+
+class GoesOnAfterCtrlC(Normed):
+    def epochs(self, train):
+        try:
+            for losses in super().epochs(train):
+                yield losses
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            self.ended = True
+
+
+class TurnsCtrlCIntoAnError(Normed):
+    def epochs(self, train):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("stopped") from None
+        yield from super().epochs(train)
+
+
+class NotesAText(Normed):
+    def epochs(self, train):
+        yield from super().epochs(train)
+        self.notes = "all well"
 
 
 def split():
@@ -242,7 +268,7 @@ def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path):
 def audited(out, *detectors):
     """The rows of an audit of toys and others, and how many failed."""
     registry = Registry.discover()
-    for toy in (Normed, Scribbles, TurnsSettings):
+    for toy in (Normed, Scribbles, TurnsSettings, GoesOnAfterCtrlC, TurnsCtrlCIntoAnError, NotesAText):
         info = DetectorInfo(name=toy.__name__.lower(), target=f"{__name__}:{toy.__name__}")
         registry._offers["detector"].append((info, "tests"))
     request = Request(detectors=detectors, categories=["0"], overrides=[f"{detectors[-1]}.epochs=2"])
@@ -264,6 +290,20 @@ def test_what_one_detector_does_is_not_the_next_ones_fault(before, tmp_path):
     if failed:
         error = "it wrote to its training images; let it work on a copy, images.on(device).clone()"
         assert behind["error"][0] == error
+
+
+@pytest.mark.parametrize("detector", ["goesonafterctrlc", "turnsctrlcintoanerror"])
+def test_ctrl_c_leaves_no_curves_of_the_training_that_it_cut_short(detector, tmp_path, ctrl_c):
+    with pytest.raises(KeyboardInterrupt):
+        audited(tmp_path, detector, "normed")
+    assert not list(tmp_path.rglob("*.json"))
+    assert not (tmp_path / "failed.csv").exists()
+
+
+def test_notes_that_are_no_list_of_texts_are_refused(tmp_path):
+    table, failed = audited(tmp_path, "notesatext")
+    assert failed == 1
+    assert table["error"][0] == "notes is of type str; it must be a list of texts"
 
 
 def test_an_audit_beside_others_leaves_their_rows_in_the_table(adbench, tmp_path):
