@@ -227,16 +227,17 @@ def stamp(path: Path) -> str:
     return str(_system(path).ukey(_name(path))) if is_remote(path) else str(path.stat().st_mtime_ns)
 
 
-def upload(folder: Path, target: Path, marker: str) -> None:
-    """Write a folder's files as objects, and `marker` last: what has no marker is not there.
+def upload(folder: Path, target: Path) -> None:
+    """Write a job's files as objects, and ``result.json`` last: a job without it is not there.
 
     Raises:
         StoreError: they cannot be written.
     """
+    last = "result.json"
     try:
-        (target / marker).unlink(missing_ok=True)  # of an earlier failure
-        names = sorted(path.name for path in folder.iterdir() if path.name != marker)
-        for name in [*names, marker]:
+        (target / last).unlink(missing_ok=True)  # of an earlier failure
+        names = sorted(path.name for path in folder.iterdir() if path.name != last)
+        for name in [*names, last]:
             (target / name).write_bytes((folder / name).read_bytes())
     except Exception as error:
         reason = plain(one_line(error)[:300])

@@ -17,7 +17,7 @@ from torch import nn
 
 from adbench_baselines.egbad import EGBAD
 from adbench_tgan import AdbenchError, Detector, DetectorConfig, DetectorInfo, ImageSet, TrainSet, to_unit
-from adbench_tgan.audit import Audit, audit, modes_kept, orders_of, score_as
+from adbench_tgan.audit import audit, modes_kept, orders_of, score_as
 from adbench_tgan.audit_table import COLUMNS, differences, gather, read_curves, table_of
 from adbench_tgan.audits import run_audits
 from adbench_tgan.boards.audited import read_audit
@@ -125,8 +125,6 @@ def test_batch_statistics_and_class_pure_batches_change_an_auroc_and_nothing_els
     assert min(found.clean) > 0.95  # brighter is more anomalous, seen image by image
     assert found.batch_statistics[-1] > 0.95  # mixed batches keep the difference, pure ones take it away
     assert 0.3 < found.class_sorted[-1] < 0.7
-    assert found.as_published == max(found.class_sorted)
-    assert found.optimism == pytest.approx(found.as_published - found.clean[-1])
 
 
 def test_the_last_point_is_of_the_weights_with_which_the_training_ends():
@@ -199,12 +197,6 @@ def test_a_detector_without_networks_is_refused():
 
     with pytest.raises(AdbenchError, match=r"Bare has no networks; .* modes: leave it out of --detectors"):
         audit(Bare(), split(), TrainSet(split().normal))
-
-
-def test_as_published_is_the_best_epoch_of_the_sorted_way():
-    found = Audit(clean=(0.9, 0.5), batch_statistics=(0.1, 0.2), class_sorted=(0.8, 0.7))
-    assert found.as_published == 0.8
-    assert found.optimism == pytest.approx(0.3)
 
 
 HEAD = "source,table,protocol,category,metric,value,our_detector,our_dataset,our_protocol"
