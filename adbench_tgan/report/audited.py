@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adbench_tgan.audit_table import CURVES, read_curves
+from adbench_tgan.audit_table import CURVES, curves_in, read_curves
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.report.charts import AUDIT_STYLES
@@ -32,7 +32,7 @@ def audits_in(folder: Path, dataset: str, protocol: str) -> list[dict[str, Any]]
     Raises:
         AdbenchError: the folder holds no audits, or a file in it is not one.
     """
-    paths = sorted((folder / "curves").rglob("*.json"))
+    paths = curves_in(folder)
     if not paths:
         raise AdbenchError(f"{folder} holds no audits; name the folder that adbench audit wrote with --audit")
     records = [record for path in paths for record in [_read(path, dataset, protocol)] if record is not None]
