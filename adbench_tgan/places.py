@@ -17,7 +17,6 @@ from typing import Any, cast
 
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.hooks import one_line
-from adbench_tgan.text import plain
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 MACHINE = Path("/etc/machine-id")
@@ -96,7 +95,7 @@ def ensure_writable(root: Path, option: str = "--out") -> None:
         path.write_bytes(b"")
         path.unlink()
     except Exception as error:  # each kind of object store has its own
-        reason = getattr(error, "strerror", None) or plain(one_line(error)[:300])
+        reason = getattr(error, "strerror", None) or one_line(error)[:300]
         kind = "place" if is_remote(root) else "folder"
         raise AdbenchError(f"cannot write to {root}: {reason}; give {option} another {kind}") from None
 
@@ -240,7 +239,7 @@ def upload(folder: Path, target: Path) -> None:
         for name in [*names, last]:
             (target / name).write_bytes((folder / name).read_bytes())
     except Exception as error:
-        reason = plain(one_line(error)[:300])
+        reason = one_line(error)[:300]
         raise StoreError(f"cannot write {target}: {reason}; run the same command again") from None
 
 

@@ -26,7 +26,7 @@ from adbench_tgan.places import draft_name, is_remote, owner_is_gone
 from adbench_tgan.stored import SCHEMA
 from adbench_tgan.stored import read_losses as read_losses
 from adbench_tgan.stored import read_scores as read_scores
-from adbench_tgan.text import cell, plain
+from adbench_tgan.text import cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -318,7 +318,7 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         raise unwritable(path, error) from None
     except Exception as error:  # an object store has its own
-        raise StoreError(f"cannot write {path}: {plain(one_line(error))}; run again") from None
+        raise StoreError(f"cannot write {path}: {one_line(error)}; run again") from None
 
 
 def safe_name(name: str) -> str:

@@ -10,7 +10,6 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.report.charts import AUDIT_STYLES
 from adbench_tgan.report.curves import POINTS, Record
-from adbench_tgan.text import plain
 
 NONE_GIVEN = "No audit was given: name a folder that adbench audit wrote with --audit."
 
@@ -43,7 +42,7 @@ def _read(path: Path, dataset: str, protocol: str) -> dict[str, Any] | None:
     data = read_curves(path)
     if data is None:
         reason = "it is damaged, an AUROC is not within 0 to 1, or its curves differ in length"
-        raise AdbenchError(plain(f"{path} is no audit: {reason}; delete it and audit again"))
+        raise AdbenchError(f"{path} is no audit: {reason}; delete it and audit again")
     job, curves = Job(**data["job"]), {name: data[name] for name in CURVES}
     if job.dataset != dataset:
         return None
