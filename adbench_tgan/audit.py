@@ -40,16 +40,6 @@ class Audit:
     batch_statistics: tuple[float, ...]
     class_sorted: tuple[float, ...]
 
-    @property
-    def as_published(self) -> float:
-        """The best epoch on the test set, of class-sorted batches."""
-        return max(self.class_sorted)
-
-    @property
-    def optimism(self) -> float:
-        """How far the number as published lies above the clean one."""
-        return self.as_published - self.clean[-1]
-
 
 def audit(
     detector: Detector,

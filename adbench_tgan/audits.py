@@ -15,10 +15,9 @@ from adbench_tgan import __version__
 from adbench_tgan.audit import audit
 from adbench_tgan.audit_table import COLUMNS, file_of, gather, read_record
 from adbench_tgan.benchmark import usable
-from adbench_tgan.codebase import code_behind
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.errors import AdbenchError, StoreError, unwritable
+from adbench_tgan.errors import StoreError, unwritable
 from adbench_tgan.failures import explain
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
@@ -26,11 +25,10 @@ from adbench_tgan.places import ensure_writable
 from adbench_tgan.published import read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
-from adbench_tgan.runner import Reporter, Settings, pixels_kept, precision
+from adbench_tgan.runner import Reporter, Settings, begun, precision
+from adbench_tgan.statements import notes_of
 from adbench_tgan.stored import STAMP
 from adbench_tgan.text import csv_of, plain
-from adbench_tgan.torch_settings import settings_kept
-from adbench_tgan.training import seed_everything
 
 if TYPE_CHECKING:
     from adbench_tgan.progress import TerminalReporter
@@ -106,26 +104,21 @@ def audit_job(
     job: Job, settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter
 ) -> dict[str, Any]:
     """Train one job's detector and return its curves, with all that made them."""
-    if job.problem:
-        raise AdbenchError(job.problem)
-    reporter.phase("data")
-    detector_class = registry.detector(job.detector)
-    code = code_behind(detector_class, registry.distribution(job.detector))
-    config = detector_class.Config.model_validate(dict(job.config))
-    split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
-    reporter.phase("fit")
-    with settings_kept(), pixels_kept(split), precision(job.precision, settings.device):
-        seed_everything(job.seed)
-        detector = detector_class(config, device=settings.device, seed=job.seed)
-        train = TrainSet(split.normal, split.anomalies)
+    device = settings.device
+    with begun(job, device, tasks, registry, reporter) as begin, precision(job.precision, device):
+        reporter.phase("fit", job)
+        detector = begin.detector()
+        train = TrainSet(begin.split.normal, begin.split.anomalies)
         total = detector.expected_epochs(train)
-        found = audit(detector, split, train, lambda number, means: reporter.epoch(number, total, means))
-    for note in getattr(detector, "notes", ()):
-        reporter.warn(f"{job}: {note}")
+        found = audit(
+            detector, begin.split, train, lambda number, means: reporter.epoch(number, total, means, job)
+        )
+        for note in notes_of(detector):
+            reporter.warn(f"{job}: {note}")
     facts = {
-        "device": device_name(settings.device),
-        "machine": {**machine(settings.device), "code": code},
-        "unofficial": split.unofficial,
+        "device": device_name(device),
+        "machine": {**machine(device), "code": begin.code},
+        "unofficial": begin.split.unofficial,
     }
     return {"schema": 1, "job": asdict(job), **asdict(found), **facts, "version": __version__}
 

@@ -187,7 +187,7 @@ def adbench_metrics() -> Iterator[MetricSpec]:
 
 @hookimpl
 def adbench_executors() -> Iterator[ExecutorSpec]:
-    """The executors of `adbench_tgan.executors`."""
+    """In this process, in one a job, or on the machines of a cluster."""
     yield ExecutorSpec(
         name="local", target="adbench_tgan.executors:local", summary="one job after another, in this process"
     )

@@ -98,9 +98,8 @@ class Claims:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                if (
-                    is_remote(path) and path.exists()
-                ):  # two at the same moment: some stores refuse both in their own words
+                # Two at the same moment: some stores refuse both in their own words.
+                if is_remote(path) and path.exists():
                     return False
                 raise unwritable(path, error) from None
         return False

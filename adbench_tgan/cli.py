@@ -118,9 +118,8 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
-    logging.getLogger("PIL").addHandler(
-        logging.NullHandler()
-    )  # what it says of a bad image, our error says too
+    # What Pillow says of a bad image, our error says too.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     try:
         try:
             with answering(in_json="--json" in sys.argv):

@@ -20,7 +20,7 @@ from adbench_tgan.failures import failure
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import draft_name
-from adbench_tgan.processes import MANY, Heard, Process, environment, pass_on, told
+from adbench_tgan.processes import MANY, Heard, Process, beside, environment, pass_on, told
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, write_files
 from adbench_tgan.runner import Reporter, Settings, announce, attempt
@@ -129,13 +129,6 @@ def beginner(ray: Any, job: Job, settings: Settings, registry: Registry) -> Call
     task = ray.remote(num_cpus=1, num_gpus=settings.gpus_per_job or 0, max_retries=0, num_returns="streaming")
     parcel = pack(spec_of(job, replace(settings, workers=None), registry))
     return lambda: task(carry_out_there).remote(parcel)
-
-
-def beside(result: Result, at_once: int) -> Result:
-    """A result that says how many jobs ran at once, as its times show."""
-    if at_once == 1 or not result.machine:
-        return result
-    return replace(result, machine={**result.machine, "jobs_at_once": at_once})
 
 
 def warn_of_sharing(places: int, settings: Settings, reporter: Reporter) -> None:

@@ -130,9 +130,8 @@ class Detector(ABC):
 
     def expected_epochs(self, train: TrainSet) -> int | None:
         """How often `epochs` will yield, for a bar of progress; None where nobody can say beforehand."""
-        return getattr(
-            getattr(self, "config", None), "epochs", None
-        )  # a stranger's __init__ may not call ours
+        config = getattr(self, "config", None)  # a stranger's __init__ may not call ours
+        return getattr(config, "epochs", None)
 
     @property
     def side_by_side(self) -> int:

@@ -42,14 +42,22 @@ def find_detector(word: str) -> type[Detector]:
     Raises:
         AdbenchError: it cannot be imported, or holds no such detector, or several and none is named.
     """
-    from adbench_tgan.detector import Detector
-
     if word.endswith(".py"):
         return _only(word, detectors_in(load(word)))
     search_last(Path.cwd())  # a package may be tried out before it is installed
-    found = load(word)
+    return detector_class(word, load(word))
+
+
+def detector_class(name: str, found: object) -> type[Detector]:
+    """What a detector's name or target leads to, once it is known to be one.
+
+    Raises:
+        AdbenchError: it is something else.
+    """
+    from adbench_tgan.detector import Detector
+
     if not (isinstance(found, type) and issubclass(found, Detector)):
-        raise AdbenchError(f"detector {word!r} is {found!r}, not a subclass of adbench_tgan.Detector")
+        raise AdbenchError(f"detector {name!r} is {found!r}, not a subclass of adbench_tgan.Detector")
     return found
 
 

@@ -6,14 +6,19 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+from adbench_tgan.text import unbroken
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 class AdbenchError(Exception):
-    """Something the user can mend; shown without a traceback."""
+    """Something the user can mend; shown without a traceback, in one printable line whatever a stranger's file says."""
 
     status = 2  # of the command that it ends: the command itself is wrong
+
+    def __init__(self, message: object = ""):
+        super().__init__(unbroken(str(message)))
 
 
 class NotHere(AdbenchError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.places import ensure_writable
-from adbench_tgan.results import safe_name
+from adbench_tgan.results import ResultStore
 
 if TYPE_CHECKING:
     from adbench_tgan.jobs import Job
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 class EventReporter:
-    """Tells another reporter everything, and writes what it hears to a folder a job below `root`.
-
-    Losses are written as they come, if it is known of which job. Where it is not, with several at a time, they are
-    written when their job has ended.
-    """
+    """Tells another reporter everything, and writes what it hears to a folder a job below `root`."""
 
     def __init__(self, inner: Reporter, root: Path):
         try:
@@ -34,7 +30,7 @@ class EventReporter:
         ensure_writable(root, "--tensorboard")
         self._open: Any = SummaryWriter
         self.inner: Any = inner
-        self.root = root
+        self._store = ResultStore(root)  # whose folders these have the names of
         self._writers: dict[str, Any] = {}  # of the jobs that run, by key
         self._written: dict[str, int] = {}  # epochs, by the same keys
 
@@ -56,22 +52,19 @@ class EventReporter:
         self.inner.job_started(job)
         self._begin(job)
 
-    def phase(self, name: str, job: Job | None = None) -> None:
+    def phase(self, name: str, job: Job) -> None:
         """Pass it on."""
-        self.inner.phase(name, *_given(job))
+        self.inner.phase(name, job)
 
-    def epoch(
-        self, number: int, total: int | None, losses: Mapping[str, float], job: Job | None = None
-    ) -> None:
-        """Write the losses, if it is plain whose they are."""
-        self.inner.epoch(number, total, losses, *_given(job))
-        keys = [key for key in self._writers if job is None or key == job.key]
-        if len(keys) == 1:
-            self._losses(keys[0], number, losses)
+    def epoch(self, number: int, total: int | None, losses: Mapping[str, float], job: Job) -> None:
+        """Write the losses."""
+        self.inner.epoch(number, total, losses, job)
+        if job.key in self._writers:
+            self._losses(job.key, number, losses)
 
-    def images(self, done: int, total: int, job: Job | None = None) -> None:
+    def images(self, done: int, total: int, job: Job) -> None:
         """Pass it on."""
-        self.inner.images(done, total, *_given(job))
+        self.inner.images(done, total, job)
 
     def job_finished(self, result: Result) -> None:
         """Write what is not written yet, and the pictures."""
@@ -93,7 +86,7 @@ class EventReporter:
 
     def _begin(self, job: Job) -> None:
         if job.key not in self._writers:
-            self._writers[job.key] = self._open(str(self.root / folder_of(job)), purge_step=1)
+            self._writers[job.key] = self._open(str(self._store.folder(job)), purge_step=1)
             self._written[job.key] = 0
 
     def _losses(self, key: str, number: int, losses: Mapping[str, float]) -> None:
@@ -101,16 +94,6 @@ class EventReporter:
             self._writers[key].add_scalar(f"losses/{name}", value, number)
         self._writers[key].flush()
         self._written[key] = number
-
-
-def _given(job: Job | None) -> tuple[Job, ...]:
-    return () if job is None else (job,)
-
-
-def folder_of(job: Job) -> Path:
-    """The name of a job's run, below the folder of all."""
-    names = (job.dataset, job.protocol, job.detector, f"{job.category}-seed{job.seed}-{job.key[:8]}")
-    return Path(*map(safe_name, names))
 
 
 def add_pictures(writer: Any, name: str, pictures: Any, step: int) -> None:

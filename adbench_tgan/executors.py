@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.interrupts import not_swallowed
 from adbench_tgan.jobs import Job
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
@@ -18,6 +17,4 @@ def local(
     """One job after another, in this process. Ctrl-C leaves no result of a training that it cut short."""
     for job in jobs:
         announce(job, registry, reporter)
-        with not_swallowed():
-            result = attempt(job, settings, tasks, registry, reporter)
-        yield result
+        yield attempt(job, settings, tasks, registry, reporter)

@@ -32,10 +32,12 @@ def not_swallowed() -> Iterator[None]:
         return note
 
     now = {kind: signal.getsignal(kind) for kind in KINDS}
-    with handlers({kind: noting(handler) for kind, handler in now.items() if callable(handler)}):
-        yield
-    if came:
-        raise KeyboardInterrupt
+    try:
+        with handlers({kind: noting(handler) for kind, handler in now.items() if callable(handler)}):
+            yield
+    finally:  # also where it became another error
+        if came:
+            raise KeyboardInterrupt
 
 
 @contextmanager

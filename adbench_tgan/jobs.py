@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -75,11 +75,10 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The jobs, category by category, the tasks they are cut from, and what the user should be told."""
+    """The jobs, category by category, and the tasks they are cut from."""
 
     jobs: tuple[Job, ...]
     tasks: Tasks
-    notes: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,10 +229,10 @@ def _parsed(value: Any) -> Any:
 
 def job(each: Entry, tasks: Tasks, category: str, seed: int, precision: str) -> Job:
     """The job of one detector, category and seed."""
-    print_of, offer, problem = "", "", each.problem
+    fingerprint, offer, problem = "", "", each.problem
     labelled = learns_from_anomalies(each)
     try:
-        print_of = tasks.fingerprint(category)
+        fingerprint = tasks.fingerprint(category)
         if labelled:
             offer = tasks.offer_fingerprint(category)
     except AdbenchError as error:
@@ -249,7 +248,7 @@ def job(each: Entry, tasks: Tasks, category: str, seed: int, precision: str) -> 
         seed=seed,
         precision=precision,
         supervision="labelled" if labelled and (offer or problem) else "one-class",
-        split_fingerprint=print_of,
+        split_fingerprint=fingerprint,
         offer_fingerprint=offer,
         preset=each.preset,
         pretrained=each.config.pretrained or "",

@@ -101,10 +101,10 @@ def split(text: str, option: str) -> list[str]:
     return names
 
 
-def whole(text: str, option: str) -> int:
-    """A number in an option, from 0 to what NumPy takes as a seed."""
+def seed(text: str) -> int:
+    """One of ``--seeds``: from 0 to what NumPy takes."""
     if not text.isdecimal() or int(text) >= 2**32:
-        raise AdbenchError(f"{option}: {text!r} is not a whole number from 0 to 4294967295")
+        raise AdbenchError(f"--seeds: {text!r} is not a whole number from 0 to 4294967295")
     return int(text)
 
 
@@ -129,7 +129,7 @@ def request_of(
         data_root=root(data_root),
         protocol=protocol,
         categories=split(categories, "--categories") if categories is not None else (),
-        seeds=[whole(seed, "--seeds") for seed in split(seeds, "--seeds")],
+        seeds=list(map(seed, split(seeds, "--seeds"))),
         preset=preset,
         overrides=overrides or (),
         precision=precision,

@@ -17,11 +17,8 @@ from adbench_tgan.runner import Settings
 MARGIN = 0.1  # share of the free memory that is left alone: what a job takes differs a little each time
 MEMORY = "memory.json"  # what a process writes down of the device's memory
 SIGNS = ("out of memory", "alloc_failed", "memory ran out")  # of a lack of memory, in an error or a note
-FAULTS = (
-    "cuda error",
-    "cublas_status_",
-    "cudnn_status_",
-)  # of a GPU's failure, which under MPS is all clients'
+# Of a GPU's failure, which under MPS is all clients'.
+FAULTS = ("cuda error", "cublas_status_", "cudnn_status_")
 CLIENTS = 48  # processes that MPS, before it had more, lets use one GPU
 
 Kind = str  # what jobs of about the same need have in common

@@ -21,7 +21,6 @@ from typing import Any, cast
 
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.hooks import one_line
-from adbench_tgan.text import plain
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 MACHINE = Path("/etc/machine-id")
@@ -104,7 +103,7 @@ def ensure_writable(root: Path, option: str = "--out") -> None:
         path.write_bytes(b"")
         path.unlink()
     except Exception as error:  # each kind of object store has its own
-        reason = getattr(error, "strerror", None) or plain(one_line(error)[:300])
+        reason = getattr(error, "strerror", None) or one_line(error)[:300]
         kind = "place" if is_remote(root) else "folder"
         raise AdbenchError(f"cannot write to {root}: {reason}; give {option} another {kind}") from None
 
@@ -279,19 +278,20 @@ def stamp(path: Path) -> str:
     return str(_system(path).ukey(_name(path))) if is_remote(path) else str(path.stat().st_mtime_ns)
 
 
-def upload(folder: Path, target: Path, marker: str) -> None:
-    """Write a folder's files as objects, and `marker` last: what has no marker is not there.
+def upload(folder: Path, target: Path) -> None:
+    """Write a job's files as objects, and ``result.json`` last: a job without it is not there.
 
     Raises:
         StoreError: they cannot be written.
     """
+    last = "result.json"
     try:
-        (target / marker).unlink(missing_ok=True)  # of an earlier failure
-        names = sorted(path.name for path in folder.iterdir() if path.name != marker)
-        for name in [*names, marker]:
+        (target / last).unlink(missing_ok=True)  # of an earlier failure
+        names = sorted(path.name for path in folder.iterdir() if path.name != last)
+        for name in [*names, last]:
             (target / name).write_bytes((folder / name).read_bytes())
     except Exception as error:
-        reason = plain(one_line(error)[:300])
+        reason = one_line(error)[:300]
         raise StoreError(f"cannot write {target}: {reason}; run the same command again") from None
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from adbench_tgan.data.files import decode, one_line, only_regular
+from adbench_tgan.data.files import decode, only_regular
 from adbench_tgan.data.samples import resize
 from adbench_tgan.detector import Detector
 from adbench_tgan.development import is_of_file
@@ -134,8 +134,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         only_regular(path)
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        reason = one_line(str(error))
-        raise AdbenchError(f"{path} cannot be read: {reason}; run the job again with --save-models") from None
+        raise AdbenchError(f"{path} cannot be read: {error}; run the job again with --save-models") from None
 
 
 def read_images(paths: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:

@@ -230,10 +230,7 @@ class Process:
             shutil.rmtree(self.folder, ignore_errors=True)
         if found is None:
             return failure(self.job, self.settings, reason)
-        machine: dict[str, object] = {}
-        if found.machine and self.at_once > 1:
-            machine = {"jobs_at_once": self.at_once}
-        return replace(found, machine={**found.machine, **machine})
+        return beside(found, self.at_once)
 
     def reason(self) -> str:
         """Why there is no result, in a line; empty if the process ended well."""
@@ -251,6 +248,13 @@ class Process:
             if code
             else ""
         )
+
+
+def beside(result: Result, at_once: int) -> Result:
+    """A result that says how many jobs ran at once, as its times show."""
+    if at_once == 1 or not result.machine:
+        return result
+    return replace(result, machine={**result.machine, "jobs_at_once": at_once})
 
 
 def new_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:

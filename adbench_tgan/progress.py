@@ -41,7 +41,6 @@ class TerminalReporter:
         self.jobs = self.progress.add_task("jobs", total=None, detail="")
         self.bars: dict[str, TaskID] = {}  # one for each job that is running, by its key
         self.phases: dict[str, tuple[Job, str, float]] = {}  # that these jobs are in, and since when
-        self.running: Job | None = None  # the one begun last
         self.done = 0
         self.count = 0
         self.said = monotonic()
@@ -80,33 +79,27 @@ class TerminalReporter:
 
     def job_started(self, job: Job) -> None:
         """A job begins."""
-        self.running = job
         self.bars[job.key] = self.progress.add_task("start", total=None, detail=escape(plain(str(job))))
 
-    def phase(self, name: str, job: Job | None = None) -> None:
+    def phase(self, name: str, job: Job) -> None:
         """A job's bar begins anew with each phase."""
-        job = job or self.running
-        if job is not None and job.key in self.bars:
+        if job.key in self.bars:
             bar = self.bars[job.key]
             self.phases[job.key] = job, name, monotonic()
             self.progress.reset(bar, description=name, total=None, detail=escape(str(job)))
 
-    def epoch(
-        self, number: int, total: int | None, losses: Mapping[str, float], job: Job | None = None
-    ) -> None:
+    def epoch(self, number: int, total: int | None, losses: Mapping[str, float], job: Job) -> None:
         """An epoch has ended."""
-        job = job or self.running
         shown = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        if job is not None and job.key in self.bars:
+        if job.key in self.bars:
             detail = escape(plain(f"{job}  {shown}"))
             self.progress.update(self.bars[job.key], completed=number, total=total, detail=detail)
         of = f"{number}/{total}" if total else str(number)
         self.log(f"[{self.done + 1}/{self.count}] {job}: epoch {of}  {shown}")
 
-    def images(self, done: int, total: int, job: Job | None = None) -> None:
+    def images(self, done: int, total: int, job: Job) -> None:
         """So many images are done in this phase."""
-        job = job or self.running
-        if job is not None and job.key in self.bars:
+        if job.key in self.bars:
             self.progress.update(self.bars[job.key], completed=done, total=total)
             _, phase, _ = self.phases.get(job.key, (job, "images", 0.0))
             self.log(f"[{self.done + 1}/{self.count}] {job}: {phase} {done:,}/{total:,} images")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.places import read_bounded
 from adbench_tgan.stored import LARGEST
-from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     from adbench_tgan.leaderboard import Standing
@@ -70,8 +69,10 @@ def read_published(path: Path) -> tuple[Printed, ...]:
             raise ValueError(f"it has no column {lacking[0]}")
         return tuple(_printed(line) for line in lines if line["our_detector"] and line["metric"] in METRICS)
     except (OSError, ValueError, csv.Error) as error:
-        told = plain(f"{path} is not a table of published numbers ({type(error).__name__}: {error})")
-        raise AdbenchError(f"{told}; mend it, or name another with --published") from None
+        raise AdbenchError(
+            f"{path} is not a table of published numbers ({type(error).__name__}: {error}); "
+            "mend it, or name another with --published"
+        ) from None
 
 
 def _printed(line: Mapping[str, str | None]) -> Printed:

@@ -15,7 +15,15 @@ import pluggy
 
 from adbench_tgan import hooks
 from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
-from adbench_tgan.development import detectors_in, find_detector, info_of, is_word, shown, version_of
+from adbench_tgan.development import (
+    detector_class,
+    detectors_in,
+    find_detector,
+    info_of,
+    is_word,
+    shown,
+    version_of,
+)
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load, one_line
 from adbench_tgan.info import DetectorInfo
@@ -234,11 +242,9 @@ class Registry:
 
     def detector(self, name: str) -> type[Detector]:
         """The class of a detector."""
-        from adbench_tgan.detector import Detector, DetectorConfig
+        from adbench_tgan.detector import DetectorConfig
 
-        found = self.load("detector", name)
-        if not (isinstance(found, type) and issubclass(found, Detector)):
-            raise AdbenchError(f"detector {name!r} is {found!r}, not a subclass of adbench_tgan.Detector")
+        found = detector_class(name, self.load("detector", name))
         if not (isinstance(found.Config, type) and issubclass(found.Config, DetectorConfig)):
             raise AdbenchError(
                 f"the Config of detector {name!r} is not a subclass of adbench_tgan.DetectorConfig"

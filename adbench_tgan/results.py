@@ -26,7 +26,7 @@ from adbench_tgan.places import draft_name, is_remote, owner_is_gone
 from adbench_tgan.stored import SCHEMA
 from adbench_tgan.stored import read_losses as read_losses
 from adbench_tgan.stored import read_scores as read_scores
-from adbench_tgan.text import cell, plain
+from adbench_tgan.text import cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,17 +50,14 @@ class Result:
     timing: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, int] = field(default_factory=dict)  # of each network
     threshold: float | None = None  # a quantile of training scores
-    purity_delta: float | None = (
-        None  # largest relative change of a score with its batch; see `scoring.purity`
-    )
+    purity_delta: float | None = None  # largest relative change of a score with its batch; `scoring.purity`
     anomalies_fingerprint: str = ""  # of the labelled anomalies trained on
     shape: tuple[int, int, int] | None = None  # of the images that the detector saw
     device: str = ""
     machine: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # fallbacks and whatever else a reader must know
-    declared: Mapping[str, str] = field(
-        default_factory=dict
-    )  # conformance checks it is known to fail, and why
+    # Conformance checks that its detector is known to fail, and why.
+    declared: Mapping[str, str] = field(default_factory=dict)
     suite: str = ""  # version of the checks that `declared` names
     code: str = ""  # whose detector it was, see `Registry.code`
     of_categories: int | None = None  # categories that the dataset has
@@ -72,6 +69,7 @@ class Result:
     pictures: Mapping[str, Tensor] = field(default_factory=dict, repr=False)  # for a reporter; never stored
 
 
+# What ``result.json`` holds of a result.
 DESCRIBED = tuple(set(stored.Stored.model_fields) & set(Result.__dataclass_fields__))
 
 
@@ -121,24 +119,20 @@ class ResultStore:
         """Where trainings are kept while they last."""
         return self.root / PARTIAL
 
-    def get(self, job: Job, *, with_model: bool = False) -> Result | None:
-        """The stored result of a job that ended well; None if there is none, or it is damaged.
-
-        `with_model` asks for one whose model was saved too.
-        """
-        found = self._finished(job, with_model)
+    def get(self, job: Job) -> Result | None:
+        """The stored result of a job that ended well; None if there is none, or it is damaged."""
+        found = self._finished(job)
         return None if found is None else result_of(found)
 
     def has(self, job: Job, *, with_model: bool = False) -> bool:
-        """Whether `get` would find a result."""
-        return self._finished(job, with_model) is not None
+        """Whether `get` would find a result; `with_model` asks for one whose model was saved too."""
+        found = self._finished(job)
+        return found is not None and (not with_model or "model.safetensors" in found.files)
 
-    def _finished(self, job: Job, with_model: bool) -> stored.Stored | None:
+    def _finished(self, job: Job) -> stored.Stored | None:
         folder = self.folder(job)
         found = stored.read(folder)
         if found is None or found.status != "ok" or not same(found.job, job):
-            return None
-        if with_model and "model.safetensors" not in found.files:
             return None
         return found if stored.is_whole(found, folder) else None
 
@@ -173,7 +167,7 @@ class ResultStore:
             draft.mkdir(parents=True)
             write_files(result, draft)
             if is_remote(target):
-                places.upload(draft, target, "result.json")
+                places.upload(draft, target)
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 places.replace_folder(target, draft)
@@ -263,24 +257,8 @@ def _write(path: Path, write: Callable[[Path], object]) -> dict[str, Any]:
 
 def as_json(result: Result) -> dict[str, Any]:
     """All of a result that goes into ``result.json``; scores, losses and weights have files of their own."""
-    plain = {
-        name: getattr(result, name)
-        for name in ("status", "error", "metrics", "timing", "parameters", "threshold", "shape", "device")
-    }
-    names = (
-        "anomalies_fingerprint",
-        "purity_delta",
-        "machine",
-        "notes",
-        "declared",
-        "suite",
-        "version",
-        "code",
-        "of_categories",
-        "unofficial",
-    )
-    rest = {name: getattr(result, name) for name in names}
-    return {"schema": SCHEMA, "key": result.job.key, "job": asdict(result.job)} | plain | rest
+    described = {name: getattr(result, name) for name in DESCRIBED}
+    return described | {"schema": SCHEMA, "key": result.job.key, "job": asdict(result.job)}
 
 
 def check_readable(result: Result) -> None:
@@ -337,7 +315,7 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         raise unwritable(path, error) from None
     except Exception as error:  # an object store has its own
-        raise StoreError(f"cannot write {path}: {plain(one_line(error))}; run again") from None
+        raise StoreError(f"cannot write {path}: {one_line(error)}; run again") from None
 
 
 def safe_name(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -23,14 +24,14 @@ from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.failures import explain, failed
 from adbench_tgan.info import SUITE
-from adbench_tgan.interrupts import handlers_kept
+from adbench_tgan.interrupts import handlers_kept, not_swallowed
 from adbench_tgan.jobs import Job
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, check_readable, checkpoint_name
-from adbench_tgan.scoring import BATCH, check_scores, map_all, operations, purity, score_all, score_some
+from adbench_tgan.scoring import BATCH, Tell, check_scores, map_all, operations, purity, score_all, score_some
 from adbench_tgan.statements import check_losses, notes_of, parameters_of
 from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
 from adbench_tgan.torch_settings import round_fp32, settings_kept
@@ -67,15 +68,13 @@ class Reporter(Protocol):
     def job_started(self, job: Job) -> None:
         """A job begins."""
 
-    def phase(self, name: str, job: Job | None = None) -> None:
-        """`job`, or the one begun last, comes to "data", "fit", "score", "threshold", "purity", "timing" or "metrics"."""
+    def phase(self, name: str, job: Job) -> None:
+        """`job` comes to "data", "fit", "score", "threshold", "purity", "timing" or "metrics"."""
 
-    def epoch(
-        self, number: int, total: int | None, losses: Mapping[str, float], job: Job | None = None
-    ) -> None:
+    def epoch(self, number: int, total: int | None, losses: Mapping[str, float], job: Job) -> None:
         """An epoch has ended, out of `total` if that is known."""
 
-    def images(self, done: int, total: int, job: Job | None = None) -> None:
+    def images(self, done: int, total: int, job: Job) -> None:
         """So many images of this phase are done; told now and then."""
 
     def job_finished(self, result: Result) -> None:
@@ -134,22 +133,49 @@ def announce(job: Job, registry: Registry, reporter: Reporter) -> None:
 
 
 def attempt(job: Job, settings: Settings, tasks: Tasks, registry: Registry, reporter: Reporter) -> Result:
-    """Run one job; whatever goes wrong in it becomes a failed result, never an exception."""
+    """Run one job; whatever goes wrong in it becomes a failed result, never an exception but Ctrl-C's."""
     try:
-        if job.problem:
-            raise AdbenchError(job.problem)
-        reporter.phase("data")
-        size = int(job.config["image_size"])
-        split = tasks.split(job.category, size, labelled=job.supervision == "labelled")
-        if split.fingerprint != job.split_fingerprint:
-            raise changed(job.category)
-        with settings_kept(), pixels_kept(split):
-            return run_job(job, split, settings, registry, reporter)
+        with begun(job, settings.device, tasks, registry, reporter) as begin:
+            return run_job(job, begin, settings, registry, reporter)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's detector may raise anything
         tasks.forget()  # images that it may have written to
         return failed(job, settings, error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begin:
+    """What a job begins with."""
+
+    split: Split
+    code: Mapping[str, object]  # that runs it
+    detector: Callable[[], Detector]  # makes it, new and seeded
+
+
+@contextmanager
+def begun(job: Job, device: str, tasks: Tasks, registry: Registry, reporter: Reporter) -> Iterator[Begin]:
+    """Begin a job. After it torch's settings are as before, and Ctrl-C ends the run whatever the detector made of it.
+
+    Raises:
+        AdbenchError: the job cannot run, its images are not those that were planned, or the detector wrote to them.
+    """
+    if job.problem:
+        raise AdbenchError(job.problem)
+    reporter.phase("data", job)
+    detector_class = registry.detector(job.detector)
+    code = code_behind(detector_class, registry.distribution(job.detector))  # before its files can change
+    config = detector_class.Config.model_validate(dict(job.config))
+    split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
+    if split.fingerprint != job.split_fingerprint:
+        raise changed(job.category)
+
+    def detector() -> Detector:
+        seed_everything(job.seed)  # before the detector exists, or its initial weights escape the seed
+        return detector_class(config, device=device, seed=job.seed)
+
+    with not_swallowed(), settings_kept(), pixels_kept(split):
+        yield Begin(split=split, code=code, detector=detector)
 
 
 @contextmanager
@@ -168,36 +194,32 @@ def pixels_kept(split: Split) -> Iterator[None]:
         )
 
 
-def run_job(job: Job, split: Split, settings: Settings, registry: Registry, reporter: Reporter) -> Result:
+def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, reporter: Reporter) -> Result:
     """Fit and score one detector, and measure both. Same job, same machine, same numbers."""
-    device = settings.device
-    detector_class = registry.detector(job.detector)
-    config = detector_class.Config.model_validate(dict(job.config))
-    code = code_behind(detector_class, registry.distribution(job.detector))  # before its files can change
+    split, device, tell = begin.split, settings.device, partial(reporter.images, job=job)
     memory = PeakMemory(device)
     memory.reset()
 
     with precision(job.precision, device):
-        seed_everything(job.seed)  # before the detector exists, or its initial weights escape the seed
-        detector = detector_class(config, device=device, seed=job.seed)
-        reporter.phase("fit")
+        detector = begin.detector()
+        reporter.phase("fit", job)
         losses, fit_seconds = train(detector, job, split, settings, reporter)
 
-        reporter.phase("score")
+        reporter.phase("score", job)
         image = warm_up(detector, split.test, device)
         with stopwatch(device) as scoring:
-            scores = score_all(detector, split.test, device, reporter.images)
+            scores = score_all(detector, split.test, device, tell)
         check_scores(scores)
         peak = memory.megabytes()
-        reporter.phase("threshold")
-        threshold = float(np.quantile(score_some(detector, split.normal, device, reporter.images), QUANTILE))
-        reporter.phase("purity")
+        reporter.phase("threshold", job)
+        threshold = float(np.quantile(score_some(detector, split.normal, device, tell), QUANTILE))
+        reporter.phase("purity", job)
         purity_delta = purity(detector, split.test, scores, device)
-        reporter.phase("timing")
+        reporter.phase("timing", job)
         timing = measure(detector, image, len(scores), fit_seconds, scoring) if settings.timing else {}
 
-        reporter.phase("metrics")
-        maps = maps_of(detector, split, device, reporter)
+        reporter.phase("metrics", job)
+        maps = maps_of(detector, split, device, tell)
         metrics, notes = evaluate(maps, split, scores, threshold, registry, device)
         shown = pictures(detector, split.normal) if settings.pictures else {}
 
@@ -212,7 +234,7 @@ def run_job(job: Job, split: Split, settings: Settings, registry: Registry, repo
         anomalies_fingerprint=split.anomalies_fingerprint,
         shape=split.test.shape,
         device=device_name(device),
-        machine={**machine(device), "code": code},
+        machine={**machine(device), "code": begin.code},
         notes=(*notes_of(detector), *notes),
         declared=dict(registry.find("detector", job.detector).expected_failures),
         suite=SUITE,
@@ -254,7 +276,7 @@ def train(
 
     def on_epoch(number: int, means: Mapping[str, float]) -> None:
         check_losses(means)
-        reporter.epoch(number, total, means)
+        reporter.epoch(number, total, means, job)
 
     with stopwatch(settings.device) as clock, handlers_kept():
         losses = fit(detector, images, on_epoch, kept)
@@ -299,11 +321,11 @@ def measure(
     }
 
 
-def maps_of(detector: Detector, split: Split, device: str, reporter: Reporter) -> np.ndarray | None:
+def maps_of(detector: Detector, split: Split, device: str, tell: Tell) -> np.ndarray | None:
     """The test set's anomaly maps, float32 (N, H, W); None if there are none, or no mask to judge them by."""
     if split.masks is None or not split.masks.any() or not detector.has_maps:
         return None
-    return map_all(detector, split.test, split.masks.shape[1:], device, reporter.images)
+    return map_all(detector, split.test, split.masks.shape[1:], device, tell)
 
 
 def evaluate(

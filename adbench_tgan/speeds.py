@@ -16,6 +16,7 @@ from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
+from adbench_tgan.interrupts import not_swallowed
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.places import ensure_writable
@@ -58,7 +59,9 @@ def run_bench(
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     for job in missing:
         reporter.job_started(job)
-        record = {"key": keys[job.key]} | attempt(job, effort, device, planned.tasks, registry, reporter)
+        with not_swallowed():
+            found = attempt(job, effort, device, planned.tasks, registry, reporter)
+        record = {"key": keys[job.key]} | found
         record["machine"] = board.machine
         reporter.job_ended(job, said(record))
         board = with_record(board, record)
@@ -87,18 +90,18 @@ def attempt(
     if job.problem:
         return record
     try:
-        reporter.phase("data")
+        reporter.phase("data", job)
         split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
         images = split.test.on("cpu")[:IMAGES]
         with settings_kept(), pixels_kept(split), precision(job.precision, device):
             seed_everything(job.seed)
-            reporter.phase("fit")
+            reporter.phase("fit", job)
             train = TrainSet(split.normal, split.anomalies)
             # Nothing else may hold the one as built: where it has to be fitted, its networks would be counted twice.
             detector, weights = prepare(
                 detector_class(config, device=device, seed=job.seed), train, images[:2].to(device), effort
             )
-            reporter.phase("measure")
+            reporter.phase("measure", job)
             found = measure_speed(detector, images, effort)
         return record | {"channels": split.test.shape[0], "weights": weights} | found
     except KeyboardInterrupt:

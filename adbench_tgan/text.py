@@ -18,6 +18,11 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def unbroken(text: str) -> str:
+    """`text` with a space for each line break, and printable."""
+    return plain(" ".join(text.splitlines()))
+
+
 def cell(value: Any) -> Any:
     """A value for a CSV file: a text that a spreadsheet would take for a formula gets a ``'`` before it."""
     if not isinstance(value, str):

@@ -173,9 +173,8 @@ def mean_losses(steps: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
     for step in steps:
         count += 1
         for name, value in step.items():
-            value = value.detach().to(
-                torch.float32, copy=True
-            )  # bf16 would stop counting at some hundred steps
+            # In fp32: bf16 would stop counting at some hundred steps.
+            value = value.detach().to(torch.float32, copy=True)
             total[name] = total[name] + value if name in total else value
     return {name: float(value) / count for name, value in total.items()}
 

@@ -111,17 +111,15 @@ class LineReporter:
     def job_finished(self, result: Result) -> None:
         """The command's own process will find out."""
 
-    def phase(self, name: str, job: Job | None = None) -> None:
+    def phase(self, name: str, job: Job) -> None:
         """It comes to "data", "fit", or whatever is next."""
         self.tell("phase", name)
 
-    def epoch(
-        self, number: int, total: int | None, losses: Mapping[str, float], job: Job | None = None
-    ) -> None:
+    def epoch(self, number: int, total: int | None, losses: Mapping[str, float], job: Job) -> None:
         """An epoch has ended."""
         self.tell("epoch", number, total, {name: float(value) for name, value in losses.items()})
 
-    def images(self, done: int, total: int, job: Job | None = None) -> None:
+    def images(self, done: int, total: int, job: Job) -> None:
         """So many images are done in this phase."""
         self.tell("images", done, total)
 

@@ -4,8 +4,10 @@ import csv
 import json
 import math
 import shutil
+import signal
 import sys
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -213,17 +215,32 @@ class Scribbles(Keeper):
         return self
 
 
-def test_a_detector_that_writes_to_its_images_is_a_row_with_an_error_and_the_next_has_its_own(tmp_path):
+class GoesOnAfterCtrlC(Keeper):
+    def fit(self, train):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return super().fit(train)
+
+
+def benched(*detectors):
+    """The records of a bench that takes no time."""
     registry = Registry.discover()
-    registry._offers["detector"].append(
-        (DetectorInfo(name="scribbles", target=f"{__name__}:Scribbles"), "tests")
-    )
-    request = Request(detectors=["scribbles", "pca"], categories=["0"])
-    effort = speed.Effort(seconds=0.02, max_batch=1)
+    for toy in (Scribbles, GoesOnAfterCtrlC):
+        info = DetectorInfo(name=toy.__name__.lower(), target=f"{__name__}:{toy.__name__}")
+        registry._offers["detector"].append((info, "tests"))
+    request, effort = Request(detectors=detectors, categories=["0"]), speed.Effort(seconds=0.02, max_batch=1)
+    reporter = TerminalReporter(Console(stderr=True))
+    return speeds.run_bench(request, effort, "cpu", registry, reporter, None)[1]
+
+
+def test_ctrl_c_leaves_no_row_of_the_fit_that_it_cut_short(ctrl_c):
+    with pytest.raises(KeyboardInterrupt):
+        benched("goesonafterctrlc")
+
+
+def test_a_detector_that_writes_to_its_images_is_a_row_with_an_error_and_the_next_has_its_own():
     try:
-        _, records = speeds.run_bench(
-            request, effort, "cpu", registry, TerminalReporter(Console(stderr=True)), None
-        )
+        records = benched("scribbles", "pca")
         assert torch.get_default_dtype() == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)

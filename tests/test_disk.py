@@ -83,7 +83,7 @@ def intact(root, said):
     assert said == "" or (said.startswith("cannot write ") and said.isprintable()), said
     assert store.get(FIRST.job) is not None
     pd.testing.assert_frame_equal(store.scores(FIRST.job), FIRST.scores)
-    found = store.get(SECOND.job, with_model=True)
+    found = store.get(SECOND.job)
     names = [r.job.detector for r in store.results(lambda *told: pytest.fail(f"half written: {told}"))]
     assert names == (["first"] if found is None else ["first", "second"])
     assert (root / "results.csv").read_text() == ("old" if said else "new" * 2000)

@@ -7,7 +7,8 @@ pytest.importorskip("tensorboard", reason="tensorboard is not installed")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from adbench_tgan.events import EventReporter, folder_of
+from adbench_tgan.events import EventReporter
+from adbench_tgan.results import ResultStore
 
 
 class Silent:
@@ -47,14 +48,19 @@ def test_losses_of_jobs_side_by_side_do_not_mix(tmp_path):
     one, two = made("one"), made("two")
     with EventReporter(Silent(), tmp_path) as reporter:
         reporter.job_started(one.job)
-        reporter.epoch(1, 3, {"loss": 3.0})
+        reporter.epoch(1, 3, {"loss": 3.0}, one.job)
         reporter.job_started(two.job)
-        reporter.epoch(1, 3, {"loss": 77.0})  # whose is not known
+        reporter.epoch(1, 3, {"loss": 3.0}, two.job)
         reporter.epoch(2, 3, {"loss": 2.0}, one.job)
         reporter.job_finished(two)
+        reporter.epoch(3, 3, {"loss": 77.0}, two.job)  # told late
         reporter.job_finished(one)
     for result in (one, two):
-        assert scalars(tmp_path / folder_of(result.job), "losses/loss") == [(1, 3.0), (2, 2.0), (3, 1.0)]
+        assert scalars(ResultStore(tmp_path).folder(result.job), "losses/loss") == [
+            (1, 3.0),
+            (2, 2.0),
+            (3, 1.0),
+        ]
 
 
 def test_the_other_reporter_is_told_everything(tmp_path):
@@ -62,9 +68,9 @@ def test_the_other_reporter_is_told_everything(tmp_path):
     with EventReporter(inner, tmp_path) as reporter:
         reporter.planned(2, 1)
         reporter.job_started(result.job)
-        reporter.phase("fit")
-        reporter.epoch(1, None, {"loss": 3.0})
-        reporter.images(5, 10)
+        reporter.phase("fit", result.job)
+        reporter.epoch(1, None, {"loss": 3.0}, result.job)
+        reporter.images(5, 10, result.job)
         reporter.warn("hm")
         reporter.job_finished(result)
     assert [name for name, *_ in inner.told] == [

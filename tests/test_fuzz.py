@@ -57,13 +57,12 @@ def test_a_target_that_fails_is_told_from_one_that_refuses(tmp_path):
     def breaks(data, place):
         raise KeyError("x")
 
-    def rambles(data, place):
-        raise AdbenchError("two\nlines")
+    def refuses(data, place):
+        raise AdbenchError("no")
 
     with pytest.raises(KeyError):
         attempt(breaks, b"", tmp_path)
-    with pytest.raises(AssertionError, match="not one printable line"):
-        attempt(rambles, b"", tmp_path)
+    attempt(refuses, b"", tmp_path)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")

@@ -26,7 +26,7 @@ from adbench_tgan import Detector
 from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data import cifar10
 from adbench_tgan.data.files import decode, decode_mask
-from adbench_tgan.errors import AdbenchError, DataError
+from adbench_tgan.errors import AdbenchError, DataError, StoreError
 from adbench_tgan.leaderboard import results_table
 from adbench_tgan.predict import memory_limited
 from adbench_tgan.progress import TerminalReporter
@@ -63,6 +63,14 @@ def test_text_is_one_printable_line_and_nothing_is_lost(name):
     assert shown.isprintable()
     assert shown == name or "\\" in shown
     assert not str(cell(name)).startswith(("=", "+", "-", "@", "\t"))
+
+
+@pytest.mark.parametrize("kind", [AdbenchError, DataError, StoreError])
+def test_an_error_is_one_printable_line_whoever_raises_it(kind):
+    assert str(kind("no\r\nsuch\nfile \x1b[2J")) == "no such file \\x1b[2J"
+    assert [str(pickle.loads(pickle.dumps(kind(name)))) for name in NAMES] == [
+        str(kind(name)) for name in NAMES
+    ]
 
 
 def test_numbers_and_usual_names_are_left_as_they_are():

@@ -187,7 +187,7 @@ def test_results_are_those_of_local_to_the_byte_and_progress_is_told(tmp_path: P
         settings = Settings(save_models=True, workers=workers)
         outcome = benchmark(request, settings, registry, reporter, tmp_path / executor, executor)
         assert outcome.failed == ()
-        heard[executor] = [each for each in reporter.heard if each[0] in ("phase", "epoch") and each[-1]]
+        heard[executor] = [each for each in reporter.heard if each[0] in ("phase", "epoch")]
     assert_same_files(tmp_path / "local", tmp_path / "processes")
     drawn = [each[:-1] for each in heard["processes"] if each[-1] == "drawn on digits/0 seed 3"]
     assert [each[1] for each in drawn if each[0] == "phase"] == PHASES
@@ -205,19 +205,19 @@ PHASES = ["data", "fit", "score", "threshold", "purity", "timing", "metrics"]
 class Told(Silent):
     """Remembers also of which job it was told."""
 
-    def phase(self, name, job=None):
-        self.heard.append(("phase", name, str(job or self.heard[-1])))
+    def phase(self, name, job):
+        self.heard.append(("phase", name, str(job)))
 
-    def epoch(self, number, total, losses, job=None):
+    def epoch(self, number, total, losses, job):
         self.heard.append(("epoch", number, total, dict(losses), str(job)))
 
-    def images(self, done, total, job=None):
+    def images(self, done, total, job):
         self.heard.append(("images", done, total, str(job)))
 
 
 def test_how_many_images_are_scored_is_told_across_the_border() -> None:
     lines, reporter = io.StringIO(), Told()
-    worker.LineReporter(lines).images(300, 1000)
+    worker.LineReporter(lines).images(300, 1000, "a job")
     pass_on(json.loads(lines.getvalue()), "a job", reporter)
     assert reporter.heard == [("images", 300, 1000, "a job")]
 

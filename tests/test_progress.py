@@ -29,8 +29,8 @@ def test_a_log_has_a_line_a_job_and_none_an_epoch(log):
         told.planned(3, 1)
         for ended in (good, bad):
             told.job_started(ended.job)
-            told.phase("fit")
-            told.epoch(1, 2, {"loss": 0.5})
+            told.phase("fit", ended.job)
+            told.epoch(1, 2, {"loss": 0.5}, ended.job)
             told.job_finished(ended)
     assert log.getvalue().splitlines() == [
         "1 of 3 jobs are finished already; 2 to run",
@@ -43,9 +43,9 @@ def test_a_log_that_was_silent_for_long_tells_of_epochs(log, monkeypatch):
     monkeypatch.setattr(progress, "QUIET", -1.0)
     with reporter(log) as told:
         told.planned(2, 0)
-        told.job_started(result("d").job)
-        told.epoch(3, 10, {"loss_g": 0.25, "loss_d": 1.0})
-        told.epoch(4, None, {"loss_g": 0.125})
+        told.job_started(job := result("d").job)
+        told.epoch(3, 10, {"loss_g": 0.25, "loss_d": 1.0}, job)
+        told.epoch(4, None, {"loss_g": 0.125}, job)
     assert log.getvalue().splitlines() == [
         "[1/2] d on toy/a seed 0: epoch 3/10  loss_g 0.25  loss_d 1",
         "[1/2] d on toy/a seed 0: epoch 4  loss_g 0.125",
@@ -56,8 +56,8 @@ def test_a_log_tells_of_a_job_that_tells_nothing_itself(log, monkeypatch):
     monkeypatch.setattr(progress, "SILENT", (0.02, 0.05))
     with reporter(log) as told:
         told.planned(2, 0)
-        told.job_started(result("d").job)
-        told.phase("fit")
+        told.job_started(job := result("d").job)
+        told.phase("fit", job)
         deadline = monotonic() + 30
         while log.getvalue().count("\n") < 2 and monotonic() < deadline:
             sleep(0.01)
@@ -72,18 +72,18 @@ def test_a_log_that_was_silent_for_long_tells_of_images(log, monkeypatch):
     monkeypatch.setattr(progress, "QUIET", -1.0)
     with reporter(log) as told:
         told.planned(2, 0)
-        told.job_started(result("d").job)
-        told.phase("score")
-        told.images(2_500, 10_000)
+        told.job_started(job := result("d").job)
+        told.phase("score", job)
+        told.images(2_500, 10_000, job)
     assert log.getvalue().splitlines() == ["[1/2] d on toy/a seed 0: score 2,500/10,000 images"]
 
 
 def test_a_terminal_shows_bars_with_losses_and_names_as_text(log):
     with reporter(log, terminal=True) as told:
         told.planned(1, 0)
-        told.job_started(result("[bold]d", "[red]a").job)
-        told.phase("fit")
-        told.epoch(1, 2, {"loss": 0.5})
+        told.job_started(job := result("[bold]d", "[red]a").job)
+        told.phase("fit", job)
+        told.epoch(1, 2, {"loss": 0.5}, job)
         told.progress.refresh()
     shown = log.getvalue()
     assert "[bold]d on toy/[red]a seed 0" in shown

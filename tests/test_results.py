@@ -21,7 +21,15 @@ from adbench_tgan import places
 from adbench_tgan import results as results_module
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.places import draft_name
-from adbench_tgan.results import PARTIAL, ResultStore, read_scores, safe_name, write_atomically
+from adbench_tgan.results import (
+    PARTIAL,
+    Result,
+    ResultStore,
+    as_json,
+    read_scores,
+    safe_name,
+    write_atomically,
+)
 
 
 @pytest.fixture
@@ -44,7 +52,8 @@ def test_what_goes_in_comes_out(store):
         shape=(3, 32, 32),
     )
     store.put(put)
-    got = store.get(put.job, with_model=True)
+    got = store.get(put.job)
+    assert store.has(put.job, with_model=True)
     assert got.job == put.job
     assert got.metrics == put.metrics
     assert got.timing == put.timing
@@ -57,10 +66,16 @@ def test_what_goes_in_comes_out(store):
     assert pd.read_csv(folder / "losses.csv").to_dict("list") == {"epoch": [1, 2], "g": [1.5, 0.5]}
 
 
+def test_what_has_no_file_of_its_own_is_in_the_json():
+    elsewhere = {"scores", "losses", "state", "trace", "pictures"}
+    told = as_json(result("d"))
+    assert [name for name in Result.__dataclass_fields__ if name not in {*told, *elsewhere}] == []
+
+
 def test_a_model_asked_for_but_not_saved_counts_as_absent(store):
     store.put(result("d"))
     assert store.get(result("d").job) is not None
-    assert store.get(result("d").job, with_model=True) is None
+    assert not store.has(result("d").job, with_model=True)
 
 
 def test_another_version_or_setting_counts_as_absent(store):

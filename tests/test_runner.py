@@ -43,13 +43,13 @@ class Silent:
     def job_started(self, job):
         self.heard.append(("started", str(job)))
 
-    def phase(self, name):
+    def phase(self, name, job):
         self.heard.append(("phase", name))
 
-    def epoch(self, number, total, losses):
+    def epoch(self, number, total, losses, job):
         self.heard.append(("epoch", number, total, dict(losses)))
 
-    def images(self, done, total):
+    def images(self, done, total, job):
         self.heard.append(("images", done, total))
 
     def job_finished(self, result):
@@ -588,16 +588,10 @@ def test_a_model_that_cannot_be_written_is_a_failed_row_and_the_rest_goes_on(reg
     assert not any((tmp_path / PARTIAL).iterdir())
 
 
-def test_ctrl_c_leaves_no_result_of_the_training_that_it_cut_short(registry, tmp_path):
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # where tests run in the background it is ignored
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run(registry, tmp_path, "plain", "goesonafterctrlc", "inepochs")
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+def test_ctrl_c_leaves_no_result_of_the_training_that_it_cut_short(registry, tmp_path, ctrl_c):
+    with pytest.raises(KeyboardInterrupt):
+        run(registry, tmp_path, "plain", "goesonafterctrlc", "inepochs")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     rows = pd.read_csv(tmp_path / "results.csv")
     assert list(rows["detector"]) == ["plain"]
 

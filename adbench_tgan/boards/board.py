@@ -44,9 +44,8 @@ class Board:
     results: pd.DataFrame  # results.csv
     leaderboard: pd.DataFrame  # leaderboard.csv
     pairs: pd.DataFrame  # pairs.csv
-    standings: tuple[
-        Standing, ...
-    ] = ()  # behind the leaderboard's rows; empty if the tables were read from files
+    # Behind the leaderboard's rows; empty if the tables were read from files.
+    standings: tuple[Standing, ...] = ()
 
 
 def assemble(

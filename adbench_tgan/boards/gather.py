@@ -94,9 +94,9 @@ def from_runs(
     before = dict(kept.facts.audit or {}) if kept else {}
     facts = Facts(
         name=name,
-        dataset=_card(registry, "dataset", first.dataset, ("summary", "source", "licence")),
+        dataset=card(registry, "dataset", first.dataset, ("summary", "source", "licence")),
         protocol={
-            **_card(registry, "protocol", first.protocol, ("summary",)),
+            **card(registry, "protocol", first.protocol, ("summary",)),
             "version": first.protocol_version,
         },
         papers=papers_of(read_published(published), first.dataset, detectors) if published else (),
@@ -151,9 +151,7 @@ def select(
     if len(kinds) > 1:
         known = ", ".join(f"{dataset} {protocol} (version {version})" for dataset, protocol, version in kinds)
         raise AdbenchError(f"these runs hold {known}; choose one with --data and --protocol")
-    offered = [info for info, _ in registry.offers("detector")]
-    names = [info.name for info in offered]
-    versions = {info.name: info.version for info in offered if names.count(info.name) == 1}
+    versions = registry.versions()
     current = [result for result in taken if is_current(result.job, versions)]
     if len(current) < len(taken):
         say(
@@ -174,7 +172,7 @@ def _wanted(result: Result, choice: Choice) -> bool:
     )
 
 
-def _card(registry: Registry, kind: str, name: str, fields: Sequence[str]) -> dict[str, str]:
+def card(registry: Registry, kind: str, name: str, fields: Sequence[str]) -> dict[str, str]:
     """What is known of a dataset or protocol; nothing more than its name when its plugin is gone."""
     try:
         record = registry.find(kind, name)

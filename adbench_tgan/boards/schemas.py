@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from adbench_tgan.comparison import PAIR_COLUMNS
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, METRICS, RESULT_COLUMNS, TIMINGS
-from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,4 +129,4 @@ def _validate(schema: Any, frame: pd.DataFrame, file: str) -> None:
         reason = f"its columns should be {', '.join(names)}"
     except SchemaError as error:
         reason = " ".join(str(error).split())[:300]
-    raise AdbenchError(plain(f"{file} is not as its schema {SCHEMA} says: {reason}"))
+    raise AdbenchError(f"{file} is not as its schema {SCHEMA} says: {reason}")

@@ -83,7 +83,7 @@ def bench(
         answer({"machine": board.machine, "facts": board.facts, "records": records})
     else:
         lines = [{UNITS.get(name, name): line.get(name) for name in SHOWN} for line in records]
-        show(lines, as_json, f"scoring on {board.facts['device']}, machine {board.machine}", spare=SPARE)
+        show(lines, f"scoring on {board.facts['device']}, machine {board.machine}", spare=SPARE)
         if out is not None:
             print(f"{out / 'timing.csv'} and {out / 'timing.json'} hold the details")
     raise typer.Exit(1 if any(record["error"] for record in records) else 0)

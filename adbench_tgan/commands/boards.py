@@ -224,7 +224,7 @@ def compare(
         }
         for line in lines
     ]
-    show(records, as_json, f"AUROC, {made.facts.dataset['name']}, {made.facts.protocol['name']}")
+    show(records, f"AUROC, {made.facts.dataset['name']}, {made.facts.protocol['name']}")
     print(
         f"signed-rank test over {len(found.categories)} categories: p = {found.wilcoxon_p:.2g}; "
         f"the smallest that so many can give is {found.p_floor:.2g}"

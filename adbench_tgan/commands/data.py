@@ -55,7 +55,7 @@ def info(
     )
     tell(f"found: {cards['note']}")
     lines = [card | {"fingerprint": card["fingerprint"][:12]} for card in good]  # whole in --json
-    show(lines, as_json, name, spare=SPARE)
+    show(lines, name, spare=SPARE)
     for card in cards["categories"]:
         if "error" in card:
             warn(f"{card['category']}: {card['error']}")

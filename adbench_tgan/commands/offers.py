@@ -47,7 +47,10 @@ def list_(
         "version",
         "summary",
     )
-    show(records, as_json, kind, only=(*shown, "paper", "plugin"), spare=("paper", "plugin"))
+    if as_json:
+        answer(records)
+    else:
+        show(records, kind, only=(*shown, "paper", "plugin"), spare=("paper", "plugin"))
     warn_of_broken(found)
 
 
@@ -65,7 +68,10 @@ def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
         }
         for each in registry(plugin).plugins()
     ]
-    show(records, as_json, "plugins", spare=("import_ms", "distribution"))
+    if as_json:
+        answer(records)
+    else:
+        show(records, "plugins", spare=("import_ms", "distribution"))
 
 
 def info(
@@ -89,11 +95,11 @@ def info(
         answer(card)
         return
     config, counts = card.pop("config"), card.pop("parameters")
-    show([{"": key, " ": value} for key, value in card.items()], as_json, each.info.name)
+    show([{"": key, " ": value} for key, value in card.items()], each.info.name)
     settings = [
         {"setting": key} | {name: text_of(value) for name, value in fields.items()}
         for key, fields in config.items()
     ]
-    show(settings, as_json, "settings (--set)")
+    show(settings, "settings (--set)")
     rows = [{"network": key, "parameters": count} for key, count in counts.items()]
-    show(rows, as_json, f"parameters on {data}")
+    show(rows, f"parameters on {data}")

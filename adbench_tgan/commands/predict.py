@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import show, tell, warn
+from adbench_tgan.commands.show import answer, show, tell, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import (
     Device,
@@ -41,7 +41,10 @@ def predict(
         {"image": str(p.path), "score": p.score, "threshold": p.threshold, "anomalous": p.anomalous}
         for p in found
     ]
-    show(records, as_json, f"{result.job}")
+    if as_json:
+        answer(records)
+    else:
+        show(records, f"{result.job}")
     with suppress(AdbenchError):  # a model that was taken along without its scores
         warn(f"note: {saved.meaning_of(result, read_scores(job_folder))}")
     if heatmap is not None:

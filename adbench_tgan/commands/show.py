@@ -46,16 +46,9 @@ def answer(facts: Any) -> None:
 
 
 def show(
-    records: list[dict[str, Any]],
-    as_json: bool,
-    title: str,
-    only: tuple[str, ...] = (),
-    spare: tuple[str, ...] = (),
+    records: list[dict[str, Any]], title: str, only: tuple[str, ...] = (), spare: tuple[str, ...] = ()
 ) -> None:
-    """Print records as JSON, or as a table of the columns `only`, on narrow terminals without `spare` ones."""
-    if as_json:
-        answer(records)
-        return
+    """Print records as a table of the columns `only`, on narrow terminals without `spare` ones."""
     from adbench_tgan.views import records_view
 
     if only:

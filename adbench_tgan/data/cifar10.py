@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from adbench_tgan.data.archives import fetch_archive
-from adbench_tgan.data.files import fetch_folder, not_found, one_line, only_regular, reason_of
+from adbench_tgan.data.files import fetch_folder, not_found, only_regular, reason_of
 from adbench_tgan.data.plain_pickle import PlainArray, plain_pickle
 from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
 from adbench_tgan.errors import DataError
@@ -105,7 +105,7 @@ def read_batch(path: Path) -> Labelled:
         return _checked(plain_pickle(path.read_bytes()))
     except Exception as error:  # a damaged pickle raises nearly every kind of error
         remedy = "remove its folder and run 'adbench data fetch cifar10'"
-        raise DataError(one_line(f"{path} is not a CIFAR-10 batch ({reason_of(error)}); {remedy}")) from None
+        raise DataError(f"{path} is not a CIFAR-10 batch ({reason_of(error)}); {remedy}") from None
 
 
 def _checked(entry: Any) -> Labelled:

@@ -18,7 +18,6 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from adbench_tgan.data.samples import Pixels
 from adbench_tgan.errors import DataError
-from adbench_tgan.text import plain
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
@@ -67,9 +66,7 @@ def list_images(folder: Path) -> list[Path]:
     """
     images = _images(folder)
     if not images:
-        raise DataError(
-            one_line(f"{folder} holds no PNG, JPEG, BMP or TIFF image; add images or remove the folder")
-        )
+        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image; add images or remove the folder")
     return images
 
 
@@ -122,12 +119,10 @@ def _entries(folder: Path) -> list[Path]:
     try:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise DataError(
-            one_line(f"{folder} cannot be listed ({error.strerror}); restore the folder")
-        ) from None
+        raise DataError(f"{folder} cannot be listed ({error.strerror}); restore the folder") from None
     for path in paths:
         if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # bytes that are not UTF-8
-            raise DataError(one_line(f"{path} has a name that is not valid Unicode; rename it"))
+            raise DataError(f"{path} has a name that is not valid Unicode; rename it")
     return paths
 
 
@@ -138,16 +133,14 @@ def existing(root: Path) -> Path:
         DataError: it is not.
     """
     if not root.is_dir():
-        raise DataError(
-            one_line(f"{root} is not a folder; give the data's folder with --data-root or $ADBENCH_DATA")
-        )
+        raise DataError(f"{root} is not a folder; give the data's folder with --data-root or $ADBENCH_DATA")
     return root
 
 
 def not_found(dataset: str, root: Path, layout: str) -> DataError:
     """The error for a dataset that is not below `root`; `layout` says what was looked for."""
     remedy = "name the folder that holds it with --data-root or $ADBENCH_DATA"
-    return DataError(one_line(f"{root} holds no {layout}; {remedy}, or run 'adbench data fetch {dataset}'"))
+    return DataError(f"{root} holds no {layout}; {remedy}, or run 'adbench data fetch {dataset}'")
 
 
 def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> Path:
@@ -169,7 +162,7 @@ def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> P
         reason = f"{type(error).__name__}: {error}"
         remedy = "try again, or name the folder that holds it with --data-root or $ADBENCH_DATA"
         text = f"{name} is not in {root} and could not be downloaded ({reason}); {remedy}"
-        raise DataError(one_line(text)) from None
+        raise DataError(text) from None
     finally:
         for folder in made:  # only an empty one goes: a mistyped root leaves nothing behind
             with suppress(OSError):
@@ -215,7 +208,7 @@ def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
     except Exception as error:  # damaged files raise nearly every kind of error in Pillow
         reason = _reason(path, error)
         remedy = RESAVE if isinstance(error, _MisreadError) else "replace or remove it"
-        raise DataError(one_line(f"{path} cannot be read as an image ({reason}); {remedy}")) from None
+        raise DataError(f"{path} cannot be read as an image ({reason}); {remedy}") from None
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -315,8 +308,3 @@ def only_regular(path: Path) -> None:
 def reason_of(error: Exception) -> str:
     """What an error says, without the path that an `OSError` repeats; its type when it says nothing."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def one_line(text: str) -> str:
-    """`text` without line breaks, and printable whatever a file's name holds."""
-    return plain(" ".join(text.splitlines()))

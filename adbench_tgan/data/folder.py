@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from adbench_tgan.data.files import existing, left_out, list_folders, one_line
+from adbench_tgan.data.files import existing, left_out, list_folders
 from adbench_tgan.data.mvtec import Category, DefectDataset, incomplete, is_category, name_of
 from adbench_tgan.errors import DataError
+from adbench_tgan.text import unbroken
 
 
 def load(root: Path, fetch: bool) -> DefectDataset:
@@ -27,7 +28,7 @@ def load(root: Path, fetch: bool) -> DefectDataset:
     if not categories:
         layouts = "train/0.normal and test, or train/good and test"
         remedy = "arrange the images so, or name another folder with --data-root"
-        raise DataError(one_line(f"neither {root} nor a folder in it holds {layouts}; {remedy}"))
+        raise DataError(f"neither {root} nor a folder in it holds {layouts}; {remedy}")
     return _dataset(categories, incomplete(folders, categories))
 
 
@@ -46,7 +47,7 @@ def _dataset(categories: Sequence[Category], broken: Sequence[str] = ()) -> Defe
     if broken:
         note += f"; left out for lack of train/good, train/0.normal or test: {', '.join(broken)}"
     note += left_out(folder for category in categories for folder in _folders(category))
-    return DefectDataset(found=tuple(categories), note=one_line(note))
+    return DefectDataset(found=tuple(categories), note=unbroken(note))
 
 
 def _folders(category: Category) -> list[Path]:

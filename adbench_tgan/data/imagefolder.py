@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from adbench_tgan.data.files import Cache, existing, left_out, list_folders, list_images, loose, one_line
+from adbench_tgan.data.files import Cache, existing, left_out, list_folders, list_images, loose
 from adbench_tgan.data.samples import ClassDataset, Samples
 from adbench_tgan.errors import DataError
+from adbench_tgan.text import unbroken
 
 EVERY = 5  # of a class without a test folder, the 5th, 10th, ... image by name is a test image
 
@@ -36,7 +37,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     classes = sorted({item.kind for item in items})
     if len(classes) < 2:
         remedy = "add one, or name another folder with --data-root"
-        raise DataError(one_line(f"{root} holds {len(classes)} class folders, and two are needed; {remedy}"))
+        raise DataError(f"{root} holds {len(classes)} class folders, and two are needed; {remedy}")
     cache = Cache()
     split = "own" if divided else "4 : 1"
     folders = dict.fromkeys(item.path.parent for item in items)
@@ -50,7 +51,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     return ClassDataset(
         categories=tuple(sorted({item.kind for item in items if item.part == "train"})),
         images=samples,
-        note=one_line(
+        note=unbroken(
             f"{len(items):,} images, {len(classes)} classes, {split} split{left_out(folders)}{aside}"
         ),
     )
@@ -71,7 +72,7 @@ def _undivided(root: Path) -> list[Item]:
         paths = list_images(folder)
         if len(paths) < EVERY:
             remedy = "add some, or make folders train/ and test/"
-            raise DataError(one_line(f"{folder} holds {len(paths)} images, fewer than {EVERY}; {remedy}"))
+            raise DataError(f"{folder} holds {len(paths)} images, fewer than {EVERY}; {remedy}")
         items += [
             Item(path, folder.name, "train" if number % EVERY else "test")
             for number, path in enumerate(paths, start=1)

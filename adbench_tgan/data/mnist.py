@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from adbench_tgan.data.archives import fetch_gzip
-from adbench_tgan.data.files import fetch_folder, not_found, one_line, only_regular, reason_of
+from adbench_tgan.data.files import fetch_folder, not_found, only_regular, reason_of
 from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
 from adbench_tgan.errors import DataError
 
@@ -93,6 +93,4 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(
-        one_line(f"{path} is not a sound idx file ({reason}); remove it and fetch the data again")
-    )
+    return DataError(f"{path} is not a sound idx file ({reason}); remove it and fetch the data again")

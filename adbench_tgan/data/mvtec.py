@@ -23,7 +23,6 @@ from adbench_tgan.data.files import (
     list_folders,
     list_images,
     not_found,
-    one_line,
 )
 from adbench_tgan.data.samples import Pixels, Samples
 from adbench_tgan.errors import DataError, unknown
@@ -144,7 +143,7 @@ def _samples(category: Category, cache: Cache) -> Samples:
         mask = cache.read(path, category.name, decoder=decode_mask)
         if not mask.any():
             remedy = f"mark it or move the image to test/{category.good}"
-            raise DataError(one_line(f"{path}, the mask of {item.path}, marks no defect; {remedy}"))
+            raise DataError(f"{path}, the mask of {item.path}, marks no defect; {remedy}")
         return mask
 
     return Samples(
@@ -170,13 +169,11 @@ def _check_names(items: Sequence[Item]) -> None:
     for item in items:
         other = seen.setdefault((item.kind, item.path.stem), item.path)
         if item.kind != "good" and other != item.path:
-            raise DataError(
-                one_line(f"{item.path} and {other.name} would share one mask; rename one of them")
-            )
+            raise DataError(f"{item.path} and {other.name} would share one mask; rename one of them")
 
 
 def _mask_of(item: Item, category: Category) -> Path:
     path = category.folder / "ground_truth" / item.kind / f"{item.path.stem}_mask.png"
     if not path.exists():
-        raise DataError(one_line(f"{path}, the mask of {item.path}, is missing; add it or remove the image"))
+        raise DataError(f"{path}, the mask of {item.path}, is missing; add it or remove the image")
     return path

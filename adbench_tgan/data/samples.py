@@ -147,10 +147,9 @@ class Samples:
                 )
             self._compare(self._mask_digests, i, hashlib.sha256(_bits(mask)).digest())
             masks.append(mask)
-        side = MASK_SIDE
         if all(mask.shape == masks[0].shape for mask in masks) and max(masks[0].shape) <= MASK_SIDE:
             return np.stack(masks)
-        return np.stack([_nearest(mask, side) for mask in masks])
+        return np.stack([_nearest(mask, MASK_SIDE) for mask in masks])
 
 
 @dataclass(frozen=True, kw_only=True)

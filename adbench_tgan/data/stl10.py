@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from adbench_tgan.data.archives import fetch_archive
-from adbench_tgan.data.files import fetch_folder, not_found, one_line, only_regular, reason_of
+from adbench_tgan.data.files import fetch_folder, not_found, only_regular, reason_of
 from adbench_tgan.data.samples import ClassDataset, Labelled, Pixels, labelled_arrays
 from adbench_tgan.errors import DataError
 
@@ -94,6 +94,4 @@ def _bytes(path: Path) -> Pixels:
 
 
 def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(
-        one_line(f"{path} is not a sound STL-10 file ({reason}); remove its folder and fetch it again")
-    )
+    return DataError(f"{path} is not a sound STL-10 file ({reason}); remove its folder and fetch it again")

@@ -122,10 +122,10 @@ class Tasks:
 
     def _made(self, category: str, size: int, labelled: bool) -> Split:
         samples, cut = self.cut(category)
-        print_of = self.fingerprint(category)  # first: what is read from here on must have the same hashes
+        known = self.fingerprint(category)  # first: what is read from here on must have the same hashes
         try:
             chosen = self.anomalies(category) if labelled else None
-            made = split(samples, cut, category, size, print_of, chosen)
+            made = split(samples, cut, category, size, known, chosen)
         except ChangedError:
             raise changed(category) from None
         unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adbench_tgan.audit_table import CURVES, read_curves
+from adbench_tgan.audit_table import CURVES, curves_in, read_curves
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.report.charts import AUDIT_STYLES
@@ -32,7 +32,7 @@ def audits_in(folder: Path, dataset: str, protocol: str) -> list[dict[str, Any]]
     Raises:
         AdbenchError: the folder holds no audits, or a file in it is not one.
     """
-    paths = sorted((folder / "curves").rglob("*.json"))
+    paths = curves_in(folder)
     if not paths:
         raise AdbenchError(f"{folder} holds no audits; name the folder that adbench audit wrote with --audit")
     records = [record for path in paths for record in [_read(path, dataset, protocol)] if record is not None]
@@ -43,7 +43,7 @@ def _read(path: Path, dataset: str, protocol: str) -> dict[str, Any] | None:
     data = read_curves(path)
     if data is None:
         reason = "it is damaged, an AUROC is not within 0 to 1, or its curves differ in length"
-        raise AdbenchError(plain(f"{path} is no audit: {reason}; delete it and audit again"))
+        raise AdbenchError(f"{path} is no audit: {reason}; delete it and audit again")
     job, curves = Job(**data["job"]), {name: data[name] for name in CURVES}
     if job.dataset != dataset:
         return None

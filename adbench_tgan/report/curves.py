@@ -12,10 +12,8 @@ from adbench_tgan.report.material import Material
 
 POINTS = 200  # of a curve, at most
 BINS = 40
-CENTRAL = (
-    0.5,
-    99.5,
-)  # percentiles between which a histogram's bars are even; the outermost take what is beyond
+# Percentiles between which a histogram's bars are even; the outermost take what is beyond.
+CENTRAL = (0.5, 99.5)
 CATEGORIES = 30  # at most so many are offered in the selector, and ...
 ENTRIES = 24  # ... so many detectors have curves
 COUNTS = ("restarts",)  # what detectors report beside their losses, but is none
@@ -39,7 +37,6 @@ def curve_records(material: Material) -> Iterator[Record]:
             "precision": precision,
             "histogram": histogram(scores, labels),
             "threshold": material.thresholds.get(key),
-            "prevalence": float(labels.mean()),
         }
 
 

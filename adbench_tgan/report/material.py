@@ -39,17 +39,14 @@ class Material:
     results: pd.DataFrame  # a row a job
     leaderboard: pd.DataFrame  # a row a detector
     scores: Callable[[str], pd.DataFrame]  # by a job's key: sample_id, label, score
-    losses: Callable[
-        [str], pd.DataFrame | None
-    ]  # by a job's key: epoch and a column a loss; None if it has none
+    # By a job's key: epoch and a column a loss; None if it has none.
+    losses: Callable[[str], pd.DataFrame | None]
     thresholds: Mapping[str, float]  # by a job's key: the quantile of training scores
     machines: tuple[Mapping[str, Any], ...] = ()  # each on which jobs ran
-    facts: Mapping[str, str] = field(
-        default_factory=dict
-    )  # what the dataset and the protocol say of themselves
-    folders: Mapping[str, Path] = field(
-        default_factory=dict
-    )  # by a job's key, where a model may have been saved
+    # What the dataset and the protocol say of themselves.
+    facts: Mapping[str, str] = field(default_factory=dict)
+    # By a job's key, where a model may have been saved.
+    folders: Mapping[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what was left out, and why
     note: str = ""  # what a board's reader must know before the numbers
     jobs: tuple[Job, ...] = ()  # all that were run
@@ -85,6 +82,8 @@ def from_store(
         AdbenchError: there are no results, or those of several datasets or protocols and none is chosen, or the table
             is none.
     """
+    from adbench_tgan.boards.gather import card
+
     store = ResultStore(root)
     versions = registry.versions()
     every = list(store.results())
@@ -109,7 +108,10 @@ def from_store(
         losses=lambda key: store.losses(jobs[key]),
         thresholds={r.job.key: r.threshold for r in results if r.threshold is not None},
         machines=machines_of(results),
-        facts=facts_of(registry, first.dataset, first.protocol)
+        facts=facts_of(
+            card(registry, "dataset", first.dataset, ("summary", "source", "licence")),
+            card(registry, "protocol", first.protocol, ("summary",)),
+        )
         | {"protocol version": first.protocol_version},
         folders={key: store.folder(job) for key, job in jobs.items()},
         notes=notes,
@@ -130,7 +132,6 @@ def from_board(folder: Path) -> Material:
     table, ranked = board.results.copy(), board.leaderboard.copy()
     name_entries(table, ranked, shown_presets(board.measured))
     facts = board.facts
-    told = {"dataset": facts.dataset, "protocol": facts.protocol}
     return Material(
         dataset=facts.dataset["name"],
         protocol=facts.protocol["name"],
@@ -141,12 +142,7 @@ def from_board(folder: Path) -> Material:
         losses=board.losses.get,
         thresholds={r.job.key: r.threshold for r in board.measured if r.threshold is not None},
         machines=machines_of(board.measured),
-        facts={
-            kind if key == "summary" else f"{kind}'s {key}": text
-            for kind, card in told.items()
-            for key, text in card.items()
-            if key != "name" and text
-        },
+        facts=facts_of(facts.dataset, facts.protocol),
         note=facts.note,
         jobs=tuple(result.job for result in board.measured),
         of_categories=most_categories(board.measured),
@@ -230,16 +226,11 @@ def machines_of(results: Sequence[Result]) -> tuple[Mapping[str, Any], ...]:
     return tuple(found)
 
 
-def facts_of(registry: Registry, dataset: str, protocol: str) -> dict[str, str]:
-    """What is registered of a dataset and a protocol; nothing of those whose plugin is gone."""
-    facts = {}
-    for kind, name in (("dataset", dataset), ("protocol", protocol)):
-        try:
-            spec = registry.find(kind, name)
-        except AdbenchError:
-            continue
-        for key in ("summary", "source", "licence"):
-            text = str(getattr(spec, key, ""))
-            if text:
-                facts[kind if key == "summary" else f"{kind}'s {key}"] = text
-    return facts
+def facts_of(dataset: Mapping[str, str], protocol: Mapping[str, str]) -> dict[str, str]:
+    """What a dataset and a protocol say of themselves, under the names that a page has for it."""
+    return {
+        kind if key == "summary" else f"{kind}'s {key}": text
+        for kind, told in (("dataset", dataset), ("protocol", protocol))
+        for key, text in told.items()
+        if key != "name" and text
+    }

@@ -67,6 +67,7 @@ def render(
     board = tables.without_shared_reason(material.leaderboard)
     columns = tables.leaderboard_columns(board)
     rows = tables.leaderboard_rows(board, columns)
+    records = list(curves.curve_records(material))
     return environment.get_template("page.html.jinja").render(
         material=material,
         version=__version__,
@@ -82,8 +83,8 @@ def render(
         },
         heat=tables.heat_table(material),
         overview=overview(material),
-        curve_charts=curve_charts(material),
-        detail_charts=detail_charts(material),
+        curve_charts=curve_charts(material, records),
+        detail_charts=detail_charts(records, list(curves.loss_records(material))),
         chosen=curves.chosen_jobs(material),
         rule=RULE,
         galleries=galleries,
@@ -176,9 +177,8 @@ def devices(material: Material) -> int:
     return int(good["device"].nunique())
 
 
-def curve_charts(material: Material) -> list[Chart]:
+def curve_charts(material: Material, records: Sequence[curves.Record]) -> list[Chart]:
     """ROC and precision-recall curves of a category."""
-    records = list(curves.curve_records(material))
     entries = [entry for entry in material.entries if any(record["entry"] == entry for record in records)]
     absent = "No job ended well, so there are no scores."
     return [
@@ -197,9 +197,8 @@ def curve_charts(material: Material) -> list[Chart]:
     ]
 
 
-def detail_charts(material: Material) -> list[Chart]:
+def detail_charts(records: Sequence[curves.Record], losses: Sequence[curves.Record]) -> list[Chart]:
     """Histogram and losses of one detector in one category."""
-    records, losses = list(curves.curve_records(material)), list(curves.loss_records(material))
     return [
         Chart(
             name="histogram",
