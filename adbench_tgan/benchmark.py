@@ -96,17 +96,26 @@ def benchmark(
         raise
     table, elsewhere = write_tables(store, planned.jobs, registry, printed, reporter.warn)
     results = [fresh.get(job.key) or store.outcome(job) for job in planned.jobs]
-    if gaps := [job for job, result in zip(planned.jobs, results, strict=True) if result is None]:
-        raise AdbenchError(
-            f"executor {executor!r} gave no result for {len(gaps)} of {len(results)} jobs, the first {gaps[0]}; "
-            "run again, or with --executor local"
-        )
     return Outcome(
-        results=tuple(result for result in results if result),
+        results=without_gaps(planned.jobs, results, executor),
         leaderboard=table,
         ran=len(fresh),
         elsewhere=elsewhere,
     )
+
+
+def without_gaps(jobs: Sequence[Job], results: Sequence[Result | None], executor: str) -> tuple[Result, ...]:
+    """A result for each job.
+
+    Raises:
+        AdbenchError: the executor left some out.
+    """
+    if gaps := [job for job, result in zip(jobs, results, strict=True) if result is None]:
+        raise AdbenchError(
+            f"executor {executor!r} gave no result for {len(gaps)} of {len(jobs)} jobs, the first {gaps[0]}; "
+            "run again, or with --executor local"
+        )
+    return tuple(result for result in results if result)
 
 
 def unfinished(

@@ -262,7 +262,7 @@ def test_a_digit_of_any_table_is_named_and_nothing_else(folder):
         key = next(cell for cell in cells if re.fullmatch("[0-9a-f]{16}", cell))
         expected.append(("results.csv", f"{key} ({cells[0]}, {cells[3]}, seed {cells[4]}), {column}"))
     for row, (name, column) in enumerate(
-        [("good", "auroc_ci_high"), ("fair", "rank"), ("poor", "pixel_auroc_mean")], 1
+        [("good", "auroc_ci_low"), ("fair", "rank"), ("poor", "pixel_auroc_mean")], 1
     ):
         change_cell(folder / "leaderboard.csv", row, column)
         expected.append(("leaderboard.csv", f"{name} paper False one-class, {column}"))
