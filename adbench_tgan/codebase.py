@@ -6,7 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -17,6 +17,7 @@ from typing import Any
 FRAMEWORK = "adbench_tgan"
 UNKNOWN = "unknown"  # commit of a checkout of which git tells nothing
 PATIENCE = 2.0  # seconds that git may take
+SILENT = 127  # exit status of a git that says nothing, as a shell has it for a command that is not there
 SHOWN = 12  # digits of a hash
 
 
@@ -90,24 +91,29 @@ def commit_of(folder: Path) -> tuple[str, bool | None]:
     """The commit of the checkout that a package's folder belongs to, and whether files that it tracks were changed."""
     if not any((each / ".git").exists() for each in (folder, *folder.parents)):
         return "", None
-    tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
-    if tracked is not None and tracked.returncode == 1:  # an environment inside somebody else's checkout
+    tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py").returncode
+    if tracked == 1:  # an environment inside somebody else's checkout
         return "", None
     filters = _git(folder, "config", "--local", "--includes", "--get-regexp", r"^filter\.")
-    if filters is not None and filters.returncode == 0:  # programs that comparing files would start
+    if filters.returncode == 0:  # programs that comparing files would start
         head = _git(folder, "rev-parse", "HEAD")
-        return head.stdout.strip() if head is not None and head.returncode == 0 else UNKNOWN, None
-    status = ("status", "--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules=all")
-    told = _git(folder, *status)
-    if tracked is None or tracked.returncode or told is None or told.returncode:
+        return UNKNOWN if head.returncode else head.stdout.strip(), None
+    status = _git(
+        folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules=all"
+    )
+    if tracked or status.returncode:
         return UNKNOWN, None
-    lines = told.stdout.splitlines()
-    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), UNKNOWN)
-    return commit, any(not line.startswith("#") for line in lines)
+    return _said_by(status.stdout.splitlines())
 
 
-def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str] | None:
-    """What git says in a folder, which it leaves as it is; None if it is not installed, or too slow."""
+def _said_by(status: Sequence[str]) -> tuple[str, bool]:
+    """The commit that the lines of ``git status`` name, and whether they name a changed file."""
+    heads = [line.split()[-1] for line in status if line.startswith("# branch.oid ")]
+    return heads[0] if heads else UNKNOWN, any(not line.startswith("#") for line in status)
+
+
+def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What git says in a folder, which it leaves as it is; it ends with `SILENT` if it is not installed, or too slow."""
     here = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's own
     try:
         return subprocess.run(
@@ -122,7 +128,7 @@ def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str] | None:
             check=False,
         )
     except (OSError, subprocess.SubprocessError):
-        return None
+        return subprocess.CompletedProcess(words, SILENT, "", "")
 
 
 def state_of(machine: Mapping[str, Any]) -> tuple[str, str]:

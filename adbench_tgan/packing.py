@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
@@ -143,28 +142,17 @@ class Packing:
         return int((1 - MARGIN) * self.free)
 
 
-class Running(Protocol):
-    """A job that runs."""
-
-    job: Job
-    at_once: int  # jobs that ran at a time with it, at most, and itself
-
-
 class Waiting:
     """The jobs that have not begun, and those that have to begin again, which come first."""
 
     def __init__(self, jobs: Iterable[Job]):
         self.jobs, self.again = iter(jobs), list[Job]()
 
-    def admitted(self, packing: Packing, running: Sequence[Running]) -> Iterator[Job]:
-        """Jobs that may begin now; `running` grows meanwhile. At most one is taken that has to wait."""
-        while not packing.full(len(running)) and (job := self._first()) is not None:
-            if not packing.admits(job, [each.job for each in running]):
-                return
-            self.again.pop(0)
-            yield job
-            for each in running:
-                each.at_once = max(each.at_once, len(running))
+    def take(self, packing: Packing, running: Sequence[Job]) -> Job | None:
+        """The next job, if it may begin beside those that run; else it is kept, and no further one is looked at."""
+        if packing.full(len(running)) or (job := self._first()) is None or not packing.admits(job, running):
+            return None
+        return self.again.pop(0)
 
     def _first(self) -> Job | None:
         if not self.again and (job := next(self.jobs, None)) is not None:

@@ -72,17 +72,18 @@ def packed(
             mps = ending.enter_context(side_by_side(reporter.warn))
         ending.callback(close, running)  # before MPS ends
         while True:
-            for job in waiting.admitted(packing, running):
+            while (job := waiting.take(packing, [process.job for process in running])) is not None:
                 if job.key not in packing.alone:
                     announce(job, registry, reporter)
                 if job.problem:  # nothing to run
                     yield attempt(job, settings, tasks, registry, reporter)
-                else:
-                    spec = spec_of(job, settings, registry)
-                    env = {**environment(packing.share(job)), **mps}
-                    running.append(Process(job, settings, spec, heard, env))
+                    continue
+                env = {**environment(packing.share(job)), **mps}
+                running.append(Process(job, settings, spec_of(job, settings, registry), heard, env))
             if not running:
                 return
+            for process in running:
+                process.at_once = max(process.at_once, len(running))
             listen(heard, reporter)
             for process in [each for each in running if each.ended()]:
                 listen(heard, reporter)

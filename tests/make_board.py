@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from make_runs import toy_job
 
 from adbench_tgan.boards import Board, Choice, from_runs
-from adbench_tgan.jobs import Job
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
 
@@ -21,20 +21,8 @@ FINGERPRINTS = {name: format(number, "x") * 64 for number, name in enumerate(CAT
 
 def made(detector: str, category: str, seed: int, shift: float, **changes: object) -> Result:
     """A result whose anomalies score `shift` standard deviations above its normal images."""
-    fields = {
-        "detector": detector,
-        "detector_version": "1",
-        "config": {"epochs": 2},
-        "dataset": "toy",
-        "protocol": "one-vs-rest",
-        "protocol_version": "1",
-        "category": category,
-        "seed": seed,
-        "precision": "fp32",
-        "supervision": "one-class",
-        "split_fingerprint": FINGERPRINTS[category],
-    }
-    job = Job(**(fields | changes))
+    own = {"config": {"epochs": 2}, "split_fingerprint": FINGERPRINTS[category]}
+    job = toy_job(detector, category, seed, **(own | changes))
     draw = np.random.default_rng([CATEGORIES.index(category), seed])
     scores = (draw.normal(size=len(LABELS)) + shift * LABELS).astype(np.float32)
     names = [f"test-{number:03}" for number in range(len(LABELS))]

@@ -13,13 +13,8 @@ from adbench_tgan.results import Result, ResultStore
 LABELS = np.repeat([0, 1], [60, 40]).astype(np.uint8)
 
 
-def made(
-    detector: str, category: str = "a", seed: int = 0, *, shift: float = 1.0, **changes: object
-) -> Result:
-    """A job's result whose anomalies score `shift` standard deviations above its normal images.
-
-    `changes` are fields of the job, or of the result.
-    """
+def toy_job(detector: str, category: str = "a", seed: int = 0, **changes: object) -> Job:
+    """A job on a dataset that nobody has."""
     fields = {
         "detector": detector,
         "detector_version": "1",
@@ -33,8 +28,18 @@ def made(
         "supervision": "one-class",
         "split_fingerprint": f"{sum(category.encode()):064x}",
     }
+    return Job(**(fields | changes))
+
+
+def made(
+    detector: str, category: str = "a", seed: int = 0, *, shift: float = 1.0, **changes: object
+) -> Result:
+    """A job's result whose anomalies score `shift` standard deviations above its normal images.
+
+    `changes` are fields of the job, or of the result.
+    """
     own = {name: changes.pop(name) for name in list(changes) if name in Job.__dataclass_fields__}
-    job = Job(**(fields | own))
+    job = toy_job(detector, category, seed, **own)
     if changes.get("status") == "failed":
         return Result(job=job, **({"error": "RuntimeError: boom", "device": "cpu"} | changes))
     draw = np.random.default_rng([sum(detector.encode()), sum(category.encode()), seed])

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def layer(module: str) -> int:
     return LAYER[name]
 
 
+@cache
 def modules(room: str) -> dict[str, Path]:
     """Every module of a package by its dotted name."""
     home = ROOMS[room].parent

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from make_runs import toy_job
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import (
     LEADERBOARD_COLUMNS,
     RESULT_COLUMNS,
@@ -28,20 +28,8 @@ LABELS = np.repeat([0, 1], [60, 40]).astype(np.uint8)
 
 def result(detector, category="a", seed=0, shift=1.0, status="ok", device="cpu", **changes):
     """A job's result whose anomalies score `shift` standard deviations above its normal images."""
-    fields = {
-        "detector": detector,
-        "detector_version": "1",
-        "config": {"epochs": 1},
-        "dataset": "toy",
-        "protocol": "one-vs-rest",
-        "protocol_version": "1",
-        "category": category,
-        "seed": seed,
-        "precision": "fp32",
-        "supervision": "one-class",
-        "split_fingerprint": category * 64,
-    }
-    job = Job(**(fields | changes))
+    own = {"config": {"epochs": 1}, "split_fingerprint": category * 64}
+    job = toy_job(detector, category, seed, **(own | changes))
     if status == "failed":
         return Result(job=job, status="failed", error="RuntimeError: boom", device=device)
     draw = np.random.default_rng([ord(category[0]), seed])

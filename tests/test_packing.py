@@ -22,6 +22,7 @@ from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.packing import (
     Footprint,
     Packing,
+    Waiting,
     check_packing,
     packing_of,
     read_footprint,
@@ -104,6 +105,19 @@ def test_memory_that_others_took_meanwhile_is_seen_when_no_job_runs() -> None:
     packing.admits(SMALL[0], [])
     packing.learn(SMALL[0], took(100), at_once=1)
     assert fitting(packing, SMALL) == 2
+
+
+def test_a_job_that_has_to_wait_is_kept_and_no_other_is_claimed_meanwhile() -> None:
+    unclaimed = iter([SMALL[0], LARGE[0], SMALL[1]])
+    waiting, packing = Waiting(unclaimed), measured(most=2)
+    assert waiting.take(packing, []) is SMALL[0]
+    assert waiting.take(packing, SMALL[:1]) is None
+    assert list(unclaimed) == SMALL[1:2]
+    waiting.again.append(SMALL[0])
+    assert waiting.take(packing, []) is LARGE[0]
+    assert waiting.take(packing, LARGE[:2]) is None  # there are two already
+    assert waiting.take(packing, []) is SMALL[0]
+    assert waiting.take(packing, []) is None
 
 
 def test_threads_are_shared_by_as_many_as_will_run() -> None:
