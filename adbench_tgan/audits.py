@@ -25,10 +25,11 @@ from adbench_tgan.places import ensure_writable
 from adbench_tgan.published import read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
-from adbench_tgan.runner import Reporter, Settings, begun, precision
+from adbench_tgan.runner import Reporter, Settings, begun
 from adbench_tgan.statements import notes_of
 from adbench_tgan.stored import STAMP
 from adbench_tgan.text import csv_of, plain
+from adbench_tgan.torch_settings import precision
 
 if TYPE_CHECKING:
     from adbench_tgan.progress import TerminalReporter

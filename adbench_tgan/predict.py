@@ -21,10 +21,10 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, read_result
-from adbench_tgan.runner import precision
 from adbench_tgan.scoring import check_scores, scores_of
 from adbench_tgan.stored import vouched
 from adbench_tgan.text import plain
+from adbench_tgan.torch_settings import precision
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: what Pillow weighs red, green and blue with
 ROOM = 2**31  # bytes that building a detector may take beside its weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -34,7 +34,7 @@ from adbench_tgan.results import Result, ResultStore, check_readable, checkpoint
 from adbench_tgan.scoring import BATCH, Tell, check_scores, map_all, operations, purity, score_all, score_some
 from adbench_tgan.statements import check_losses, notes_of, parameters_of
 from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
-from adbench_tgan.torch_settings import round_fp32, settings_kept
+from adbench_tgan.torch_settings import precision, settings_kept
 from adbench_tgan.training import fit, seed_everything
 
 PICTURES = 8  # training images that a reporter may show
@@ -357,15 +357,3 @@ def evaluate(
         except Exception as error:  # one metric must not cost the job
             notes.append(f"{name} not computed: {explain(error, device)}")
     return values, notes
-
-
-def precision(name: str, device: str) -> AbstractContextManager[Any]:
-    """Set how matrix products round: fp32 in full, tf32 on tensor cores, bf16 by autocast.
-
-    Under bf16 on a GPU networks that train are also laid out channels-last; see `training.stepper`.
-    """
-    round_fp32(to_tf32=name == "tf32")
-    # Without its cache, which would keep the weights of the first step for as long as the whole training.
-    return torch.autocast(
-        torch.device(device).type, torch.bfloat16, enabled=name == "bf16", cache_enabled=False
-    )

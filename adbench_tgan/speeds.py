@@ -21,10 +21,10 @@ from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
-from adbench_tgan.runner import Reporter, pixels_kept, precision
+from adbench_tgan.runner import Reporter, pixels_kept
 from adbench_tgan.speed import Effort, measure_speed, prepare
 from adbench_tgan.timing_board import Board, Record, fingerprint, parse, with_record, write_board
-from adbench_tgan.torch_settings import settings_kept
+from adbench_tgan.torch_settings import precision, settings_kept
 from adbench_tgan.training import seed_everything
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from operator import attrgetter
 from typing import Any
 
@@ -59,6 +59,18 @@ def round_fp32(*, to_tf32: bool) -> None:
         level.fp32_precision = "none"
     torch.set_float32_matmul_precision("high" if to_tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = to_tf32
+
+
+def precision(name: str, device: str) -> AbstractContextManager[Any]:
+    """Set how matrix products round: fp32 in full, tf32 on tensor cores, bf16 by autocast.
+
+    Under bf16 on a GPU networks that train are also laid out channels-last; see `training.stepper`.
+    """
+    round_fp32(to_tf32=name == "tf32")
+    # Without its cache, which would keep the weights of the first step for as long as the whole training.
+    return torch.autocast(
+        torch.device(device).type, torch.bfloat16, enabled=name == "bf16", cache_enabled=False
+    )
 
 
 def module_hooks() -> dict[str, dict[Any, Any]]:

@@ -17,8 +17,9 @@ from adbench_baselines.layers import Average, dcgan_init, restart_where
 from adbench_tgan import Detector, ImageSet, TrainSet, captured, graphs, stepper, training
 from adbench_tgan.graphs import WARMUP, Captured
 from adbench_tgan.registry import Registry
-from adbench_tgan.runner import precision, seed_everything
 from adbench_tgan.testing import smooth_images
+from adbench_tgan.torch_settings import precision
+from adbench_tgan.training import seed_everything
 
 REGISTRY = Registry.discover()
 SHAPE = (3, 32, 32)

@@ -27,9 +27,10 @@ from grids import MODES, Grid, run_grid
 from adbench_tgan import Detector, ImageSet, TrainSet
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.registry import Registry
-from adbench_tgan.runner import precision, seed_everything
 from adbench_tgan.testing import smooth_images
 from adbench_tgan.timing import stopwatch
+from adbench_tgan.torch_settings import precision
+from adbench_tgan.training import seed_everything
 
 DETECTORS = ("ganomaly", "skip_ganomaly", "sagan", "transgan_dual")
 PRECISIONS = ("fp32", "tf32", "bf16")
