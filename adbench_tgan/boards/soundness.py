@@ -27,35 +27,44 @@ def sound_scores(
         record["key"]: f"scores/{safe_name(result.job.detector)}.parquet"
         for record, result in zip(content["jobs"], results_of(content), strict=True)
     }
-    labels = {card["category"]: card["labels_sha256"] for card in content["categories"]}
-    if "categories" in suspect:
-        labels = {}
     tables: dict[str, pd.DataFrame] = {}
     found: list[Found] = []
-    for name in content["files"]:
-        if not name.startswith("scores/"):
-            continue
+    for name in (name for name in content["files"] if name.startswith("scores/")):
         try:
             frame = read_score_file(path / name)
         except AdbenchError as error:
             found.append((name, "", str(error)))
             continue
         for (key, category, seed), group in frame.groupby(["key", "category", "seed"], sort=False):
-            where = f"{key} ({category}, seed {seed})"
-            record = records.get(str(key))
             table = group[["sample_id", "label", "score"]].reset_index(drop=True)
-            if record is None or (record["category"], record["seed"]) != (category, seed):
-                found.append((name, where, "board.json has no such job"))
-            elif name != home[str(key)]:
-                found.append((name, where, f"belongs into {home[str(key)]}"))
-            elif not table["sample_id"].equals(canonical(table)["sample_id"]):
-                found.append((name, where, "its images are not in the order of their sample_id"))
-            elif scores_hash(table) != record["scores_sha256"] and f"jobs/{key}" not in suspect:
-                found.append((name, where, "a score was changed: the scores' SHA-256 does not match"))
             tables[str(key)] = table
+            record = records.get(str(key))
+            if record is None or (record["category"], record["seed"]) != (category, seed):
+                problem = "board.json has no such job"
+            elif name != home[str(key)]:
+                problem = f"belongs into {home[str(key)]}"
+            else:
+                problem = _changed(table, None if f"jobs/{key}" in suspect else record["scores_sha256"])
+            if problem:
+                found.append((name, f"{key} ({category}, seed {seed})", problem))
     missing = [key for key in records if key not in tables and home[key] in content["files"]]
     found += [(home[key], key, "the scores of this job are missing") for key in missing]
-    return tables, [*found, *_labels(tables, records, home, labels)]
+    return tables, [*found, *_labels(tables, records, home, _label_hashes(content, suspect))]
+
+
+def _changed(table: pd.DataFrame, digest: str | None) -> str:
+    """How a job's scores are not those that were published, in words; without a `digest` only their order tells."""
+    if not table["sample_id"].equals(canonical(table)["sample_id"]):
+        return "its images are not in the order of their sample_id"
+    if digest is not None and scores_hash(table) != digest:
+        return "a score was changed: the scores' SHA-256 does not match"
+    return ""
+
+
+def _label_hashes(content: Content, suspect: set[str]) -> dict[str, str]:
+    """The hash of each category's images and labels, unless the section that states them was changed."""
+    stated = {card["category"]: card["labels_sha256"] for card in content["categories"]}
+    return {} if "categories" in suspect else stated
 
 
 def implausible(content: Content) -> Iterator[Found]:

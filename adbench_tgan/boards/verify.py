@@ -97,19 +97,30 @@ def unsound(path: Path) -> list[Finding]:
 
 
 def _all(path: Path, content: Content) -> Iterator[Found]:
+    """All findings; where one says exactly what was changed, those that only follow from it are left out."""
     names = list(_names(path, content))
     yield from names
-    sealed = [*_seals(content), *implausible(content)]
-    named = list(_contents(path, content, {where for _, where, _ in sealed}))
-    known = [each for each in named if each[2] != OTHER_BYTES]
-    yield from known if names or known or sealed else named
+    broken = [*_seals(content), *implausible(content)]
+    exact = list(_contents(path, content, {where for _, where, _ in broken}))
+    yield from _of_bytes_last(exact, others=bool(names or broken))
     yield from _papers(path, content)
-    parts = [where.split("/") for file, where, _ in (*named, *sealed) if file == "board.json"]
-    told = {part[0] for part in parts if len(part) > 1} | {where for _, where, _ in named}
-    yield from (found for found in sealed if found[1] not in told)
+    yield from _unexplained(broken, exact)
     for job, problem in impure(results_of(content)):
         where = f"{job.key} ({job.detector}, {job.category}, seed {job.seed}), purity_delta"
         yield "results.csv", where, problem
+
+
+def _of_bytes_last(exact: list[Found], *, others: bool) -> list[Found]:
+    """That ``board.json`` has other bytes follows from any other change; it is a finding where there is none."""
+    meaning = [found for found in exact if found[2] != OTHER_BYTES]
+    return meaning if meaning or others else exact
+
+
+def _unexplained(broken: list[Found], exact: list[Found]) -> list[Found]:
+    """The broken seals of parts of ``board.json``, but of those in which a change is named: ``audit`` by ``audit/KEY``."""
+    inside = [where for file, where, _ in (*exact, *broken) if file == "board.json" and "/" in where]
+    named = {where.partition("/")[0] for where in inside} | {where for _, where, _ in exact}
+    return [found for found in broken if found[1] not in named]
 
 
 def _papers(path: Path, content: Content) -> Iterator[Found]:
