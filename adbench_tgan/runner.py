@@ -344,13 +344,14 @@ def evaluate(
     notes = []
     for name in registry.names("metric"):
         try:
-            metric = registry.load("metric", name)
+            given: tuple[Any, ...]
             if registry.find("metric", name).level == "image":
-                value = float(metric(scores.copy(), split.labels.copy(), threshold))
+                given = scores.copy(), split.labels.copy(), threshold
             elif maps is not None and split.masks is not None:
-                value = float(metric(maps.copy(), split.masks.copy()))
+                given = maps.copy(), split.masks.copy()
             else:
                 continue
+            value = float(registry.load("metric", name)(*given))
             if not np.isfinite(value):
                 raise ValueError(f"it is {value}")
             values[name] = value
