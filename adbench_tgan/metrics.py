@@ -25,7 +25,8 @@ class MetricSpec:
     """`target` is a function of one job's scores.
 
     Image level: ``(scores (N,), labels (N,), threshold) -> float``; pixel level, where a dataset has masks and a
-    detector maps: ``(maps (N, H, W), masks (N, H, W)) -> float``.
+    detector maps: ``(maps (N, H, W), masks (N, H, W)) -> float``. It is given copies; a result that is not finite
+    counts as not computed, and the row says so.
     """
 
     name: str

@@ -10,7 +10,10 @@ Layout = Literal["classes", "defects"]  # class labels, or per category normal i
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """`target` is a function ``(root: Path, fetch: bool) -> Dataset``; with `fetch` it may download into `root`."""
+    """`target` is a function ``(root: Path, fetch: bool) -> Dataset``; with `fetch` it may download into `root`.
+
+    Its images are uint8 (C, H, W).
+    """
 
     name: str
     target: str
@@ -25,7 +28,10 @@ class DatasetSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolSpec:
-    """`target` is a function ``(samples: Samples, category: str) -> Cut``."""
+    """`target` is a function ``(samples: Samples, category: str) -> Cut``.
+
+    No test image may be among the training images; labels are 0 or 1.
+    """
 
     name: str
     version: str
