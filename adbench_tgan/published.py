@@ -19,12 +19,8 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).with_name("published_numbers.csv")  # a copy of the one beside the boards
 AVERAGE = "average"  # how the table of published numbers calls a mean over categories
-METRICS = {
-    "AUROC": 1,
-    "image AUROC": 1,
-    "AUROC (as printed)": 1,
-    "AUROC percent": 100,
-}  # its names, and units
+# What an AUROC is called there, and of how many it is a share.
+METRICS = {"AUROC": 1, "image AUROC": 1, "AUROC (as printed)": 1, "AUROC percent": 100}
 NUMBERED = re.compile(r"\d+ \((\w+)\)")  # a class's number before its name
 NEEDED = "source table protocol category metric value our_detector our_dataset our_protocol".split()
 

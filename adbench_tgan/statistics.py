@@ -147,9 +147,8 @@ def wilcoxon(differences: Sequence[float]) -> float:
     if len(values) > EXACT:
         return float(stats.wilcoxon(values, method="approx").pvalue)
     ranks = stats.rankdata(np.abs(values))
-    signs = (
-        np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
-    )  # every way they could have pointed
+    # Every way in which they could have pointed.
+    signs = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
     of_chance, found = signs @ ranks, ranks[values > 0].sum()  # sums of halves: exact
     return float(min(1.0, 2 * min((of_chance <= found).mean(), (of_chance >= found).mean())))
 

@@ -39,10 +39,11 @@ from adbench_tgan.stored import LARGEST, parquet_table
 from adbench_tgan.text import plain
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+# A file of a board, its name of what `safe_name` leaves.
 FILE = re.compile(
     r"(results|leaderboard|pairs)\.csv|README\.md|(scores/[\w.~% -]{1,240}\.parquet|losses/[\w.~% -]{1,240}\.csv)",
     re.ASCII,
-)  # with what `safe_name` leaves
+)
 TEXTS = ("category", "key", "sample_id")  # columns of a file of scores
 LARGEST_SCORES = 2**30  # bytes of one; of all else `LARGEST`
 

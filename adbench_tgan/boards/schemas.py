@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of board.json and of the tables beside it
 
+# From 0 to 1.
 SHARES = (
     *METRICS,
     *(f"{name}_mean" for name in ("auroc", "average_precision", "pixel_auroc", "aupro")),
     *("auroc_ci_low", "auroc_ci_high", "published_auroc", "as_published_auroc"),
     *("wilcoxon_p", "holm_p", "p_floor", "holm_floor"),
-)  # from 0 to 1
+)
 PATTERNS = {
     "status": r"ok|failed",
     "supervision": r"one-class|labelled",

@@ -31,10 +31,11 @@ from adbench_tgan.stored import stamp
 from adbench_tgan.text import plain
 
 OTHER_BYTES = "holds other bytes than are made from what it says: a name twice, another order, spaces"
+# What a board raises in which a stranger has written just anything.
 MISREAD = (
     *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, OSError),
     csv.Error,
-)  # that a board raises in which a stranger has written just anything
+)
 MARKS = ("board.json", "scores", "leaderboard.csv", "pairs.csv")  # any of them makes a folder a board
 SOURCES = ("name", "dataset", "protocol", "published", "audit", "machines", "configurations", "jobs")
 

@@ -20,13 +20,8 @@ from adbench_tgan.options import (
     tasks_of,
 )
 
-SPARE = (
-    "chance_average_precision",
-    "masks",
-    "chance_f1",
-    "labelled_on_offer",
-    "prevalence",
-)  # narrow terminals
+# Columns that narrow terminals do without, the first of them first.
+SPARE = ("chance_average_precision", "masks", "chance_f1", "labelled_on_offer", "prevalence")
 
 
 def info(

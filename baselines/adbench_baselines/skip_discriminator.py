@@ -23,9 +23,8 @@ class Discriminator(nn.Module):
     def __init__(self, size: int, channels: int, width: int = 64, latent: int = 100):
         super().__init__()
         self.encoder = encoder(size, channels, width, latent)
-        self.classifier = nn.Conv2d(
-            latent, 1, 3, 1, 1, bias=False
-        )  # of its 9 taps only the centre sees the code
+        # Of its 9 taps only the centre sees the code.
+        self.classifier = nn.Conv2d(latent, 1, 3, 1, 1, bias=False)
         self.apply(dcgan_init)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -69,10 +69,8 @@ def cutout(images: Tensor, probability: float = 1.0) -> Tensor:
         side = images.shape[dim]
         size = int(side * 0.5 + 0.5)
         centre = torch.randint(0, side + 1 - size % 2, (len(images), 1), device=images.device)
-        distance = (
-            torch.arange(side, device=images.device) - centre + size // 2
-        )  # from the square's first line
-        hole = hole & along(dim, (distance >= 0) & (distance < size))
+        from_first_line = torch.arange(side, device=images.device) - centre + size // 2
+        hole = hole & along(dim, (from_first_line >= 0) & (from_first_line < size))
     chosen = torch.rand(1, device=images.device) < probability
     return images * ~(hole & chosen)
 

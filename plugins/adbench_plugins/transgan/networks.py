@@ -42,9 +42,8 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        q, k, v = (
-            self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )  # (B, heads, n, d)
+        parts = self.qkv(tokens).unflatten(2, (3, self.heads, -1))  # (B, n, 3, heads, d)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # (B, heads, n, d) each
         dropout = self.dropout if self.training else 0.0
         attended = attend(q, k, v, self.scale, dropout, multiple=8 if tokens.is_cuda else 1)
         return F.dropout(self.out(attended.transpose(1, 2).flatten(2)), self.dropout, self.training)
