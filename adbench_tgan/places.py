@@ -198,13 +198,22 @@ def owner_is_gone(draft: str) -> bool:
     host, _, rest = draft.removeprefix(".").partition("+")
     if host != _host():
         return _was_restarted(host)
+    number = rest.partition("+")[0]
     try:
-        os.kill(int(rest.partition("+")[0]), 0)
+        os.kill(int(number), 0)
     except ProcessLookupError:
         return True
     except (ValueError, OSError):
         return False
-    return False
+    return _has_ended(number)
+
+
+def _has_ended(number: str) -> bool:
+    """Whether a process is one no more, but for its number: until its parent, or the first process, asks how it ended."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except (OSError, IndexError):
+        return False
 
 
 def _host() -> str:

@@ -80,6 +80,18 @@ def test_a_container_of_the_same_name_is_another_machine(
     assert {name.partition("~")[0] for name in (here, there)} == {socket.gethostname()}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that has ended by its number")
+def test_a_process_that_has_ended_and_is_not_yet_cleared_away_is_gone():
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it has ended, and keeps its number
+    name = draft_name().replace(f"+{os.getpid()}+", f"+{child}+")
+    assert owner_is_gone(name)
+    assert not owner_is_gone(draft_name())
+    os.waitpid(child, 0)
+
+
 def test_a_draft_has_a_name_that_every_file_system_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "h" * 255)
     assert len(draft_name()) < 200

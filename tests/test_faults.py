@@ -111,7 +111,9 @@ def test_killed_inside_any_step_of_storing_nothing_half_written_is_read(fatal, t
         os._exit(0)
     _, status = os.waitpid(child, 0)
     died = os.waitstatus_to_exitcode(status) == 9
-    assert died == (fatal <= 4)  # two files are flushed, what stood there is moved aside, the folder is renamed
+    assert died == (
+        fatal <= 4
+    )  # two files are flushed, what stood there is moved aside, the folder is renamed
     found = store.get(put.job)
     assert (found is None) == died
     assert len(list(store.results())) == (0 if died else 1)
