@@ -17,7 +17,6 @@ from torch import Tensor
 from adbench_tgan import places
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
-from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector
@@ -73,7 +72,7 @@ class Checkpoint:
                 put_back(part, unpacked(kept.parts[name], tensors))
             set_dice(unpacked(kept.dice, tensors), detector.device)
         except Exception as error:  # each kind of part has its own
-            reason = plain(one_line(error))
+            reason = one_line(error)
             raise AdbenchError(
                 f"{self.path} does not fit this detector: {reason}; delete it, then run again"
             ) from None
@@ -118,9 +117,7 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except Exception as error:  # it may hold anything
-            notes.append(
-                f"the training began anew: {self.path.name} cannot be used: {plain(one_line(error))}"
-            )
+            notes.append(f"the training began anew: {self.path.name} cannot be used: {one_line(error)}")
             return None
         return kept, tensors
 

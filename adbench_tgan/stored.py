@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import opened, read_bounded
-from adbench_tgan.text import plain, unmarked
+from adbench_tgan.text import unmarked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +142,7 @@ def vouched(folder: Path, name: str) -> Path:
     except OSError as error:
         raise _unreadable(path, error.strerror or type(error).__name__) from None
     if found != facts.sha256:
-        raise AdbenchError(plain(f"{path} was changed after it was written; delete {folder} and run again"))
+        raise AdbenchError(f"{path} was changed after it was written; delete {folder} and run again")
     return path
 
 
@@ -205,7 +205,7 @@ def _texts(column: Any) -> Any:
 
 
 def _unreadable(path: Path, reason: str) -> AdbenchError:
-    return AdbenchError(plain(f"{path} cannot be read ({reason}); delete {path.parent} and run again"))
+    return AdbenchError(f"{path} cannot be read ({reason}); delete {path.parent} and run again")
 
 
 def stamp(path: Path) -> str:

@@ -36,7 +36,6 @@ from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.places import read_bounded
 from adbench_tgan.results import safe_name
 from adbench_tgan.stored import LARGEST, parquet_table
-from adbench_tgan.text import plain
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # A file of a board, its name of what `safe_name` leaves.
@@ -168,7 +167,7 @@ def read_content(path: Path) -> dict[str, Any]:
     """
     file = path / "board.json"
     if file.is_symlink():
-        raise AdbenchError(plain(f"{file} is a link; a board has plain files only"))
+        raise AdbenchError(f"{file} is a link; a board has plain files only")
     try:
         content: dict[str, Any] = json.loads(read_bounded(file, LARGEST).decode())
         schema = content["schema"]
@@ -177,16 +176,16 @@ def read_content(path: Path) -> dict[str, Any]:
             f"{path} is no board: it has no board.json; name a folder that adbench publish wrote"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AdbenchError(plain(f"{file} cannot be read ({type(error).__name__}); publish again")) from None
+        raise AdbenchError(f"{file} cannot be read ({type(error).__name__}); publish again") from None
     if schema != SCHEMA:
-        raise AdbenchError(plain(f"{file} is of schema {schema!r:.100}, not {SCHEMA}; publish again"))
+        raise AdbenchError(f"{file} is of schema {schema!r:.100}, not {SCHEMA}; publish again")
     try:
         facts_of(content), results_of(content)
         strangers = [name for name in content["files"] if not FILE.fullmatch(name)]
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise AdbenchError(plain(f"{file} lacks something: {error}; publish again")) from None
+        raise AdbenchError(f"{file} lacks something: {error}; publish again") from None
     if strangers:
-        raise AdbenchError(plain(f"{file} lists {strangers[0]!r:.200}, which is no file of a board"))
+        raise AdbenchError(f"{file} lists {strangers[0]!r:.200}, which is no file of a board")
     return content
 
 
@@ -245,9 +244,7 @@ def bytes_of(path: Path) -> bytes:
 
 def unreadable(path: Path | str, reason: object) -> AdbenchError:
     """The error for a file that cannot be read, in one line whatever the file says."""
-    return AdbenchError(
-        plain(f"{path} cannot be read: {' '.join(str(reason).split())}; publish the board again")
-    )
+    return AdbenchError(f"{path} cannot be read: {' '.join(str(reason).split())}; publish the board again")
 
 
 def check_name(name: str) -> None:
