@@ -524,7 +524,8 @@ def test_a_graph_trains_as_plain_calls_do(name, recordings):
     assert not recordings
     graph, graph_scores, notes = trained_on_gpu(name, True)
     assert notes == []
-    assert len(recordings) == {"f_anogan": 2, "transgan_dual": 2}.get(name, 1)
+    of_training = [each for each in recordings if each.inputs]  # a step of a walk is given nothing
+    assert len(of_training) == {"f_anogan": 2, "transgan_dual": 2}.get(name, 1)
     assert len(plain) == len(graph)
     compared = WARMUP + 2 if name in ONE_STEP else 2  # epochs that have steps of the graph among them
     for one, other in zip(plain[:compared], graph[:compared], strict=True):
