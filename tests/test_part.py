@@ -36,7 +36,8 @@ OFFERS = """
 
     @hookimpl
     def adbench_protocols():
-        yield ProtocolSpec(name="otherwise", version="1", target="specks_parts:otherwise", layout="classes")
+        for name in ("otherwise", "fewer"):
+            yield ProtocolSpec(name=name, version="1", target=f"specks_parts:{name}", layout="classes")
 
     @hookimpl
     def adbench_metrics():
@@ -67,6 +68,10 @@ PARTS = """
     def otherwise(samples, category):
         cut = one_vs_rest_1k(samples, category)
         return replace(cut, choose_anomalies=lambda: cut.on_offer[:7])
+
+    def fewer(samples, category):
+        cut = one_vs_rest_1k(samples, category)
+        return replace(cut, normal=cut.normal[1:])
 
     def above(scores, labels, threshold):
         return (scores > threshold).mean()
@@ -222,6 +227,7 @@ def test_failures_and_impure_scores_do_not_become_a_part(runs: Path, tmp_path: P
             "2",
             r"on specks/a seed 0 was not run on the images that one-vs-rest, version 1, ",
         ),
+        ("whole", "fewer", "1", r"^specks/a: fewer trains on other images than one-vs-rest; adbench run"),
         (
             "whole",
             "leave-one-out",
@@ -240,7 +246,7 @@ def test_failures_and_impure_scores_do_not_become_a_part(runs: Path, tmp_path: P
 )
 def test_what_is_no_part_is_refused(runs: Path, folder: str, to: str, data: str, told: str) -> None:
     with pytest.raises(AdbenchError, match=told):
-        made(runs, runs / folder, to=to, data=data)
+        made(runs, runs / folder, to=to, data=data, detectors=["pca"])
 
 
 def test_anomalies_that_a_part_chooses_otherwise_matter_to_who_learns_from_them(runs: Path) -> None:
