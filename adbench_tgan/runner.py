@@ -220,7 +220,7 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
 
         reporter.phase("metrics", job)
         maps = maps_of(detector, split, device, tell)
-        metrics, notes = evaluate(maps, split, scores, threshold, registry, device)
+        metrics, notes = evaluate(maps, split.masks, scores, split.labels, threshold, registry, device)
         shown = pictures(detector, split.normal) if settings.pictures else {}
 
     return Result(
@@ -330,8 +330,9 @@ def maps_of(detector: Detector, split: Split, device: str, tell: Tell) -> np.nda
 
 def evaluate(
     maps: np.ndarray | None,
-    split: Split,
+    masks: np.ndarray | None,
     scores: np.ndarray,
+    labels: np.ndarray,
     threshold: float,
     registry: Registry,
     device: str,
@@ -346,9 +347,9 @@ def evaluate(
         try:
             given: tuple[Any, ...]
             if registry.find("metric", name).level == "image":
-                given = scores.copy(), split.labels.copy(), threshold
-            elif maps is not None and split.masks is not None:
-                given = maps.copy(), split.masks.copy()
+                given = scores.copy(), labels.copy(), threshold
+            elif maps is not None and masks is not None:
+                given = maps.copy(), masks.copy()
             else:
                 continue
             value = float(registry.load("metric", name)(*given))

@@ -3,6 +3,7 @@
 from adbench_tgan.boards.board import Board, assemble
 from adbench_tgan.boards.folder import check_name, publish, read, rebuild
 from adbench_tgan.boards.gather import Choice, from_runs
+from adbench_tgan.boards.part import Part
 from adbench_tgan.boards.rerun import rerun
 from adbench_tgan.boards.soundness import impure
 from adbench_tgan.boards.timings import find_timings, verify_timing
@@ -12,6 +13,7 @@ __all__ = [
     "Board",
     "Choice",
     "Finding",
+    "Part",
     "assemble",
     "check_name",
     "find_boards",

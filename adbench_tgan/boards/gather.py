@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
@@ -17,6 +17,9 @@ from adbench_tgan.leaderboard import Rules, is_current, plain_preset, without_su
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
+
+if TYPE_CHECKING:
+    from adbench_tgan.boards.part import Part
 
 
 class Source(Protocol):
@@ -70,19 +73,25 @@ def from_runs(
     published: Path | None = None,
     audit: Path | None = None,
     kept: Board | None = None,
+    part: Part | None = None,
     rules: Rules = RULES,
     say: Callable[[str], None] = lambda _: None,
 ) -> Board:
     """The board of what `runs` hold, and beside it of the jobs, the note and the audit of a board that is `kept`.
 
-    A job that several hold is taken from the first in which it ended well.
+    A job that several hold is taken from the first in which it ended well. With a `part` the board is of its protocol,
+    and jobs of another enter with their scores of the part's test images.
 
     Raises:
         AdbenchError: there is nothing to take, or it is not of one dataset, protocol and set of images, or a file
             is damaged.
     """
-    stored = homes([*map(store_of, runs), *([OfBoard(kept)] if kept else [])])
-    chosen = select([result for result, _ in stored.values()], choice or Choice(), registry, say)
+    sources: Sequence[Source] = [*map(store_of, runs), *([OfBoard(kept)] if kept else [])]
+    choice = choice or Choice()
+    if part is not None:
+        sources, choice = part.of(sources, choice, registry, say)
+    stored = homes(sources)
+    chosen = select([result for result, _ in stored.values()], choice, registry, say)
     good = [result.job for result in chosen if result.status == "ok"]
     scores, losses = {}, {}
     for job in good:
@@ -91,7 +100,8 @@ def from_runs(
         losses[job.key] = source.losses(job)
     first = chosen[0].job
     detectors = {result.job.detector for result in chosen}
-    before = dict(kept.facts.audit or {}) if kept else {}
+    audited = kept.facts.audit or {} if kept else {}
+    before = {key: auroc for key, auroc in audited.items() if key in scores}
     facts = Facts(
         name=name,
         dataset=card(registry, "dataset", first.dataset, ("summary", "source", "licence")),
@@ -139,18 +149,13 @@ def select(
         AdbenchError: nothing is left, or several datasets or protocols are.
     """
     results = list(results)
-    taken = [result for result in results if _wanted(result, choice)]
+    taken = [result for result in results if is_wanted(result, choice)]
     for name in choice.detectors:
         if name not in {result.job.detector for result in taken}:
             raise unknown("detector of these runs", name, {result.job.detector for result in results})
     if not taken:
         raise AdbenchError("these runs hold no such result; adbench run makes some")
-    kinds = sorted(
-        {(result.job.dataset, result.job.protocol, result.job.protocol_version) for result in taken}
-    )
-    if len(kinds) > 1:
-        known = ", ".join(f"{dataset} {protocol} (version {version})" for dataset, protocol, version in kinds)
-        raise AdbenchError(f"these runs hold {known}; choose one with --data and --protocol")
+    one_kind(taken)
     versions = registry.versions()
     current = [result for result in taken if is_current(result.job, versions)]
     if len(current) < len(taken):
@@ -162,7 +167,23 @@ def select(
     return without_superseded(current)
 
 
-def _wanted(result: Result, choice: Choice) -> bool:
+def one_kind(results: Sequence[Result]) -> Job:
+    """The first job, once all are known to be of its dataset, protocol and version.
+
+    Raises:
+        AdbenchError: they are not.
+    """
+    kinds = sorted(
+        {(result.job.dataset, result.job.protocol, result.job.protocol_version) for result in results}
+    )
+    if len(kinds) > 1:
+        known = ", ".join(f"{dataset} {protocol} (version {version})" for dataset, protocol, version in kinds)
+        raise AdbenchError(f"these runs hold {known}; choose one with --data and --protocol")
+    return results[0].job
+
+
+def is_wanted(result: Result, choice: Choice) -> bool:
+    """Whether a choice takes a result."""
     job = result.job
     return (
         (not choice.detectors or job.detector in choice.detectors)

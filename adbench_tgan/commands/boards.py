@@ -11,10 +11,20 @@ import typer
 from adbench_tgan.commands.show import answer, draw, show, tell, warn
 from adbench_tgan.development import points
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.options import Json, Plugins, Published, complete, published_table, registry, split
+from adbench_tgan.options import (
+    DataRoot,
+    Json,
+    Plugins,
+    Published,
+    complete,
+    published_table,
+    registry,
+    root,
+    split,
+)
 
 if TYPE_CHECKING:
-    from adbench_tgan.boards import Board, Choice, Finding
+    from adbench_tgan.boards import Board, Choice, Finding, Part
     from adbench_tgan.registry import Registry
 
     Check = Callable[[Path], list[Finding]]
@@ -35,6 +45,20 @@ Protocol = Annotated[
     str,
     typer.Option(help="Protocol, if there are several.", autocompletion=complete("protocol", several=False)),
 ]
+PartOf = Annotated[
+    str,
+    typer.Option(
+        help="Protocol whose test images are a part of those of these jobs: a board of it, from their scores.",
+        autocompletion=complete("protocol", several=False),
+    ),
+]
+Again = Annotated[
+    Path | None,
+    typer.Option(
+        help="A published board, made anew from its scores alone, or with the jobs of --runs added."
+    ),
+]
+Audit = Annotated[Path | None, typer.Option(help="An audit.csv, for the column as_published_auroc.")]
 Presets = Annotated[
     list[str] | None,
     typer.Option(
@@ -55,15 +79,10 @@ def publish(
     preset: Presets = None,
     plugin: Plugins = None,
     published: Published = None,
-    audit: Annotated[
-        Path | None, typer.Option(help="An audit.csv, for the column as_published_auroc.")
-    ] = None,
-    again: Annotated[
-        Path | None,
-        typer.Option(
-            help="A published board, made anew from its scores alone, or with the jobs of --runs added."
-        ),
-    ] = None,
+    audit: Audit = None,
+    again: Again = None,
+    part: PartOf = "",
+    data_root: DataRoot = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Let jobs of the board that is there go, if it has others.")
     ] = False,
@@ -78,19 +97,21 @@ def publish(
     ensure_writable(out)
     found = registry(plugin)
     choice = _choice(found, detectors, data, protocol, preset)
-    kept = _sound(again, board) if again is not None else None
-    if kept and not runs:
+    cut = _part(part, data_root)
+    kept = _sound(again, board, part) if again is not None else None
+    if kept and not runs and not cut:
         made = _alone(kept, choice, audit)
     else:
         warn("reading results and scores, resampling them")
         made = boards.from_runs(
-            runs or [Path("runs")],
+            runs or ([] if kept else [Path("runs")]),
             found,
             name=board,
             choice=choice,
             published=published_table(published),
             audit=audit,
             kept=kept,
+            part=cut,
             say=warn,
         )
     made = _noted(made, note)
@@ -234,8 +255,8 @@ def compare(
         warn(f"note: {caution}")
 
 
-def _sound(path: Path, name: str) -> Board:
-    """A published board from its scores alone; `name` is what it should be called.
+def _sound(path: Path, name: str, part: str) -> Board:
+    """A published board from its scores alone; `name` is what it should be called, unless only a `part` of it is wanted.
 
     Raises:
         AdbenchError: its scores, losses or measurements are not those that were published.
@@ -247,7 +268,7 @@ def _sound(path: Path, name: str) -> Board:
         more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
         raise AdbenchError(f"{findings[0]}{more}; only a sound board can be made again")
     made = boards.rebuild(path)
-    if made.facts.name != name:
+    if made.facts.name != name and part in ("", made.facts.protocol["name"]):
         raise AdbenchError(f"{path} is board {made.facts.name!r}, not {name!r}; --board {made.facts.name}")
     return made
 
@@ -263,6 +284,21 @@ def _alone(kept: Board, choice: Choice, audit: Path | None) -> Board:
     if choice != Choice() or audit:
         raise AdbenchError("--detectors, --data, --protocol, --preset and --audit are of runs; give --runs")
     return kept
+
+
+def _part(protocol: str, data_root: Path | None) -> Part | None:
+    """What ``--part`` asks for, if it is given.
+
+    Raises:
+        AdbenchError: there is nothing to compare with the dataset.
+    """
+    from adbench_tgan.boards import Part
+
+    if protocol:
+        return Part(protocol=protocol, root=root(data_root))
+    if data_root is not None:
+        raise AdbenchError("--data-root is of --part, which compares images; give both or neither")
+    return None
 
 
 def _noted(board: Board, note: str) -> Board:

@@ -1,0 +1,203 @@
+"""Jobs that were tested on more images than a protocol tests on: their results under it, out of the scores they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from adbench_tgan.boards.board import canonical, judge
+from adbench_tgan.boards.gather import Choice, Source, check_metrics, homes, is_wanted, one_kind
+from adbench_tgan.boards.soundness import impure
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Job
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import Result
+
+if TYPE_CHECKING:  # who publishes whole test sets needs no torch
+    from adbench_tgan.data.samples import Indices
+    from adbench_tgan.data.tasks import Tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A protocol that trains as that of some jobs does, and tests on a part of their test images."""
+
+    protocol: str
+    root: Path  # where the dataset is
+
+    def of(
+        self, sources: Sequence[Source], choice: Choice, registry: Registry, say: Callable[[str], None]
+    ) -> tuple[list[Source], Choice]:
+        """The sources, after them what their chosen jobs are under this protocol; and the choice of nothing else.
+
+        Jobs that failed, and those whose scores depend on their batch, are left out.
+
+        Raises:
+            AdbenchError: the chosen jobs are of several kinds, not of the images in `root`, trained on others than
+                this protocol trains on, or tested on too few.
+        """
+        spec = registry.find("protocol", self.protocol)
+        found = [
+            (result, source)
+            for result, source in homes(sources).values()
+            if result.job.protocol != spec.name and is_wanted(result, choice)
+        ]
+        unfit = {job.key for job, _ in impure(result for result, _ in found)}
+        unfit |= {result.job.key for result, _ in found if result.status != "ok"}
+        if unfit:
+            say(
+                f"left out: {len(unfit)} jobs that failed, or whose scores may depend on their batch; "
+                f"adbench run --protocol {spec.name} runs them under it"
+            )
+        fit = [each for each in found if each[0].job.key not in unfit]
+        cut = [OfPart(self._made(fit, spec.name, registry, say))] if fit else []
+        return [*sources, *cut], replace(choice, protocol=spec.name)
+
+    def _made(
+        self,
+        found: Sequence[tuple[Result, Source]],
+        name: str,
+        registry: Registry,
+        say: Callable[[str], None],
+    ) -> dict[str, Made]:
+        from adbench_tgan.data.tasks import Tasks
+
+        first = one_kind([result for result, _ in found])
+        dataset = registry.find("dataset", first.dataset)
+        whole, part = (
+            Tasks(dataset, registry.find("protocol", protocol), self.root, fetch=False)
+            for protocol in (first.protocol, name)
+        )
+        made = {}
+        for category in dict.fromkeys(result.job.category for result, _ in found):
+            say(f"{category}: comparing the images of {first.protocol} and {name}")
+            for result, source in found:
+                if result.job.category == category:
+                    check(result, whole, part)
+                    one = cut(result, source, part, registry)
+                    made[one.result.job.key] = one
+        return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A job under the part's protocol."""
+
+    result: Result
+    scores: pd.DataFrame  # sample_id, label, score of the part's images
+    job: Job  # as the source has it
+    source: Source
+
+
+@dataclass(frozen=True)
+class OfPart:
+    """Jobs under the part's protocol, by key, read as those of a folder of runs are."""
+
+    made: Mapping[str, Made]
+
+    def results(self) -> Iterable[Result]:
+        """What became of each job."""
+        return [each.result for each in self.made.values()]
+
+    def scores(self, job: Job) -> pd.DataFrame:
+        """Of every test image of the part."""
+        return self.made[job.key].scores
+
+    def losses(self, job: Job) -> pd.DataFrame:
+        """Of every epoch."""
+        each = self.made[job.key]
+        return each.source.losses(each.job)
+
+
+def check(result: Result, whole: Tasks, part: Tasks) -> None:
+    """Raise unless a job of the protocol of `whole` would be the same under that of `part`, but for its test images.
+
+    Raises:
+        AdbenchError: naming the job or the category, and what to do instead.
+    """
+    job, category = result.job, result.job.category
+    here = (whole.protocol.version, whole.fingerprint(category))
+    offer = whole.offer_fingerprint(category)
+    instead = f"adbench run --protocol {part.protocol.name} runs it anew"
+    if (job.protocol_version, job.split_fingerprint) != here or job.offer_fingerprint not in ("", offer):
+        raise AdbenchError(
+            f"{job} was not run on the images that {whole.protocol.name}, version {here[0]}, cuts out of "
+            f"{whole.root}; give the --data-root that it was run with, or {instead}"
+        )
+    pair = f"{job.dataset}/{category}: {part.protocol.name}"
+    (_, own), (_, other) = whole.cut(category), part.cut(category)
+    if (
+        _images(whole, category, own.normal) != _images(part, category, other.normal)
+        or offer != part.offer_fingerprint(category)
+        or (job.supervision == "labelled" and not _same_choice(result, whole, part))
+    ):
+        raise AdbenchError(f"{pair} trains on other images than {whole.protocol.name}; {instead}")
+    tested = {*zip(_images(whole, category, own.test), own.labels.tolist(), strict=True)}
+    if not tested.issuperset(zip(_images(part, category, other.test), other.labels.tolist(), strict=True)):
+        raise AdbenchError(
+            f"{pair} tests on images, or with labels, that {whole.protocol.name} has not; {instead}"
+        )
+
+
+def _images(tasks: Tasks, category: str, indices: Indices) -> list[tuple[str, bytes]]:
+    """Names and hashes of those images."""
+    samples, _ = tasks.cut(category)
+    return [(str(samples.ids[i]), samples.digest(i)) for i in indices.tolist()]
+
+
+def _same_choice(result: Result, whole: Tasks, part: Tasks) -> bool:
+    """Whether both choose the same labelled anomalies: those of the job, or others where the processor is another."""
+    from adbench_tgan.data.samples import fingerprint_of
+
+    category = result.job.category
+    chosen = part.anomalies(category)
+    if chosen is None:
+        return False
+    if fingerprint_of(part.cut(category)[0], chosen) == result.anomalies_fingerprint:
+        return True
+    own = whole.anomalies(category)
+    return own is not None and _images(whole, category, own) == _images(part, category, chosen)
+
+
+def cut(result: Result, source: Source, part: Tasks, registry: Registry) -> Made:
+    """A checked job under the protocol of `part`. What was measured on all its images is gone: times, pixel metrics.
+
+    Raises:
+        AdbenchError: the stored metrics are not those of the scores, or an image has no score.
+    """
+    from adbench_tgan.runner import evaluate
+
+    old, category = result.job, result.job.category
+    table = canonical(source.scores(old))
+    check_metrics([result], [judge(result, {old.key: table})])
+    samples, chosen = part.cut(category)
+    names = [str(samples.ids[i]) for i in chosen.test.tolist()]
+    wanted = pd.DataFrame({"sample_id": names, "label": chosen.labels})
+    scores = wanted.merge(table, how="left", on=["sample_id", "label"])
+    if scores["score"].isna().any():
+        raise AdbenchError(f"{old}: its scores are not of the images that it was tested on; run it again")
+    threshold = float("nan") if result.threshold is None else result.threshold
+    metrics, notes = evaluate(
+        None, None, scores["score"].to_numpy(), chosen.labels, threshold, registry, "cpu"
+    )
+    origin = f"scores of job {old.key} of {old.protocol}, of whose test images these are a part"
+    job = replace(
+        old,
+        protocol=part.protocol.name,
+        protocol_version=part.protocol.version,
+        split_fingerprint=part.fingerprint(category),
+        offer_fingerprint=old.offer_fingerprint and part.offer_fingerprint(category),
+    )
+    made = replace(
+        result,
+        job=job,
+        metrics=metrics,
+        timing={},
+        of_categories=len(part.categories),
+        notes=tuple(dict.fromkeys([*result.notes, *notes, origin])),
+    )
+    return Made(result=made, scores=scores, job=old, source=source)

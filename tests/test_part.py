@@ -1,0 +1,269 @@
+"""A board of a part of the test images, from scores of all of them: what running the jobs under its protocol gives."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Ended
+from make_plugin import installed, make_plugin
+from test_events import Silent
+
+from adbench_tgan import boards
+from adbench_tgan.benchmark import benchmark
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Request
+from adbench_tgan.leaderboard import Rules
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import ResultStore
+from adbench_tgan.runner import Settings
+
+Call = Callable[..., Ended]
+
+OFFERS = """
+    from adbench_tgan import DatasetSpec, DetectorInfo, ProtocolSpec, hookimpl
+    from adbench_tgan.metrics import MetricSpec
+
+    @hookimpl
+    def adbench_datasets():
+        yield DatasetSpec(
+            name="specks", target="specks_parts:load", layout="classes", protocol="one-vs-rest", channels=1
+        )
+
+    @hookimpl
+    def adbench_protocols():
+        for name in ("otherwise", "fewer"):
+            yield ProtocolSpec(name=name, version="1", target=f"specks_parts:{name}", layout="classes")
+
+    @hookimpl
+    def adbench_metrics():
+        yield MetricSpec(name="above", target="specks_parts:above")
+
+    @hookimpl
+    def adbench_detectors():
+        yield DetectorInfo(name="taught", target="specks_parts:Taught", supervision="labelled")
+"""
+PARTS = """
+    from dataclasses import replace
+
+    import numpy as np
+    from adbench_tgan import Detector
+    from adbench_tgan.data.protocols import one_vs_rest_1k
+    from adbench_tgan.data.samples import ClassDataset, labelled_arrays
+
+    def load(root, fetch):
+        draw = np.random.default_rng(int((root / "seed").read_text()))
+        parts = []
+        for count in (200, 1200):
+            labels = np.arange(count) % 10
+            pixels = draw.integers(0, 100, (count, 1, 8, 8)) + 12 * labels[:, None, None, None]
+            parts.append((pixels.astype(np.uint8), labels))
+        names = tuple("abcdefghij")
+        return ClassDataset(categories=names, images=labelled_arrays(names, *parts))
+
+    def otherwise(samples, category):
+        cut = one_vs_rest_1k(samples, category)
+        return replace(cut, choose_anomalies=lambda: cut.on_offer[:7])
+
+    def fewer(samples, category):
+        cut = one_vs_rest_1k(samples, category)
+        return replace(cut, normal=cut.normal[1:])
+
+    def above(scores, labels, threshold):
+        return (scores > threshold).mean()
+
+    class Taught(Detector):
+        def fit(self, train):
+            self.centre = next(train.anomalies.batches(512, device=self.device)).float().mean()
+            return self
+
+        def score(self, images):
+            return -(images.float().mean((1, 2, 3)) - self.centre).abs()
+"""
+
+
+@pytest.fixture(scope="module")
+def specks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A plugin with 1,200 test images in ten classes; two folders of data, of one seed each."""
+    root = tmp_path_factory.mktemp("specks")
+    for number in ("1", "2"):
+        (root / number).mkdir()
+        (root / number / "seed").write_text(number)
+    make_plugin(root / "site", "specks", OFFERS, files={"specks_parts": PARTS})
+    with installed(root / "site"):
+        yield root
+
+
+@pytest.fixture(scope="module")
+def runs(specks: Path) -> Path:
+    """Where both protocols ran: ``whole`` and ``direct``."""
+    registry, settings = Registry.discover(()), Settings(data_root=specks / "1", timing=True)
+    for name, protocol in (("whole", "one-vs-rest"), ("direct", "one-vs-rest-1k")):
+        request = Request(
+            detectors=("mean_image", "pca", "taught"),
+            dataset="specks",
+            data_root=specks / "1",
+            protocol=protocol,
+            categories=("a", "c"),
+        )
+        outcome = benchmark(request, settings, registry, Silent(), specks / name)
+        assert [result.error for result in outcome.results] == [""] * 6
+    return specks
+
+
+def part(root: Path, out: Path) -> list[object]:
+    """The words of a command that makes a board of a part."""
+    words = {"--part": "one-vs-rest-1k", "--data-root": root / "1", "--board": "small", "--out": out}
+    return ["publish", *(word for option in words.items() for word in option)]
+
+
+def made(
+    root: Path, *folders: Path, to: str = "one-vs-rest-1k", data: str = "1", **choice: object
+) -> boards.Board:
+    """The board of a part, of folders of runs."""
+    wanted = boards.Part(protocol=to, root=root / data)
+    return boards.from_runs(
+        folders, Registry.discover(()), part=wanted, choice=boards.Choice(**choice), rules=Rules()
+    )
+
+
+def same_scores(taken: boards.Board, direct: boards.Board) -> bool:
+    """Whether two boards have the same jobs, and the same scores to the bit."""
+    return [one.job for one in taken.measured] == [one.job for one in direct.measured] and all(
+        table.equals(direct.scores[key]) for key, table in taken.scores.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def direct(runs: Path) -> boards.Board:
+    """The board of the runs under one-vs-rest-1k."""
+    return boards.from_runs([runs / "direct"], Registry.discover(()))
+
+
+def test_scores_of_a_part_are_those_of_a_run_on_it(
+    runs: Path, direct: boards.Board, tmp_path: Path, adbench: Call
+) -> None:
+    ended = adbench(*part(runs, tmp_path), "--runs", runs / "whole")
+    assert ended.status == 0, ended.err
+    taken = boards.read(tmp_path / "small")
+    assert len(taken.measured) == 6
+    assert same_scores(taken, direct)
+    assert {len(table) for table in taken.scores.values()} == {1000}
+    for one, other in zip(taken.measured, direct.measured, strict=True):
+        assert one.job.key == other.job.key
+        assert one.metrics == {"above": other.metrics["above"]}
+        assert (one.threshold, one.parameters, one.shape) == (other.threshold, other.parameters, other.shape)
+        assert one.anomalies_fingerprint == other.anomalies_fingerprint
+        assert other.timing
+        assert one.timing == {}
+    rebuilt = boards.rebuild(tmp_path / "small")
+    assert [one.metrics for one in rebuilt.measured] == [one.metrics for one in direct.measured]
+    assert rebuilt.pairs.equals(direct.pairs)
+    whole = ResultStore(runs / "whole").results()
+    told = {
+        f"note: scores of job {each.job.key} of one-vs-rest, of whose test images these are a part"
+        for each in whole
+    }
+    assert set(taken.results["error"]) == told
+    assert boards.verify(tmp_path / "small") == []
+    assert boards.rerun(tmp_path / "small", [runs / "direct"]) == (6, [])
+    commands = json.loads((tmp_path / "small/board.json").read_text())["commands"]
+    assert "--protocol one-vs-rest-1k" in commands[0]
+
+
+def test_part_of_a_board_beside_runs_of_the_part_itself(
+    runs: Path, direct: boards.Board, tmp_path: Path, adbench: Call
+) -> None:
+    whole = ("publish", "--runs", runs / "whole", "--detectors", "pca,taught", "--board", "whole")
+    assert adbench(*whole, "--note", "By hand.", "--out", tmp_path).status == 0
+    folder = "specks/one-vs-rest-1k/mean_image"
+    shutil.copytree(runs / "direct" / folder, tmp_path / "walks" / folder)
+    words = [*part(runs, tmp_path), "--again", tmp_path / "whole", "--runs", tmp_path / "walks"]
+    first = adbench(*words)
+    assert first.status == 0, first.err
+    assert "small is written: 6 jobs" in first.out
+    assert "small has not changed: 6 jobs" in adbench(*words).out
+    taken = boards.read(tmp_path / "small")
+    assert same_scores(taken, direct)
+    assert taken.facts.note == "By hand."
+    assert {one.job.detector for one in taken.measured if one.notes} == {"pca", "taught"}
+    assert boards.verify(tmp_path / "small") == []
+
+
+def test_a_job_that_ran_on_the_part_stands_before_its_scores_of_the_whole(runs: Path) -> None:
+    taken = made(runs, runs / "whole", runs / "direct", detectors=["pca"])
+    assert [one.notes for one in taken.measured] == [(), ()]
+
+
+def test_failures_and_impure_scores_do_not_become_a_part(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "whole", tmp_path / "runs")
+    store = ResultStore(tmp_path / "runs")
+    pca, taught = (
+        next(each for each in store.results() if (each.job.detector, each.job.category) == (name, "a"))
+        for name in ("pca", "taught")
+    )
+    store.put(replace(taught, purity_delta=0.5, scores=store.scores(taught.job)))
+    shutil.rmtree(store.folder(pca.job))
+    store.put(replace(pca, status="failed", error="boom", metrics={}))
+    said: list[str] = []
+    wanted = boards.Part(protocol="one-vs-rest-1k", root=runs / "1")
+    taken = boards.from_runs([store.root], Registry.discover(()), part=wanted, say=said.append)
+    assert said[0].startswith(
+        "left out: 2 jobs that failed, or whose scores may depend on their batch; adbench run"
+    )
+    assert len(taken.measured) == 4
+
+
+@pytest.mark.parametrize(
+    ("folder", "to", "data", "told"),
+    [
+        (
+            "whole",
+            "one-vs-rest-1k",
+            "2",
+            r"on specks/a seed 0 was not run on the images that one-vs-rest, version 1, ",
+        ),
+        ("whole", "fewer", "1", r"^specks/a: fewer trains on other images than one-vs-rest; adbench run"),
+        (
+            "whole",
+            "leave-one-out",
+            "1",
+            r"^specks/a: leave-one-out trains on other images .*run --protocol leave-one",
+        ),
+        (
+            "direct",
+            "one-vs-rest",
+            "1",
+            r"^specks/a: one-vs-rest tests on images, or .* that one-vs-rest-1k has not; ",
+        ),
+        ("whole", "one-vs-rest-2k", "1", "unknown protocol 'one-vs-rest-2k'"),
+        ("whole", "official", "1", "protocol 'official' cuts datasets with defects"),
+    ],
+)
+def test_what_is_no_part_is_refused(runs: Path, folder: str, to: str, data: str, told: str) -> None:
+    with pytest.raises(AdbenchError, match=told):
+        made(runs, runs / folder, to=to, data=data, detectors=["pca"])
+
+
+def test_anomalies_that_a_part_chooses_otherwise_matter_to_who_learns_from_them(runs: Path) -> None:
+    with pytest.raises(AdbenchError, match="specks/a: otherwise trains on other images than one-vs-rest"):
+        made(runs, runs / "whole", to="otherwise", detectors=["taught"])
+    assert len(made(runs, runs / "whole", to="otherwise", detectors=["pca"]).measured) == 2
+
+
+def test_of_several_protocols_one_is_chosen(runs: Path) -> None:
+    folders = runs / "whole", runs / "direct"
+    with pytest.raises(
+        AdbenchError, match=r"one-vs-rest \(version 1\), .*-1k \(version 1\); choose one with"
+    ):
+        made(runs, *folders, to="otherwise", detectors=["pca"])
+    assert made(runs, *folders, to="otherwise", detectors=["pca"], protocol="one-vs-rest").measured
+
+
+def test_a_folder_of_data_without_a_part_is_refused(runs: Path, adbench: Call) -> None:
+    ended = adbench("publish", "--board", "x", "--runs", runs / "whole", "--data-root", runs / "1")
+    assert "--data-root is of --part" in ended.error
