@@ -294,9 +294,8 @@ def resize(image: Pixels, size: int) -> Tensor:
 
 
 def _digest(pixels: Pixels) -> bytes:
-    found = hashlib.sha256("x".join(map(str, pixels.shape)).encode())
-    found.update(np.ascontiguousarray(pixels).data)
-    return found.digest()
+    shape = "x".join(map(str, pixels.shape)).encode()
+    return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).digest()
 
 
 def _bits(mask: Pixels) -> bytes:
