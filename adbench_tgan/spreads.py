@@ -30,13 +30,12 @@ def bootstrap(results: Sequence[Result], read: Read) -> dict[str, dict[str, Floa
     for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
         if result.status == "ok":
             by_category.setdefault(result.job.category, []).append(result)
-    labels = {
-        category: _labels(members[0].job, read(members[0].job)) for category, members in by_category.items()
-    }
+    first = {category: read(members[0].job) for category, members in by_category.items()}
+    labels = {name: _labels(members[0].job, first[name]) for name, members in by_category.items()}
     for category, drawn in _drawn(by_category, labels):
         by_variant: dict[str, list[Floats]] = {}
-        for result in by_category[category]:
-            table = read(result.job)
+        for number, result in enumerate(by_category[category]):
+            table = read(result.job) if number else first.pop(category)
             if not _labels(result.job, table).equals(labels[category]):
                 raise _unlike(by_category[category][0].job, result.job)
             spread = resampled_auroc(_sorted(table)["score"].to_numpy(), drawn)
@@ -50,10 +49,11 @@ def _drawn(
     by_category: Mapping[str, Sequence[Result]], labels: Mapping[str, pd.Series]
 ) -> Iterator[tuple[str, Draws]]:
     """Each category with its test images drawn anew, together with all categories that share some of them."""
-    for group in _sharing({category: set(each.index) for category, each in labels.items()}):
+    names = {category: set(each.index.tolist()) for category, each in labels.items()}
+    for group in _sharing(names):
         prints = [_one_fingerprint(category, by_category[category]) for category in group]
         together = prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
-        images = sorted(set().union(*(labels[category].index for category in group)))
+        images = sorted(set().union(*(names[category] for category in group)))
         rows = [labels[category].reindex(images, fill_value=ABSENT).to_numpy() for category in group]
         yield from zip(group, draws(together, np.stack(rows)), strict=True)
 

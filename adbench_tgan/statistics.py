@@ -24,11 +24,11 @@ EXACT = 15  # up to so many categories all signs are tried, 2**15 of them
 
 @dataclass(frozen=True)
 class Draws:
-    """How often each test image was drawn: (anomalies, RESAMPLES) and (normal images, RESAMPLES)."""
+    """How often each test image was drawn, of all categories; and which rows of that are one category's, in order."""
 
-    labels: NDArray[np.bool_]
-    positives: Counts
-    negatives: Counts
+    counts: Counts  # (images, RESAMPLES)
+    rows: NDArray[np.int64]  # (N,)
+    labels: NDArray[np.bool_]  # (N,), True = anomaly
 
 
 def draws(fingerprint: str, labels: NDArray[np.integer[Any]]) -> Iterator[Draws]:
@@ -46,8 +46,8 @@ def draws(fingerprint: str, labels: NDArray[np.integer[Any]]) -> Iterator[Draws]
         chosen = strata.ravel() == stratum
         counts[chosen] = _drawn(random, int(chosen.sum()))
     for of_category in labels:
-        own = of_category[of_category != ABSENT] == 1
-        yield Draws(own, counts[of_category == 1], counts[of_category == 0])
+        rows = np.flatnonzero(of_category != ABSENT)
+        yield Draws(counts, rows, of_category[rows] == 1)
 
 
 def _words(fingerprint: str) -> list[int]:
@@ -70,14 +70,15 @@ def resampled_auroc(scores: NDArray[np.floating[Any]], drawn: Draws) -> Floats:
     from scipy.sparse import csr_matrix
 
     normal, abnormal = scores[~drawn.labels], scores[drawn.labels]
+    normal_rows, abnormal_rows = drawn.rows[~drawn.labels], drawn.rows[drawn.labels]
     order = np.argsort(normal, kind="stable")
-    below = np.zeros((len(normal) + 1, drawn.negatives.shape[1]))
-    np.cumsum(drawn.negatives[order], axis=0, out=below[1:])  # drawn normals among the lowest k
+    below = np.zeros((len(normal) + 1, drawn.counts.shape[1]))
+    np.cumsum(drawn.counts[normal_rows[order]], axis=0, out=below[1:])  # drawn normals among the lowest k
     ends = [np.searchsorted(normal[order], abnormal, side=side) for side in ("left", "right")]
-    columns = np.tile(np.arange(len(abnormal)), 2)
+    columns = np.tile(abnormal_rows, 2)
     halves = np.full(len(columns), 0.5, np.float32)
-    shape = (len(below), len(abnormal))
-    gathered = csr_matrix((halves, (np.concatenate(ends), columns)), shape=shape) @ drawn.positives
+    shape = (len(below), len(drawn.counts))
+    gathered = csr_matrix((halves, (np.concatenate(ends), columns)), shape=shape) @ drawn.counts
     wins = np.einsum("kr,kr->r", gathered, below)
     total: Floats = wins / (len(abnormal) * len(normal))  # as many as there are are drawn
     return total

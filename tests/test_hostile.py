@@ -217,6 +217,13 @@ def test_a_small_pickle_takes_no_gigabytes(tmp_path, kind):
     assert "emory" not in str(caught.value).replace("memories", "")
 
 
+@pytest.mark.parametrize(("code", "name"), [(b"\x8a\x01\x05", "LONG1"), (b"(i__main__\nx\n", "INST")])
+def test_what_a_pickle_may_ask_for_is_a_short_list(tmp_path, code, name):
+    (tmp_path / "x").write_bytes(b"\x80\x02" + code + b".")
+    with pytest.raises(DataError, match=f"asks for {name}, which is refused"):
+        cifar10.read_batch(tmp_path / "x")
+
+
 def test_shared_lists_are_not_unfolded(tmp_path):
     """Forty lists, each holding the one before twice, are a million million numbers to numpy."""
     entry = [0, 0]
