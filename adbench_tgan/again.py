@@ -67,7 +67,7 @@ def _command(preset: str, precision: str, batch: Mapping[Settings, Sequence[Job]
     }
     words = [word for option in options.items() for word in option]
     words += [word for name, *rest in batch for text in rest for word in ("--set", f"{name}.{text}")]
-    words += [word for jobs in batch.values() for word in _weights(jobs[0])]
+    words += [word for settings, jobs in batch.items() for word in _weights(jobs[0], settings)]
     return joined(["adbench", "run", *words])
 
 
@@ -88,7 +88,8 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x80 else f"\\U{code:08x}"
 
 
-def _weights(job: Job) -> list[str]:
+def _weights(job: Job, settings: Settings) -> list[str]:
     """The setting that named the pretrained weights, where the machine chose: another one may find others."""
-    chosen = [name for name, value in job.config.items() if job.pretrained and value == job.pretrained]
-    return [word for name in chosen for word in ("--set", f"{job.detector}.{name}={job.pretrained}")]
+    named = [f"{name}={job.pretrained}" for name, value in job.config.items() if value == job.pretrained]
+    chosen = [text for text in named if job.pretrained and text not in settings]
+    return [word for text in chosen for word in ("--set", f"{job.detector}.{text}")]

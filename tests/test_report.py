@@ -13,6 +13,7 @@ from make_runs import LABELS, made, make_runs
 from sklearn.metrics import roc_auc_score
 
 from adbench_tgan.again import run_commands
+from adbench_tgan.boards import from_runs, publish
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
@@ -198,8 +199,12 @@ def test_rows_without_a_rank_are_counted_and_the_reason_is_said(tmp_path, regist
     assert list(tables.without_shared_reason(board[1:])["remark"]) == ["", "more"]
 
 
-def test_what_keeps_every_row_from_a_rank_is_said_once():
-    text = page.render(from_board(BOARDS / "cifar10-one-vs-rest"))
+def test_what_keeps_every_row_from_a_rank_is_said_once(tmp_path, registry):
+    declared = {"training changes the scores": "it learns nothing"}
+    sound = {"metrics": {}, "purity_delta": 0.0}
+    runs = make_runs(tmp_path / "runs", made("one", **sound), made("two", **sound, declared=declared))
+    publish(from_runs([runs], registry, name="small"), tmp_path)
+    text = page.render(from_board(tmp_path / "small"))
     assert text.count("1 of the 3 seeds that it takes") == 1
     assert ">declared failures: training changes the scores (it learns nothing)<" in text
 
@@ -224,7 +229,7 @@ def test_the_page_says_how_much_it_holds(tmp_path, registry):
     variants = [made("one", of_categories=15), made("one", preset="quick", config={"epochs": 1}), made("two")]
     partial = from_store(make_runs(tmp_path / "partial", *variants), registry)
     assert page.extent(partial) == "2 detectors in 3 configurations, 1 of 15 categories, 1 seed, 3 jobs"
-    assert page.extent(from_board(BOARDS / "mvtec-screw")).startswith("10 detectors in 14 configurations, 1 ")
+    assert page.extent(from_board(BOARDS / "mvtec-screw")).startswith("12 detectors in 19 configurations, 1 ")
 
 
 def test_the_page_names_no_path_of_the_machine_it_was_made_on(tmp_path, registry, monkeypatch):
@@ -262,7 +267,7 @@ def test_no_latency_plot_over_several_devices(tmp_path, registry):
 
 def test_a_board_without_times_says_so_and_what_papers_print():
     text = page.render(from_board(BOARDS / "mvtec-screw"))
-    assert "<dt>ganomaly</dt><dd>0.231 published under" in text
+    assert "<dt>ganomaly (image_size=64)</dt><dd>0.231 published under" in text
     assert "not comparable</dd>" in text
     assert "pareto" not in specs(text)
     assert "holds zero. Two\nrows of different groups may still do equally well" in text
@@ -317,10 +322,16 @@ def test_commands_name_settings_and_seeds(tmp_path, registry):
         made("one", seed=0),
         made("one", seed=2),
         made("two", preset="quick; epochs=3; name=a b", precision="bf16"),
+        made("two", "b", preset="paper; net=lite", precision="tf32", pretrained="lite", config={"net": "lite"}),
+        made("two", "c", precision="tf32", pretrained="lite", config={"net": "lite"}),  # chosen by the machine
     )
     assert run_commands(from_store(tmp_path, registry).jobs) == [
         "adbench run --detectors one --data toy --protocol one-vs-rest --categories a --seeds 0,2 --preset paper "
         "--precision fp32",
+        "adbench run --detectors two --data toy --protocol one-vs-rest --categories c --seeds 0 --preset paper "
+        "--precision tf32 --set two.net=lite",
+        "adbench run --detectors two --data toy --protocol one-vs-rest --categories b --seeds 0 --preset paper "
+        "--precision tf32 --set two.net=lite",
         "adbench run --detectors two --data toy --protocol one-vs-rest --categories a --seeds 0 --preset quick "
         "--precision bf16 --set two.epochs=3 --set 'two.name=a b'",
     ]
