@@ -928,6 +928,28 @@ def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):
     assert "jobs run again: 1, with the same scores: 0" in ended.out
 
 
+def test_a_board_that_cannot_be_read_keeps_no_other_from_being_compared(adbench, material, tmp_path):
+    toy, runs = material[1], material[1].parent / "runs"
+    for name in ("broken", "lacking", "toy"):
+        shutil.copytree(toy, tmp_path / "boards" / name)
+    (tmp_path / "boards/broken/board.json").write_text("{")
+    lost = next((tmp_path / "boards/lacking/scores").iterdir())
+    frame = pd.read_parquet(lost)
+    lost.write_bytes(parquet(frame[frame["key"] != frame["key"][0]]))
+    ended = adbench("verify", "boards", "--against", runs)
+    lines = ended.out.splitlines()
+    assert ended.status == 1
+    assert (
+        "broken/board.json: cannot be compared with runs: boards/broken/board.json cannot be read"
+        in ended.out
+    )
+    assert "boards/broken: jobs run again: 0, with the same scores: 0" in lines
+    assert "ant seed 0: the board lacks its scores" in ended.out
+    assert lines[-1].startswith("boards/toy: jobs run again: ")
+    again, same = re.findall(r"\d+", lines[-1])
+    assert again == same
+
+
 def test_pixel_metrics_are_compared_with_those_of_a_run(adbench, tmp_path):
     one = made("good", "ant", 0, 2.0)
     runs = stored(tmp_path / "runs", [one])
