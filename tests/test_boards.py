@@ -22,7 +22,7 @@ from make_board import CATEGORIES, board_of, grid, made, stored, with_purity
 from sklearn.metrics import roc_auc_score
 from test_hostile import in_time
 
-from adbench_tgan import boards, comparison
+from adbench_tgan import boards, comparison, places
 from adbench_tgan.again import joined
 from adbench_tgan.boards import Choice
 from adbench_tgan.boards.cells import from_csv, to_csv
@@ -1037,6 +1037,33 @@ def test_a_killed_publication_leaves_the_old_board(material, tmp_path, monkeypat
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(AdbenchError, match="No space left on device; free some space"):
         boards.publish(fewer, tmp_path)
+    assert contents(tmp_path / "toy") == contents(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+@pytest.mark.parametrize("words", [("toy",), ("toy", "--again", "toy")])
+def test_a_board_that_a_killed_publication_had_moved_aside_comes_back(
+    words, adbench, material, tmp_path, monkeypatch
+):
+    board, place = material
+    shutil.copytree(place, tmp_path / "toy")
+    fewer = boards.assemble(board.facts, board.measured[:10], board.scores, board.losses)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    rename = os.rename
+
+    def killed(source, target):
+        if target == tmp_path / "toy":
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(places.os, "getpid", lambda: dead.pid)
+        patch.setattr(places.os, "rename", killed)
+        boards.publish(fewer, tmp_path)
+    assert not (tmp_path / "toy").exists()
+    command = ("publish", "--board", *words, "--out", ".") if words[1:] else ("verify", *words)
+    assert adbench(*command).status == 0
     assert contents(tmp_path / "toy") == contents(place)
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
