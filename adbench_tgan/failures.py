@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def failed(job: Job, settings: Settings, error: BaseException) -> Result:
     """The result of a job that raised; a mistake in a program comes with its traceback."""
-    trace = "" if isinstance(error, AdbenchError) else "".join(format_exception(error))
+    mistaken = not isinstance(error, AdbenchError) or error.__cause__ is not None
+    trace = "".join(format_exception(error)) if mistaken else ""
     return replace(failure(job, settings, explain(error, settings.device)), trace=trace)
 
 

@@ -14,6 +14,7 @@ import shutil
 import socket
 import stat
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -182,6 +183,24 @@ def replace_folder(target: Path, draft: Path) -> None:
             raise
         shutil.rmtree(old, ignore_errors=True)
         return
+
+
+def clear(folder: Path, home: Callable[[Path], Path | None]) -> None:
+    """Remove what processes of this machine that have ended left unfinished in a folder, by names of `draft_name`.
+
+    What one of them had moved aside, to put a new one there, goes back to where `home` says, if nothing is there now.
+
+    Raises:
+        OSError: the folder cannot be listed, or a file in it not removed.
+    """
+    for left in folder.iterdir():
+        if not owner_is_gone(left.name):
+            continue
+        if left.name.endswith(OLD) and (target := home(left)) is not None:
+            with suppress(OSError):  # something stands there, or another process was faster
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(left, target)
+        left.unlink(missing_ok=True) if left.is_file() else shutil.rmtree(left, ignore_errors=True)
 
 
 def draft_name() -> str:

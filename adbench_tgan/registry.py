@@ -28,7 +28,7 @@ from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load, one_line
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.metrics import MetricSpec
-from adbench_tgan.sources import hash_of_module, load_module
+from adbench_tgan.sources import ensure_own_neighbours, hash_of_module, load_module
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector
@@ -134,6 +134,7 @@ class Registry:
         path = path.resolve()
         if all(getattr(module, "__file__", "") != str(path) for module in self.manager.get_plugins()):
             origin = shown(path)
+            ensure_own_neighbours(path, self._files.values())
             self._files[origin] = path
             self._admit(origin, "", version_of(path), lambda: load_module(str(path)))
 

@@ -22,7 +22,7 @@ from adbench_tgan import places, stored
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import draft_name, is_remote, owner_is_gone
+from adbench_tgan.places import draft_name, is_remote
 from adbench_tgan.stored import SCHEMA
 from adbench_tgan.stored import read_losses as read_losses
 from adbench_tgan.stored import read_scores as read_scores
@@ -91,18 +91,12 @@ class ResultStore:
         if is_remote(self.root):
             return
         places.ensure_writable(self.root / PARTIAL)
-        for left in (self.root / PARTIAL).iterdir():
-            if owner_is_gone(left.name):
-                self._put_back(left)
-                left.unlink(missing_ok=True) if left.is_file() else shutil.rmtree(left, ignore_errors=True)
+        places.clear(self.root / PARTIAL, self._home)
 
-    def _put_back(self, left: Path) -> None:
-        found = stored.read(left) if left.name.endswith(places.OLD) else None
-        if found is not None:
-            target = self.folder(found.job)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(OSError):  # a result stands there, or another run was faster
-                os.rename(left, target)
+    def _home(self, left: Path) -> Path | None:
+        """Where the result in a folder belongs; None if it cannot be read."""
+        found = stored.read(left)
+        return None if found is None else self.folder(found.job)
 
     @property
     def scratch(self) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -62,6 +64,29 @@ def search_last(folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     importlib.invalidate_caches()
+
+
+def ensure_own_neighbours(path: Path, others: Iterable[Path]) -> None:
+    """Raise `AdbenchError` if a file imports a neighbour and would get one that `others`, loaded before, have by its name."""
+    root = _home(path)[0]
+    folders = {_home(other)[0] for other in others} - {root}
+    for name in _imported(path):
+        own, *theirs = ({folder / f"{name}.py", folder / name / "__init__.py"} for folder in (root, *folders))
+        spec = importlib.util.find_spec(name) if any(file.is_file() for file in own) else None
+        if spec is not None and spec.origin and Path(spec.origin).resolve() in set().union(*theirs):
+            raise AdbenchError(
+                f"{path} would import {spec.origin} instead of its neighbour of that name; rename one of them"
+            )
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """The outermost names that a file imports, but relatively; none where importing it will say why it cannot be."""
+    with suppress(OSError, SyntaxError, ValueError):
+        for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.partition(".")[0]
 
 
 def _import_apart(name: str, path: Path) -> ModuleType:

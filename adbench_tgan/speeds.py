@@ -16,16 +16,14 @@ from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
-from adbench_tgan.interrupts import not_swallowed
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
-from adbench_tgan.runner import Reporter, pixels_kept
+from adbench_tgan.runner import Reporter, begun
 from adbench_tgan.speed import Effort, measure_speed, prepare
 from adbench_tgan.timing_board import Board, Record, fingerprint, parse, with_record, write_board
-from adbench_tgan.torch_settings import precision, settings_kept
-from adbench_tgan.training import seed_everything
+from adbench_tgan.torch_settings import precision
 
 if TYPE_CHECKING:
     from adbench_tgan.progress import TerminalReporter
@@ -59,8 +57,7 @@ def run_bench(
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     for job in missing:
         reporter.job_started(job)
-        with not_swallowed():
-            found = attempt(job, effort, device, planned.tasks, registry, reporter)
+        found = attempt(job, effort, device, planned.tasks, registry, reporter)
         record = {"key": keys[job.key]} | found
         record["machine"] = board.machine
         reporter.job_ended(job, said(record))
@@ -83,27 +80,20 @@ def attempt(
         "image_size": config.image_size,
         "device": device_name(device),
         "adbench_version": __version__,
-        "code": code_behind(detector_class, registry.distribution(job.detector)),
+        "code": code_behind(detector_class, registry.distribution(job.detector)),  # also of one that fails
         "effort": asdict(effort),
-        "error": job.problem,
+        "error": "",
     }
-    if job.problem:
-        return record
     try:
-        reporter.phase("data", job)
-        split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
-        images = split.test.on("cpu")[:IMAGES]
-        with settings_kept(), pixels_kept(split), precision(job.precision, device):
-            seed_everything(job.seed)
+        with begun(job, device, tasks, registry, reporter) as begin, precision(job.precision, device):
+            images = begin.split.test.on("cpu")[:IMAGES]
             reporter.phase("fit", job)
-            train = TrainSet(split.normal, split.anomalies)
+            train = TrainSet(begin.split.normal, begin.split.anomalies)
             # Nothing else may hold the one as built: where it has to be fitted, its networks would be counted twice.
-            detector, weights = prepare(
-                detector_class(config, device=device, seed=job.seed), train, images[:2].to(device), effort
-            )
+            detector, weights = prepare(begin.detector(), train, images[:2].to(device), effort)
             reporter.phase("measure", job)
             found = measure_speed(detector, images, effort)
-        return record | {"channels": split.test.shape[0], "weights": weights} | found
+        return record | {"channels": begin.split.test.shape[0], "weights": weights} | found
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's detector may raise anything

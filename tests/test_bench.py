@@ -8,6 +8,7 @@ import signal
 import sys
 import weakref
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from adbench_tgan import DetectorInfo, boards, speed, speeds, timing_board
 from adbench_tgan.data.images import ImageSet, TrainSet
+from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector, DetectorConfig
 from adbench_tgan.energy import meter_of
 from adbench_tgan.errors import AdbenchError
@@ -247,6 +249,14 @@ def test_a_detector_that_writes_to_its_images_is_a_row_with_an_error_and_the_nex
     errors = {record["detector"]: record["error"] for record in records}
     message = "it wrote to its training images; let it work on a copy, images.on(device).clone()"
     assert errors == {"scribbles": message, "pca": ""}
+
+
+def test_images_that_changed_since_they_were_planned_are_a_row_with_an_error(monkeypatch):
+    split = Tasks.split
+    monkeypatch.setattr(Tasks, "split", lambda *a, **words: replace(split(*a, **words), fingerprint="other"))
+    (record,) = benched("pca")
+    assert record["error"] == "the images of '0' changed since the job was planned; run again"
+    assert record["code"]["framework"]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from make_board import CATEGORIES, board_of, grid, made, stored, with_purity
 from sklearn.metrics import roc_auc_score
 from test_hostile import in_time
 
-from adbench_tgan import boards, comparison
+from adbench_tgan import boards, comparison, places
 from adbench_tgan.again import joined
 from adbench_tgan.boards import Choice
 from adbench_tgan.boards.cells import from_csv, to_csv
@@ -928,6 +928,28 @@ def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):
     assert "jobs run again: 1, with the same scores: 0" in ended.out
 
 
+def test_a_board_that_cannot_be_read_keeps_no_other_from_being_compared(adbench, material, tmp_path):
+    toy, runs = material[1], material[1].parent / "runs"
+    for name in ("broken", "lacking", "toy"):
+        shutil.copytree(toy, tmp_path / "boards" / name)
+    (tmp_path / "boards/broken/board.json").write_text("{")
+    lost = next((tmp_path / "boards/lacking/scores").iterdir())
+    frame = pd.read_parquet(lost)
+    lost.write_bytes(parquet(frame[frame["key"] != frame["key"][0]]))
+    ended = adbench("verify", "boards", "--against", runs)
+    lines = ended.out.splitlines()
+    assert ended.status == 1
+    assert (
+        "broken/board.json: cannot be compared with runs: boards/broken/board.json cannot be read"
+        in ended.out
+    )
+    assert "boards/broken: jobs run again: 0, with the same scores: 0" in lines
+    assert "ant seed 0: the board lacks its scores" in ended.out
+    assert lines[-1].startswith("boards/toy: jobs run again: ")
+    again, same = re.findall(r"\d+", lines[-1])
+    assert again == same
+
+
 def test_pixel_metrics_are_compared_with_those_of_a_run(adbench, tmp_path):
     one = made("good", "ant", 0, 2.0)
     runs = stored(tmp_path / "runs", [one])
@@ -1015,6 +1037,34 @@ def test_a_killed_publication_leaves_the_old_board(material, tmp_path, monkeypat
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(AdbenchError, match="No space left on device; free some space"):
         boards.publish(fewer, tmp_path)
+    assert contents(tmp_path / "toy") == contents(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+@pytest.mark.parametrize("words", [("toy",), ("toy", "--again", "toy")])
+def test_a_board_that_a_killed_publication_had_moved_aside_comes_back(
+    words, adbench, material, tmp_path, monkeypatch
+):
+    board, place = material
+    shutil.copytree(place, tmp_path / "toy")
+    fewer = boards.assemble(board.facts, board.measured[:10], board.scores, board.losses)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    rename = os.rename
+
+    def killed(source, target):
+        if target == tmp_path / "toy":
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(places.os, "getpid", lambda: dead.pid)
+        patch.setattr(places.os, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            boards.publish(fewer, tmp_path)
+    assert not (tmp_path / "toy").exists()
+    command = ("publish", "--board", *words, "--out", ".") if words[1:] else ("verify", *words)
+    assert adbench(*command).status == 0
     assert contents(tmp_path / "toy") == contents(place)
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 

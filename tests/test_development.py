@@ -211,6 +211,21 @@ def test_neighbours_are_found_and_hide_nothing_that_is_installed() -> None:
     assert found.find("detector", "far").target.endswith("statistics.py:Far")
 
 
+def test_a_neighbour_that_another_plugin_file_has_by_its_name_is_refused() -> None:
+    source = "import json\nfrom beside import VALUE\n"
+    for folder in ("a", "b"):
+        write(f"{folder}/beside.py", "VALUE = 7")
+        write(f"{folder}/json.py", "raise ImportError('this is not the json you look for')")
+        write(f"{folder}/{folder}.py", source + detector_source(folder.upper()))
+        write(f"{folder}/alone.py", "import json\n" + detector_source(f"Alone{folder.upper()}"))
+        write(f"{folder}/again.py", source + detector_source(f"Again{folder.upper()}"))
+    told = r"b/b\.py would import .*a/beside\.py instead of its neighbour of that name; rename one of them$"
+    with pytest.raises(AdbenchError, match=told):
+        Registry.discover(["a/a.py", "b/b.py"])
+    found = Registry.discover(["a/a.py", "b/alone.py", "a/again.py"])
+    assert {"a", "alone_b", "again_a"} <= set(found.names("detector"))
+
+
 def test_a_member_of_a_package_is_imported_as_such() -> None:
     write("room/pack/__init__.py", "")
     write("room/pack/parts.py", "VALUE = 7")

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from make_data import make_imagefolder, make_mnist, make_mvtec, save
+from make_runs import toy_job
 from PIL import Image
 
 from adbench_tgan.data import cifar10, digits, imagefolder, mnist, mvtec, protocols
@@ -28,8 +29,10 @@ from adbench_tgan.data.samples import (
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.describe import passport
 from adbench_tgan.errors import AdbenchError, DataError
+from adbench_tgan.failures import failed
 from adbench_tgan.jobs import Request, plan
 from adbench_tgan.registry import Registry
+from adbench_tgan.runner import Settings
 
 MINI = Path(__file__).parents[2] / "shared/data/cifar10_mini"
 CLASSES = ("a", "b", "c", "d")
@@ -594,6 +597,31 @@ def test_the_mistake_of_a_dataset_or_a_protocol_is_told_with_its_name(monkeypatc
     monkeypatch.setattr(made, "loaded", SimpleNamespace(categories=("0",), samples={}.__getitem__))
     with pytest.raises(AdbenchError, match=r"^dataset 'digits': KeyError: '0'; --debug shows where$"):
         made.cut("0")
+
+
+@pytest.mark.parametrize(
+    ("planned", "error"), [(False, ZeroDivisionError("boom")), (True, FileNotFoundError("boom"))]
+)
+def test_the_mistake_of_a_datasets_reader_is_told_with_its_name_and_category(
+    planned, error, monkeypatch, tmp_path
+):
+    registry = Registry.discover()
+    made = Tasks(registry.find("dataset", "digits"), registry.find("protocol", "one-vs-rest"), tmp_path)
+    if planned:
+        made.fingerprint("0")
+    samples, cut = made.cut("0")
+
+    def broken(_):
+        raise error
+
+    monkeypatch.setitem(made._cuts, "0", (replace(samples, read=broken, read_many=None), cut))
+    with pytest.raises(AdbenchError) as caught:
+        made.split("0", 8, labelled=False)
+    told = f"dataset 'digits', category '0': {type(error).__name__}: boom; --debug shows where"
+    assert str(caught.value) == told
+    result = failed(toy_job("d"), Settings(), caught.value)
+    assert result.error == told
+    assert "in broken" in result.trace
 
 
 def test_test_images_that_share_an_id_are_refused():

@@ -1,7 +1,7 @@
 """Published leaderboards: folders of tables that anyone can recompute from the scores beside them. No torch needed."""
 
 from adbench_tgan.boards.board import Board, assemble
-from adbench_tgan.boards.folder import check_name, publish, read, rebuild
+from adbench_tgan.boards.folder import check_name, publish, put_back, read, rebuild
 from adbench_tgan.boards.gather import Choice, from_runs
 from adbench_tgan.boards.part import Part
 from adbench_tgan.boards.rerun import rerun
@@ -21,6 +21,7 @@ __all__ = [
     "from_runs",
     "impure",
     "publish",
+    "put_back",
     "read",
     "rebuild",
     "rerun",

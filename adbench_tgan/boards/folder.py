@@ -8,9 +8,8 @@ import json
 import os
 import re
 import shutil
-import socket
-import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from adbench_tgan.boards.schemas import (
     check_scores,
 )
 from adbench_tgan.errors import AdbenchError, unwritable
-from adbench_tgan.places import read_bounded
+from adbench_tgan.places import OLD, clear, draft_name, read_bounded, replace_folder
 from adbench_tgan.results import safe_name
 from adbench_tgan.stored import LARGEST, parquet_table
 
@@ -298,8 +297,7 @@ def _holds(target: Path, files: Mapping[str, bytes]) -> bool:
 
 
 def _replace(target: Path, files: Mapping[str, bytes]) -> None:
-    draft = target.with_name(f".{target.name}+{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}")
-    old = draft.with_name(f"{draft.name}+old")
+    draft = target.with_name(f".{draft_name()}+{target.name}")
     try:
         for name, data in files.items():
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
@@ -307,14 +305,14 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        if target.exists():
-            os.rename(target, old)
-        os.rename(draft, target)
+        replace_folder(target, draft)
     except OSError as error:
-        if old.exists() and not target.exists():
-            os.rename(old, target)
         raise unwritable(target, error) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(out: Path) -> None:
+    """Bring back each board under `out` that a killed publication had moved aside, and not yet replaced."""
+    with suppress(OSError):  # there is no such folder, or it cannot be written
+        clear(out, lambda left: out / left.name.removesuffix(OLD).rpartition("+")[2])

@@ -11,7 +11,9 @@ from adbench_tgan import metrics
 from adbench_tgan.boards.board import canonical
 from adbench_tgan.boards.folder import read
 from adbench_tgan.boards.gather import Source, homes, store_of
-from adbench_tgan.boards.verify import Finding
+from adbench_tgan.boards.verify import MISREAD, Finding
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.hooks import one_line
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import relative_change
@@ -20,21 +22,35 @@ from adbench_tgan.statistics import relative_change
 def rerun(path: Path, runs: Sequence[Path]) -> tuple[int, list[Finding]]:
     """How many of a board's jobs `runs` hold too, and those whose scores differ by more than rounding.
 
+    A board that cannot be read is a finding, and so are missing scores of a job.
+
     Raises:
-        AdbenchError: the board or a file of the runs is damaged.
+        AdbenchError: a file of the runs is damaged.
     """
-    board = read(path)
     own = {key: found for key, found in homes(map(store_of, runs)).items() if found[0].status == "ok"}
+    name = path.resolve().name
+    try:
+        board = read(path)
+    except (AdbenchError, *MISREAD) as error:
+        told = str(error) if isinstance(error, AdbenchError) else one_line(error)
+        return 0, [
+            Finding(board=name, file="board.json", where="", problem=f"cannot be compared with runs: {told}")
+        ]
     again = [result for result in board.measured if result.job.key in own and result.status == "ok"]
     found = [
-        Finding(board=path.resolve().name, file="scores", where=str(result.job), problem=problem)
+        Finding(board=name, file="scores", where=str(result.job), problem=problem)
         for result in again
-        for problem in _differences(result, board.scores[result.job.key], *own[result.job.key])
+        for problem in _differences(result, board.scores.get(result.job.key), *own[result.job.key])
     ]
     return len(again), found
 
 
-def _differences(result: Result, published: pd.DataFrame, again: Result, source: Source) -> Iterator[str]:
+def _differences(
+    result: Result, published: pd.DataFrame | None, again: Result, source: Source
+) -> Iterator[str]:
+    if published is None:
+        yield "the board lacks its scores"
+        return
     own = canonical(source.scores(again.job))
     for name in ("pixel_auroc", "aupro"):
         told, found = (each.metrics.get(name, -1.0) for each in (result, again))

@@ -95,6 +95,7 @@ def publish(
 
     boards.check_name(board)
     ensure_writable(out)
+    boards.put_back(out)
     found = registry(plugin)
     choice = _choice(found, detectors, data, protocol, preset)
     cut = _part(part, data_root)
@@ -157,7 +158,8 @@ def verify(
         if not as_json:
             for finding in differing:
                 print(finding)
-            tell(f"{place}: jobs run again: {again}, with the same scores: {again - len(differing)}")
+            others = len({finding.where for finding in differing if finding.where})
+            tell(f"{place}: jobs run again: {again}, with the same scores: {again - others}")
     if as_json:
         answer({"boards": [str(place) for place in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)
@@ -181,6 +183,8 @@ def _checks(path: Path) -> dict[Path, Check]:
     """
     from adbench_tgan import boards
 
+    for folder in (path, path.absolute().parent):
+        boards.put_back(folder)
     checks: dict[Path, Check] = dict.fromkeys(boards.find_boards(path), boards.verify)
     for folder in (path, path / "audit"):
         if (folder / "audit.csv").exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,14 +82,17 @@ class Tasks:
     def fingerprint(self, category: str) -> str:
         """Of the training normals, the test images, their labels and masks."""
         if category not in self._fingerprints:
-            self._fingerprints[category] = fingerprint(*self.cut(category))
+            samples, cut = self.cut(category)
+            with self._reading(category):
+                self._fingerprints[category] = fingerprint(samples, cut)
         return self._fingerprints[category]
 
     def anomalies(self, category: str) -> Indices | None:
         """The training images chosen as labelled anomalies; None when the protocol offers none."""
         if category not in self._anomalies:
             _, cut = self.cut(category)
-            self._anomalies[category] = None if cut.choose_anomalies is None else cut.choose_anomalies()
+            with self._reading(category, f"protocol {self.protocol.name!r} on "):
+                self._anomalies[category] = None if cut.choose_anomalies is None else cut.choose_anomalies()
         return self._anomalies[category]
 
     def offer_fingerprint(self, category: str) -> str:
@@ -99,7 +102,8 @@ class Tasks:
         the choice, can differ between kinds of processors. `anomalies_fingerprint` of a result is that of the choice.
         """
         samples, cut = self.cut(category)
-        return "" if cut.on_offer is None else fingerprint_of(samples, cut.on_offer)
+        with self._reading(category):
+            return "" if cut.on_offer is None else fingerprint_of(samples, cut.on_offer)
 
     def forget(self) -> None:
         """Let the next split be made anew from the dataset."""
@@ -125,19 +129,27 @@ class Tasks:
         known = self.fingerprint(category)  # first: what is read from here on must have the same hashes
         try:
             chosen = self.anomalies(category) if labelled else None
-            made = split(samples, cut, category, size, known, chosen)
+            with self._reading(category):
+                made = split(samples, cut, category, size, known, chosen)
         except ChangedError:
             raise changed(category) from None
         unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell
         return replace(made, of_categories=len(self.categories), unofficial=unofficial)
 
+    def _reading(self, category: str, who: str = "") -> AbstractContextManager[None]:
+        """Let an error of the dataset's own reader name it and the category; also that of a file that is not there."""
+        passing = AdbenchError, MemoryError
+        return _blaming(f"{who}dataset {self.dataset.name!r}, category {category!r}", passing)
+
 
 @contextmanager
-def _blaming(whom: str) -> Iterator[None]:
+def _blaming(
+    whom: str, passing: tuple[type[Exception], ...] = (AdbenchError, OSError, MemoryError)
+) -> Iterator[None]:
     """Let an error of a dataset's or a protocol's code name it; what is no mistake of its code passes as it is."""
     try:
         yield
-    except (AdbenchError, OSError, MemoryError):
+    except passing:
         raise
     except Exception as error:
         raise AdbenchError(f"{whom}: {one_line(error)}; --debug shows where") from error
