@@ -1041,9 +1041,8 @@ def test_a_killed_publication_leaves_the_old_board(material, tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
-@pytest.mark.parametrize("words", [("toy",), ("toy", "--again", "toy")])
 def test_a_board_that_a_killed_publication_had_moved_aside_comes_back(
-    words, adbench, material, tmp_path, monkeypatch
+    adbench, material, tmp_path, monkeypatch
 ):
     board, place = material
     shutil.copytree(place, tmp_path / "toy")
@@ -1063,8 +1062,7 @@ def test_a_board_that_a_killed_publication_had_moved_aside_comes_back(
         with pytest.raises(KeyboardInterrupt):
             boards.publish(fewer, tmp_path)
     assert not (tmp_path / "toy").exists()
-    command = ("publish", "--board", *words, "--out", ".") if words[1:] else ("verify", *words)
-    assert adbench(*command).status == 0
+    assert adbench("publish", "--board", "toy", "--again", "toy", "--out", ".").status == 0
     assert contents(tmp_path / "toy") == contents(place)
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 

@@ -322,8 +322,12 @@ def test_commands_name_settings_and_seeds(tmp_path, registry):
         made("one", seed=0),
         made("one", seed=2),
         made("two", preset="quick; epochs=3; name=a b", precision="bf16"),
-        made("two", "b", preset="paper; net=lite", precision="tf32", pretrained="lite", config={"net": "lite"}),
-        made("two", "c", precision="tf32", pretrained="lite", config={"net": "lite"}),  # chosen by the machine
+        made(
+            "two", "b", preset="paper; net=lite", precision="tf32", pretrained="lite", config={"net": "lite"}
+        ),
+        made(
+            "two", "c", precision="tf32", pretrained="lite", config={"net": "lite"}
+        ),  # chosen by the machine
     )
     assert run_commands(from_store(tmp_path, registry).jobs) == [
         "adbench run --detectors one --data toy --protocol one-vs-rest --categories a --seeds 0,2 --preset paper "

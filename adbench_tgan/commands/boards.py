@@ -183,8 +183,6 @@ def _checks(path: Path) -> dict[Path, Check]:
     """
     from adbench_tgan import boards
 
-    for folder in (path, path.absolute().parent):
-        boards.put_back(folder)
     checks: dict[Path, Check] = dict.fromkeys(boards.find_boards(path), boards.verify)
     for folder in (path, path / "audit"):
         if (folder / "audit.csv").exists():
