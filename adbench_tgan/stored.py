@@ -118,7 +118,9 @@ def read_losses(folder: Path) -> pd.DataFrame:
         return pd.DataFrame({"epoch": []})
     path = vouched(folder, "losses.csv")
     try:
-        return pd.read_csv(opened(path), engine="python").rename(columns=unmarked)
+        table = pd.read_csv(opened(path), engine="python", dtype=str).rename(columns=unmarked)
+        # As text first: what pandas before 3.1 makes of a number is often not the one that was written.
+        return table.astype({name: "int64" if name == "epoch" else "float64" for name in table.columns})
     except ValueError as error:
         raise _unreadable(path, str(error)) from None
 

@@ -217,8 +217,8 @@ def test_the_command_keeps_curves_writes_the_table_and_runs_nothing_twice(adbenc
     assert list(table.columns) == COLUMNS
     line = table.iloc[0]
     (record,) = [json.loads(path.read_text()) for path in (tmp_path / "a").rglob("*.json")]
-    assert line["clean"] == record["clean"][-1]
-    assert line["as_published"] == max(record["class_sorted"])
+    assert line["clean"] == pytest.approx(record["clean"][-1], rel=1e-14)  # pandas 2 reads it an ULP off
+    assert line["as_published"] == pytest.approx(max(record["class_sorted"]), rel=1e-14)
     assert line["optimism"] == pytest.approx(line["as_published"] - line["clean"])
     assert (line["published"], line["published_source"]) == (0.75, "Paper")
     assert line["epochs"] == 2

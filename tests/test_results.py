@@ -66,6 +66,15 @@ def test_what_goes_in_comes_out(store):
     assert pd.read_csv(folder / "losses.csv").to_dict("list") == {"epoch": [1, 2], "g": [1.5, 0.5]}
 
 
+def test_losses_are_read_to_the_last_bit(store):
+    values = [0.000651592972722763, 4.3276706790505336e-07, 0.006958328667684435]  # which pandas 2 misreads
+    put = replace(result("d"), losses=tuple({"g": value} for value in values))
+    store.put(put)
+    got = store.losses(put.job)
+    assert got.to_dict("list") == {"epoch": [1, 2, 3], "g": values}
+    assert got["epoch"].dtype == np.int64
+
+
 def test_what_has_no_file_of_its_own_is_in_the_json():
     elsewhere = {"scores", "losses", "state", "trace", "pictures"}
     told = as_json(result("d"))
