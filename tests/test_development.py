@@ -212,14 +212,14 @@ def test_neighbours_are_found_and_hide_nothing_that_is_installed() -> None:
 
 
 def test_a_neighbour_that_another_plugin_file_has_by_its_name_is_refused() -> None:
-    source = "import json\nfrom beside import VALUE\n"
+    source = "import json\nfrom nextdoor import VALUE\n"
     for folder in ("a", "b"):
-        write(f"{folder}/beside.py", "VALUE = 7")
+        write(f"{folder}/nextdoor.py", "VALUE = 7")
         write(f"{folder}/json.py", "raise ImportError('this is not the json you look for')")
         write(f"{folder}/{folder}.py", source + detector_source(folder.upper()))
         write(f"{folder}/alone.py", "import json\n" + detector_source(f"Alone{folder.upper()}"))
         write(f"{folder}/again.py", source + detector_source(f"Again{folder.upper()}"))
-    told = r"b/b\.py would import .*a/beside\.py instead of its neighbour of that name; rename one of them$"
+    told = r"b/b\.py would import .*a/nextdoor\.py instead of its neighbour of that name; rename one of them$"
     with pytest.raises(AdbenchError, match=told):
         Registry.discover(["a/a.py", "b/b.py"])
     found = Registry.discover(["a/a.py", "b/alone.py", "a/again.py"])

@@ -289,7 +289,11 @@ def test_the_readmes_table_of_cifar10_is_that_of_the_board():
     cells = [cell.strip() for line in part.splitlines() if line.startswith("|") for cell in line.split("|")]
     for row in board:
         (place,) = [i for i, cell in enumerate(cells) if f"`{row['detector']}`" in cell]
-        assert cells[place + 1] == f"{float(row['auroc_mean']):.3f}".removeprefix("0")
+        assert cells[place + 1] == (row["rank"] or "one seed")
+        low, mean, high = (
+            f"{float(row[f'auroc_{name}']):.3f}".removeprefix("0") for name in ("ci_low", "mean", "ci_high")
+        )
+        assert cells[place + 2] in (f"{mean} ({low}-{high})", mean)
 
 
 def test_the_guides_detector_works_as_printed(tmp_path, monkeypatch):
