@@ -70,7 +70,7 @@ def ensure_own_neighbours(path: Path, others: Iterable[Path]) -> None:
     """Raise `AdbenchError` if a file imports a neighbour and would get one that `others`, loaded before, have by its name."""
     root = _home(path)[0]
     folders = {_home(other)[0] for other in others} - {root}
-    for name in _imported(path):
+    for name in _imported(path) if folders else ():  # of a single file nothing has to be read
         own, *theirs = ({folder / f"{name}.py", folder / name / "__init__.py"} for folder in (root, *folders))
         spec = importlib.util.find_spec(name) if any(file.is_file() for file in own) else None
         if spec is not None and spec.origin and Path(spec.origin).resolve() in set().union(*theirs):

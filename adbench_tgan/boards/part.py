@@ -72,14 +72,19 @@ class Part:
             Tasks(dataset, registry.find("protocol", protocol), self.root, fetch=False)
             for protocol in (first.protocol, name)
         )
+        by_category: dict[str, list[tuple[Result, Source]]] = {}
+        for each in found:
+            by_category.setdefault(each[0].job.category, []).append(each)
         made = {}
-        for category in dict.fromkeys(result.job.category for result, _ in found):
+        for category, members in by_category.items():
             say(f"{category}: comparing the images of {first.protocol} and {name}")
-            for result, source in found:
-                if result.job.category == category:
-                    check(result, whole, part)
-                    one = cut(result, source, part, registry)
-                    made[one.result.job.key] = one
+            for result, _ in members:
+                check_origin(result, whole, part)
+            check_images(category, whole, part)
+            for result, source in members:
+                check_choice(result, whole, part)
+                one = cut(result, source, part, registry)
+                made[one.result.job.key] = one
         return made
 
 
@@ -113,34 +118,47 @@ class OfPart:
         return each.source.losses(each.job)
 
 
-def check(result: Result, whole: Tasks, part: Tasks) -> None:
-    """Raise unless a job of the protocol of `whole` would be the same under that of `part`, but for its test images.
-
-    Raises:
-        AdbenchError: naming the job or the category, and what to do instead.
-    """
+def check_origin(result: Result, whole: Tasks, part: Tasks) -> None:
+    """Raise `AdbenchError` unless a job was run on the images that `whole` cuts here."""
     job, category = result.job, result.job.category
     here = (whole.protocol.version, whole.fingerprint(category))
-    offer = whole.offer_fingerprint(category)
-    instead = f"adbench run --protocol {part.protocol.name} runs it anew"
-    if (job.protocol_version, job.split_fingerprint) != here or job.offer_fingerprint not in ("", offer):
+    offer = job.offer_fingerprint and whole.offer_fingerprint(category)
+    if (job.protocol_version, job.split_fingerprint, job.offer_fingerprint) != (*here, offer):
         raise AdbenchError(
             f"{job} was not run on the images that {whole.protocol.name}, version {here[0]}, cuts out of "
-            f"{whole.root}; give the --data-root that it was run with, or {instead}"
+            f"{whole.root}; give the --data-root that it was run with, or {_anew(part)}"
         )
-    pair = f"{job.dataset}/{category}: {part.protocol.name}"
-    (_, own), (_, other) = whole.cut(category), part.cut(category)
-    if (
-        _images(whole, category, own.normal) != _images(part, category, other.normal)
-        or offer != part.offer_fingerprint(category)
-        or (job.supervision == "labelled" and not _same_choice(result, whole, part))
-    ):
-        raise AdbenchError(f"{pair} trains on other images than {whole.protocol.name}; {instead}")
-    tested = {*zip(_images(whole, category, own.test), own.labels.tolist(), strict=True)}
-    if not tested.issuperset(zip(_images(part, category, other.test), other.labels.tolist(), strict=True)):
+
+
+def check_images(category: str, whole: Tasks, part: Tasks) -> None:
+    """Raise `AdbenchError` unless `part` trains on the images of `whole`, and tests on some of them, labelled alike."""
+    trained, tested = [], []
+    for tasks in (whole, part):
+        _, taken = tasks.cut(category)
+        trained.append((_images(tasks, category, taken.normal), tasks.offer_fingerprint(category)))
+        tested.append({*zip(_images(tasks, category, taken.test), taken.labels.tolist(), strict=True)})
+    if trained[0] != trained[1]:
+        raise _trained_otherwise(category, whole, part)
+    if not tested[1] <= tested[0]:
         raise AdbenchError(
-            f"{pair} tests on images, or with labels, that {whole.protocol.name} has not; {instead}"
+            f"{whole.dataset.name}/{category}: {part.protocol.name} tests on images, or with labels, that "
+            f"{whole.protocol.name} has not; {_anew(part)}"
         )
+
+
+def check_choice(result: Result, whole: Tasks, part: Tasks) -> None:
+    """Raise `AdbenchError` unless a job that learned from labelled anomalies would get the same ones under `part`."""
+    if result.job.supervision == "labelled" and not _same_choice(result, whole, part):
+        raise _trained_otherwise(result.job.category, whole, part)
+
+
+def _trained_otherwise(category: str, whole: Tasks, part: Tasks) -> AdbenchError:
+    pair = f"{whole.dataset.name}/{category}: {part.protocol.name}"
+    return AdbenchError(f"{pair} trains on other images than {whole.protocol.name}; {_anew(part)}")
+
+
+def _anew(part: Tasks) -> str:
+    return f"adbench run --protocol {part.protocol.name} runs it anew"
 
 
 def _images(tasks: Tasks, category: str, indices: Indices) -> list[tuple[str, bytes]]:
