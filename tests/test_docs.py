@@ -296,6 +296,35 @@ def test_the_readmes_table_of_cifar10_is_that_of_the_board():
         assert cells[place + 2] in (f"{mean} ({low}-{high})", mean)
 
 
+def rows_of(path):
+    return list(csv.DictReader((ROOT / "leaderboards" / path).read_text().splitlines()))
+
+
+def mean(numbers):
+    """As texts print a mean AUROC: .518."""
+    numbers = [float(number) for number in numbers]
+    return f"{sum(numbers) / len(numbers):.3f}".removeprefix("0")
+
+
+def test_what_texts_say_of_leave_one_out_is_what_board_and_paper_say():
+    papers = [row for row in rows_of("published_numbers.csv") if row["our_protocol"] == "leave-one-out-6k"]
+    readme = README.partition("Under leave-one-out-6k")[2].partition("[More boards")[0]
+    audit = (ROOT / "docs/audit.md").read_text().partition("On all ten classes")[2].partition("\n\n")[0]
+    baselines = (ROOT / "baselines/README.md").read_text()
+    for name in ("ganomaly", "skip_ganomaly", "mean_image"):
+        printed = {row["category"]: row["value"] for row in papers if row["our_detector"] in (name, "sagan")}
+        own = [row for row in rows_of("cifar10-leave-one-out-6k/results.csv") if row["detector"] == name]
+        eight = mean(row["auroc"] for row in own if row["category"] in printed)
+        assert f" {eight}" in readme
+        if name != "mean_image":
+            average = mean(
+                row["value"] for row in papers if (row["our_detector"], row["category"]) == (name, "average")
+            )
+            assert f" {average}" in readme
+            assert {eight, average, mean(row["auroc"] for row in own)} <= set(re.findall(r"\.\d{3}", audit))
+            assert mean(row["auroc"] for row in own) in baselines
+
+
 def test_the_guides_detector_works_as_printed(tmp_path, monkeypatch):
     package = tmp_path / "my_detector"
     package.mkdir()
