@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import get_type_hints
 
+import pandas as pd
 import pytest
 import typer.main
 
@@ -323,6 +324,24 @@ def test_what_texts_say_of_leave_one_out_is_what_board_and_paper_say():
             assert f" {average}" in readme
             assert {eight, average, mean(row["auroc"] for row in own)} <= set(re.findall(r"\.\d{3}", audit))
             assert mean(row["auroc"] for row in own) in baselines
+
+
+def test_classes_go_with_pca_as_printed():
+    text = (
+        (ROOT / "leaderboards/README.md").read_text().partition("GANs are good where")[2].partition("\n\n")[0]
+    )
+
+    def alike(board):
+        jobs = pd.DataFrame(rows_of(f"{board}/results.csv")).astype({"auroc": float})
+        return jobs.groupby(["category", "detector"])["auroc"].mean().unstack().corr()
+
+    whole, part = alike("cifar10-one-vs-rest"), alike("cifar10-leave-one-out-6k")
+    gans = whole.loc[["anotrans", "egbad", "f_anogan", "ganomaly", "sagan", "skip_ganomaly"]]
+    said = [gans["pca"].min(), gans["pca"].max(), gans["knn"].min(), gans["knn"].max()]
+    said += [
+        part.loc[gan, anchor] for gan in ("ganomaly", "skip_ganomaly") for anchor in ("pca", "mean_image")
+    ]
+    assert [float(number) for number in re.findall(r"-?\.\d\d\b", text)] == [round(each, 2) for each in said]
 
 
 def test_the_guides_detector_works_as_printed(tmp_path, monkeypatch):
