@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType, SimpleNamespace
 from typing import get_type_hints
 
@@ -282,54 +283,50 @@ def test_the_number_of_checks_is_as_printed():
     assert f"{len(CHECKS)} checks" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_readmes_table_of_cifar10_is_that_of_the_board():
-    board = csv.DictReader(
-        (ROOT / "leaderboards/cifar10-one-vs-rest/leaderboard.csv").read_text().splitlines()
-    )
-    part = README.partition("## Published tables")[2].partition("\n## ")[0]
-    cells = [cell.strip() for line in part.splitlines() if line.startswith("|") for cell in line.split("|")]
-    for row in board:
-        (place,) = [i for i, cell in enumerate(cells) if f"`{row['detector']}`" in cell]
-        assert cells[place + 1] == (row["rank"] or "one seed")
-        low, mean, high = (
-            f"{float(row[f'auroc_{name}']):.3f}".removeprefix("0") for name in ("ci_low", "mean", "ci_high")
-        )
-        assert cells[place + 2] in (f"{mean} ({low}-{high})", mean)
+def between(text, start, end):
+    return text.partition(start)[2].partition(end)[0]
 
 
 def rows_of(path):
+    """The lines of a table in leaderboards/."""
     return list(csv.DictReader((ROOT / "leaderboards" / path).read_text().splitlines()))
 
 
-def mean(numbers):
-    """As texts print a mean AUROC: .518."""
-    numbers = [float(number) for number in numbers]
-    return f"{sum(numbers) / len(numbers):.3f}".removeprefix("0")
+def short(number):
+    """As texts print an AUROC: .518."""
+    return f"{float(number):.3f}".removeprefix("0")
+
+
+def test_the_readmes_table_of_cifar10_is_that_of_the_board():
+    part = between(README, "## Published tables", "\n## ")
+    cells = [cell.strip() for line in part.splitlines() if line.startswith("|") for cell in line.split("|")]
+    for row in rows_of("cifar10-one-vs-rest/leaderboard.csv"):
+        (place,) = [i for i, cell in enumerate(cells) if f"`{row['detector']}`" in cell]
+        assert cells[place + 1] == (row["rank"] or "one seed")
+        low, mean, high = (short(row[f"auroc_{name}"]) for name in ("ci_low", "mean", "ci_high"))
+        assert cells[place + 2] in (f"{mean} ({low}-{high})", mean)
 
 
 def test_what_texts_say_of_leave_one_out_is_what_board_and_paper_say():
     papers = [row for row in rows_of("published_numbers.csv") if row["our_protocol"] == "leave-one-out-6k"]
-    readme = README.partition("Under leave-one-out-6k")[2].partition("[More boards")[0]
-    audit = (ROOT / "docs/audit.md").read_text().partition("On all ten classes")[2].partition("\n\n")[0]
+    printed = {(row["our_detector"], row["category"]): short(row["value"]) for row in papers}
+    readme = between(README, "Under leave-one-out-6k", "[More boards")
+    audit = between((ROOT / "docs/audit.md").read_text(), "On all ten classes", "\n\n")
     baselines = (ROOT / "baselines/README.md").read_text()
+    jobs = rows_of("cifar10-leave-one-out-6k/results.csv")
     for name in ("ganomaly", "skip_ganomaly", "mean_image"):
-        printed = {row["category"]: row["value"] for row in papers if row["our_detector"] in (name, "sagan")}
-        own = [row for row in rows_of("cifar10-leave-one-out-6k/results.csv") if row["detector"] == name]
-        eight = mean(row["auroc"] for row in own if row["category"] in printed)
+        own = [(row["category"], float(row["auroc"])) for row in jobs if row["detector"] == name]
+        eight = short(fmean(auroc for category, auroc in own if ("sagan", category) in printed))
         assert f" {eight}" in readme
-        if name != "mean_image":
-            average = mean(
-                row["value"] for row in papers if (row["our_detector"], row["category"]) == (name, "average")
-            )
+        if average := printed.get((name, "average")):
+            mean = short(fmean(auroc for _, auroc in own))
             assert f" {average}" in readme
-            assert {eight, average, mean(row["auroc"] for row in own)} <= set(re.findall(r"\.\d{3}", audit))
-            assert mean(row["auroc"] for row in own) in baselines
+            assert {eight, average, mean} <= set(re.findall(r"\.\d{3}", audit))
+            assert mean in baselines
 
 
 def test_classes_go_with_pca_as_printed():
-    text = (
-        (ROOT / "leaderboards/README.md").read_text().partition("GANs are good where")[2].partition("\n\n")[0]
-    )
+    text = between((ROOT / "leaderboards/README.md").read_text(), "GANs are good where", "\n\n")
 
     def alike(board):
         jobs = pd.DataFrame(rows_of(f"{board}/results.csv")).astype({"auroc": float})
@@ -338,9 +335,7 @@ def test_classes_go_with_pca_as_printed():
     whole, part = alike("cifar10-one-vs-rest"), alike("cifar10-leave-one-out-6k")
     gans = whole.loc[["anotrans", "egbad", "f_anogan", "ganomaly", "sagan", "skip_ganomaly"]]
     said = [gans["pca"].min(), gans["pca"].max(), gans["knn"].min(), gans["knn"].max()]
-    said += [
-        part.loc[gan, anchor] for gan in ("ganomaly", "skip_ganomaly") for anchor in ("pca", "mean_image")
-    ]
+    said += [*part.loc["ganomaly", ["pca", "mean_image"]], *part.loc["skip_ganomaly", ["pca", "mean_image"]]]
     assert [float(number) for number in re.findall(r"-?\.\d\d\b", text)] == [round(each, 2) for each in said]
 
 
