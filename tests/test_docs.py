@@ -335,8 +335,21 @@ def test_classes_go_with_pca_as_printed():
     whole, part = alike("cifar10-one-vs-rest"), alike("cifar10-leave-one-out-6k")
     gans = whole.loc[["anotrans", "egbad", "f_anogan", "ganomaly", "sagan", "skip_ganomaly"]]
     said = [gans["pca"].min(), gans["pca"].max(), gans["knn"].min(), gans["knn"].max()]
-    said += [*part.loc["ganomaly", ["pca", "mean_image"]], *part.loc["skip_ganomaly", ["pca", "mean_image"]]]
+    for name in ("ganomaly", "skip_ganomaly", "anotrans"):
+        said += [*part.loc[name, ["pca", "mean_image"]]]
     assert [float(number) for number in re.findall(r"-?\.\d\d\b", text)] == [round(each, 2) for each in said]
+
+
+def test_what_is_said_of_anotrans_is_what_its_losses_say():
+    text = between((ROOT / "leaderboards/README.md").read_text(), "`anotrans` has hardly begun", "\n\n")
+
+    def last(board):
+        losses = pd.DataFrame(rows_of(f"{board}/losses/anotrans.csv")).astype({"epoch": int, "loss_g": float})
+        return losses[losses["epoch"] == losses["epoch"].max()].groupby("category")["loss_g"].mean()
+
+    whole, part = last("cifar10-one-vs-rest"), last("cifar10-leave-one-out-6k")
+    lowest = f"{part.min():.1f} with the {part.idxmin()} left out"
+    assert f"was {whole.mean():.1f} and {part.mean():.1f} ({lowest}" in text
 
 
 def test_the_guides_detector_works_as_printed(tmp_path, monkeypatch):
