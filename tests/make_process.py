@@ -63,7 +63,8 @@ def command(
     os.dup2(stderr.fileno(), 2)
     stderr.close()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server may have been told to ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server may have been told to ignore it,
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and the tests, under nohup, this
     sys.argv = ["adbench", *words]
     if first:
         first()

@@ -267,7 +267,7 @@ def test_no_latency_plot_over_several_devices(tmp_path, registry):
 
 def test_a_board_without_times_says_so_and_what_papers_print():
     text = page.render(from_board(BOARDS / "mvtec-screw"))
-    assert "<dt>ganomaly (image_size=64)</dt><dd>0.231 published under" in text
+    assert "<dt>ganomaly (image_size=64; precision=tf32)</dt><dd>0.231 published under" in text
     assert "not comparable</dd>" in text
     assert "pareto" not in specs(text)
     assert "holds zero. Two\nrows of different groups may still do equally well" in text
