@@ -35,6 +35,10 @@ INTEGERS = ("flops_per_image", "parameters", "rank", "tie_group")  # also where 
 # which for tf32 and bf16 is a few units in the last place of what is multiplied.
 PURITY = {"fp32": 1e-4, "tf32": 4 * 2**-10, "bf16": 4 * 2**-8}
 
+FLAT = (
+    1.0  # times the squared error of one flat colour: from there on reconstructions are no better than that
+)
+
 
 def row(result: Result) -> dict[str, Any]:
     """One line of ``results.csv``; what was not measured is absent."""
@@ -176,6 +180,8 @@ def _standing(
     if known := declarations(members):
         remark.append(known)
     good = [result for result in members if result.status == "ok"]
+    if flat := unlearned(members):
+        remark.append(flat)
     if (states := len({state_of(result.machine) for result in good})) > 1:
         remark.append(f"its jobs were run by {states} states of the code")
     line = _line(members, good, spread) | {"preset": preset, "remark": "; ".join(remark)}
@@ -221,6 +227,14 @@ def declarations(members: Sequence[Result]) -> str:
     declared = {check: reason for result in members for check, reason in result.declared.items()}
     known = (f"{check.replace('_', ' ')} ({reason})" for check, reason in declared.items())
     return f"declared failures: {', '.join(known)}" if declared else ""
+
+
+def unlearned(members: Sequence[Result]) -> str:
+    """In how many jobs one flat colour would be as good a reconstruction, in words; empty if in none."""
+    errors = [result.reconstruction_error or 0.0 for result in members if result.status == "ok"]
+    flat = sum(error >= FLAT for error in errors)
+    where = f"in {flat} of {len(errors)} jobs its networks reconstruct training images no better than one flat colour"
+    return f"{where} would" if flat else ""
 
 
 def is_pure(result: Result) -> bool:

@@ -51,6 +51,7 @@ class Result:
     parameters: Mapping[str, int] = field(default_factory=dict)  # of each network
     threshold: float | None = None  # a quantile of training scores
     purity_delta: float | None = None  # largest relative change of a score with its batch; `scoring.purity`
+    reconstruction_error: float | None = None  # of training images, beside that of one flat colour; `scoring`
     anomalies_fingerprint: str = ""  # of the labelled anomalies trained on
     shape: tuple[int, int, int] | None = None  # of the images that the detector saw
     device: str = ""

@@ -12,7 +12,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from adbench_tgan import __version__
@@ -31,7 +30,17 @@ from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, check_readable, checkpoint_name
-from adbench_tgan.scoring import BATCH, Tell, check_scores, map_all, operations, purity, score_all, score_some
+from adbench_tgan.scoring import (
+    Tell,
+    check_scores,
+    map_all,
+    operations,
+    purity,
+    reconstruction_error,
+    score_all,
+    score_some,
+    warm_up,
+)
 from adbench_tgan.statements import check_losses, notes_of, parameters_of
 from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
 from adbench_tgan.torch_settings import precision, settings_kept
@@ -213,6 +222,7 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
         peak = memory.megabytes()
         reporter.phase("threshold", job)
         threshold = float(np.quantile(score_some(detector, split.normal, device, tell), QUANTILE))
+        reconstruction, unmeasured = reconstructed(detector, split.normal, device)
         reporter.phase("purity", job)
         purity_delta = purity(detector, split.test, scores, device)
         reporter.phase("timing", job)
@@ -231,11 +241,12 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
         parameters=parameters_of(detector),
         threshold=threshold if np.isfinite(threshold) else None,
         purity_delta=purity_delta,
+        reconstruction_error=reconstruction,
         anomalies_fingerprint=split.anomalies_fingerprint,
         shape=split.test.shape,
         device=device_name(device),
         machine={**machine(device), "code": begin.code},
-        notes=(*notes_of(detector), *notes),
+        notes=(*notes_of(detector), *unmeasured, *notes),
         declared=dict(registry.find("detector", job.detector).expected_failures),
         suite=SUITE,
         code=registry.code(job.detector),
@@ -247,17 +258,6 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
         state=detector.state() if settings.save_models else None,
         pictures=shown,
     )
-
-
-def warm_up(detector: Detector, images: ImageSet, device: str) -> Tensor:
-    """Score off the clock; return one image (1, C, H, W).
-
-    The first call compiles, allocates and, on a GPU, loads what the shape of its batch asks for.
-    """
-    size = BATCH if torch.device(device).type == "cuda" else 1
-    first = next(images.batches(size, device=device))
-    detector.score(first)
-    return first[:1]
 
 
 def train(
@@ -303,6 +303,14 @@ def pictures(detector: Detector, images: ImageSet) -> dict[str, Tensor]:
     if detector.has_maps:
         found["maps"] = detector.anomaly_map(few)
     return {name: tensor.detach().cpu() for name, tensor in found.items()}
+
+
+def reconstructed(detector: Detector, images: ImageSet, device: str) -> tuple[float | None, list[str]]:
+    """`reconstruction_error` of training images, and a note if it could not be measured: scores do not need it."""
+    try:
+        return reconstruction_error(detector, images, device), []
+    except Exception as error:
+        return None, [f"its reconstructions were not measured: {explain(error, device)}"]
 
 
 def measure(

@@ -19,13 +19,26 @@ from adbench_tgan.training import without_graphs
 
 BATCH = 100  # images per score() call, the same for every detector
 PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
-THRESHOLD_IMAGES = 500  # at most so many training normals, evenly spaced, are scored to set the threshold
+THRESHOLD_IMAGES = (
+    500  # at most so many training normals, evenly spaced, set the threshold and are reconstructed
+)
 PAUSE = 0.5  # seconds between two words on how many images are done
 Tell = Callable[[int, int], None]  # images that are done, of how many
 
 
 def silent(done: int, total: int) -> None:
     """Tell nobody."""
+
+
+def warm_up(detector: Detector, images: ImageSet, device: str) -> Tensor:
+    """Score off the clock; return one image (1, C, H, W).
+
+    The first call compiles, allocates and, on a GPU, loads what the shape of its batch asks for.
+    """
+    size = BATCH if torch.device(device).type == "cuda" else 1
+    first = next(images.batches(size, device=device))
+    detector.score(first)
+    return first[:1]
 
 
 def score_all(detector: Detector, images: ImageSet, device: str, tell: Tell = silent) -> np.ndarray:
@@ -52,9 +65,14 @@ def scores_of(detector: Detector, images: Tensor) -> Tensor:
 
 def score_some(detector: Detector, images: ImageSet, device: str, tell: Tell = silent) -> np.ndarray:
     """The scores of at most `THRESHOLD_IMAGES` images, evenly spaced."""
+    return score_all(detector, some(images), device, tell)
+
+
+def some(images: ImageSet) -> ImageSet:
+    """At most `THRESHOLD_IMAGES` of the images, evenly spaced."""
     count = min(len(images), THRESHOLD_IMAGES)
     chosen = torch.linspace(0, len(images) - 1, count).round().long()
-    return score_all(detector, ImageSet(images.on("cpu")[chosen]), device, tell)
+    return ImageSet(images.on("cpu")[chosen])
 
 
 def batches_of(images: ImageSet, device: str, tell: Tell) -> Iterator[Tensor]:
@@ -85,6 +103,34 @@ def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str
     alone = np.concatenate([score_all(detector, ImageSet(image[None]), device) for image in few])
     together = score_all(detector, ImageSet(few), device)
     return relative_change(scores[chosen], np.stack([alone, together]), scores)
+
+
+def reconstruction_error(detector: Detector, images: ImageSet, device: str) -> float | None:
+    """The squared error of its reconstructions, divided by that of one flat colour for all: the images' mean.
+
+    0 is perfect; from 1 on nothing of an image is reconstructed but that colour, if that. Over the images of
+    `score_some`, whose walks through a latent space are known once they are scored. None of a detector that has no
+    networks or reconstructs nothing, and where all images are flat and alike.
+
+    Raises:
+        AdbenchError: what it returns is no batch of images such as it was given.
+    """
+    if type(detector).reconstruct is Detector.reconstruct or not detector.networks:
+        return None
+    few = some(images)
+    error = squares = 0.0
+    total = torch.zeros(few.shape[0], dtype=torch.float64)  # of each channel
+    for batch in few.batches(BATCH, device=device):
+        drawn = detector.reconstruct(batch.clone())
+        if not (isinstance(drawn, Tensor) and drawn.shape == batch.shape and drawn.dtype == torch.uint8):
+            raise AdbenchError("reconstruct must return a tensor of the shape of its images, uint8")
+        x = batch.cpu().double()
+        error += float((x - drawn.cpu().double()).square().sum())
+        squares += float(x.square().sum())
+        total += x.sum((0, 2, 3))
+    pixels = len(few) * few.shape[1] * few.shape[2]
+    spread = squares - float(total.square().sum()) / pixels  # what the mean colour leaves
+    return error / spread if spread > 0.5 else None  # below it is rounding
 
 
 def map_all(

@@ -53,6 +53,7 @@ class Stored(BaseModel):
     parameters: Mapping[str, Count]
     threshold: float | None
     purity_delta: float | None = None
+    reconstruction_error: float | None = None
     anomalies_fingerprint: str
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None
     device: str

@@ -481,6 +481,7 @@ def test_a_row_with_impure_scores_is_refused_as_ranked(folder):
         ("timing", {"fit_seconds": -100.0}, "fit_seconds must not be -100"),
         ("timing", {"latency_ms_p50": 2.0, "latency_ms_p99": 1.0}, "p50 is above"),
         ("purity_delta", -1.0, "purity_delta must not be -1"),
+        ("reconstruction_error", -1.0, "reconstruction_error must not be -1"),
         ("error", "oops", "has no error"),
         ("anomalies_fingerprint", "a" * 64, "is one-class"),
     ],
@@ -494,6 +495,19 @@ def test_what_no_run_can_have_measured_is_named_whoever_wrote_the_seals(folder, 
 
     edit(folder, change)
     assert any(told in each.problem for each in boards.verify(folder))
+
+
+def test_that_a_flat_colour_is_as_good_a_reconstruction_is_kept_and_told(tmp_path):
+    errors = {"good": 0.1, "fair": 1.25}
+    results = [replace(each, reconstruction_error=errors.get(each.job.detector)) for each in grid()]
+    assert boards.publish(board_of(tmp_path / "runs", results), tmp_path)
+    folder = tmp_path / "toy"
+    assert list(boards.verify(folder)) == []
+    jobs = json.loads((folder / "board.json").read_text())["jobs"]
+    assert {job.get("reconstruction_error") for job in jobs} == {None, 0.1, 1.25}
+    remarks = pd.read_csv(folder / "leaderboard.csv", keep_default_na=False).set_index("detector")["remark"]
+    told = "in 6 of 6 jobs its networks reconstruct training images no better than one flat colour would"
+    assert remarks.to_dict() == {"good": "", "fair": told, "poor": ""}
 
 
 def test_a_metric_of_a_plugin_may_be_negative_but_is_a_number():

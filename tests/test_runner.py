@@ -18,6 +18,7 @@ import torch
 from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, runner, scoring, timing
 from adbench_tgan.benchmark import benchmark, usable
 from adbench_tgan.codebase import code_behind
+from adbench_tgan.data.images import ImageSet
 from adbench_tgan.errors import AdbenchError, NotHere
 from adbench_tgan.interrupts import KINDS, as_ctrl_c, not_swallowed
 from adbench_tgan.jobs import Request
@@ -115,6 +116,29 @@ class WithoutGraph(Plain):
         return super().score(images)
 
     in_graphs: list = []
+
+
+class Drawing:
+    networks = {"net": torch.nn.Identity()}
+
+
+class DrawsItself(Drawing, Plain):
+    def reconstruct(self, images):
+        return images
+
+
+class DrawsGrey(Drawing, Plain):
+    def reconstruct(self, images):
+        return images.fill_(128)  # theirs to write to
+
+
+class DrawsTooLittle(Drawing, Plain):
+    def reconstruct(self, images):
+        return images[:1]
+
+
+class DrawsWithoutANetwork(Plain):
+    reconstruct = DrawsGrey.reconstruct
 
 
 class NaNLoss(InEpochs):
@@ -455,6 +479,39 @@ def test_a_constant_in_all_scores_and_scores_that_are_no_numbers_alone_hide_noth
     assert found["behindaconstant"] > 1e-3
     assert found["nanalone"] == 1.0
     assert found["plain"] < 1e-6
+
+
+def test_a_row_says_that_a_flat_colour_is_as_good_a_reconstruction(registry, tmp_path):
+    outcome = run(registry, tmp_path, "drawsitself", "drawsgrey", "drawstoolittle", "drawswithoutanetwork")
+    itself, grey, too_little, without = outcome.results
+    assert [each.status for each in outcome.results] == ["ok"] * 4
+    assert itself.reconstruction_error == 0
+    assert 1 < grey.reconstruction_error < 2
+    assert too_little.reconstruction_error is None
+    assert too_little.notes == (
+        "its reconstructions were not measured: reconstruct must return a tensor of the shape of its images, uint8",
+    )
+    assert (without.reconstruction_error, without.notes) == (None, ())
+    assert ResultStore(tmp_path).get(grey.job).reconstruction_error == grey.reconstruction_error
+    remarks = outcome.leaderboard.set_index("detector")["remark"]
+    told = "in 1 of 1 jobs its networks reconstruct training images no better than one flat colour would"
+    assert remarks.to_dict() == {"drawsgrey": told} | dict.fromkeys(
+        ("drawsitself", "drawstoolittle", "drawswithoutanetwork"), ""
+    )
+
+
+def test_the_error_of_reconstructions_is_relative_to_that_of_the_mean_colour():
+    class Draws(Drawing, Plain):
+        reconstruct = staticmethod(lambda images: torch.tensor(values, dtype=torch.uint8).expand_as(images))
+
+    few = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    few[1] = torch.tensor([10, 20, 0])[:, None, None]  # the mean colour is (5, 10, 0)
+    errors = {}
+    for colour in ((5, 10, 0), (0, 0, 0), (5, 10, 10)):
+        values = [[[each]] for each in colour]
+        errors[colour] = scoring.reconstruction_error(Draws(), ImageSet(few), "cpu")
+    assert errors == {(5, 10, 0): 1.0, (0, 0, 0): 2.0, (5, 10, 10): pytest.approx(1 + 100 / 125)}
+    assert scoring.reconstruction_error(Draws(), ImageSet(few[:1]), "cpu") is None  # flat and alike
 
 
 def test_without_finite_scores_of_training_images_there_is_no_threshold(registry, tmp_path):

@@ -41,7 +41,7 @@ OF_RESULT = (
     "shape",
     "device",
 )
-ADDED = ("code", "of_categories", "unofficial")  # that older results do not have
+ADDED = ("code", "of_categories", "unofficial", "reconstruction_error")  # that older results do not have
 
 
 def document(board: Board, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

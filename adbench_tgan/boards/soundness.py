@@ -76,7 +76,8 @@ def implausible(content: Content) -> Iterator[Found]:
 def _impossible(result: Result) -> Iterator[str]:
     if any(type(count) is not int or count < 0 for count in result.parameters.values()):
         yield "parameters must be whole numbers, none below 0"
-    stated = {**result.timing, **result.metrics, "purity_delta": result.purity_delta}
+    probed = {name: getattr(result, name) for name in ("purity_delta", "reconstruction_error")}
+    stated = {**result.timing, **result.metrics, **probed}
     numbers = {name: value for name, value in stated.items() if isinstance(value, int | float)}
     others = result.metrics.keys() - set(METRICS)  # of plugins, which may be negative
     for name, value in numbers.items():
