@@ -9,6 +9,7 @@ from adbench_baselines import skip_discriminator
 from adbench_baselines.sagan import (
     SAGAN,
     Config,
+    Depthwise,
     Generator,
     anomaly_score,
     cbam,
@@ -47,6 +48,18 @@ def copies(network):
 
 def same(before, network):
     return [torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_filters_of_a_channel_are_those_of_one_convolution(k, bias):
+    torch.manual_seed(0)
+    depthwise = Depthwise(4, 4 * k, 3, padding=1, groups=4, bias=bias)
+    x = torch.randn(5, 4, 6, 6, requires_grad=True)
+    both = depthwise(x), nn.Conv2d.forward(depthwise, x)
+    torch.testing.assert_close(*both)
+    gradients = [torch.autograd.grad(y.square().sum(), [x, *depthwise.parameters()]) for y in both]
+    torch.testing.assert_close(*gradients)
 
 
 def test_both_names_lead_to_it():
@@ -113,7 +126,7 @@ def test_every_block_is_twice_a_convolution_norm_and_relu():
     generator = Generator(3, SMALL)
     for block in [*generator.encoder, *generator.decoder]:
         kinds = [type(layer) for layer in block]
-        assert kinds == 2 * [nn.Conv2d, nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+        assert kinds == 2 * [Depthwise, nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
     wide = [
         (block[0].in_channels, block[2].num_features, block[6].num_features) for block in generator.decoder
     ]

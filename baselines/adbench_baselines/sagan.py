@@ -134,7 +134,20 @@ def double_block(inputs: int, middle: int, outputs: int, config: Config) -> nn.S
 
 def separable_convolution(inputs: int, outputs: int, k: int) -> list[nn.Module]:
     """DSC: k filters 3x3 on each channel alone, then a 1x1 convolution over all."""
-    return [nn.Conv2d(inputs, k * inputs, 3, padding=1, groups=inputs), nn.Conv2d(k * inputs, outputs, 1)]
+    return [Depthwise(inputs, k * inputs, 3, padding=1, groups=inputs), nn.Conv2d(k * inputs, outputs, 1)]
+
+
+class Depthwise(nn.Conv2d):
+    """k filters on each channel alone; its outputs are ordered by channel, then by filter."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        k = self.out_channels // self.in_channels
+        if x.is_cuda or k == 1:
+            return super().forward(x)
+        # A CPU has a fast way for one filter a channel only; two at once took 2 to 13 times as long in bf16.
+        biases = [None] * k if self.bias is None else [self.bias[i::k] for i in range(k)]
+        each = [self._conv_forward(x, self.weight[i::k], biases[i]) for i in range(k)]
+        return torch.stack(each, dim=2).flatten(1, 2)
 
 
 def cbam(channels: int) -> nn.Module:
