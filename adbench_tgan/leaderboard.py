@@ -34,10 +34,7 @@ INTEGERS = ("flops_per_image", "parameters", "rank", "tie_group")  # also where 
 # By how much a score may change with its batch, relative to the largest score, before its row is flagged: rounding,
 # which for tf32 and bf16 is a few units in the last place of what is multiplied.
 PURITY = {"fp32": 1e-4, "tf32": 4 * 2**-10, "bf16": 4 * 2**-8}
-
-FLAT = (
-    1.0  # times the squared error of one flat colour: from there on reconstructions are no better than that
-)
+FLAT = 1.0  # times one flat colour's squared error: from there on reconstructions are no better
 
 
 def row(result: Result) -> dict[str, Any]:
@@ -231,7 +228,7 @@ def declarations(members: Sequence[Result]) -> str:
 
 def unlearned(members: Sequence[Result]) -> str:
     """In how many jobs one flat colour would be as good a reconstruction, in words; empty if in none."""
-    errors = [result.reconstruction_error or 0.0 for result in members if result.status == "ok"]
+    errors = [each.reconstruction_error for each in members if each.reconstruction_error is not None]
     flat = sum(error >= FLAT for error in errors)
     where = f"in {flat} of {len(errors)} jobs its networks reconstruct training images no better than one flat colour"
     return f"{where} would" if flat else ""

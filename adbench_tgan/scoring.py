@@ -19,9 +19,7 @@ from adbench_tgan.training import without_graphs
 
 BATCH = 100  # images per score() call, the same for every detector
 PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
-THRESHOLD_IMAGES = (
-    500  # at most so many training normals, evenly spaced, set the threshold and are reconstructed
-)
+THRESHOLD_IMAGES = 500  # at most so many training normals set the threshold, and are reconstructed
 PAUSE = 0.5  # seconds between two words on how many images are done
 Tell = Callable[[int, int], None]  # images that are done, of how many
 
@@ -65,10 +63,10 @@ def scores_of(detector: Detector, images: Tensor) -> Tensor:
 
 def score_some(detector: Detector, images: ImageSet, device: str, tell: Tell = silent) -> np.ndarray:
     """The scores of at most `THRESHOLD_IMAGES` images, evenly spaced."""
-    return score_all(detector, some(images), device, tell)
+    return score_all(detector, sample(images), device, tell)
 
 
-def some(images: ImageSet) -> ImageSet:
+def sample(images: ImageSet) -> ImageSet:
     """At most `THRESHOLD_IMAGES` of the images, evenly spaced."""
     count = min(len(images), THRESHOLD_IMAGES)
     chosen = torch.linspace(0, len(images) - 1, count).round().long()
@@ -117,7 +115,7 @@ def reconstruction_error(detector: Detector, images: ImageSet, device: str) -> f
     """
     if type(detector).reconstruct is Detector.reconstruct or not detector.networks:
         return None
-    few = some(images)
+    few = sample(images)
     error = squares = 0.0
     total = torch.zeros(few.shape[0], dtype=torch.float64)  # of each channel
     for batch in few.batches(BATCH, device=device):
