@@ -8,7 +8,7 @@ settings are the best specified of all re-implementations.
 Where this differs from that code, and why
 1. The networks are DCGAN's at 32 and 64 pixels, with z of 100; EGBAD's are for MNIST's 28 pixels. The features that the
    search compares are 4,096 at 32 pixels (8,192 at 64), EGBAD's 1,024; both parts of the loss are sums.
-2. The learning rate is 2e-4 and the batch 64, as in the other re-implementations. EGBAD's 1e-5 (`lr`) has no
+2. The learning rate is 2e-4, as in the other re-implementations, and the batch 64. EGBAD's 1e-5 (`lr`) has no
    default number of epochs; ours are 25, and 10,000 steps for a training set as small as MVTec AD's, of
    which 25 epochs would be some hundred steps: too few for the networks, and for averages that forget their first weights.
    On 5,000 images 25 epochs are 1,950 steps, after which the averages still hold 14 % of the first step's weights.
@@ -17,7 +17,8 @@ Where this differs from that code, and why
    seed and the image's pixels, so that a score does not depend on what was scored before. Always 50 walk (`together`),
    because convolutions round differently in batches of other sizes, and 500 steps amplify it.
 5. Batch norm of D, whose features the search compares, averages the statistics of the images that G learns from too: two
-   batches of drawn images to one of real ones. In EGBAD's code these averages move in D's own step alone.
+   batches of drawn images to one of real ones. In EGBAD's code these averages move in D's own step alone. Batch norm's
+   epsilon and momentum are PyTorch's, 1e-5 and .1; EGBAD's 1e-3 and .01.
 6. `restarts` and an early exit are our additions, both off.
 7. The images come cut into training and test sets. Their code draws two permutations for the two sets, so that about 80 %
    of the normal test images are training images.

@@ -7,7 +7,7 @@ Authors' code: https://github.com/tSchlegl/f-AnoGAN
 
 Where this differs from the authors' code, and why
 1. The encoder ends in a linear layer, because z is drawn from N(0, I) and a third of that on each axis is out of a
-   tanh's reach; `encoder_tanh=True` for the tanh, one of several endings in their code.
+   tanh's reach. Theirs ends in the tanh by default, as in the paper's runs: `encoder_tanh=True`.
 2. Images of 32 pixels leave out the generator's first block and the last one of critic and encoder, so that the
    feature layer keeps its 4 x 4; theirs are 64 x 64 and grey.
 3. Training images are not mirrored, since digits and many objects are not symmetric; `hflip=True` to do so.
@@ -15,7 +15,8 @@ Where this differs from the authors' code, and why
    `n_critic` critic steps, where theirs are 7 epochs of a large data set; 50,000 encoder steps, as theirs.
 5. All test images are scored, in eval mode. Theirs drops the incomplete last batch of each class and validates the
    encoder with batch norm in training mode.
-6. Batch norm has PyTorch's epsilon and momentum; theirs those of TensorFlow.
+6. Batch norm has PyTorch's epsilon and momentum; theirs those of TensorFlow. The generator's averages move in the
+   critic's steps too; theirs in its own steps alone.
 7. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
 
 `arch="mlp"` gives the grey-image networks of https://github.com/A03ki/f-AnoGAN, whose own settings are image_size=28,
@@ -194,7 +195,7 @@ class Config(DetectorConfig):
     encoder_betas: tuple[float, float] = (0.9, 0.999)
     """its betas if it is an Adam"""
     encoder_tanh: bool = False
-    """end the encoder in a tanh, as the authors' code can"""
+    """end the encoder in a tanh, as the paper's runs do"""
     kappa: float = 1.0
     """weight of the features in the encoder's loss and in the score"""
     score_by: Literal["image", "code"] = "image"

@@ -24,7 +24,8 @@ Where this differs from the authors' code, and why
    image anomalous if either is too large. `score_by=or` is that rule without the cut: the larger of loss_r / tau_r and
    loss_d / tau_d, where each tau is the 95 % quantile on normal images that training does not see. Or set `thresholds`:
    theirs are .5 and 1.5, the latter for a sum over D's layers, where ours is a mean (5).
-10. Attention scale, tanh and dropout: see networks.py.
+10. Attention is scaled by the width of a head, twice as strongly as theirs, G ends in tanh, dropout is 0, D's linear
+    layers keep random biases, and G's positional embeddings follow its initial side: see networks.py.
 11. A budget in steps: `iterations` counts those of D, so that G takes 4,000 of 20,000. Theirs is 300 to 1,000 epochs, with
     G in each step and random flips, and a linear decay of the learning rate that, for want of a counter, never begins.
 12. `stem_width`, a lighter generator, is ours: see networks.py.

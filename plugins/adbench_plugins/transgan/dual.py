@@ -24,10 +24,12 @@ Where this differs from the authors' code, and why
   trained elsewhere.
 * The discriminators learn from detached images, and DiffAugment is outside of them, in training only, with MIT's
   magnitudes (`diffaugment=asarigun` for theirs).
-* Attention scale and tanh: see networks.py. Gradients of the generator are clipped, because that of the ABC loss
-  grows without bound as the error goes to 0; for the same reason 1e-6 is added in its logarithm.
+* Attention is scaled by the width of a head, twice as strongly as theirs, G ends in tanh, D's linear layers keep random
+  biases, and G's positional embeddings follow its initial side: see networks.py.
+* Gradients of the generator are clipped, because that of the ABC loss grows without bound as the error goes to 0; for
+  the same reason 1e-6 is added in its logarithm.
 * Batches of 64 instead of 1, and 10 epochs instead of 7: some 45 times fewer steps on CIFAR-10. On a category of MVTec AD
-  10 epochs are some 50 steps: give it more (`iterations`, `batch_size`).
+  10 epochs are 10 to 60 steps: give it more (`iterations`, `batch_size`).
 * None of their frozen flips, crops and turns of training images. The latent loss is a mean, where equation 4 is a norm.
 * Anomalies come from the training split only, and none is chosen by looking at the test split; the authors cluster the
   test images too. Their AUROC is that of scores cut at .5, a balanced accuracy (`legacy_threshold=.5`).
