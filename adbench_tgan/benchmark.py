@@ -13,19 +13,13 @@ from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import ExecutorSpec
 from adbench_tgan.jobs import Job, Request, plan
-from adbench_tgan.leaderboard import (
-    comparable,
-    is_current,
-    leaderboard_table,
-    results_table,
-    standings,
-    without_superseded,
-)
+from adbench_tgan.leaderboard import leaderboard_table, results_table, standings
 from adbench_tgan.packing import check_packing
 from adbench_tgan.published import Printed, beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
+from adbench_tgan.selection import comparable, is_current, without_superseded
 from adbench_tgan.sharing import Sharing
 from adbench_tgan.text import csv_of
 

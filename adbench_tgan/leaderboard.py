@@ -254,7 +254,7 @@ def _shown(line: Mapping[str, Any]) -> tuple[Any, ...]:
 def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str, Floats]) -> dict[str, Any]:
     job = members[0].job
     table = pd.DataFrame([row(result) for result in good], columns=RESULT_COLUMNS)
-    one_machine = table["device"].nunique() == 1
+    one_machine = len({device_of(each.device, each.machine) for each in good}) == 1
     low, high = interval(np.mean(list(spread.values()), axis=0).clip(0, 1)) if good else (None, None)
     return {
         "detector": job.detector,
@@ -276,6 +276,12 @@ def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str
         "peak_memory_mb": table["peak_memory_mb"].max() if one_machine else None,
         "parameters": _middle(table, "parameters"),
     }
+
+
+def device_of(device: str, machine: Mapping[str, Any]) -> str:
+    """What times compare within: a GPU's name, or a processor's with the number of its threads."""
+    cpu, threads = machine.get("cpu"), machine.get("torch_threads")
+    return device if device != "cpu" else f"{cpu}, {threads} threads"
 
 
 def over_categories(table: pd.DataFrame, column: str) -> float | None:
@@ -305,43 +311,3 @@ def _with_integers(frame: pd.DataFrame) -> pd.DataFrame:
         if name in frame:
             frame[name] = pd.to_numeric(frame[name]).round().astype("Int64")
     return frame
-
-
-def comparable(results: Iterable[Result], jobs: Sequence[Job], versions: Mapping[str, str]) -> list[Result]:
-    """Of all stored results those that may stand in one table with `jobs`.
-
-    Same dataset, protocol and fingerprint of each category, and of the images that labelled anomalies come from: where
-    `jobs` do not say which, there must be one. Results of another version of a detector that is installed are out of date.
-    """
-    first = jobs[0]
-    fingerprints = {job.category: job.split_fingerprint for job in jobs}
-    offers = {job.category: job.offer_fingerprint for job in jobs if job.offer_fingerprint}
-    found = [
-        result
-        for result in results
-        if (result.job.dataset, result.job.protocol, result.job.protocol_version)
-        == (first.dataset, first.protocol, first.protocol_version)
-        and fingerprints.get(result.job.category) == result.job.split_fingerprint
-        and result.job.offer_fingerprint
-        in ("", offers.get(result.job.category, result.job.offer_fingerprint))
-        and is_current(result.job, versions)
-    ]
-    seen: dict[str, set[str]] = {}
-    for result in found:
-        seen.setdefault(result.job.category, set()).update({result.job.offer_fingerprint} - {""})
-    return [each for each in found if not each.job.offer_fingerprint or len(seen[each.job.category]) == 1]
-
-
-def is_current(job: Job, versions: Mapping[str, str]) -> bool:
-    """Whether a job was run by the installed version of its detector, or by one no longer installed."""
-    return versions.get(job.detector, job.detector_version) == job.detector_version
-
-
-def without_superseded(results: Sequence[Result]) -> list[Result]:
-    """Leave out failures of what has since been run well, such as after a broken image was replaced."""
-    done = {_task(result.job) for result in results if result.status == "ok"}
-    return [result for result in results if result.status == "ok" or _task(result.job) not in done]
-
-
-def _task(job: Job) -> tuple[Any, ...]:
-    return variant_of(job), job.dataset, job.protocol, job.protocol_version, job.category, job.seed

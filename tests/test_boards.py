@@ -110,6 +110,37 @@ def test_runs_are_added_to_a_board(material, tmp_path, adbench):
         assert (tmp_path / "boards/toy" / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_a_board_keeps_its_own_scores_beside_those_of_runs(material, tmp_path, adbench):
+    shutil.copytree(material[1], tmp_path / "boards/toy")
+    other = made("good", "ant", 0, 1.0)  # the key of a job of the board, and other scores
+    runs = stored(tmp_path / "other", [other, made("mine", "ant", 0, 1.0)])
+    words = ("publish", "--board", "toy", "--out", "boards")
+    assert adbench(*words, "--runs", runs, "--again", "boards/toy").status == 0
+    scores = Path("boards/toy/scores/good.parquet").read_bytes()
+    assert scores == (material[1] / "scores/good.parquet").read_bytes()
+    ended = adbench(*words, "--runs", runs, "--again", "boards/toy", "--detectors", "mine")
+    assert (
+        "holds 18 jobs, of fair, good, poor, that the new board would not; name them in --detector"
+        in ended.error
+    )
+
+
+def test_scores_that_ended_well_are_not_lost_to_failures(material, tmp_path, adbench):
+    shutil.copytree(material[1], tmp_path / "boards/toy")
+    failed = replace(
+        made("good", "ant", 0, 2.0), status="failed", error="out of memory", scores=None, metrics={}
+    )
+    runs = stored(tmp_path / "failed", [failed, *[each for each in grid() if each.job.key != failed.job.key]])
+    words = ("publish", "--board", "toy", "--out", "boards", "--runs", runs)
+    assert "holds 1 jobs, of good, that the new board would not; --again" in adbench(*words).error
+    assert adbench(*words, "--again", "boards/toy").status == 0
+    assert "18 jobs" in adbench(*words, "--replace").out
+    assert (
+        adbench("publish", "--board", "toy", "--out", "boards", "--runs", material[1].parent / "runs").status
+        == 0
+    )
+
+
 @pytest.mark.parametrize("column", ["score", "label"])
 def test_a_board_that_was_changed_is_not_made_again(folder, tmp_path, adbench, column):
     change_scores(folder, column, lambda value: 1 - value)
@@ -312,6 +343,20 @@ def test_scores_of_nobody_and_missing_ones_are_named(folder):
     found = findings(folder)
     assert {file for file, _ in found} == {"scores/good.parquet"}
     assert [where.split(" ")[0] for _, where in found] == ["f" * 16, key]
+
+
+def test_scores_that_are_not_listed_are_named_and_vouch_for_no_table(folder):
+    """Without them no table could be recomputed, and a hash in the same folder vouches for anything."""
+    (folder / "scores/good.parquet").unlink()
+
+    def change(content):
+        del content["files"]["scores/good.parquet"]
+        content["seals"]["files"] = seal(content["files"])
+
+    edit(folder, change)
+    told = "toy/board.json: files: lacks scores/good.parquet, which ought to hold scores"
+    assert [str(finding) for finding in boards.verify(folder)] == [told]
+    assert [str(finding) for finding in boards.unsound(folder)] == [told]
 
 
 def edit(folder, change):
@@ -699,8 +744,10 @@ def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):
     assert set(board.leaderboard["detector"]) == {"good", "poor"}
     with pytest.raises(AdbenchError, match="unknown detector of these runs 'godo'; did you mean good"):
         board_of(tmp_path / "runs", [], choice=Choice(dataset="toy", detectors=["godo"]))
+    with pytest.raises(AdbenchError, match="unknown preset of these runs 'papr'; did you mean paper"):
+        board_of(tmp_path / "runs", [], choice=Choice(dataset="toy", presets=["papr"]))
     with pytest.raises(AdbenchError, match="no such result"):
-        board_of(tmp_path / "runs", [], choice=Choice(presets=["tuned"]))
+        board_of(tmp_path / "runs", [], choice=Choice(dataset="none"))
 
 
 def test_other_images_never_share_a_board(tmp_path):
@@ -869,6 +916,14 @@ def test_a_detector_that_failed_everywhere_is_a_row_whatever_papers_print(tmp_pa
     assert "not comparable" in line["published_source"]
 
 
+def test_a_perfect_reconstruction_is_stored_as_any_other(tmp_path):
+    errors = zip(grid(("good",)), (0.0, 0.0, 0.0, 0.5, 1.2, None), strict=True)
+    board = board_of(tmp_path / "runs", [replace(each, reconstruction_error=error) for each, error in errors])
+    assert boards.publish(board, tmp_path)
+    assert "in 1 of 5 jobs its networks" in board.leaderboard.iloc[0]["remark"]
+    assert boards.verify(tmp_path / "toy") == []
+
+
 def test_configurations_that_differ_where_their_preset_does_not_are_told_apart(tmp_path):
     results = grid(("good", "fair", "poor"))
     found = {"backbone": "one"}, {"backbone": "other"}
@@ -906,6 +961,9 @@ def test_a_preset_may_be_chosen_as_the_tables_have_it(tmp_path):
     choice = Choice(presets=["paper; precision=tf32"])
     board = board_of(tmp_path / "runs", results, choice=choice)
     assert set(board.results["precision"]) == {"tf32"}
+    one, other = (made("good", "bee", 0, 1.0, config={"backbone": name}) for name in ("one", "other"))
+    board = board_of(tmp_path / "bee", [one, other], choice=Choice(presets=["paper; backbone=one"]))
+    assert [each.job for each in board.measured] == [one.job]
 
 
 def test_labelled_anomalies_that_were_chosen_otherwise_do_not_compare(tmp_path):
@@ -1017,7 +1075,7 @@ def test_publish_verify_and_compare_from_the_command_line(adbench, runs, tmp_pat
     assert (ended.status, ended.out) == (0, "leaderboards/toy: every cell matches\n")
     from_board = json.loads(adbench("compare", "good", "poor", "--board", "leaderboards/toy", "--json").out)
     fewer = ("publish", "--board", "toy", "--detectors", "good,fair")
-    told = "toy holds 12 jobs that the new board would not; --again leaderboards/toy with --runs keeps them"
+    told = "toy holds 12 jobs, of poor, taught, that the new board would not; --again leaderboards/toy with --runs"
     assert told in adbench(*fewer).error
     assert "has not changed" in adbench("publish", "--board", "toy").out
     assert "toy is written: 12 jobs" in adbench(*fewer, "--replace").out
@@ -1041,6 +1099,7 @@ def test_publish_verify_and_compare_from_the_command_line(adbench, runs, tmp_pat
     ended = adbench("compare", "good", "taught")
     assert "they did not learn from the same data" in ended.err
     assert "unknown detector of these results 'gut'" in adbench("compare", "gut", "poor").error
+    assert "unknown detector of these results 'f_anogan'" in adbench("compare", "fanogan", "poor").error
     assert "no folder" in adbench("compare", "good", "poor", "--runs", "absent").error
 
 

@@ -14,13 +14,13 @@ from adbench_tgan.leaderboard import (
     LEADERBOARD_COLUMNS,
     RESULT_COLUMNS,
     Rules,
-    comparable,
     lacks,
     leaderboard_table,
     results_table,
     standings,
 )
 from adbench_tgan.results import Result
+from adbench_tgan.selection import comparable, of_one_fingerprint, without_superseded
 from adbench_tgan.views import leaderboard_views
 
 LABELS = np.repeat([0, 1], [60, 40]).astype(np.uint8)
@@ -192,6 +192,39 @@ def test_times_of_two_machines_are_not_averaged():
     table = board([result("d", seed=0, device="cpu"), result("d", seed=1, device="NVIDIA H100")])
     assert pd.isna(table.iloc[0]["fit_seconds"])
     assert table.iloc[0]["auroc_mean"] > 0.5
+
+
+def test_times_of_two_processors_or_numbers_of_threads_are_not_averaged():
+    results = [result("d", seed=seed) for seed in (0, 1)]
+    for machine, alike in (
+        ({"cpu": "EPYC", "torch_threads": 1}, True),
+        ({"cpu": "EPYC"}, False),
+        ({}, False),
+    ):
+        mixed = [
+            replace(results[0], machine={"cpu": "EPYC", "torch_threads": 1}),
+            replace(results[1], machine=machine),
+        ]
+        assert pd.notna(board(mixed).iloc[0]["fit_seconds"]) == alike
+
+
+def test_what_could_not_begin_is_superseded_by_what_then_ran_under_its_preset():
+    """Settings that depend on the machine, such as the backbone found there, are resolved only where it can begin."""
+    stuck = result("knn", status="failed", config={"backbone": "auto"}, problem="no weights")
+    others = [
+        replace(stuck, job=replace(stuck.job, **change)) for change in ({"seed": 1}, {"preset": "quick"})
+    ]
+    good = result("knn", config={"backbone": "resnet"})
+    assert without_superseded([stuck, good, *others]) == [good, *others]
+    crashed = result("knn", status="failed", config={"backbone": "lite0"})
+    assert without_superseded([crashed, good]) == [crashed, good]
+
+
+def test_images_that_could_not_be_read_do_not_outvote_those_that_could():
+    unread = [result(name, status="failed", split_fingerprint="") for name in ("d", "e")]
+    good = result("f")
+    assert of_one_fingerprint([*unread, good]) == ([*unread, good], ())
+    assert of_one_fingerprint(unread) == (unread, ())
 
 
 def test_only_comparable_results_share_a_table():

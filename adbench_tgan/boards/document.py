@@ -156,7 +156,7 @@ def _job(result: Result, machines: Named, configurations: Named, board: Board) -
         "machine": machines[seal(_plain(result.machine))][0],
         "notes": result.notes,
         "version": result.version,
-        **{name: value for name in ADDED if (value := getattr(result, name))},
+        **{name: value for name in ADDED if (value := getattr(result, name)) not in (None, "")},
         "scores_sha256": scores_hash(board.scores[job.key]) if result.status == "ok" else "",
     }
     told: dict[str, Any] = _plain(record)

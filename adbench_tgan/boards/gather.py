@@ -13,10 +13,11 @@ from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, assemble, canonical
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.jobs import Job
-from adbench_tgan.leaderboard import Rules, is_current, plain_preset, without_superseded
+from adbench_tgan.leaderboard import Rules, plain_preset, shown_presets
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.selection import is_current, without_superseded
 
 if TYPE_CHECKING:
     from adbench_tgan.boards.part import Part
@@ -79,14 +80,14 @@ def from_runs(
 ) -> Board:
     """The board of what `runs` hold, and beside it of the jobs, the note and the audit of a board that is `kept`.
 
-    A job that several hold is taken from the first in which it ended well. With a `part` the board is of its protocol,
+    A job that several hold is taken from the first in which it ended well, the board before all runs. With a `part` the board is of its protocol,
     and jobs of another enter with their scores of the part's test images.
 
     Raises:
         AdbenchError: there is nothing to take, or it is not of one dataset, protocol and set of images, or a file
             is damaged.
     """
-    sources: Sequence[Source] = [*map(store_of, runs), *([OfBoard(kept)] if kept else [])]
+    sources: Sequence[Source] = [*([OfBoard(kept)] if kept else []), *map(store_of, runs)]
     choice = choice or Choice()
     if part is not None:
         sources, choice = part.of(sources, choice, registry, say)
@@ -149,7 +150,7 @@ def select(
         AdbenchError: nothing is left, or several datasets or protocols are.
     """
     results = list(results)
-    taken = [result for result in results if is_wanted(result, choice)]
+    taken = [result for result in results if is_wanted(result.job, choice)]
     for name in choice.detectors:
         if name not in {result.job.detector for result in taken}:
             raise unknown("detector of these runs", name, {result.job.detector for result in results})
@@ -164,7 +165,10 @@ def select(
         )
     if not current:
         raise AdbenchError("all results are of older versions of their detectors; run them again")
-    return without_superseded(current)
+    if not (chosen := of_presets(without_superseded(current), choice.presets)):
+        presets = set(shown_presets(without_superseded(current)).values())
+        raise unknown("preset of these runs", choice.presets[0], presets)
+    return chosen
 
 
 def one_kind(results: Sequence[Result]) -> Job:
@@ -182,15 +186,24 @@ def one_kind(results: Sequence[Result]) -> Job:
     return results[0].job
 
 
-def is_wanted(result: Result, choice: Choice) -> bool:
-    """Whether a choice takes a result."""
-    job = result.job
+def is_wanted(job: Job, choice: Choice) -> bool:
+    """Whether a choice takes a job, its preset apart."""
     return (
         (not choice.detectors or job.detector in choice.detectors)
         and choice.dataset in ("", job.dataset)
         and choice.protocol in ("", job.protocol)
-        and (not choice.presets or not {job.preset, plain_preset(job)}.isdisjoint(choice.presets))
     )
+
+
+def of_presets(results: Sequence[Result], presets: Sequence[str]) -> list[Result]:
+    """Those whose row in the table of all `results`, or whose preset, goes by one of `presets`; all if there is none."""
+    shown = shown_presets(results)
+    return [
+        result
+        for result in results
+        if not presets
+        or not {result.job.preset, plain_preset(result.job), shown[result.job.key]}.isdisjoint(presets)
+    ]
 
 
 def card(registry: Registry, kind: str, name: str, fields: Sequence[str]) -> dict[str, str]:

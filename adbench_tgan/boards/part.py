@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from adbench_tgan.boards.board import canonical, judge
-from adbench_tgan.boards.gather import Choice, Source, check_metrics, homes, is_wanted, one_kind
+from adbench_tgan.boards.gather import Choice, Source, check_metrics, homes, is_wanted, of_presets, one_kind
 from adbench_tgan.boards.soundness import impure
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
@@ -44,8 +44,10 @@ class Part:
         found = [
             (result, source)
             for result, source in homes(sources).values()
-            if result.job.protocol != spec.name and is_wanted(result, choice)
+            if result.job.protocol != spec.name and is_wanted(result.job, choice)
         ]
+        chosen = {each.job.key for each in of_presets([result for result, _ in found], choice.presets)}
+        found = [each for each in found if each[0].job.key in chosen]
         unfit = {job.key for job, _ in impure(result for result, _ in found)}
         unfit |= {result.job.key for result, _ in found if result.status != "ok"}
         if unfit:

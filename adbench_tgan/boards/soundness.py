@@ -21,15 +21,20 @@ from adbench_tgan.results import Result, safe_name
 def sound_scores(
     path: Path, content: Content, suspect: set[str]
 ) -> tuple[dict[str, pd.DataFrame], list[Found]]:
-    """The scores of all jobs by key, and what is wrong with them."""
+    """The scores of all jobs by key, and what is wrong with them: a job that ended well and has none is a finding."""
     records = {job["key"]: job for job in content["jobs"] if job["status"] == "ok"}
     home = {
         record["key"]: f"scores/{safe_name(result.job.detector)}.parquet"
         for record, result in zip(content["jobs"], results_of(content), strict=True)
     }
     tables: dict[str, pd.DataFrame] = {}
-    found: list[Found] = []
-    for name in (name for name in content["files"] if name.startswith("scores/")):
+    listed = {name: (path / name).is_file() for name in content["files"] if name.startswith("scores/")}
+    found: list[Found] = [(name, "", "is missing") for name, there in listed.items() if not there]
+    unlisted = {home[key] for key in records} - listed.keys()
+    found += [
+        ("board.json", "files", f"lacks {name}, which ought to hold scores") for name in sorted(unlisted)
+    ]
+    for name in (name for name, there in listed.items() if there):
         try:
             frame = read_score_file(path / name)
         except AdbenchError as error:
@@ -47,7 +52,7 @@ def sound_scores(
                 problem = _changed(table, None if f"jobs/{key}" in suspect else record["scores_sha256"])
             if problem:
                 found.append((name, f"{key} ({category}, seed {seed})", problem))
-    missing = [key for key in records if key not in tables and home[key] in content["files"]]
+    missing = [key for key in records if key not in tables and listed.get(home[key])]
     found += [(home[key], key, "the scores of this job are missing") for key in missing]
     return tables, [*found, *_labels(tables, records, home, _label_hashes(content, suspect))]
 

@@ -143,11 +143,10 @@ def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found
         "files": {name: each for name, each in content["files"].items() if (path / name).is_file()},
     }
     try:
-        scores, unsound = sound_scores(path, there, suspect)
+        scores, unsound = sound_scores(path, content, suspect)
         yield from unsound
         changed = any(name in SOURCES or name.startswith("jobs/") for name in suspect)
-        lacking = any(result.status == "ok" and result.job.key not in scores for result in measured)
-        if unsound or changed or lacking:
+        if unsound or changed:
             yield from _hashes(path, there)
             return
         losses, unread = _losses(path, there)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +26,7 @@ from adbench_tgan.options import (
 if TYPE_CHECKING:
     from adbench_tgan.boards import Board, Choice, Finding, Part
     from adbench_tgan.registry import Registry
+    from adbench_tgan.results import Result
 
     Check = Callable[[Path], list[Finding]]
 
@@ -117,7 +118,7 @@ def publish(
         )
     made = _noted(made, note)
     if not replace:
-        _check_lost(out / board, set(made.results["key"]))
+        _check_lost(out / board, made.measured, again)
     changed = boards.publish(made, out)
     for view in leaderboard_views(made.leaderboard, board):
         draw(view)
@@ -310,24 +311,38 @@ def _noted(board: Board, note: str) -> Board:
     return replace(board, facts=replace(board.facts, note=" ".join(note.split()))) if note else board
 
 
-def _check_lost(folder: Path, keys: set[str]) -> None:
-    """See to it that no job of the board that is there gets lost.
+def _check_lost(folder: Path, new: Sequence[Result], again: Path | None) -> None:
+    """See to it that no job of the board that is there gets lost, nor the scores of one that ended well.
 
     Raises:
-        AdbenchError: one is not in the new board.
+        AdbenchError: one would.
     """
+    from adbench_tgan.boards.document import results_of
     from adbench_tgan.boards.folder import read_content
+    from adbench_tgan.selection import without_superseded
 
     if not (folder / "board.json").exists():
         return
     try:
-        old = {job["key"] for job in read_content(folder)["jobs"]}
+        old = results_of(read_content(folder))
     except AdbenchError as error:
         raise AdbenchError(f"{error}; --replace writes over it unread") from None
-    if old - keys:
+    kept = {(result.job.key, status) for result in new for status in (result.status, "failed")}
+    lost = [
+        result.job.detector
+        for result in without_superseded([*new, *old])
+        if (result.job.key, result.status) not in kept
+    ]
+    remedy = f"--again {folder} with --runs keeps them"
+    if again:
+        remedy = (
+            "name them in --detectors and --preset too, or install the versions they are of, to keep them"
+        )
+    if lost:
+        names = ", ".join(sorted(set(lost)))
         raise AdbenchError(
-            f"{folder} holds {len(old - keys)} jobs that the new board would not; --again {folder} with --runs "
-            "keeps them, --replace lets them go"
+            f"{folder} holds {len(lost)} jobs, of {names}, that the new board would not; {remedy}, "
+            "--replace lets them go"
         )
 
 
@@ -342,5 +357,9 @@ def _choice(
 
 
 def _named(word: str, found: Registry) -> str:
-    """The row that a word asks for: where it points at a file or a module, its detector's name."""
-    return found.find("detector", word).name if points(word) else word
+    """The row that a word asks for: the name of the detector with that alias, or in that file or module."""
+    if points(word):
+        return str(found.find("detector", word).name)
+    name, colon, preset = word.partition(":")
+    aliases = {alias: info.name for info, _ in found.offers("detector") for alias in info.aliases}
+    return f"{aliases.get(name, name)}{colon}{preset}"

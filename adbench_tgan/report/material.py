@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,17 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
-from adbench_tgan.leaderboard import (
-    is_current,
-    leaderboard_table,
-    results_table,
-    shown_presets,
-    standings,
-    without_superseded,
-)
+from adbench_tgan.leaderboard import leaderboard_table, results_table, shown_presets, standings
 from adbench_tgan.published import beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.selection import is_current, of_one_fingerprint, without_superseded
 from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
@@ -167,19 +160,6 @@ def of_one_task(
     if len(tasks) > 1:
         raise AdbenchError(f"{root} holds {', '.join(tasks)}; choose one with --data and --protocol")
     return chosen
-
-
-def of_one_fingerprint(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
-    """Of each category the results on the images that most of its jobs had, and a note of what is left out."""
-    prints: dict[str, Counter[tuple[str, str]]] = {}
-    for result in results:
-        job = result.job
-        prints.setdefault(job.category, Counter())[job.protocol_version, job.split_fingerprint] += 1
-    usual = {category: found.most_common(1)[0][0] for category, found in prints.items()}
-    kept = [r for r in results if (r.job.protocol_version, r.job.split_fingerprint) == usual[r.job.category]]
-    left = len(results) - len(kept)
-    note = f"{left} jobs are left out: their images or protocol are not those of most jobs of their category"
-    return kept, (note,) if left else ()
 
 
 def name_entries(table: pd.DataFrame, board: pd.DataFrame, presets: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from adbench_tgan import __version__
 from adbench_tgan.again import run_commands
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.leaderboard import device_of
 from adbench_tgan.report import audited, charts, curves, provenance, tables
 from adbench_tgan.report.gallery import RULE, Gallery
 from adbench_tgan.report.material import Material
@@ -173,8 +174,7 @@ def no_times(material: Material) -> str:
 
 def devices(material: Material) -> int:
     """On how many devices jobs ended well."""
-    good = material.results[material.results["status"] == "ok"]
-    return int(good["device"].nunique())
+    return len({device_of(machine["device"], machine) for machine in material.machines})
 
 
 def curve_charts(material: Material, records: Sequence[curves.Record]) -> list[Chart]:

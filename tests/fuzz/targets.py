@@ -41,10 +41,11 @@ from adbench_tgan.data.files import decode, decode_mask
 from adbench_tgan.data.samples import Samples
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import configure
-from adbench_tgan.leaderboard import is_pure, results_table, without_superseded
+from adbench_tgan.leaderboard import is_pure, results_table
 from adbench_tgan.predict import memory_limited, read_state
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.results import ResultStore, as_json, read_result
+from adbench_tgan.selection import without_superseded
 from adbench_tgan.stored import newer_schema, read_scores
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.training import fit

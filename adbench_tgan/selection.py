@@ -1,0 +1,86 @@
+"""Which stored results may stand in one table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from adbench_tgan.jobs import Job
+from adbench_tgan.results import Result
+from adbench_tgan.spreads import variant_of
+
+
+def comparable(results: Iterable[Result], jobs: Sequence[Job], versions: Mapping[str, str]) -> list[Result]:
+    """Of all stored results those that may stand in one table with `jobs`.
+
+    Same dataset, protocol and fingerprint of each category, and of the images that labelled anomalies come from: where
+    `jobs` do not say which, there must be one. Results of another version of a detector that is installed are out of date.
+    """
+    first = jobs[0]
+    fingerprints = {job.category: job.split_fingerprint for job in jobs}
+    offers = {job.category: job.offer_fingerprint for job in jobs if job.offer_fingerprint}
+    found = [
+        result
+        for result in results
+        if (result.job.dataset, result.job.protocol, result.job.protocol_version)
+        == (first.dataset, first.protocol, first.protocol_version)
+        and fingerprints.get(result.job.category) == result.job.split_fingerprint
+        and result.job.offer_fingerprint
+        in ("", offers.get(result.job.category, result.job.offer_fingerprint))
+        and is_current(result.job, versions)
+    ]
+    seen: dict[str, set[str]] = {}
+    for result in found:
+        seen.setdefault(result.job.category, set()).update({result.job.offer_fingerprint} - {""})
+    return [each for each in found if not each.job.offer_fingerprint or len(seen[each.job.category]) == 1]
+
+
+def is_current(job: Job, versions: Mapping[str, str]) -> bool:
+    """Whether a job was run by the installed version of its detector, or by one no longer installed."""
+    return versions.get(job.detector, job.detector_version) == job.detector_version
+
+
+def without_superseded(results: Sequence[Result]) -> list[Result]:
+    """Leave out failures of what has since been run well, such as after a broken image was replaced.
+
+    What could not begin, for want of weights say, has settings that are still to be resolved: it goes by its preset.
+    """
+    done = {
+        task
+        for result in results
+        if result.status == "ok"
+        for task in (_task(result.job), _asked(result.job))
+    }
+    return [
+        result
+        for result in results
+        if result.status == "ok" or (_asked if result.job.problem else _task)(result.job) not in done
+    ]
+
+
+def _task(job: Job) -> tuple[Any, ...]:
+    return variant_of(job), job.dataset, job.protocol, job.protocol_version, job.category, job.seed
+
+
+def _asked(job: Job) -> tuple[Any, ...]:
+    return job.detector, job.detector_version, job.preset, job.precision, *_task(job)[1:]
+
+
+def of_one_fingerprint(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
+    """Of each category the results on the images that most of its jobs had, and a note of what is left out."""
+    prints: dict[str, Counter[tuple[str, str]]] = {}
+    for result in results:
+        job = result.job
+        if job.split_fingerprint:  # images that could not be read have none
+            prints.setdefault(job.category, Counter())[job.protocol_version, job.split_fingerprint] += 1
+    usual = {category: found.most_common(1)[0][0] for category, found in prints.items()}
+    kept = [
+        result
+        for result in results
+        if not (job := result.job).split_fingerprint
+        or (job.protocol_version, job.split_fingerprint) == usual[job.category]
+    ]
+    left = len(results) - len(kept)
+    note = f"{left} jobs are left out: their images or protocol are not those of most jobs of their category"
+    return kept, (note,) if left else ()
