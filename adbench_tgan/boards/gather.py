@@ -80,8 +80,8 @@ def from_runs(
 ) -> Board:
     """The board of what `runs` hold, and beside it of the jobs, the note and the audit of a board that is `kept`.
 
-    A job that several hold is taken from the first in which it ended well, the board before all runs. With a `part` the board is of its protocol,
-    and jobs of another enter with their scores of the part's test images.
+    A job that several hold is taken from the first in which it ended well, the board before all runs. With a `part`
+    the board is of its protocol, and jobs of another enter with their scores of the part's test images.
 
     Raises:
         AdbenchError: there is nothing to take, or it is not of one dataset, protocol and set of images, or a file
