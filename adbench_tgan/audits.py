@@ -21,7 +21,7 @@ from adbench_tgan.errors import StoreError, unwritable
 from adbench_tgan.failures import explain
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
-from adbench_tgan.places import ensure_writable
+from adbench_tgan.places import ensure_ours, ensure_writable
 from adbench_tgan.published import read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
@@ -54,6 +54,7 @@ def run_audits(
     """
     printed = read_published(published)
     settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
+    ensure_ours(out, {"audit.csv": ",".join(COLUMNS[:3]), "failed.csv": ",".join(FAILED[:3])})
     ensure_writable(out)
     planned = plan(request, registry, reporter.warn)
     missing = [job for job in planned.jobs if read_record(out, job) is None]

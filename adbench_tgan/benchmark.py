@@ -13,8 +13,15 @@ from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import ExecutorSpec
 from adbench_tgan.jobs import Job, Request, plan
-from adbench_tgan.leaderboard import leaderboard_table, results_table, standings
+from adbench_tgan.leaderboard import (
+    LEADERBOARD_COLUMNS,
+    RESULT_COLUMNS,
+    leaderboard_table,
+    results_table,
+    standings,
+)
 from adbench_tgan.packing import check_packing
+from adbench_tgan.places import ensure_ours
 from adbench_tgan.published import Printed, beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, write_atomically
@@ -22,6 +29,11 @@ from adbench_tgan.runner import Reporter, Settings, run
 from adbench_tgan.selection import comparable, is_current, without_superseded
 from adbench_tgan.sharing import Sharing
 from adbench_tgan.text import csv_of
+
+FIRST = {  # how the tables begin
+    "results.csv": ",".join(RESULT_COLUMNS[:3]),
+    "leaderboard.csv": ",".join(LEADERBOARD_COLUMNS[:3]),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +75,7 @@ def benchmark(
     if request.precision == "tf32" and not device.startswith("cuda"):
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
     check_packing(replace(settings, device=device))
+    ensure_ours(out, FIRST)
     store = ResultStore(out)
     store.open()
     settings = replace(

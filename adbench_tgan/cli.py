@@ -88,7 +88,7 @@ def add_plugin_commands(words: list[str]) -> None:
     if asked in ours or "--version" in words:
         return
     try:
-        found = registry()
+        found = registry(quiet=True)
     except AdbenchError:  # each command that needs plugins says so itself
         return
     for spec, origin in found.offers("command"):

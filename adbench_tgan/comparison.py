@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -151,7 +152,7 @@ def find(name: str, ordered: Sequence[Standing]) -> Standing:
     if not found:
         raise unknown("detector of these results", name, titles)
     if len(found) > 1:
-        choices = " or ".join(_title(each) for each in found)
+        choices = " or ".join(shlex.quote(_title(each)) for each in found)
         raise AdbenchError(f"{name!r} has several rows; write {choices}")
     return found[0]
 

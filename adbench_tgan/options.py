@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from adbench_tgan.commands.show import warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.interrupts import as_ctrl_c
 
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from adbench_tgan.registry import Registry
 
 
-def registry(files: list[Path] | None = None) -> Registry:
-    """The installed plugins, found anew, and those in `files`."""
+def registry(files: list[Path] | None = None, *, quiet: bool = False) -> Registry:
+    """The installed plugins, found anew, and those in `files`; unless `quiet` with a line for each that is broken."""
     from adbench_tgan.registry import Registry
 
-    return Registry.discover(files or ())
+    found = Registry.discover(files or ())
+    for plugin in () if quiet else found.plugins():
+        if plugin.error:
+            warn(f"plugin {plugin.origin} is broken: {plugin.error}")
+    return found
 
 
 def complete(kind: str, *, several: bool = True) -> Any:
@@ -31,7 +36,9 @@ def complete(kind: str, *, several: bool = True) -> Any:
 
     def names(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
-        return [f"{before}{comma}{name}" for name in registry().names(kind) if name.startswith(last)]
+        return [
+            f"{before}{comma}{name}" for name in registry(quiet=True).names(kind) if name.startswith(last)
+        ]
 
     return names
 

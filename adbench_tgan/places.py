@@ -14,7 +14,7 @@ import shutil
 import socket
 import stat
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -107,6 +107,26 @@ def ensure_writable(root: Path, option: str = "--out") -> None:
         reason = getattr(error, "strerror", None) or one_line(error)[:300]
         kind = "place" if is_remote(root) else "folder"
         raise AdbenchError(f"cannot write to {root}: {reason}; give {option} another {kind}") from None
+
+
+def ensure_ours(out: Path, first: Mapping[str, str]) -> None:
+    """Refuse a folder with a file that would be written over and does not begin as ours does; `first` has how, by name.
+
+    Raises:
+        AdbenchError: it has one, or is a published board.
+    """
+    if (out / "board.json").exists():
+        raise AdbenchError(f"{out} is a published board; give --out another folder")
+    for name, begins in first.items():
+        try:
+            with (out / name).open("rb") as file:
+                there = file.read(len(begins.encode()))
+        except OSError:
+            continue
+        if there not in (b"", begins.encode()):
+            raise AdbenchError(
+                f"{out / name} is not adbench's, and would be written over; give --out another folder"
+            )
 
 
 def read_object(path: Path, limit: int) -> bytes:

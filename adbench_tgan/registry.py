@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
@@ -112,6 +112,7 @@ class Registry:
             self.manager.register(module, origin)
             self.manager.check_pending()  # a misspelled hook is an error, not silence
             found = tuple(sorted(caller.name for caller in self.manager.get_hookcallers(module) or ()))
+            _check_marked(module, found)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:  # a stranger's mistake is reported, never fatal
@@ -146,7 +147,9 @@ class Registry:
             found = [] if module is None else detectors_in(module)
             self._offers["detector"] += [(info_of(detector), origin) for detector in found]
             if not found:
-                raise AdbenchError(f"--plugin {origin}: it has neither hooks nor a detector; write one")
+                raise AdbenchError(
+                    f"--plugin {origin}: it has neither hooks nor a detector with a score; write one"
+                )
         if plugin.error:
             raise AdbenchError(f"--plugin {origin}: {plugin.error}; mend it")
 
@@ -303,6 +306,13 @@ def _distribution(entry: EntryPoint) -> tuple[str, str]:
         return (entry.dist.name or "unknown", entry.dist.version or "") if entry.dist else ("unknown", "")
     except (KeyError, TypeError):
         return "unknown", ""
+
+
+def _check_marked(module: Any, found: Sequence[str]) -> None:
+    """Raise where a function has the name of a hook and is none: what it declares would be lost in silence."""
+    for name in (name for name in vars(hooks) if name.startswith("adbench_")):
+        if name not in found and callable(getattr(module, name, None)):
+            raise pluggy.PluginValidationError(module, f"{name} lacks @hookimpl")
 
 
 def _check(record: Any, kind: str) -> None:

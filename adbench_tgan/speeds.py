@@ -18,11 +18,11 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
-from adbench_tgan.places import ensure_writable
+from adbench_tgan.places import ensure_ours, ensure_writable
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Reporter, begun
 from adbench_tgan.speed import Effort, measure_speed, prepare
-from adbench_tgan.timing_board import Board, Record, fingerprint, parse, with_record, write_board
+from adbench_tgan.timing_board import FIRST, Board, Record, fingerprint, parse, with_record, write_board
 from adbench_tgan.torch_settings import precision
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def run_bench(
     """
     device = usable(device)
     if out is not None:
+        ensure_ours(out, FIRST)
         ensure_writable(out)
     planned = plan(request, registry, reporter.warn)
     board = read_board(out, here(device))

@@ -23,6 +23,8 @@ COLUMNS = (
     "parameters flops_per_image watts joules_per_image device machine detector_version key "
     "adbench_version error"
 ).split()
+TITLE = "# Timing on "
+FIRST = {"README.md": TITLE, "timing.csv": ",".join(COLUMNS[:3]), "timing.json": "{"}  # how files begin
 NEEDED = {50: 5, 95: 20, 99: 100}  # samples under which a percentile is not given
 Record = dict[str, Any]
 
@@ -111,7 +113,7 @@ def readme(board: Board) -> str:
     """The board for people: fastest first, the machine, and what the numbers mean."""
     good = sorted((r for r in board.records if not r["error"]), key=lambda r: float(r["latency_ms_p50"]))
     lines = [
-        f"# Timing on {board.facts['device']}",
+        f"{TITLE}{board.facts['device']}",
         "",
         "Made by `adbench bench`. All rows are of one machine with one set of versions; times of other machines do not",
         "compare. Each column is explained in the dictionary of columns, `leaderboards/README.md`.",

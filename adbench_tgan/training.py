@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adbench_tgan.detector import Detector
-from adbench_tgan.errors import TrainingDiverged
+from adbench_tgan.errors import AdbenchError, TrainingDiverged
 from adbench_tgan.graphs import Captured
 
 if TYPE_CHECKING:
@@ -38,11 +38,15 @@ def fit(
 
     Raises:
         TrainingDiverged: a loss is NaN or infinite.
-        AdbenchError: what is kept belongs to other code of the detector.
+        AdbenchError: what is kept belongs to other code of the detector, or its epochs are no losses by name.
     """
     history: list[dict[str, float]] = [] if checkpoint is None else checkpoint.losses
     detector.checkpoint = checkpoint
     for losses in epochs(detector, train):
+        if not isinstance(losses, Mapping):
+            raise AdbenchError(
+                f"epochs yields something of type {type(losses).__name__}; it must yield losses by name"
+            )
         history.append({name: float(value) for name, value in losses.items()})
         check_finite(losses, len(history))
         if checkpoint is not None:
@@ -59,7 +63,12 @@ def fit(
 def epochs(detector: Detector, train: TrainSet) -> Iterator[Losses]:
     """The losses of each epoch of a training; none from a detector that only has `fit`."""
     if type(detector).fit is Detector.fit:
-        yield from detector.epochs(train)
+        found = detector.epochs(train)
+        if not isinstance(found, Iterable):
+            raise AdbenchError(
+                f"epochs returns something of type {type(found).__name__}; it must yield losses by name"
+            )
+        yield from found
     else:
         detector.fit(train)
 

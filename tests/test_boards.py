@@ -746,8 +746,12 @@ def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):
         board_of(tmp_path / "runs", [], choice=Choice(dataset="toy", detectors=["godo"]))
     with pytest.raises(AdbenchError, match="unknown preset of these runs 'papr'; did you mean paper"):
         board_of(tmp_path / "runs", [], choice=Choice(dataset="toy", presets=["papr"]))
+    with pytest.raises(
+        AdbenchError, match="unknown protocol of these runs 'one-rest'; did you mean one-vs-rest"
+    ):
+        board_of(tmp_path / "runs", [], choice=Choice(protocol="one-rest"))
     with pytest.raises(AdbenchError, match="no such result"):
-        board_of(tmp_path / "runs", [], choice=Choice(dataset="none"))
+        board_of(tmp_path / "empty", [])
 
 
 def test_other_images_never_share_a_board(tmp_path):

@@ -77,6 +77,7 @@ MISTAKES = {
     "publish --board toy --out file": "cannot write to file: ",
     "run --data folder --data-root nowhere": "nowhere",
     "run --data imagefolder --data-root nowhere": "nowhere",
+    "data info digits --categories 12": "unknown category of digits '12'; known: 0, 1, 2",
     "list detectros": "unknown kind 'detectros'; did you mean detectors",
     "list metric": "unknown kind 'metric'; did you mean metrics",
     "info ganomally": "unknown detector 'ganomally'; did you mean ganomaly",
@@ -183,6 +184,24 @@ def test_help_says_the_defaults_that_are_told_in_words(
     assert "Names, with commas between. [default: all]" in shown
     assert "or will. [default: $ADBENCH_DATA, else ./data]" in shown
     assert "\\[" not in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "told"),
+    [
+        ("run", "results.csv", "f/results.csv is not adbench's, and would be written over"),
+        ("run", "leaderboard.csv", "f/leaderboard.csv is not adbench's, and would be written over"),
+        ("run", "board.json", "f is a published board"),
+        ("audit", "audit.csv", "f/audit.csv is not adbench's, and would be written over"),
+        ("bench", "README.md", "f/README.md is not adbench's, and would be written over"),
+    ],
+)
+def test_files_of_others_are_not_written_over(command: str, name: str, told: str, adbench: Call) -> None:
+    Path("f").mkdir()
+    Path("f", name).write_text("my notes\n")
+    ended = adbench(command, "--detectors", "mean_image", "--out", "f")
+    assert (ended.status, ended.error) == (2, f"{told}; give --out another folder")
+    assert [(path.name, path.read_text()) for path in Path("f").iterdir()] == [(name, "my notes\n")]
 
 
 @pytest.mark.parametrize(

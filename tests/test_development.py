@@ -119,7 +119,7 @@ def test_versions_of_a_file_are_told_apart_where_nobody_says_which_is_current(ad
     assert sorted(versions) == sorted(set(rows().loc["bright", "detector_version"]))
     assert presets["random"] == "quick"
     assert (
-        "'bright' has several rows; write bright:quick; version=dev"
+        "'bright' has several rows; write 'bright:quick; version=dev"
         in adbench("compare", "bright", "random").error
     )
     ended = adbench("compare", "bright", "random", "--plugin", "bright.py")
@@ -279,15 +279,17 @@ def test_mistakes_with_a_pointer_are_one_line(word: str, adbench: Call) -> None:
         ("folder", "no such file; give the path of a Python file"),
         ("syntax.py", "SyntaxError: '(' was never closed (syntax.py, line 1); mend it"),
         ("exits.py", "SystemExit: 4; mend it"),
-        ("empty.py", "it has neither hooks nor a detector; write one"),
+        ("empty.py", "it has neither hooks nor a detector with a score; write one"),
         ("hook.py", "ZeroDivisionError: division by zero; mend it"),
         ("misspelled.py", "PluginValidationError: unknown hook 'adbench_detectros' in plugin <module 'miss"),
+        ("unmarked.py", "PluginValidationError: adbench_detectors lacks @hookimpl; mend it"),
     ],
 )
 def test_a_plugin_file_that_cannot_be_used_is_an_error(name: str, error: str, adbench: Call) -> None:
     hook = "from adbench_tgan import hookimpl\n@hookimpl\ndef adbench_{}():\n    yield 1 / 0"
     Path("folder").mkdir()
     more = {"hook.py": hook.format("detectors"), "misspelled.py": hook.format("detectros")}
+    more["unmarked.py"] = "def adbench_detectors():\n    yield 1"
     for file, text in (FILES | more).items():
         write(file, text)
     ended = adbench("list", "--plugin", name)

@@ -1,9 +1,27 @@
 """What trained detectors share."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from adbench_tgan import mean_losses
+from adbench_tgan import AdbenchError, Detector, mean_losses
+from adbench_tgan.training import fit
+
+
+@pytest.mark.parametrize(
+    ("epochs", "told"), [([0.5], "yields something of type float"), (None, "returns something of")]
+)
+def test_epochs_that_are_no_losses_by_name_are_a_mistake_in_words(epochs, told):
+    class Careless(Detector):
+        def epochs(self, train):
+            return epochs
+
+        def score(self, images):
+            return images
+
+    with pytest.raises(AdbenchError, match=f"epochs {told}.*; it must yield losses by name"):
+        fit(Careless(), SimpleNamespace())
 
 
 def test_a_mean_of_many_short_floats_is_their_mean():

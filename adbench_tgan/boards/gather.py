@@ -119,14 +119,14 @@ def from_runs(
     return board
 
 
-def store_of(path: Path) -> ResultStore:
-    """The results in a folder of runs.
+def store_of(path: Path, option: str = "--runs") -> ResultStore:
+    """The results in a folder of runs, which an option named.
 
     Raises:
         AdbenchError: it is none.
     """
     if not path.is_dir():
-        raise AdbenchError(f"--runs {path} is no folder; give the folder that adbench run wrote to")
+        raise AdbenchError(f"{option} {path} is no folder; give the folder that adbench run wrote to")
     return ResultStore(path)
 
 
@@ -151,6 +151,9 @@ def select(
     """
     results = list(results)
     taken = [result for result in results if is_wanted(result.job, choice)]
+    for kind, name in (("dataset", choice.dataset), ("protocol", choice.protocol)):
+        if results and name and name not in (there := {getattr(result.job, kind) for result in results}):
+            raise unknown(f"{kind} of these runs", name, there)
     for name in choice.detectors:
         if name not in {result.job.detector for result in taken}:
             raise unknown("detector of these runs", name, {result.job.detector for result in results})

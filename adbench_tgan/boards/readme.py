@@ -143,6 +143,7 @@ def _machines(content: Mapping[str, Any]) -> str:
         + ", ".join(f"{cell(k)} {cell(v)}" for k, v in (facts.get("versions") or {}).items() if v)
         + (f"; {cell(code)}" if (code := shown_code(facts)) else "")
         for facts in content["machines"].values()
+        if facts  # a job that failed may have none
     ]
     return "\n".join(["Made on:", "", *sorted(set(lines))])
 

@@ -27,7 +27,11 @@ def rerun(path: Path, runs: Sequence[Path]) -> tuple[int, list[Finding]]:
     Raises:
         AdbenchError: a file of the runs is damaged.
     """
-    own = {key: found for key, found in homes(map(store_of, runs)).items() if found[0].status == "ok"}
+    own = {
+        key: found
+        for key, found in homes(store_of(path, "--against") for path in runs).items()
+        if found[0].status == "ok"
+    }
     name = path.resolve().name
     try:
         board = read(path)

@@ -37,6 +37,8 @@ def info(
 
     tasks = tasks_of(registry(plugin), name, data_root, protocol, fetch=False)
     chosen = split(categories, "--categories") if categories is not None else tasks.categories
+    for category in chosen:
+        tasks.ensure_known(category)
     cards = passports(tasks, tuple(chosen))
     good = [card for card in cards["categories"] if "error" not in card]
     status = 0 if len(good) == len(cards["categories"]) else 1

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import answer, show, warn, warn_of_broken
+from adbench_tgan.commands.show import answer, show, warn
 from adbench_tgan.options import (
     Data,
     Json,
@@ -51,7 +51,6 @@ def list_(
         answer(records)
     else:
         show(records, kind, only=(*shown, "paper", "plugin"), spare=("paper", "plugin"))
-    warn_of_broken(found)
 
 
 def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
@@ -66,7 +65,7 @@ def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
             "import_ms": each.import_ms,
             "error": each.error,
         }
-        for each in registry(plugin).plugins()
+        for each in registry(plugin, quiet=True).plugins()
     ]
     if as_json:
         answer(records)

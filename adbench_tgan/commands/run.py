@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adbench_tgan.commands.show import draw, tell, warn, warn_of_broken
+from adbench_tgan.commands.show import draw, tell, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import (
     Categories,
@@ -125,7 +125,6 @@ def run(
 
     place = place_of(out)
     found = registry(plugin)
-    warn_of_broken(found)
     request = request_of(
         found, detectors, data, data_root, protocol, categories, seeds, preset, set_, precision
     )

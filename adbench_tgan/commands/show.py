@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from adbench_tgan.registry import Registry
 
 FOLDED = 11  # width of settings, and of weights, on a narrow terminal
 
@@ -87,13 +86,6 @@ def tell(message: str) -> None:
 def warn(message: str) -> None:
     """Print a line to the standard error stream."""
     print(plain(message), file=sys.stderr)
-
-
-def warn_of_broken(found: Registry) -> None:
-    """A line for each plugin that offers less than it should."""
-    for plugin in found.plugins():
-        if plugin.error:
-            warn(f"plugin {plugin.origin} is broken: {plugin.error}")
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -254,7 +254,7 @@ def checked(samples: Samples, cut: Cut, category: str) -> Cut:
         raise DataError(f"category {category!r} has no normal training image")
     for label, kind in enumerate(("normal", "abnormal")):
         if not (cut.labels == label).any():
-            raise DataError(f"category {category!r} has no {kind} test image")
+            raise DataError(f"category {category!r} has no {kind} test image, which an AUROC needs; add some")
     seen: set[str] = set()
     for name in (samples.ids[i] for i in cut.test.tolist()):
         if name in seen:

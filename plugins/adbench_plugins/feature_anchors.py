@@ -96,7 +96,8 @@ class Logistic(Detector):
     def fit(self, train: TrainSet) -> Self:
         if train.anomalies is None:
             raise AdbenchError(
-                "logistic learns from labelled anomalies and this protocol offers none; use --protocol one-vs-rest"
+                "logistic learns from labelled anomalies and this protocol offers none; use --protocol one-vs-rest, with a "
+                "dataset that has classes"
             )
         self.build(train.shape)
         groups = [
