@@ -77,7 +77,7 @@ MISTAKES = {
     "publish --board toy --out file": "cannot write to file: ",
     "run --data folder --data-root nowhere": "nowhere",
     "run --data imagefolder --data-root nowhere": "nowhere",
-    "data info digits --categories 12": "unknown category of digits '12'; known: 0, 1, 2",
+    "data info digits --categories 12": "unknown category of digits '12'; did you mean",
     "list detectros": "unknown kind 'detectros'; did you mean detectors",
     "list metric": "unknown kind 'metric'; did you mean metrics",
     "info ganomally": "unknown detector 'ganomally'; did you mean ganomaly",
