@@ -531,9 +531,9 @@ def test_fingerprint_of_anomalies():
     ("normal", "labels", "reason"),
     [
         ([], [0, 1], "no normal training image"),
-        ([0], [1, 1], "no normal test image"),
-        ([0], [0, 0], "no abnormal test image"),
-        ([0], [], "no normal test image"),
+        ([0], [1, 1], "no normal test image, which an AUROC needs; add some"),
+        ([0], [0, 0], "no abnormal test image, which an AUROC needs; add some"),
+        ([0], [], "no normal test image, which an AUROC needs; add some"),
     ],
 )
 def test_a_useless_cut_is_refused(normal, labels, reason):
