@@ -43,10 +43,6 @@ def fit(
     history: list[dict[str, float]] = [] if checkpoint is None else checkpoint.losses
     detector.checkpoint = checkpoint
     for losses in epochs(detector, train):
-        if not isinstance(losses, Mapping):
-            raise AdbenchError(
-                f"epochs yields something of type {type(losses).__name__}; it must yield losses by name"
-            )
         history.append({name: float(value) for name, value in losses.items()})
         check_finite(losses, len(history))
         if checkpoint is not None:
@@ -61,16 +57,27 @@ def fit(
 
 
 def epochs(detector: Detector, train: TrainSet) -> Iterator[Losses]:
-    """The losses of each epoch of a training; none from a detector that only has `fit`."""
+    """The losses of each epoch of a training; none from a detector that only has `fit`.
+
+    Raises:
+        AdbenchError: its epochs are no losses by name.
+    """
     if type(detector).fit is Detector.fit:
         found = detector.epochs(train)
         if not isinstance(found, Iterable):
-            raise AdbenchError(
-                f"epochs returns something of type {type(found).__name__}; it must yield losses by name"
-            )
-        yield from found
+            raise _no_losses("returns", found)
+        for losses in found:
+            if not isinstance(losses, Mapping):
+                raise _no_losses("yields", losses)
+            yield losses
     else:
         detector.fit(train)
+
+
+def _no_losses(verb: str, found: Any) -> AdbenchError:
+    return AdbenchError(
+        f"epochs {verb} something of type {type(found).__name__}; it must yield losses by name"
+    )
 
 
 def check_finite(losses: Losses, epoch: int) -> None:
