@@ -11,6 +11,8 @@ import pandas as pd
 
 from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, assemble, canonical
+from adbench_tgan.boards.document import results_of
+from adbench_tgan.boards.folder import read_content
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import Rules, plain_preset, shown_presets
@@ -168,9 +170,9 @@ def select(
         )
     if not current:
         raise AdbenchError("all results are of older versions of their detectors; run them again")
-    if not (chosen := of_presets(without_superseded(current), choice.presets)):
-        presets = set(shown_presets(without_superseded(current)).values())
-        raise unknown("preset of these runs", choice.presets[0], presets)
+    left = without_superseded(current)
+    if not (chosen := of_presets(left, choice.presets)):
+        raise unknown("preset of these runs", choice.presets[0], set(shown_presets(left).values()))
     return chosen
 
 
@@ -200,12 +202,13 @@ def is_wanted(job: Job, choice: Choice) -> bool:
 
 def of_presets(results: Sequence[Result], presets: Sequence[str]) -> list[Result]:
     """Those whose row in the table of all `results`, or whose preset, goes by one of `presets`; all if there is none."""
+    if not presets:
+        return list(results)
     shown = shown_presets(results)
     return [
         result
         for result in results
-        if not presets
-        or not {result.job.preset, plain_preset(result.job), shown[result.job.key]}.isdisjoint(presets)
+        if not {result.job.preset, plain_preset(result.job), shown[result.job.key]}.isdisjoint(presets)
     ]
 
 
@@ -232,3 +235,34 @@ def check_metrics(stored: Iterable[Result], judged: Iterable[Result]) -> None:
                 raise AdbenchError(
                     f"{result.job}: {name} is stored as {old}, its scores give {new}; run it again"
                 )
+
+
+def check_lost(folder: Path, new: Sequence[Result], again: Path | None) -> None:
+    """See to it that no job of the board that is there gets lost, nor the scores of one that ended well.
+
+    Raises:
+        AdbenchError: one would.
+    """
+    if not (folder / "board.json").exists():
+        return
+    try:
+        old = results_of(read_content(folder))
+    except AdbenchError as error:
+        raise AdbenchError(f"{error}; --replace writes over it unread") from None
+    kept = {(result.job.key, status) for result in new for status in (result.status, "failed")}
+    lost = [
+        result.job.detector
+        for result in without_superseded([*new, *old])
+        if (result.job.key, result.status) not in kept
+    ]
+    if lost:
+        remedy = f"--again {folder} with --runs keeps them"
+        if again:
+            remedy = (
+                "name them in --detectors and --preset too, or install the versions they are of, to keep them"
+            )
+        names = ", ".join(sorted(set(lost)))
+        raise AdbenchError(
+            f"{folder} holds {len(lost)} jobs, of {names}, that the new board would not; {remedy}, "
+            "--replace lets them go"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +26,6 @@ from adbench_tgan.options import (
 if TYPE_CHECKING:
     from adbench_tgan.boards import Board, Choice, Finding, Part
     from adbench_tgan.registry import Registry
-    from adbench_tgan.results import Result
 
     Check = Callable[[Path], list[Finding]]
 
@@ -118,7 +117,7 @@ def publish(
         )
     made = _noted(made, note)
     if not replace:
-        _check_lost(out / board, made.measured, again)
+        boards.check_lost(out / board, made.measured, again)
     changed = boards.publish(made, out)
     for view in leaderboard_views(made.leaderboard, board):
         draw(view)
@@ -309,41 +308,6 @@ def _noted(board: Board, note: str) -> Board:
     from dataclasses import replace
 
     return replace(board, facts=replace(board.facts, note=" ".join(note.split()))) if note else board
-
-
-def _check_lost(folder: Path, new: Sequence[Result], again: Path | None) -> None:
-    """See to it that no job of the board that is there gets lost, nor the scores of one that ended well.
-
-    Raises:
-        AdbenchError: one would.
-    """
-    from adbench_tgan.boards.document import results_of
-    from adbench_tgan.boards.folder import read_content
-    from adbench_tgan.selection import without_superseded
-
-    if not (folder / "board.json").exists():
-        return
-    try:
-        old = results_of(read_content(folder))
-    except AdbenchError as error:
-        raise AdbenchError(f"{error}; --replace writes over it unread") from None
-    kept = {(result.job.key, status) for result in new for status in (result.status, "failed")}
-    lost = [
-        result.job.detector
-        for result in without_superseded([*new, *old])
-        if (result.job.key, result.status) not in kept
-    ]
-    remedy = f"--again {folder} with --runs keeps them"
-    if again:
-        remedy = (
-            "name them in --detectors and --preset too, or install the versions they are of, to keep them"
-        )
-    if lost:
-        names = ", ".join(sorted(set(lost)))
-        raise AdbenchError(
-            f"{folder} holds {len(lost)} jobs, of {names}, that the new board would not; {remedy}, "
-            "--replace lets them go"
-        )
 
 
 def _choice(
