@@ -14,7 +14,7 @@ from adbench_tgan.codebase import state_of
 from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
 from adbench_tgan.spreads import bootstrap, variant_of
-from adbench_tgan.statistics import Floats, groups, interval
+from adbench_tgan.statistics import DIGITS, Floats, groups, interval
 
 RESULT_COLUMNS = (
     "detector dataset protocol category seed status auroc average_precision f1_max fpr95 balanced_accuracy "
@@ -30,6 +30,7 @@ LEADERBOARD_COLUMNS = (
 ).split()
 METRICS = RESULT_COLUMNS[6:13]
 TIMINGS = RESULT_COLUMNS[13:20]
+ENTRY = ["detector", "supervision", "pretrained", "preset"]  # what tells the rows of a leaderboard apart
 INTEGERS = ("flops_per_image", "parameters", "rank", "tie_group")  # also where some cells are empty
 # By how much a score may change with its batch, relative to the largest score, before its row is flagged: rounding,
 # which for tf32 and bf16 is a few units in the last place of what is multiplied.
@@ -84,7 +85,7 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A detector's row, and the resampled AUROCs behind it, (RESAMPLES,) for each category."""
+    """A detector's row, and the resampled AUROCs behind it, (MOVES * RESAMPLES,) for each category."""
 
     members: tuple[Result, ...]
     line: Mapping[str, Any]
@@ -160,6 +161,30 @@ def shown_presets(results: Iterable[Result]) -> dict[str, str]:
         for variant, each in facts.items():
             names[variant] = "; ".join([name, *(f"{fact}={each.get(fact)}" for fact in telling)])
     return {key: names[variant] for key, variant in variant_by_key.items()}
+
+
+def entry_names(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Short names of rows (`ENTRY`): the detector, with what tells its rows apart where it has several."""
+    names: dict[tuple[str, ...], str] = {}
+    for detector in {row[0] for row in rows}:
+        own = [tuple(row) for row in rows if row[0] == detector]
+        labels = told_apart([[*preset.split("; "), pretrained] for _, _, pretrained, preset in own])
+        named = [f"{detector} ({label})" for label in labels] if len(own) > 1 else [detector]
+        names |= dict(zip(own, named, strict=True))
+    return [names[tuple(row)] for row in rows]
+
+
+def told_apart(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Of each row as many parts as tell it from the others, leaving out what all of them have."""
+    shared = set.intersection(*map(set, rows))
+    own = [[part for part in row if part not in shared] or list(row[:1]) for row in rows]
+    labels = ["; ".join(row) for row in own]
+    for count in range(max(map(len, own)), 0, -1):
+        shorter = ["; ".join(row[:count]) for row in own]
+        if len(set(shorter)) < len(set(labels)):
+            break
+        labels = shorter
+    return labels
 
 
 def plain_preset(job: Job) -> str:
@@ -298,7 +323,7 @@ def seed_std(table: pd.DataFrame) -> float | None:
     if table.groupby("category")["seed"].agg(frozenset).nunique() > 1:
         return None
     means = table.groupby("seed")["auroc"].mean()
-    return float(means.std()) if len(means) > 1 else None
+    return round(float(means.std()), DIGITS) if len(means) > 1 else None
 
 
 def _middle(table: pd.DataFrame, column: str) -> float | None:

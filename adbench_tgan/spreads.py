@@ -19,7 +19,7 @@ Read = Callable[[Job], pd.DataFrame]  # a job's per-image scores
 
 
 def bootstrap(results: Sequence[Result], read: Read) -> dict[str, dict[str, Floats]]:
-    """Resampled AUROCs by variant and category, (RESAMPLES,): test images drawn anew, and seeds.
+    """Resampled AUROCs by variant and category, (MOVES * RESAMPLES,): test images drawn anew, and seeds.
 
     Raises:
         AdbenchError: a category has results on different images, or on images of different names or labels, or

@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.float32]  # whole numbers, and halves for ties
 
 RESAMPLES = 1000
+MOVES = 20  # of each resample, by other seeds: a thousand draws of Student's t leave its tails to chance
+DIGITS = 12  # beyond them an AUROC's are rounding, which differs between machines
 INTERVAL = (2.5, 97.5)  # percentiles
 ABSENT = -1  # the label of an image that a category does not have
 SPREADS = 100  # times the spread of scores: no more than that is what a change is measured by
@@ -85,20 +87,20 @@ def resampled_auroc(scores: NDArray[np.floating[Any]], drawn: Draws) -> Floats:
 
 
 def over_seeds(aurocs: Floats) -> Floats:
-    """Means over seeds as other images and other seeds would spread them: (seeds, RESAMPLES) -> (RESAMPLES,).
+    """Means over seeds as other images and other seeds would spread them: (seeds, RESAMPLES) -> (MOVES * RESAMPLES,).
 
     Few seeds drawn from themselves vary too little: intervals of three would hold the truth 81 times of 100. So the
-    mean of the resampled images is moved by what other seeds may do to it: the standard error over seeds times a
-    variate of Student's t, by weights of the seeds' deviations that are the same in every category, which may share
-    a seed's luck, and for all detectors, which are thereby paired by seeds.
+    mean of the resampled images is moved by what other seeds may do to it, `MOVES` times: the standard error over
+    seeds times a variate of Student's t, by weights of the seeds' deviations that are the same in every category,
+    which may share a seed's luck, and for all detectors, which are thereby paired by seeds.
     """
     count = len(aurocs)
-    mean: Floats = aurocs.mean(axis=0)
+    mean: Floats = np.tile(aurocs.mean(axis=0), MOVES)
     if count == 1:
         return mean
     random = np.random.RandomState(count)
-    normal = random.standard_normal(aurocs.shape)
-    weights = normal / np.sqrt(count * random.chisquare(count - 1, aurocs.shape[1]))
+    normal = random.standard_normal((count, len(mean)))
+    weights = normal / np.sqrt(count * random.chisquare(count - 1, len(mean)))
     each = aurocs.mean(axis=1)
     moved: Floats = mean + (each - each.mean()) @ weights
     return moved
@@ -119,8 +121,8 @@ def relative_change(before: Floats, after: Floats, among: Floats) -> float:
 
 
 def interval(spread: Floats) -> tuple[float, float]:
-    """The 95 % interval of a resampled number."""
-    low, high = np.percentile(spread, INTERVAL)
+    """The 95 % interval of a resampled number, to `DIGITS`: one that is zero but for rounding is zero."""
+    low, high = np.round(np.percentile(spread, INTERVAL), DIGITS) + 0.0  # no minus before a zero
     return float(low), float(high)
 
 
@@ -141,7 +143,7 @@ def wilcoxon(differences: Sequence[float]) -> float:
     """Two-sided p of the signed-rank test over categories; exact, also with ties, up to `EXACT` categories."""
     from scipy import stats
 
-    values = np.round(differences, 12)  # equal ones are equal on every machine
+    values = np.round(differences, DIGITS)  # equal ones are equal on every machine
     values = values[values != 0]
     if len(values) < 2:  # one category alone points somewhere by any chance
         return 1.0

@@ -24,7 +24,7 @@ from test_hostile import in_time
 
 from adbench_tgan import boards, comparison, places
 from adbench_tgan.again import joined
-from adbench_tgan.boards import Choice
+from adbench_tgan.boards import Choice, picture
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import commands, seal, text_of
 from adbench_tgan.boards.folder import parquet, parse, read_losses, read_score_file, unreadable
@@ -492,6 +492,18 @@ def test_a_board_that_lost_what_it_rests_on_is_found_all_the_same(folder, adbenc
     ended = adbench("verify", folder.parent)
     assert ended.status == 1
     assert "rest/board.json: " in ended.out
+
+
+def test_long_presets_leave_the_diagram_its_width(tmp_path):
+    from matplotlib.figure import Figure
+
+    long = f"paper; {'; '.join(f'setting_{n}={n}' for n in range(6))}"
+    results = [replace(r, job=replace(r.job, preset=long)) for r in grid()]
+    axes = Figure(figsize=(8, 3), layout="constrained").subplots()
+    picture._diagram(board_of(tmp_path, results), "one-class", axes)
+    axes.figure.draw_without_rendering()
+    assert axes.get_position().width > 0.5
+    assert [text.get_text() for text in axes.texts] == ["good (1.0)", "fair (2.0)", "poor (3.0)"]
 
 
 def test_changed_losses_and_foreign_pictures_are_named(folder, material, tmp_path):

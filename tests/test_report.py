@@ -15,9 +15,10 @@ from sklearn.metrics import auc, roc_auc_score
 from adbench_tgan.again import run_commands
 from adbench_tgan.boards import from_runs, publish
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.leaderboard import told_apart
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
-from adbench_tgan.report.material import from_board, from_store, told_apart
+from adbench_tgan.report.material import from_board, from_store
 from adbench_tgan.text import plain
 
 BOARDS = Path(__file__).parent.parent / "leaderboards"

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from adbench_tgan.boards.board import Board
+from adbench_tgan.leaderboard import ENTRY, entry_names
 from adbench_tgan.stored import STAMP
 
 
@@ -49,13 +50,13 @@ def _diagram(board: Board, kind: str, axes: Any) -> None:
         a, b = (number[f"{line[f'detector_{side}']} {line[f'preset_{side}']}"] for side in "ab")
         p_values.loc[a, b] = p_values.loc[b, a] = line["holm_p"]
     # By number: the library draws bars in the order of a set, which for texts is another in every process.
-    names = list(number)
+    names = entry_names([[each.line[fact] for fact in ENTRY] for each in block])
     critical_difference_diagram(
         aurocs.rank(ascending=False).mean(axis=1),
         p_values,
         ax=axes,
-        label_fmt_left="{label}|{rank:.2g}",
-        label_fmt_right="{label}|{rank:.2g}",
+        label_fmt_left="{label}|{rank:.1f}",
+        label_fmt_right="{label}|{rank:.1f}",
     )
     for text in axes.texts:
         label, _, rank = text.get_text().partition("|")

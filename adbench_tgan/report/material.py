@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
-from adbench_tgan.leaderboard import leaderboard_table, results_table, shown_presets, standings
+from adbench_tgan.leaderboard import (
+    ENTRY,
+    entry_names,
+    leaderboard_table,
+    results_table,
+    shown_presets,
+    standings,
+)
 from adbench_tgan.published import beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
@@ -18,8 +25,6 @@ from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd
-
-VARIANT = ["detector", "supervision", "pretrained", "preset"]  # what tells the rows of a leaderboard apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,29 +171,13 @@ def name_entries(table: pd.DataFrame, board: pd.DataFrame, presets: Mapping[str,
     """Give both tables the column `entry`: the detector, with what tells its rows apart where several have it."""
     table["shown_preset"] = table["key"].map(presets)
     for frame in (table, board):  # as the page shows them, whose filters and choices go by these texts
-        for name in {*VARIANT, "shown_preset", "category"} & set(frame.columns):
+        for name in {*ENTRY, "shown_preset", "category"} & set(frame.columns):
             frame[name] = [plain(str(text)) for text in frame[name]]
-    names = {}
-    for detector, lines in board.groupby("detector", sort=False):
-        parts = [[*line["preset"].split("; "), line["pretrained"]] for _, line in lines.iterrows()]
-        for variant, label in zip(lines[VARIANT].itertuples(index=False), told_apart(parts), strict=True):
-            names[tuple(variant)] = f"{detector} ({label})" if len(lines) > 1 else str(detector)
-    board["entry"] = [names[tuple(line)] for line in board[VARIANT].itertuples(index=False)]
-    keys = table[[*VARIANT[:3], "shown_preset"]].itertuples(index=False)
+    variants = board[ENTRY].to_numpy().tolist()
+    board["entry"] = entry_names(variants)
+    names = dict(zip(map(tuple, variants), board["entry"], strict=True))
+    keys = table[[*ENTRY[:3], "shown_preset"]].itertuples(index=False)
     table["entry"] = [names[tuple(key)] for key in keys]
-
-
-def told_apart(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Of each row as many parts as tell it from the others, leaving out what all of them have."""
-    shared = set.intersection(*map(set, rows))
-    own = [[part for part in row if part not in shared] or list(row[:1]) for row in rows]
-    labels = ["; ".join(row) for row in own]
-    for count in range(max(map(len, own)), 0, -1):
-        shorter = ["; ".join(row[:count]) for row in own]
-        if len(set(shorter)) < len(set(labels)):
-            break
-        labels = shorter
-    return labels
 
 
 def most_categories(results: Sequence[Result]) -> int:
