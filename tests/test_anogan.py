@@ -228,6 +228,14 @@ def test_learning_rates_of_the_search(trained, monkeypatch):
     assert rates["now"] == [0.01] * 200 + [0.001] * 100 + [0.0005] * 200
 
 
+def test_searches_start_from_a_truncated_normal(trained, monkeypatch):
+    asked = []
+    monkeypatch.setattr(anogan, "starts", lambda *given, **named: asked.append((given[1:], named)))
+    monkeypatch.setattr(anogan, "search", lambda *_, **__: None)
+    trained.walk(images(1))
+    assert asked == [((8, 0, 1), {"prior": "truncated"})]
+
+
 def test_features_of_the_real_image_are_taken_once(trained):
     calls = []
     hook = trained.discriminator.register_forward_hook(lambda *_: calls.append(1))

@@ -3,7 +3,7 @@
 import json
 import shutil
 import signal
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,16 @@ from torch import nn
 from adbench_baselines.egbad import EGBAD
 from adbench_tgan import AdbenchError, Detector, DetectorConfig, DetectorInfo, ImageSet, TrainSet, to_unit
 from adbench_tgan.audit import audit, modes_kept, orders_of, score_as
-from adbench_tgan.audit_table import COLUMNS, differences, gather, read_curves, table_of
+from adbench_tgan.audit_table import (
+    COLUMNS,
+    curves_in,
+    differences,
+    file_of,
+    gather,
+    read_curves,
+    read_record,
+    table_of,
+)
 from adbench_tgan.audits import run_audits
 from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.data.images import Split
@@ -159,6 +168,7 @@ def test_orders_are_fixed_and_of_the_test_set():
     assert list(LABELS[orders["class_sorted"]]) == [0] * 64 + [1] * 64
     assert 20 < LABELS[orders["batch_statistics"]][:64].sum() < 44
     assert np.array_equal(orders["batch_statistics"], orders_of(LABELS)["batch_statistics"])
+    assert orders["batch_statistics"][:4].tolist() == [125, 53, 102, 34]  # published curves rest on it
 
 
 def test_training_ends_the_same_with_and_without_an_audit():
@@ -185,6 +195,19 @@ def test_modes_and_buffers_are_put_back_module_by_module():
     assert [module.training for module in network.modules()] == [True, True, False, False]
     assert not network[0].running_mean.any()
     assert network[0].num_batches_tracked == 0
+
+
+def test_an_audit_of_another_job_or_with_curves_of_two_lengths_counts_as_absent(tmp_path):
+    content = json.loads(curves_in(LEADERBOARDS / "audit")[0].read_text())
+    job = Job(**content["job"])
+    other = replace(job, seed=job.seed + 1)
+    for each in (job, other):
+        file_of(tmp_path, each).parent.mkdir(parents=True, exist_ok=True)
+        file_of(tmp_path, each).write_text(json.dumps(content))
+    assert read_record(tmp_path, job) is not None
+    assert read_record(tmp_path, other) is None
+    file_of(tmp_path, job).write_text(json.dumps(content | {"clean": content["clean"][1:]}))
+    assert read_record(tmp_path, job) is None
 
 
 def test_a_detector_without_networks_is_refused():

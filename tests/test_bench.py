@@ -14,9 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from make_runs import toy_job
 from rich.console import Console
 
 from adbench_tgan import DetectorInfo, boards, speed, speeds, timing_board
+from adbench_tgan.boards.timings import _measured
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector, DetectorConfig
@@ -25,6 +27,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.registry import Registry
+from adbench_tgan.timing import Clock, clocks, latency
 
 IMAGES = torch.arange(6 * 3 * 8 * 8).reshape(6, 3, 8, 8).to(torch.uint8)
 FEW = ("--detectors", "pca,mean_image", "--seconds", "0.05", "--max-batch", "4", "--device", "cpu")
@@ -127,6 +130,51 @@ def test_a_batch_that_does_not_fit_ends_the_search_only():
     *good, last = speed.throughput(detector, IMAGES, effort)
     assert [line["batch"] for line in good] == [1, 2]
     assert (last["batch"], last["error"]) == (4, "out of memory")
+
+
+def test_larger_batches_are_tried_until_two_in_a_row_gain_less_than_two_percent(monkeypatch):
+    rates = {1: 100.0, 2: 101.9, 4: 200.0, 8: 203.9, 16: 203.9, 32: 1e9}
+
+    def line(detector, images, effort):
+        return {"batch": len(images), "images_per_second": rates[len(images)]}
+
+    monkeypatch.setattr(speed, "one_batch", line)
+    for most, tried in ((1024, [1, 2, 4, 8, 16]), (4, [1, 2, 4])):
+        lines = speed.throughput(SimpleNamespace(device="cpu"), IMAGES, speed.Effort(max_batch=most))
+        assert [each["batch"] for each in lines] == tried
+
+
+def test_a_rate_is_that_of_the_median_call(monkeypatch):
+    times = [Clock(seconds) for seconds in (0.5, 0.25, 8.0)]
+    monkeypatch.setattr(speed, "clocks", lambda *_: times)
+    detector = SimpleNamespace(device="cpu", score=None)
+    assert speed.one_batch(detector, IMAGES, speed.Effort())["images_per_second"] == 6 / 0.5
+
+
+def test_more_effort_is_another_measurement():
+    keys = {speeds.key_of(toy_job("d"), effort) for effort in (speed.Effort(), speed.Effort(seconds=1.0))}
+    assert len(keys) == 2
+
+
+def test_a_machine_that_is_not_that_of_the_facts_is_named():
+    facts = {"device": "an abacus"}
+    for machine, told in ((timing_board.fingerprint(facts), []), ("0" * 16, ["machine"])):
+        found = _measured(timing_board.Board(facts=facts, machine=machine))
+        assert [where for _, where, _ in found] == told
+
+
+@pytest.mark.parametrize(("budget", "warmup", "samples"), [(1e9, 5, 7), (0.0, 1, 3)])
+def test_calls_are_timed_after_a_warm_up_and_as_many_as_fit_the_budget(budget, warmup, samples):
+    calls = []
+    found = clocks(calls.append, torch.zeros(1, 1, 4, 4), (3, 7), budget)
+    assert (len(calls), len(found)) == (warmup + samples, samples)
+
+
+def test_latencies_are_milliseconds_and_take_two_percent_of_the_job(monkeypatch):
+    asked = []
+    monkeypatch.setattr("adbench_tgan.timing.clocks", lambda *given: asked.append(given[2:]) or [Clock(0.25)])
+    assert [latency(None, None, seconds) for seconds in (0.0, 10.0, 100.0)] == [[250.0]] * 3
+    assert asked == [((5, 100), 0.05), ((5, 100), 0.2), ((5, 100), 1.0)]
 
 
 def test_percentiles_need_their_samples():

@@ -1048,6 +1048,15 @@ def test_pixel_metrics_are_compared_with_those_of_a_run(adbench, tmp_path):
     assert "aupro is 0.9990 published, -1.0000 run; -1 is none" in ended.out
 
 
+def test_failures_and_other_test_images_are_not_the_same_job_run_again(material, tmp_path):
+    one = made("good", "ant", 0, 2.0)
+    failed = replace(one, status="failed", error="boom", scores=None, metrics={}, losses=())
+    assert boards.rerun(material[1], [stored(tmp_path / "failed", [failed])]) == (0, [])
+    others = replace(one, scores=one.scores.assign(sample_id=one.scores["sample_id"] + ".png"))
+    count, (found,) = boards.rerun(material[1], [stored(tmp_path / "others", [others])])
+    assert (count, found.problem) == (1, "the run has other test images")
+
+
 def test_a_constant_in_all_scores_does_not_hide_that_others_came_out(adbench, tmp_path):
     plain, turned = made("good", "ant", 0, 2.0), made("good", "ant", 0, 2.0)
     plain.scores["score"] = 1e7 + plain.scores["score"]

@@ -1,24 +1,33 @@
 """Every registered detector keeps the contract; each check is proven by detectors that break just it."""
 
 import json
+from types import SimpleNamespace
 
 import broken_detectors
 import pytest
+import torch
 from broken_detectors import Closed, Sound
 
-from adbench_tgan import DetectorInfo
+from adbench_tgan import DetectorInfo, ImageSet, TrainSet
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing import (
     CHECKS,
     IN_PROCESS,
     SUITE,
+    CheckFailed,
     check_detector,
+    checks_building,
+    checks_fitting,
+    checks_offers,
     examine,
     parametrize_with_checks,
     sentence,
+    smooth_images,
     subject,
 )
+from adbench_tgan.testing.pictures import negative
+from adbench_tgan.testing.traces import traced
 
 GREY = ((1, 32, 32),)
 RGB = ((3, 32, 32),)
@@ -158,6 +167,132 @@ def test_every_check_is_proven_and_every_broken_detector_is_used():
     }
     assert classes - {"HoldsALambda", "Closed"} == {*BROKEN, *BROKEN_OUTSIDE}
     assert len(CHECKS) == 32
+
+
+# what a check expects beside that by which a broken detector shows it
+
+
+def looked_at(**offers):
+    """What a check looks at: a detector that offers just this, with scores of ten images."""
+    probe = torch.zeros(10, 1, 4, 4, dtype=torch.uint8)
+    methods = {name: staticmethod(function) for name, function in offers.items()}
+    return SimpleNamespace(
+        shape=(1, 4, 4), probe=probe, detector=type("Offers", (), {"has_maps": True, **methods})()
+    )
+
+
+@pytest.mark.parametrize(
+    ("drawn", "told"),
+    [
+        (lambda images: torch.zeros(len(images), 4, 4), ""),
+        (lambda images: torch.zeros(10, 4, 4), r"maps are \(10, 4, 4\)"),  # for one image too
+        (lambda images: torch.zeros(len(images), 4, 4).double(), "maps are torch.float64"),
+        (lambda images: torch.zeros(len(images), 4, 4).requires_grad_(), "maps carry a gradient"),
+        (lambda images: torch.full((len(images), 4, 4), torch.nan), "maps are not finite"),
+    ],
+)
+def test_whatever_is_wrong_with_maps_is_said(drawn, told):
+    failing(checks_offers.maps_match_the_images, looked_at(anomaly_map=drawn), told)
+
+
+def failing(check, trial, told):
+    """Hold a check, which fails with just these words, or not at all."""
+    if not told:
+        check(trial)
+        return
+    with pytest.raises(CheckFailed, match=f"^{told}$"):
+        check(trial)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "told"),
+    [
+        (lambda images: images, ""),
+        (lambda images: images[:, :, :2], r"reconstructions are \(10, 1, 2, 4\)"),
+        (lambda images: images.float(), "reconstructions are torch.float32"),
+    ],
+)
+def test_whatever_is_wrong_with_reconstructions_is_said(drawn, told):
+    failing(checks_offers.reconstructions_match_the_images, looked_at(reconstruct=drawn), told)
+
+
+@pytest.mark.parametrize("declared", ["map_mean", "map_sum"])
+def test_maps_add_up_as_declared(declared):
+    maps = torch.arange(160.0).view(10, 4, 4)
+    for kind, scores in (("map_mean", maps.mean((1, 2))), ("map_sum", maps.sum((1, 2)))):
+        trial = looked_at(anomaly_map=lambda images: maps)
+        trial.scores, trial.subject = scores, SimpleNamespace(info=SimpleNamespace(extras=(declared,)))
+        told = "" if kind == declared else "scores and maps differ by .*"
+        failing(checks_offers.maps_add_up_to_the_scores_where_declared, trial, told)
+
+
+def test_a_tensor_that_stays_behind_is_named():
+    twin = SimpleNamespace(networks={"net": torch.nn.Linear(2, 1, device="meta")}, mean=torch.zeros(3))
+    twin.load_state = lambda state, shape: twin
+    trial = looked_at(state=dict)
+    trial.subject = SimpleNamespace(built=lambda seed, device: twin)
+    with pytest.raises(CheckFailed, match=r"^not on meta when loaded there: mean$"):
+        checks_offers.moved(trial, "meta")
+    twin.mean = twin.mean.to("meta")
+    assert checks_offers.moved(trial, "meta") is twin
+
+
+def test_networks_are_found_wherever_a_detector_keeps_them():
+    tensor, network = torch.zeros(1), torch.nn.Identity()
+    for value in (tensor, network, [network], (1, tensor), {"a": tensor}, {"a": [{"b": network}]}):
+        assert checks_building.holds_tensors(value)
+    assert not any(map(checks_building.holds_tensors, (1, "text", None, [], {}, {"a": [1]})))
+
+
+def test_settings_that_fit_changed_are_said():
+    planned, others = Sound.Config(), Sound.Config(features=3)
+    for found, told in ((planned, ""), (others, "fit changed its settings")):
+        trial = SimpleNamespace(
+            subject=SimpleNamespace(config=planned), detector=SimpleNamespace(config=found)
+        )
+        failing(checks_building.settings_cannot_be_changed, trial, told)
+
+
+@pytest.mark.parametrize("written_to", ["", "normal", "anomalies"])
+def test_either_kind_of_training_images_is_looked_at(written_to):
+    images = {
+        "normal": smooth_images(40, (1, 8, 8), 0),
+        "anomalies": negative(smooth_images(24, (1, 8, 8), 2)),
+    }
+    for name, pixels in images.items():
+        pixels[-1, 0, 0, 0] ^= name == written_to
+    trial = SimpleNamespace(shape=(1, 8, 8), detector=None, train=TrainSet(*map(ImageSet, images.values())))
+    told = written_to and "fit wrote to the training images"
+    failing(checks_fitting.fit_leaves_the_training_images_alone, trial, told)
+
+
+def graded(net):
+    net[1].weight.grad = torch.ones_like(net[1].weight)
+
+
+@pytest.mark.parametrize(
+    ("act", "left"),
+    [
+        (lambda net: None, ()),
+        (lambda net: net[0].train(), ("mode of net.0",)),
+        (lambda net: net[1].bias.requires_grad_(False), ("requires_grad of net.1.bias",)),
+        (graded, ("gradient of net.1.weight",)),
+    ],
+)
+def test_whatever_scoring_leaves_in_a_network_is_named(act, left):
+    images = smooth_images(8, (1, 8, 8), 0)
+    detector = Sound().fit(TrainSet(ImageSet(images)))
+    score = detector.score
+    detector.score = lambda given: (act(detector.net), score(given))[1]
+    assert traced(detector, images).state == left
+
+
+def test_scores_that_follow_no_training_images_are_said():
+    scores = torch.arange(10.0)
+    cannot = SimpleNamespace(built=lambda seed: SimpleNamespace())  # score before it is fitted
+    for others, told in ((scores + 1, ""), (scores, "other training images give the same scores")):
+        trial = SimpleNamespace(subject=cannot, shape=(1, 4, 4), scores=scores, refitted=(others, scores))
+        failing(checks_fitting.training_changes_the_scores, trial, told)
 
 
 def test_a_lambda_and_a_lock_break_nothing():

@@ -118,6 +118,17 @@ def test_initial_weights_are_the_authors():
     assert all((m.eps, m.momentum) == (1e-3, 0.01) and bool((m.weight == 1).all()) for m in norms)
 
 
+def test_batch_norm_averages_as_the_setting_says():
+    norms = [
+        m
+        for net in built(bn_momentum=0.25).networks.values()
+        for m in net.modules()
+        if hasattr(m, "momentum")
+    ]
+    assert {type(m) for m in norms} == {nn.BatchNorm1d, nn.BatchNorm2d}
+    assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.25)}
+
+
 def test_generator_is_bounded_and_the_code_is_not():
     detector = awake()
     x = detector.generator(torch.randn(5, 6) * 100)

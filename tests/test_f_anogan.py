@@ -255,6 +255,22 @@ def test_a_fit_takes_the_steps_that_are_asked_for(monkeypatch):
     ] * 6
 
 
+def test_the_encoder_learns_from_a_gan_that_rests(monkeypatch):
+    seen = []
+
+    def watch(self, x, optimizer):
+        resting = [self.generator, self.critic]
+        seen.append([m.training for net in resting for m in net.modules()])
+        seen[-1] += [p.requires_grad for net in resting for p in net.parameters()]
+        assert self.encoder.training
+        return {"loss_e": x.mean()}
+
+    monkeypatch.setattr(FAnoGAN, "encoder_step", watch)
+    list(FAnoGAN(SMALL.model_copy(update={"gan_steps": 1})).epochs(TrainSet(ImageSet(images(8)))))
+    assert len(seen) == 6
+    assert not any(map(any, seen))
+
+
 def test_budgets_are_reported_about_twenty_times():
     for steps in (1, 7, 20, 21, 39, 50_000):
         parts = portions(steps)

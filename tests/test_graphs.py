@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from adbench_baselines import latent_search
 from adbench_baselines.layers import Average, dcgan_init, restart_where
 from adbench_tgan import Detector, ImageSet, TrainSet, captured, graphs, stepper, training
-from adbench_tgan.graphs import WARMUP, Captured
+from adbench_tgan.graphs import WARMUP, Captured, Recording
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing import smooth_images
 from adbench_tgan.torch_settings import precision
@@ -352,6 +352,13 @@ def test_the_first_calls_are_plain_the_next_is_captured_and_the_rest_are_replaye
     assert function.recording.graph.replays == 2
     assert function(torch.ones(5))["y"].tolist() == [2] * 5  # of another shape: a plain call
     assert function.recording.graph.replays == 2
+
+
+def test_a_recording_is_replayed_for_inputs_of_its_own_kind_alone():
+    recording = Recording(None, ([torch.ones(2)], 3), None)
+    assert recording.fits(([torch.zeros(2)], 3))
+    for others in (([torch.ones(3)], 3), ([torch.ones(2).double()], 3), ([torch.ones(2)], 4)):
+        assert not recording.fits(others)
 
 
 def test_where_the_capture_fails_steps_are_plain_and_a_note_says_so(stage):

@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import Field
 
 from adbench_tgan import DetectorConfig
 from adbench_tgan.boards.document import results_of
-from adbench_tgan.jobs import entry, recorded
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Request, entry, plan, recorded
+from adbench_tgan.jobs import job as job_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.spreads import variant_of
 
@@ -96,3 +99,32 @@ def test_a_later_setting_that_is_set_makes_another_job():
     assert other.config == {**job.config, "mode": "unsupervised"}
     assert other.key != job.key
     assert variant_of(other) != variant_of(job)
+
+
+# settings by hand, and what else a plan puts into a job
+
+
+def test_what_is_set_by_hand_comes_before_the_preset_by_any_name_of_the_detector():
+    own = ["skip_attention_gan.width=4", "sagan.lr=0.5", "ganomaly.width=9"]
+    each = entry(REGISTRY, "skip_attention_gan", "quick", own, lambda _: None)
+    config = each.config
+    assert (each.info.name, config.width, config.lr, config.batch_size) == ("sagan", 4, 0.5, 16)
+    assert each.preset == "quick; lr=0.5; width=4"
+
+
+def test_a_job_names_its_weights_and_a_detector_of_two_names_is_planned_once():
+    request = Request(detectors=["sagan", "knn", "skip_attention_gan"], categories=["0"], preset="quick")
+    jobs = plan(request, REGISTRY).jobs
+    found = [(each.detector, each.pretrained, each.preset) for each in jobs]
+    assert found == [("sagan", "", "quick"), ("knn", "tf_efficientnet_lite0", "quick")]
+
+
+def test_a_detector_that_learns_from_labels_stays_one_where_its_images_cannot_be_read():
+    def unreadable(category):
+        raise AdbenchError("no such image")
+
+    names = {"dataset": SimpleNamespace(name="toy"), "protocol": SimpleNamespace(name="cut", version="1")}
+    tasks = SimpleNamespace(fingerprint=unreadable, offer_fingerprint=unreadable, **names)
+    for name, supervision in (("logistic", "labelled"), ("knn", "one-class")):
+        failed = job_of(entry(REGISTRY, name, "quick", (), lambda _: None), tasks, "0", 0, "fp32")
+        assert (failed.supervision, failed.problem) == (supervision, "no such image")

@@ -188,6 +188,14 @@ def test_two_configurations_of_one_detector_are_two_rows():
     assert sorted(board(results)["preset"]) == ["paper", "paper; epochs=2"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("precision", "bf16"), ("detector_version", "2"), ("supervision", "labelled")]
+)
+def test_jobs_that_differ_in_more_than_category_and_seed_share_no_row(name, value):
+    table = board([result("d", seed=0), result("d", seed=1, **{name: value})])
+    assert list(table["n_seeds"]) == [1, 1]
+
+
 def test_times_of_two_machines_are_not_averaged():
     table = board([result("d", seed=0, device="cpu"), result("d", seed=1, device="NVIDIA H100")])
     assert pd.isna(table.iloc[0]["fit_seconds"])
@@ -281,6 +289,14 @@ def test_a_metric_that_one_category_lacks_has_no_mean():
 def test_one_seed_three_times_is_one_seed():
     again = [result("d", offer_fingerprint=str(n), supervision="labelled") for n in range(3)]
     assert list(lacks(again, {"a"}, Rules(seeds=3))) == ["1 of the 3 seeds that it takes"]
+
+
+def test_one_job_whose_purity_was_not_probed_keeps_a_row_from_its_rank():
+    jobs = [replace(result("d", seed=seed), purity_delta=delta) for seed, delta in ((0, 1e-7), (1, None))]
+    assert list(lacks(jobs, {"a"}, Rules(pure=True))) == [
+        "whether its scores depend on their batch was not probed"
+    ]
+    assert list(lacks(jobs[:1], {"a"}, Rules(pure=True))) == []
 
 
 def test_labelled_anomalies_out_of_different_images_never_share_a_table():

@@ -28,6 +28,25 @@ def test_values_by_hand():
     assert metrics.balanced_accuracy(SCORES, LABELS, 0.39) == pytest.approx((2 / 3 + 1 / 2) / 2)
 
 
+def test_the_operating_point_of_fpr95_is_the_first_that_reaches_it():
+    scores, labels = np.repeat(np.arange(20.0), 2), np.array([0, 1] * 20)  # a diagonal of twenty equal steps
+    assert metrics.fpr95(scores, labels, 0) == 0.95
+
+
+def test_the_best_f1_may_have_a_precision_and_a_recall_of_less_than_half():
+    labels = np.repeat([0, 1, 0, 1], [6, 4, 84, 6])  # from the highest score down
+    assert metrics.f1_max(-np.arange(100.0), labels, 0) == pytest.approx(
+        0.4
+    )  # 4 of the first 10, and 4 of 10
+
+
+def test_a_score_at_the_threshold_is_normal_and_one_that_is_above_it_by_the_last_bit_is_not():
+    scores, labels = np.array([0.5, 0.7], np.float32), np.array([0, 1])
+    for threshold in (0.5, float(scores[1]) - 1e-9):
+        assert metrics.balanced_accuracy(scores, labels, threshold) == 1.0
+    assert metrics.balanced_accuracy(scores, labels, float(scores[1])) == 0.5
+
+
 def test_large_scores_keep_their_order():
     """A sigmoid would turn all of these into 1, and the AUROC into 0.5."""
     assert metrics.auroc(SCORES * 10 + 4000, LABELS, 0) == pytest.approx(5 / 6)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import Ended
 from make_plugin import installed, make_plugin
@@ -216,6 +217,35 @@ def test_failures_and_impure_scores_do_not_become_a_part(runs: Path, tmp_path: P
         "left out: 2 jobs that failed, or whose scores may depend on their batch; adbench run"
     )
     assert len(taken.measured) == 4
+
+
+def altered(runs: Path, out: Path, **changes: object) -> Path:
+    """The runs with one job of `pca` changed; what it scored by a function."""
+    shutil.copytree(runs / "whole", out)
+    store = ResultStore(out)
+    one = next(each for each in store.results() if each.job.detector == "pca")
+    scores = store.scores(one.job)
+    store.put(replace(one, metrics={}, scores=changes.pop("scored", lambda table: table)(scores), **changes))
+    return out
+
+
+@pytest.mark.parametrize(
+    "scored",
+    [lambda table: table[table.index != 600], lambda table: table.assign(label=1 - table["label"])],
+    ids=["an image is missing", "labels are others"],
+)
+def test_scores_of_other_images_or_labels_do_not_become_a_part(
+    runs: Path, tmp_path: Path, scored: Callable[[pd.DataFrame], pd.DataFrame]
+) -> None:
+    with pytest.raises(AdbenchError, match="its scores are not of the images that it was tested on; run it"):
+        made(runs, altered(runs, tmp_path / "runs", scored=scored), detectors=["pca"])
+
+
+def test_a_job_without_a_threshold_has_none_under_a_part(runs: Path, tmp_path: Path) -> None:
+    taken = made(runs, altered(runs, tmp_path / "runs", threshold=None), detectors=["pca"])
+    (one,) = [each for each in taken.measured if each.threshold is None]
+    assert "balanced_accuracy" not in one.metrics
+    assert "auroc" in one.metrics
 
 
 @pytest.mark.parametrize(

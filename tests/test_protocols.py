@@ -124,6 +124,34 @@ def test_other_test_images_change_no_training_image():
     assert chosen[0] == chosen[1]
 
 
+def test_anomalies_are_drawn_from_one_clustering_with_seeds_of_the_protocol(monkeypatch):
+    samples, asked = grey_samples(), []
+    others = samples.where("train", but="b")
+
+    class Clusters:
+        def __init__(self, *words, **named):
+            asked.append((words, named))
+
+        def fit_predict(self, pixels):
+            asked.append((pixels.shape, pixels.dtype, pixels.max() <= 1))
+            return np.arange(30) % 3
+
+    monkeypatch.setattr("sklearn.cluster.KMeans", Clusters)
+    chosen = protocols.sample_by_kmeans(samples, others, 10)
+    assert asked == [((3,), {"n_init": 1, "random_state": 0}), ((30, 16), np.float32, True)]
+    draw = np.random.default_rng(0)
+    expected = [draw.choice(others[number::3], 3, replace=False) for number in range(3)]
+    assert chosen.tolist() == sorted(np.concatenate(expected).tolist())
+
+
+@pytest.mark.parametrize(("side", "compared"), [(8, 8), (32, 32), (40, 32)])
+def test_anomalies_are_chosen_by_pixels_of_at_most_32_a_side(side, compared, monkeypatch):
+    samples, seen, images = grey_samples(side=side), [], Samples.images
+    monkeypatch.setattr(Samples, "images", lambda self, *given: seen.append(given[1]) or images(self, *given))
+    protocols.one_vs_rest(samples, "b").choose_anomalies()
+    assert seen == [compared]
+
+
 def test_a_cluster_smaller_than_its_share_gives_all_it_has():
     labels = np.array([0] * 20 + [1] * 20 + [2] * 2)
     pixels = np.repeat((labels * 100).astype(np.uint8)[:, None, None, None], 4, axis=3)
@@ -154,7 +182,7 @@ def test_one_vs_rest_1k_is_stratified_and_fixed():
     assert cut.labels.tolist() == [name != "a" for name in classes(samples, cut.test)]
     assert cut.normal.tolist() == protocols.one_vs_rest(samples, "a").normal.tolist()
     assert cut.choose_anomalies is not None
-    assert cut.test.tolist() != list(range(12, 1012))  # a draw, not the first thousand
+    assert cut.test[:9].tolist() == [15, 16, 17, 18, 20, 21, 22, 27, 28]  # a draw; now and with any version
     for category in CLASSES:  # one subset for all categories
         assert protocols.one_vs_rest_1k(samples, category).test.tolist() == cut.test.tolist()
 
@@ -663,6 +691,31 @@ def test_images_of_different_channels_are_refused():
     )
     with pytest.raises(DataError, match=r"images with \[1, 3\] channels in one dataset"):
         samples.images(np.array([0, 1]), 4)
+
+
+def test_resizing_takes_in_every_pixel_and_rounds_to_the_nearest():
+    """The fingerprint is of the images before it, and would not tell."""
+    line = np.zeros((1, 16, 16), np.uint8)
+    line[..., 0] = 255  # where bilinear sampling alone would not look; 45.54 of it in a fourth of the columns
+    wide = np.full((1, 2, 4), 10, np.uint8)
+    wide[..., 2:] = 13  # 10, 10, 13, 13, and with twice as many columns 10.75 and 12.25 in between
+    samples = Samples(read=[line, wide].__getitem__, ids="ab", classes=["good"] * 2, parts=["train"] * 2)
+    small = samples.images(np.array([0]), 4)[0, 0]
+    assert small.unique(dim=0).tolist() == [[46, 0, 0, 0]]
+    assert samples.images(np.array([1]), 8)[0, 0, 0].tolist() == [10, 10, 10, 11, 12, 13, 13, 13]
+
+
+def test_a_large_mask_is_sampled_at_the_middle_of_its_pixels():
+    mask = np.zeros((512, 512), np.uint8)
+    mask[:, 1::2] = 1
+    samples = Samples(
+        read=lambda index: np.zeros((1, 512, 512), np.uint8),
+        read_mask=lambda index: mask,
+        ids=["a"],
+        classes=["dent"],
+        parts=["test"],
+    )
+    assert samples.masks(np.array([0])).all()
 
 
 def test_resizing_keeps_a_flat_image_flat():

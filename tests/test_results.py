@@ -135,6 +135,9 @@ def test_a_folder_moved_to_another_name_is_not_read(store):
     folder = store.folder(put.job)
     folder.rename(folder.with_name("b-seed0-00000000"))
     assert list(store.results()) == []
+    other = result("d", seed=1).job
+    folder.with_name("b-seed0-00000000").rename(store.folder(other))
+    assert (store.get(other), store.outcome(other), store.has(other)) == (None, None, False)
 
 
 @pytest.mark.parametrize("at", ["to_parquet", "fsync", "rename"])

@@ -473,6 +473,27 @@ def test_purity_is_measured_stored_and_printed_in_the_row(registry, tmp_path):
     assert "impure" in remarks["relativetobatch"]
 
 
+@pytest.mark.parametrize("wrong_in", [None, "alone", "together"])
+def test_purity_looks_at_a_few_images_alone_and_together_in_another_order(wrong_in):
+    seen = []
+
+    class Seen(Plain):
+        def score(self, images):
+            seen.append(images[:, 0, 0, 0].tolist())
+            place = torch.arange(len(images)) if len(images) > 1 else torch.ones(1)
+            wrong = (wrong_in == "alone") == (len(images) == 1) and wrong_in is not None
+            return images.float().mean((1, 2, 3)) + 0.5 * place * wrong
+
+    images = ImageSet(torch.arange(119, dtype=torch.uint8)[:, None, None, None].expand(119, 1, 2, 2))
+    delta = scoring.purity(Seen(), images, np.arange(119.0), "cpu")
+    assert delta == {None: 0, "alone": 0.5 / 118, "together": 1.5 / 118}[wrong_in]
+    *alone, together = seen
+    assert alone == [[number] for number in together]
+    assert len(set(together)) == scoring.PURITY_IMAGES == 4
+    assert together != sorted(together)
+    assert max(together) >= 4  # not the first ones, which are of one class where the set is sorted
+
+
 def test_a_constant_in_all_scores_and_scores_that_are_no_numbers_alone_hide_nothing(registry, tmp_path):
     outcome = run(registry, tmp_path, "behindaconstant", "nanalone", "plain")
     found = {each.job.detector: each.purity_delta for each in outcome.results}
@@ -512,6 +533,17 @@ def test_the_error_of_reconstructions_is_relative_to_that_of_the_mean_colour():
         errors[colour] = scoring.reconstruction_error(Draws(), ImageSet(few), "cpu")
     assert errors == {(5, 10, 0): 1.0, (0, 0, 0): 2.0, (5, 10, 10): pytest.approx(1 + 100 / 125)}
     assert scoring.reconstruction_error(Draws(), ImageSet(few[:1]), "cpu") is None  # flat and alike
+
+
+def test_maps_are_judged_at_the_masks_size_between_their_own_pixels():
+    class Maps(Plain):
+        def anomaly_map(self, images):
+            return torch.tensor([[0.0, 1.0], [2.0, 3.0]]).expand(len(images), -1, -1)
+
+    images = ImageSet(torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+    maps = scoring.map_all(Maps(), images, (4, 2), "cpu")
+    assert maps.dtype == np.float32
+    assert maps.tolist() == [[[0, 1], [0.5, 1.5], [1.5, 2.5], [2, 3]]] * 3
 
 
 def test_without_finite_scores_of_training_images_there_is_no_threshold(registry, tmp_path):
@@ -700,6 +732,7 @@ def test_timing_columns_are_filled_or_left_empty(registry, tmp_path):
     }
     assert len(timed["latency_ms"]) == 100
     assert np.percentile(timed["latency_ms"], 50) == timed["latency_ms_p50"] > 0
+    assert np.percentile(timed["latency_ms"], 99) == timed["latency_ms_p99"]
     assert timed["images_per_second"] == pytest.approx(596 / timed["score_seconds"])
     assert run(registry, tmp_path / "b", "plain", settings=Settings(timing=False)).results[0].timing == {}
 

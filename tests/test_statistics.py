@@ -16,6 +16,7 @@ from adbench_tgan.statistics import (
     interval,
     over_seeds,
     p_floor,
+    relative_change,
     resampled_auroc,
     wilcoxon,
 )
@@ -186,7 +187,7 @@ def test_wilcoxon_is_exact_and_reaches_its_floor():
     assert wilcoxon([0.0, 0.0]) == 1.0
     assert wilcoxon([0.3]) == wilcoxon([0.3, 0.0]) == p_floor(1) == 1.0
     assert wilcoxon([*up, 0.0]) == 0.0625
-    assert wilcoxon([0.1 + 0.2, 0.3, -0.1]) == wilcoxon([0.3, 0.3, -0.1])  # ties despite rounding
+    assert wilcoxon([0.1 + 0.2, 0.3, -0.3]) == wilcoxon([0.3, 0.3, -0.3])  # ties despite rounding
     assert 0 < wilcoxon(np.linspace(0.01, 0.4, 40)) < 1e-6
 
 
@@ -195,6 +196,18 @@ def test_wilcoxon_with_ties_tries_every_sign():
     for differences in np.random.default_rng(0).integers(-3, 4, size=(20, 8)):
         expected = stats.wilcoxon(differences[differences != 0], method=every_sign).pvalue
         assert wilcoxon(differences) == pytest.approx(expected)
+
+
+def test_a_change_is_relative_to_the_largest_score_but_to_no_more_than_a_hundred_spreads():
+    scores = np.arange(101.0)  # from the 5th to the 95th percentile 90
+    few = scores[:3]
+    assert relative_change(few, few - np.array([0, 0.5, -0.25]), scores) == 0.5 / 100
+    assert relative_change(few, few + 0.5, scores + 1e6) == pytest.approx(0.5 / 9000)
+    assert relative_change(few, few + 0.5, -scores) == 0.5 / 100
+    assert relative_change(few, few + 0.5, np.append(np.full(100, 8.0), 16.0)) == 0.5 / 16  # without a spread
+    assert relative_change(few, few, np.zeros(5)) == 0.0
+    for wrong in (np.nan, np.inf):
+        assert relative_change(few, np.append(few[:2], wrong), scores) == 1.0
 
 
 def test_holm_equals_statsmodels():

@@ -1,12 +1,20 @@
 """What trained detectors share."""
 
+import math
+import random
+import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from test_graphs import TRAINED
+from torch.utils._pytree import tree_leaves
 
-from adbench_tgan import AdbenchError, Detector, mean_losses
-from adbench_tgan.training import fit
+from adbench_tgan import AdbenchError, Detector, ImageSet, TrainSet, mean_losses
+from adbench_tgan.errors import TrainingDiverged
+from adbench_tgan.registry import Registry
+from adbench_tgan.training import check_finite, fit, seed_everything
 
 
 @pytest.mark.parametrize(
@@ -37,3 +45,93 @@ def test_a_loss_that_the_next_step_overwrites_counts_as_it_was():
             yield {"loss": kept.fill_(number)}
 
     assert mean_losses(steps()) == {"loss": 1.5}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_no_finite_number_ends_the_training(value):
+    check_finite({"loss_g": 1.0, "loss_d": -2.5}, 3)
+    with pytest.raises(TrainingDiverged, match=rf"^loss loss_d became {value} in epoch 3; try a lower learn"):
+        check_finite({"loss_g": 1.0, "loss_d": value}, 3)
+
+
+def test_every_global_generator_is_seeded():
+    def drawn(seed):
+        seed_everything(seed)
+        return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002 (strangers' may draw from it)
+
+    first, again, other = drawn(5), drawn(5), drawn(6)
+    assert first == again
+    assert all(one != two for one, two in zip(first, other, strict=True))
+
+
+def test_an_incomplete_last_batch_is_dropped_unless_it_is_the_only_one():
+    images = ImageSet(torch.zeros(8, 1, 2, 2, dtype=torch.uint8))
+    for size, dropped, kept in ((3, [3, 3], [3, 3, 2]), (8, [8], [8]), (9, [8], [8])):
+        assert [len(batch) for batch in images.batches(size, drop_last=True)] == dropped
+        assert [len(batch) for batch in images.batches(size)] == kept
+
+
+REGISTRY = Registry.discover()
+NARROW = {  # so that what counts here, the loops around the steps, is all that takes time
+    "anogan": {"width": 2, "latent": 2, "iterations": None},
+    "anotrans": {"patch": 2, "width": 4, "discriminator_width": 2, "latent": 2},
+    "egbad": {"width": 2, "latent": 2, "steps": 6},
+    "f_anogan": {"width": 2, "latent": 2, "n_critic": 3, "gan_steps": 2, "encoder_steps": 3},
+    "transgan_anogan": {"latent": 2, "n_critic": 1, "iterations": 6},
+    "transgan_dual": {
+        "latent": 2,
+        "warmup_epochs": 1,
+        "epochs": 1,
+        "mode": "unsupervised",
+        "backbone": "none",
+    },
+}
+
+
+def stepless(name, monkeypatch, seed=0, **settings):
+    """The images that a training of twelve, in batches of four, hands to its steps, as numbers; and its optimisers."""
+    batches, parts = [], {}
+
+    def stepper(detector, step):
+        return lambda *given: batches.extend(tree_leaves(given)) or {"loss": torch.zeros(())}
+
+    cls = REGISTRY.detector(name)
+    words = {**cls.presets["quick"], "epochs": 2, "batch_size": 4, **NARROW.get(name, {}), **settings}
+    words = {key: value for key, value in words.items() if key in cls.Config.model_fields}
+    detector = cls(cls.plan(cls.Config.model_validate(words)), seed=seed)
+    monkeypatch.setattr(sys.modules[cls.__module__], "stepper", stepper)
+    monkeypatch.setattr(cls, "resume", lambda self, **named: parts.update(named) or 0)
+    images = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(12, 1, 32, 32)
+    list(detector.epochs(TrainSet(ImageSet(images))))
+    numbers = [batch.flatten(1)[:, 0] for batch in batches if batch is not None and batch.ndim == 4]
+    numbers = [each if each.dtype == torch.uint8 else ((each + 1) * 127.5).round() for each in numbers]
+    optimizers = {key: part for key, part in parts.items() if isinstance(part, torch.optim.Optimizer)}
+    return [[int(number) for number in each] for each in numbers], optimizers
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_each_pass_takes_all_images_in_another_order_which_follows_the_seed(name, monkeypatch):
+    first, other = (stepless(name, monkeypatch, seed=seed)[0] for seed in (0, 1))
+    assert {len(batch) for batch in first} == {4}
+    taken = [number for batch in first[:6] for number in batch]  # in two passes, or in batches a and b of one
+    assert sorted(taken) == sorted([*range(12)] * 2)
+    assert first[:3] != first[3:6]
+    assert other[:6] != first[:6]
+    assert stepless(name, monkeypatch)[0] == first
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_optimisers_have_the_rates_and_betas_of_the_settings(name, monkeypatch):
+    fields = REGISTRY.detector(name).Config.model_fields
+    asked = {"lr": 0.125, "encoder_lr": 0.25, "beta1": 0.375, "betas": (0.25, 0.75)}
+    _, optimizers = stepless(name, monkeypatch, **{key: asked[key] for key in asked if key in fields})
+    assert optimizers
+    for key, optimizer in optimizers.items():
+        (group,) = optimizer.param_groups
+        if isinstance(optimizer, torch.optim.Adam):
+            betas = asked["betas"] if "betas" in fields else (asked["beta1"], 0.999)
+            assert (group["lr"], group["betas"], group["eps"]) == (0.125, betas, 1e-8), key
+        elif isinstance(optimizer, torch.optim.RMSprop):  # TensorFlow's decay
+            assert (group["lr"], group["alpha"]) == (0.25, 0.9), key
+        else:
+            assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.125, 0.9, 1e-4), key

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from adbench_plugins.features import Backbone, SmallEncoder
 from adbench_plugins.transgan import dual
-from adbench_plugins.transgan.diffaugment import brightness, cutout, diffaugment, saturation, translate
+from adbench_plugins.transgan.diffaugment import (
+    brightness,
+    contrast,
+    cutout,
+    diffaugment,
+    saturation,
+    translate,
+)
 from adbench_plugins.transgan.dual import TransGANDual
 from adbench_plugins.transgan.networks import Attention, Discriminator, Generator, attend, upsample
 from adbench_tgan import AdbenchError, ImageSet, TrainSet
@@ -122,6 +129,26 @@ def test_initialisation():
     assert generator.stem.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
 
 
+def test_the_discriminator_begins_with_random_tokens_and_reads_the_normalised_class_token():
+    torch.manual_seed(0)
+    network = Discriminator(channels=1, image_size=16, width=64, depth=1)
+    for tokens in (network.cls, network.positions):
+        assert tokens.std().item() == pytest.approx(0.2, rel=0.15)
+    x = torch.rand(3, 1, 16, 16)
+    patches = network.embed(x).flatten(2).mT
+    tokens = network.blocks(torch.cat([network.cls.expand(3, -1, -1), patches], dim=1) + network.positions)
+    expected = network.logit(nn.functional.layer_norm(tokens[:, 0], (64,)))[:, 0]
+    torch.testing.assert_close(network(x), expected)
+
+
+@pytest.mark.parametrize(("variant", "most"), [("mit", 4), ("asarigun", 6)])
+def test_images_are_shifted_as_far_as_the_variant_says(variant, most):
+    torch.manual_seed(0)
+    shifted = diffaugment(torch.ones(200, 1, 32, 32), "translation", variant)
+    for lines in (shifted.amax(3), shifted.amax(2)):  # a row or a column that came from outside is 0
+        assert int((lines == 0).sum(2).max()) == most
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shapes_and_output_range(channels):
     torch.manual_seed(0)
@@ -190,6 +217,16 @@ def test_colour_changes_have_their_magnitudes_and_spare_grey():
     factor = diffaugment(grey, "color").std((1, 2, 3)) / grey.std((1, 2, 3))
     assert 0.499 < factor.min() < 0.55
     assert 1.45 < factor.max() < 1.501
+
+
+def test_colours_are_drawn_apart_from_their_own_grey_and_from_the_mean_of_the_image():
+    torch.manual_seed(0)
+    flat = torch.tensor([0.0, 0.25, 1.25]).view(1, 3, 1, 1).repeat(500, 1, 4, 4)  # grey and mean are .5
+    for change, low, high in ((saturation, 0.0, 2.0), (contrast, 0.5, 1.5)):
+        factor = (change(flat) - 0.5) / (flat - 0.5)
+        torch.testing.assert_close(factor, factor[:, :1, :1, :1].expand_as(factor))
+        assert low <= factor.min() < low + 0.05
+        assert high - 0.05 < factor.max() <= high
 
 
 @pytest.mark.parametrize("channels", [1, 3])
