@@ -16,7 +16,7 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.published import Paper
 from adbench_tgan.results import Result
-from adbench_tgan.statistics import INTERVAL, RESAMPLES
+from adbench_tgan.statistics import INTERVAL, MOVES, RESAMPLES
 
 PROVENANCE = {
     "image_metrics": "recomputed from the scores: auroc, average_precision, f1_max, fpr95; balanced_accuracy with "
@@ -59,6 +59,7 @@ def document(board: Board, files: Mapping[str, Mapping[str, Any]]) -> dict[str, 
             "seeds_to_be_ranked": RULES.seeds,
             "purity": PURITY,
             "resamples": RESAMPLES,
+            "moves_by_seeds": MOVES,
             "interval": list(INTERVAL),
         },
         "provenance": PROVENANCE,
