@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,10 +17,11 @@ from conftest import Ended
 from make_plugin import detector_source, installed, make_plugin, offer
 from pydantic import ValidationError
 
-from adbench_tgan import DetectorConfig
+from adbench_tgan import DatasetSpec, DetectorConfig, DetectorInfo, ExecutorSpec, MetricSpec
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
-from adbench_tgan.registry import Registry
+from adbench_tgan.records import check
+from adbench_tgan.registry import RECORDS, Registry
 from adbench_tgan.results import Result
 
 Call = Callable[..., Ended]
@@ -114,7 +117,40 @@ def test_a_checkout_that_is_not_installed_is_said_to_be(
 def test_supervision_of_another_name_is_refused(supervision: str, site: Path, adbench: Call) -> None:
     make_plugin(site, "glow", offer("glowing", "glow_detector:Bright", supervision=supervision))
     ended = adbench("plugins", "--json")
-    assert f"has supervision='{supervision}'; it is 'one-class' or 'labelled'" in ended.out
+    assert f"has supervision='{supervision}'; it must be 'one-class' or 'labelled'" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        (DetectorInfo(name="x", target="a:b", version=2), "detector 'x' has version=2; it must be a string"),
+        (DetectorInfo(name="x", target=list), "has target=<class 'list'>; it must be a string"),
+        (DetectorInfo(name="x", target="a:b", aliases="qa"), "has aliases='qa'; it must be a tuple"),
+        (DetectorInfo(name="x", target="a:b", aliases=(1,)), "and each part a string"),
+        (DetectorInfo(name="x", target="a:b", pretrained="no"), "it must be True or False"),
+        (
+            DetectorInfo(name="x", target="a:b", expected_failures={"a": None}),
+            "has expected_failures={'a': None}; it must be a mapping, each key a string and each value a string",
+        ),
+        (
+            MetricSpec(name="x", target="a:b", level="Image"),
+            "has level='Image'; it must be 'image' or 'pixel'",
+        ),
+        (
+            DatasetSpec(name="x", target="a:b", layout="defect", protocol="official"),
+            "dataset 'x' has layout='defect'; it must be 'classes' or 'defects'",
+        ),
+        (
+            DatasetSpec(name="x", target="a:b", layout="defects", protocol="official", channels=True),
+            "has channels=True; it must be a whole number",
+        ),
+        (ExecutorSpec(name="x", target="a:b", options=("worker",)), "has options=('worker',)"),
+    ],
+)
+def test_a_field_that_holds_what_it_is_not_for_is_named(record: Any, told: str) -> None:
+    kind = next(kind for kind, wanted in RECORDS.items() if isinstance(record, wanted))
+    with pytest.raises(TypeError, match=re.escape(told)):
+        check(record, RECORDS[kind], kind)
 
 
 def test_strangers_dataset_protocol_metric_and_executor_work(
