@@ -14,12 +14,13 @@ def check(record: Any, wanted: type, kind: str) -> None:
     Raises:
         TypeError: naming the record and the field.
     """
-    if not (isinstance(record, wanted) and isinstance(getattr(record, "name", None), str)):
+    name = getattr(record, "name", None)
+    if not (isinstance(record, wanted) and isinstance(name, str)):
         raise TypeError(f"adbench_{kind}s gave {record!r}, not a named {wanted.__name__}")
     for field, hint in get_type_hints(wanted).items():
         value = getattr(record, field)
         if not fits(value, hint):
-            raise TypeError(f"{kind} {record.name!r} has {field}={value!r}; it must be {described(hint)}")
+            raise TypeError(f"{kind} {name!r} has {field}={value!r}; it must be {described(hint)}")
 
 
 def fits(value: Any, hint: Any) -> bool:
