@@ -93,9 +93,14 @@ def load(target: str) -> Any:
     """Import what ``"module:attribute"`` names, or ``"path.py:attribute"``, or ``"path.py"`` as a whole.
 
     Raises:
-        AdbenchError: the module cannot be imported, in whatever way it fails, or lacks the attribute.
+        AdbenchError: it names no module, or one that cannot be imported, in whatever way it fails, or that lacks the
+            attribute.
     """
     module, attribute = (target, "") if target.endswith(".py") else target.rpartition(":")[::2]
+    if not module:
+        raise AdbenchError(
+            f"{target} cannot be imported: a target is 'module:attribute'; mend or uninstall its plugin"
+        )
     try:
         loaded = load_module(module)
         return getattr(loaded, attribute) if attribute else loaded

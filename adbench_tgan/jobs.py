@@ -98,7 +98,7 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
     So does a detector that needs what this machine lacks.
 
     Raises:
-        AdbenchError: a name is unknown, a setting is wrong, or the dataset cannot be read.
+        AdbenchError: a name is unknown or offered twice, a setting is wrong, or the dataset cannot be read.
     """
     from adbench_tgan.data.tasks import Tasks
 
@@ -106,6 +106,7 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
         raise unknown("precision", request.precision, get_args(Precision))
     dataset = registry.find("dataset", request.dataset)
     protocol = registry.find("protocol", request.protocol or dataset.protocol)
+    registry.metrics()
     preset = request.preset or dataset.preset
     check_overrides(request, registry)
     names = dict.fromkeys(registry.find("detector", name).name for name in request.detectors)

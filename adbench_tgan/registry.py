@@ -221,6 +221,14 @@ class Registry:
             raise AdbenchError(f"{kind} {name!r} comes from both {origins}; {remedy}")
         return found[0][0]
 
+    def metrics(self) -> list[MetricSpec]:
+        """Every metric, sorted by name: a job computes them all.
+
+        Raises:
+            AdbenchError: two plugins offer one name.
+        """
+        return [self.find("metric", name) for name in self.names("metric")]
+
     def _pointed_at(self, word: str) -> DetectorInfo:
         """The record of a detector that is offered already, or a new one that is offered from now on."""
         if word not in self._words:

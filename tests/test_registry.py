@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import Ended
@@ -23,6 +24,7 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.records import check
 from adbench_tgan.registry import RECORDS, Registry
 from adbench_tgan.results import Result
+from adbench_tgan.runner import evaluate
 
 Call = Callable[..., Ended]
 RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing")
@@ -364,6 +366,7 @@ def test_remains_of_a_half_removed_plugin_do_no_harm(site: Path, adbench: Call) 
     ("target", "reason"),
     [
         ("nowhere_at_all:X", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("late_empty.Missing", "a target is 'module:attribute'"),
         ("late_empty:Missing", "AttributeError: module 'late_empty' has no attribute 'Missing'"),
         ("late_raises:X", "RuntimeError: no luck"),
         ("late_exits:X", "SystemExit: 4"),
@@ -453,6 +456,24 @@ def test_clash_of_two_strangers_and_of_an_alias_names_both(site: Path) -> None:
         found.find("detector", "star")
     assert found.find("detector", "cross").name == found.find("detector", "lone").name == "cross"
     assert found.find("detector", "pca").target == "adbench_plugins.anchors:PCA"
+
+
+def test_a_metric_of_our_name_is_an_error_and_takes_no_numbers(
+    site: Path, tmp_path: Path, adbench: Call
+) -> None:
+    make_plugin(
+        site,
+        "rival",
+        "from adbench_tgan import MetricSpec, hookimpl\n@hookimpl\ndef adbench_metrics():\n"
+        "    yield MetricSpec(name='auroc', target='json:dumps')",
+    )
+    ended = adbench(*RUN, "--detectors", "random", "--out", tmp_path / "runs")
+    assert ended.status == 2
+    assert "metric 'auroc' comes from both " in ended.error
+    assert " and rival-dist:rival; uninstall one" in ended.error
+    scores, labels = np.arange(4.0), np.array([0, 0, 1, 1])
+    with pytest.raises(AdbenchError, match="metric 'auroc' comes from both"):  # in a process of its own too
+        evaluate(None, None, scores, labels, 1.5, Registry.discover(), "cpu")
 
 
 def test_two_commands_of_one_name_are_an_error_when_called(site: Path, adbench: Call) -> None:
