@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic_core import ErrorDetails, to_jsonable_python
 
 from adbench_tgan.errors import AdbenchError, NotHere, unknown
 
@@ -167,7 +167,7 @@ def entry(
         for path, _, text in (override.partition("=") for override in overrides)
         if path.partition(".")[0] in (info.name, *info.aliases)
     }
-    asked = configure(info.name, detector, {**detector.presets.get(preset, {}), **own})
+    asked = configure(info.name, detector, own, preset)
     config, problem = asked, ""
     try:
         config = detector.plan(asked)
@@ -180,21 +180,34 @@ def entry(
     return Entry(info=info, detector=detector, config=config, preset=label, problem=problem)
 
 
-def configure(name: str, detector: type[Detector], values: Mapping[str, Any]) -> DetectorConfig:
-    """Check settings against the detector's `Config`; texts such as "3" become numbers.
+def configure(
+    name: str, detector: type[Detector], own: Mapping[str, Any], preset: str = "paper"
+) -> DetectorConfig:
+    """Check one's own settings, over those of a preset, against the detector's `Config`; texts such as "3" become numbers.
 
     Raises:
-        AdbenchError: a key is unknown or a value does not fit.
+        AdbenchError: a key is unknown or a value does not fit, the detector's own values included.
     """
+    values = {**detector.presets.get(preset, {}), **own}
     for key in values:
         if key not in detector.Config.model_fields:
             raise unknown(f"setting of {name}", key, detector.Config.model_fields)
     try:
         return detector.Config.model_validate({key: _parsed(value) for key, value in values.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise AdbenchError(f"--set {name}.{where}={first['input']}: {first['msg']}") from None
+        raise _misfit(name, error.errors()[0], own, preset) from None
+
+
+def _misfit(name: str, error: ErrorDetails, own: Mapping[str, Any], preset: str) -> AdbenchError:
+    where, reason = ".".join(map(str, error["loc"])), error["msg"]
+    if not where:
+        return AdbenchError(f"the settings of detector {name!r} do not fit together: {reason}")
+    if error["loc"][0] in own:
+        return AdbenchError(f"--set {name}.{where}={error['input']}: {reason}")
+    return AdbenchError(
+        f"detector {name!r} has no valid {where}, neither as a default nor in its preset {preset!r}: {reason}; "
+        f"mend it there, or give --set {name}.{error['loc'][0]}=VALUE"
+    )
 
 
 def recorded(config: DetectorConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,10 @@ from conftest import Ended
 from make_plugin import detector_source, installed, make_plugin, offer
 from pydantic import ValidationError
 
-from adbench_tgan import DatasetSpec, DetectorConfig, DetectorInfo, ExecutorSpec, MetricSpec
+from adbench_tgan import DatasetSpec, Detector, DetectorConfig, DetectorInfo, ExecutorSpec, MetricSpec
+from adbench_tgan.describe import describe_detector
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.jobs import Job
+from adbench_tgan.jobs import Entry, Job, configure
 from adbench_tgan.records import check
 from adbench_tgan.registry import RECORDS, Registry
 from adbench_tgan.results import Result
@@ -586,3 +587,38 @@ def test_a_setting_is_a_number_that_json_can_hold(value):
 
     with pytest.raises(ValidationError, match="finite"):
         Config(w=value)
+
+
+def test_a_setting_without_a_valid_default_is_its_detectors_mistake_not_the_users() -> None:
+    class Careless(Detector):
+        class Config(DetectorConfig):
+            parts: int
+            side: int = "long"
+
+        presets: ClassVar = {"quick": {"parts": "few"}}
+
+        def score(self, images):
+            return images
+
+    def refused(own: dict[str, str], preset: str = "paper") -> str:
+        with pytest.raises(AdbenchError) as error:
+            configure("careless", Careless, own, preset)
+        return str(error.value)
+
+    assert refused({}) == (
+        "detector 'careless' has no valid parts, neither as a default nor in its preset 'paper': Field required; mend it "
+        "there, or give --set careless.parts=VALUE"
+    )
+    assert "has no valid side, " in refused({"parts": "3"})
+    assert "has no valid parts, neither as a default nor in its preset 'quick': " in refused({}, "quick")
+    assert refused({"parts": "3", "side": "x"}).startswith("--set careless.side=x: ")
+    card = describe_detector(
+        Entry(
+            info=DetectorInfo(name="careless", target="a:b"),
+            detector=Careless,
+            config=configure("careless", Careless, {"parts": "3", "side": "4"}),
+            preset="paper",
+        ),
+        DatasetSpec(name="x", target="a:b", layout="classes", protocol="one-vs-rest"),
+    )
+    assert json.loads(json.dumps(card))["config"]["parts"]["default"] is None
