@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from adbench_tgan import DatasetSpec, Detector, DetectorConfig, DetectorInfo, ExecutorSpec, MetricSpec
 from adbench_tgan.describe import describe_detector
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.jobs import Entry, Job, configure
+from adbench_tgan.jobs import Entry, Job, Request, configure, plan
 from adbench_tgan.records import check
 from adbench_tgan.registry import RECORDS, Registry
 from adbench_tgan.results import Result
@@ -587,6 +587,17 @@ def test_a_setting_is_a_number_that_json_can_hold(value):
 
     with pytest.raises(ValidationError, match="finite"):
         Config(w=value)
+
+
+def test_a_declared_failure_of_no_check_is_refused_before_anything_runs(site: Path) -> None:
+    declared = {"no_such_check": "because"}
+    make_plugin(
+        *(site, "glow", offer("glowing", "glow_detector:Bright", expected_failures=declared)),
+        files={"glow_detector": detector_source()},
+    )
+    told = "expected_failures of detector 'glowing': unknown check 'no_such_check'"
+    with pytest.raises(AdbenchError, match=told):
+        plan(Request(detectors=["glowing"]), Registry.discover())
 
 
 def test_a_setting_without_a_valid_default_is_its_detectors_mistake_not_the_users() -> None:
