@@ -31,7 +31,7 @@ class ExecutorSpec:
 
     It takes a job from the iterator `jobs` when it is about to run it, which claims the job among runs that share a
     store, and calls `adbench_tgan.runner.announce` first. `options` are those of `Settings` that it heeds; a run that
-    asks for another is refused, and one that is left without a result for a job ends with an error.
+    asks for another is refused, and one that is left without a result for a job, or given two, ends with an error.
     """
 
     name: str

@@ -6,9 +6,12 @@ import dataclasses
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +24,7 @@ from pydantic import ValidationError
 from adbench_tgan import DatasetSpec, Detector, DetectorConfig, DetectorInfo, ExecutorSpec, MetricSpec
 from adbench_tgan.describe import describe_detector
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.executors import answerable
 from adbench_tgan.jobs import Entry, Job, Request, configure, plan
 from adbench_tgan.records import check
 from adbench_tgan.registry import RECORDS, Registry
@@ -587,6 +591,61 @@ def test_a_setting_is_a_number_that_json_can_hold(value):
 
     with pytest.raises(ValidationError, match="finite"):
         Config(w=value)
+
+
+def made(key: str) -> Result:
+    return Result(job=SimpleNamespace(key=key), status="failed")
+
+
+def unlucky(jobs: Iterable[Any]) -> Iterator[Result]:
+    yield made(next(iter(jobs)).key)
+    raise RuntimeError("no\nluck")
+
+
+@pytest.mark.parametrize(
+    ("executor", "given", "told"),
+    [
+        (lambda jobs, *_: (made(job.key) for job in jobs), 2, None),
+        (lambda jobs, *_: [made(job.key) for job in jobs][::-1], 2, None),
+        (lambda jobs, *_: unlucky(jobs), 1, "RuntimeError: no luck"),
+        (
+            lambda jobs, *_: (None for _ in jobs),
+            0,
+            "TypeError: it gave something of type NoneType, not a Result",
+        ),
+        (
+            lambda jobs, *_: (made(job.key) for job in jobs for _ in "ab"),
+            1,
+            "ValueError: it gave a result of ",
+        ),
+        (lambda jobs, *_: [made("c")], 0, "ValueError: it gave a result of "),
+        (lambda jobs: None, 0, "TypeError: .* takes 1 positional argument but 5 were given"),
+        (lambda jobs, *_: None, 0, "TypeError: 'NoneType' object is not iterable"),
+        (lambda jobs, *_: sys.exit(3), 0, "SystemExit: 3"),
+    ],
+)
+def test_an_executor_answers_for_its_mistakes_by_name(executor: Any, given: int, told: str | None) -> None:
+    jobs = [SimpleNamespace(key=key) for key in "ab"]
+    found = []
+    with pytest.raises(AdbenchError, match=f"executor 'odd' failed: {told}") if told else nullcontext():
+        for result in answerable("odd", executor)(jobs, None, None, None, None):
+            found.append(result)  # noqa: PERF402 (those before a mistake count)
+    assert len({result.job.key for result in found}) == len(found) == given
+
+
+def test_an_executor_that_is_left_alone_ends_at_once() -> None:
+    ended = []
+
+    def executor(jobs, *_):
+        try:
+            yield from (made(job.key) for job in jobs)
+        finally:
+            ended.append(True)
+
+    results = answerable("odd", executor)([SimpleNamespace(key=key) for key in "ab"], None, None, None, None)
+    assert next(results).job.key == "a"
+    results.close()
+    assert ended == [True]
 
 
 def test_a_declared_failure_of_no_check_is_refused_before_anything_runs(site: Path) -> None:
