@@ -11,6 +11,7 @@ import pandas as pd
 
 from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.executors import answerable
 from adbench_tgan.hooks import ExecutorSpec
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.leaderboard import (
@@ -68,7 +69,7 @@ def benchmark(
         AdbenchError: the request or the table is wrong, or `out` cannot be written.
         KeyboardInterrupt: after the tables of what was finished are written.
     """
-    execute = registry.load("executor", executor)
+    execute = answerable(executor, registry.load("executor", executor))
     printed = read_published(published) if published else ()
     check_options(settings, registry.find("executor", executor), registry)
     device = on_cluster(settings) or usable(settings.device)

@@ -26,7 +26,9 @@ def describe_detector(each: Entry, dataset: DatasetSpec) -> dict[str, Any]:
         "config": {
             name: {
                 "value": getattr(each.config, name),
-                "default": field.get_default(call_default_factory=True, validated_data={}),
+                "default": None
+                if field.is_required()
+                else field.get_default(call_default_factory=True, validated_data={}),
                 "help": " ".join((field.description or "").split()),
             }
             for name, field in fields.items()

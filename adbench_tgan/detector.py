@@ -198,7 +198,7 @@ class Detector(ABC):
         return self
 
     def _check_tensor(self, name: str, tensor: Tensor) -> None:
-        """Refuse a saved tensor that would take the place of anything but a tensor of its own shape."""
+        """Refuse a saved tensor that would take the place of anything but a tensor of its own shape, or a None."""
         import torch
 
         held = vars(self).get(name)
@@ -206,6 +206,7 @@ class Detector(ABC):
             raise AdbenchError(
                 f"the saved model does not fit: {name!r} is {tuple(tensor.shape)}, not {tuple(held.shape)}"
             )
-        taken = hasattr(type(self), name) or (name in vars(self) and not isinstance(held, torch.Tensor))
+        taken = hasattr(Detector, name) or getattr(type(self), name, None) is not None
+        taken = taken or not (held is None or isinstance(held, torch.Tensor))
         if taken or not name.isidentifier() or keyword.iskeyword(name):
             raise AdbenchError(f"the saved model holds {name!r}, which is no tensor of {type(self).__name__}")

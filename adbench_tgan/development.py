@@ -52,12 +52,15 @@ def detector_class(name: str, found: object) -> type[Detector]:
     """What a detector's name or target leads to, once it is known to be one.
 
     Raises:
-        AdbenchError: it is something else.
+        AdbenchError: it is something else, or does not implement all that it must.
     """
     from adbench_tgan.detector import Detector
 
     if not (isinstance(found, type) and issubclass(found, Detector)):
         raise AdbenchError(f"detector {name!r} is {found!r}, not a subclass of adbench_tgan.Detector")
+    if inspect.isabstract(found):
+        missing = " and ".join(sorted(found.__abstractmethods__))
+        raise AdbenchError(f"detector {name!r} cannot be made: {found.__name__} lacks {missing}; write it")
     return found
 
 

@@ -31,7 +31,7 @@ class ExecutorSpec:
 
     It takes a job from the iterator `jobs` when it is about to run it, which claims the job among runs that share a
     store, and calls `adbench_tgan.runner.announce` first. `options` are those of `Settings` that it heeds; a run that
-    asks for another is refused, and one that is left without a result for a job ends with an error.
+    asks for another is refused, and one that is left without a result for a job, or given two, ends with an error.
     """
 
     name: str
@@ -93,9 +93,14 @@ def load(target: str) -> Any:
     """Import what ``"module:attribute"`` names, or ``"path.py:attribute"``, or ``"path.py"`` as a whole.
 
     Raises:
-        AdbenchError: the module cannot be imported, in whatever way it fails, or lacks the attribute.
+        AdbenchError: it names no module, or one that cannot be imported, in whatever way it fails, or that lacks the
+            attribute.
     """
     module, attribute = (target, "") if target.endswith(".py") else target.rpartition(":")[::2]
+    if not module:
+        raise AdbenchError(
+            f"{target} cannot be imported: a target is 'module:attribute'; mend or uninstall its plugin"
+        )
     try:
         loaded = load_module(module)
         return getattr(loaded, attribute) if attribute else loaded

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic_core import ErrorDetails, to_jsonable_python
 
 from adbench_tgan.errors import AdbenchError, NotHere, unknown
 
@@ -98,7 +98,7 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
     So does a detector that needs what this machine lacks.
 
     Raises:
-        AdbenchError: a name is unknown, a setting is wrong, or the dataset cannot be read.
+        AdbenchError: a name is unknown or offered twice, a setting is wrong, or the dataset cannot be read.
     """
     from adbench_tgan.data.tasks import Tasks
 
@@ -106,6 +106,7 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
         raise unknown("precision", request.precision, get_args(Precision))
     dataset = registry.find("dataset", request.dataset)
     protocol = registry.find("protocol", request.protocol or dataset.protocol)
+    registry.metrics()
     preset = request.preset or dataset.preset
     check_overrides(request, registry)
     names = dict.fromkeys(registry.find("detector", name).name for name in request.detectors)
@@ -158,6 +159,10 @@ def entry(
     """A detector's class and its resolved configuration."""
     info = registry.find("detector", name)
     detector = registry.detector(name)
+    if info.expected_failures:  # they are shown wherever its results are
+        from adbench_tgan.testing.suite import check_declared
+
+        check_declared(info)
     if preset != "paper" and preset not in detector.presets:
         known = ", ".join(["paper", *detector.presets])
         raise AdbenchError(f"detector {info.name!r} has no preset {preset!r}; it has {known}")
@@ -166,7 +171,7 @@ def entry(
         for path, _, text in (override.partition("=") for override in overrides)
         if path.partition(".")[0] in (info.name, *info.aliases)
     }
-    asked = configure(info.name, detector, {**detector.presets.get(preset, {}), **own})
+    asked = configure(info.name, detector, own, preset)
     config, problem = asked, ""
     try:
         config = detector.plan(asked)
@@ -179,21 +184,34 @@ def entry(
     return Entry(info=info, detector=detector, config=config, preset=label, problem=problem)
 
 
-def configure(name: str, detector: type[Detector], values: Mapping[str, Any]) -> DetectorConfig:
-    """Check settings against the detector's `Config`; texts such as "3" become numbers.
+def configure(
+    name: str, detector: type[Detector], own: Mapping[str, Any], preset: str = "paper"
+) -> DetectorConfig:
+    """Check one's own settings, over those of a preset, against the detector's `Config`; texts such as "3" become numbers.
 
     Raises:
-        AdbenchError: a key is unknown or a value does not fit.
+        AdbenchError: a key is unknown or a value does not fit, the detector's own values included.
     """
+    values = {**detector.presets.get(preset, {}), **own}
     for key in values:
         if key not in detector.Config.model_fields:
             raise unknown(f"setting of {name}", key, detector.Config.model_fields)
     try:
         return detector.Config.model_validate({key: _parsed(value) for key, value in values.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise AdbenchError(f"--set {name}.{where}={first['input']}: {first['msg']}") from None
+        raise _misfit(name, error.errors()[0], own, preset) from None
+
+
+def _misfit(name: str, error: ErrorDetails, own: Mapping[str, Any], preset: str) -> AdbenchError:
+    where, reason = ".".join(map(str, error["loc"])), error["msg"]
+    if not where:
+        return AdbenchError(f"the settings of detector {name!r} do not fit together: {reason}")
+    if error["loc"][0] in own:
+        return AdbenchError(f"--set {name}.{where}={error['input']}: {reason}")
+    return AdbenchError(
+        f"detector {name!r} has no valid {where}, neither as a default nor in its preset {preset!r}: {reason}; "
+        f"mend it there, or give --set {name}.{error['loc'][0]}=VALUE"
+    )
 
 
 def recorded(config: DetectorConfig) -> dict[str, Any]:

@@ -79,10 +79,18 @@ def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detect
             detector = rebuild(kind, result, state, device)
         return detector, result
     except AdbenchError as error:
-        raise AdbenchError(f"{folder}: {error}; run the job again with --save-models") from None
+        raise AdbenchError(f"{folder}: {error}; {remedy(name)}") from None
     except Exception as error:  # settings and shapes that no run has written can fail anywhere
         reason = explain(error, device)
-        raise AdbenchError(f"{folder}: its model cannot be built ({reason}); run the job again") from None
+        raise AdbenchError(f"{folder}: its model cannot be built ({reason}); {remedy(name)}") from None
+
+
+def remedy(name: str) -> str:
+    """What helps where a model does not fit its detector: the file may be to blame, or the detector."""
+    return (
+        f"run the job again with --save-models; if that does not help, {name} must keep what fit learns in networks, "
+        f"which build makes, or in tensor attributes: adbench check {name} shows it"
+    )
 
 
 def rebuild(kind: type[Detector], result: Result, state: Mapping[str, Tensor], device: str) -> Detector:
@@ -167,7 +175,9 @@ def predict(detector: Detector, result: Result, paths: Sequence[Path], images: T
         check_scores(scores.numpy())
     except Exception as error:  # tensors that no run has saved can fail anywhere
         reason = explain(error, str(detector.device))
-        raise AdbenchError(f"the saved model gives no scores ({reason}); run the job again") from None
+        raise AdbenchError(
+            f"the saved model gives no scores ({reason}); {remedy(result.job.detector)}"
+        ) from None
     threshold = float("nan") if result.threshold is None else result.threshold
     return [
         Prediction(path=path, score=float(score), threshold=threshold)

@@ -28,6 +28,7 @@ from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load, one_line
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.metrics import MetricSpec
+from adbench_tgan.records import check
 from adbench_tgan.sources import ensure_own_neighbours, hash_of_module, load_module
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Registry:
             try:
                 records = list(impl.function())
                 for record in records:
-                    _check(record, kind)
+                    check(record, RECORDS[kind], kind)
                 if kind == "detector" and impl.plugin_name in self._files:
                     stamp = version_of(self._files[impl.plugin_name])
                     records = [replace(record, version=f"{record.version} {stamp}") for record in records]
@@ -219,6 +220,14 @@ class Registry:
                 remedy = "rename one"
             raise AdbenchError(f"{kind} {name!r} comes from both {origins}; {remedy}")
         return found[0][0]
+
+    def metrics(self) -> list[MetricSpec]:
+        """Every metric, sorted by name: a job computes them all.
+
+        Raises:
+            AdbenchError: two plugins offer one name.
+        """
+        return [self.find("metric", name) for name in self.names("metric")]
 
     def _pointed_at(self, word: str) -> DetectorInfo:
         """The record of a detector that is offered already, or a new one that is offered from now on."""
@@ -313,15 +322,6 @@ def _check_marked(module: Any, found: Sequence[str]) -> None:
     for name in (name for name in vars(hooks) if name.startswith("adbench_")):
         if name not in found and callable(getattr(module, name, None)):
             raise pluggy.PluginValidationError(module, f"{name} lacks @hookimpl")
-
-
-def _check(record: Any, kind: str) -> None:
-    if not (isinstance(record, RECORDS[kind]) and isinstance(getattr(record, "name", None), str)):
-        raise TypeError(f"adbench_{kind}s gave {record!r}, not a named {RECORDS[kind].__name__}")
-    if isinstance(record, DetectorInfo) and record.supervision not in ("one-class", "labelled"):
-        raise TypeError(
-            f"detector {record.name!r} has supervision={record.supervision!r}; it is 'one-class' or 'labelled'"
-        )
 
 
 def _aliases(record: Any) -> tuple[str, ...]:

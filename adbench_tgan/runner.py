@@ -351,19 +351,19 @@ def evaluate(
     """
     values: dict[str, float] = {}
     notes = []
-    for name in registry.names("metric"):
+    for spec in registry.metrics():
         try:
             given: tuple[Any, ...]
-            if registry.find("metric", name).level == "image":
+            if spec.level == "image":
                 given = scores.copy(), labels.copy(), threshold
             elif maps is not None and masks is not None:
                 given = maps.copy(), masks.copy()
             else:
                 continue
-            value = float(registry.load("metric", name)(*given))
+            value = float(registry.load("metric", spec.name)(*given))
             if not np.isfinite(value):
                 raise ValueError(f"it is {value}")
-            values[name] = value
+            values[spec.name] = value
         except Exception as error:  # one metric must not cost the job
-            notes.append(f"{name} not computed: {explain(error, device)}")
+            notes.append(f"{spec.name} not computed: {explain(error, device)}")
     return values, notes

@@ -64,7 +64,7 @@ def epochs(detector: Detector, train: TrainSet) -> Iterator[Losses]:
     """
     if type(detector).fit is Detector.fit:
         found = detector.epochs(train)
-        if not isinstance(found, Iterable):
+        if isinstance(found, Mapping) or not isinstance(found, Iterable):
             raise _no_losses("returns", found)
         for losses in found:
             if not isinstance(losses, Mapping):

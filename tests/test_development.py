@@ -246,6 +246,7 @@ MISTAKES = {
     "raises.py": "raises.py cannot be imported: RuntimeError: no luck; mend it",
     "exits.py:X": "exits.py:X cannot be imported: SystemExit: 4; mend it",
     "empty.py": "empty.py defines no subclass of adbench_tgan.Detector with a score; write one",
+    "empty.py:Abstract": "detector 'empty.py:Abstract' cannot be made: Abstract lacks score; write it",
     "two.py": "two.py defines 2 detectors; name one: two.py:One or two.py:Two",
     "two.py:Three": "two.py:Three cannot be imported: AttributeError: module 'two' has no attribute 'Three'; mend it",
     "json:JSONDecoder": "detector 'json:JSONDecoder' is <class 'json.decoder.JSONDecoder'>, not a subclass of "

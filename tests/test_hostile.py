@@ -406,6 +406,7 @@ def test_a_sound_state_is_loaded():
         "config",
         "seed",
         "device",
+        "checkpoint",
         "networks",
         "Config",
         "__class__",
@@ -421,6 +422,18 @@ def test_a_tensor_takes_the_place_of_nothing_else(name):
     with pytest.raises(AdbenchError, match=r"the saved model holds .*, which is no tensor of Toy"):
         toy.load_state(SOUND | {name: torch.ones(1)}, (3, 4, 4))
     assert callable(toy.score)
+
+
+def test_a_saved_tensor_takes_the_place_of_a_none():
+    class Waiting(Toy):
+        basis = None
+
+        def __init__(self):
+            super().__init__()
+            self.learned = None
+
+    toy = Waiting().load_state(SOUND | {"basis": torch.ones(3)}, (3, 4, 4))
+    assert (toy.learned.tolist(), toy.basis.tolist()) == ([1] * 5, [1] * 3)
 
 
 def test_tensors_of_no_network_or_another_shape_are_refused():

@@ -4,14 +4,18 @@ import hashlib
 import json
 import resource
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from make_data import make_mvtec
 from PIL import Image
 
-from adbench_tgan.predict import load_detector
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.predict import load_detector, predict
 from adbench_tgan.registry import Registry
 
 
@@ -116,6 +120,23 @@ def test_each_thing_that_is_missing_is_named_with_its_remedy(adbench, job, data,
     gone = adbench("predict", saved, tmp_path / "gone.png")
     assert "gone.png" in gone.error
     assert gone.status == 2
+
+
+def test_a_model_that_its_detector_cannot_load_comes_with_a_remedy_that_lasts(job, monkeypatch):
+    folder = job("mean_image", "--save-models")
+    lasting = (
+        "if that does not help, mean_image must keep what fit learns in networks, which build makes, or in "
+    )
+    for error in (AdbenchError("no"), AttributeError("no")):
+        monkeypatch.setattr("adbench_tgan.predict.rebuild", Mock(side_effect=error))
+        with pytest.raises(AdbenchError, match=lasting):
+            load_detector(folder, Registry.discover(), "cpu")
+    found, pixels = (
+        SimpleNamespace(job=SimpleNamespace(detector="mean_image", precision="fp32")),
+        torch.ones(1),
+    )
+    with pytest.raises(AdbenchError, match=r"gives no scores \(.*" + lasting):
+        predict(SimpleNamespace(device="cpu"), found, [], pixels)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 64, b"garbage" * 100])

@@ -5,21 +5,31 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable, Iterator
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import Ended
 from make_plugin import detector_source, installed, make_plugin, offer
 from pydantic import ValidationError
 
-from adbench_tgan import DetectorConfig
+from adbench_tgan import DatasetSpec, Detector, DetectorConfig, DetectorInfo, ExecutorSpec, MetricSpec
+from adbench_tgan.describe import describe_detector
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.jobs import Job
-from adbench_tgan.registry import Registry
+from adbench_tgan.executors import answerable
+from adbench_tgan.jobs import Entry, Job, Request, configure, plan
+from adbench_tgan.records import check
+from adbench_tgan.registry import RECORDS, Registry
 from adbench_tgan.results import Result
+from adbench_tgan.runner import evaluate
 
 Call = Callable[..., Ended]
 RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing")
@@ -114,7 +124,40 @@ def test_a_checkout_that_is_not_installed_is_said_to_be(
 def test_supervision_of_another_name_is_refused(supervision: str, site: Path, adbench: Call) -> None:
     make_plugin(site, "glow", offer("glowing", "glow_detector:Bright", supervision=supervision))
     ended = adbench("plugins", "--json")
-    assert f"has supervision='{supervision}'; it is 'one-class' or 'labelled'" in ended.out
+    assert f"has supervision='{supervision}'; it must be 'one-class' or 'labelled'" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        (DetectorInfo(name="x", target="a:b", version=2), "detector 'x' has version=2; it must be a string"),
+        (DetectorInfo(name="x", target=list), "has target=<class 'list'>; it must be a string"),
+        (DetectorInfo(name="x", target="a:b", aliases="qa"), "has aliases='qa'; it must be a tuple"),
+        (DetectorInfo(name="x", target="a:b", aliases=(1,)), "and each part a string"),
+        (DetectorInfo(name="x", target="a:b", pretrained="no"), "it must be True or False"),
+        (
+            DetectorInfo(name="x", target="a:b", expected_failures={"a": None}),
+            "has expected_failures={'a': None}; it must be a mapping, each key a string and each value a string",
+        ),
+        (
+            MetricSpec(name="x", target="a:b", level="Image"),
+            "has level='Image'; it must be 'image' or 'pixel'",
+        ),
+        (
+            DatasetSpec(name="x", target="a:b", layout="defect", protocol="official"),
+            "dataset 'x' has layout='defect'; it must be 'classes' or 'defects'",
+        ),
+        (
+            DatasetSpec(name="x", target="a:b", layout="defects", protocol="official", channels=True),
+            "has channels=True; it must be a whole number",
+        ),
+        (ExecutorSpec(name="x", target="a:b", options=("worker",)), "has options=('worker',)"),
+    ],
+)
+def test_a_field_that_holds_what_it_is_not_for_is_named(record: Any, told: str) -> None:
+    kind = next(kind for kind, wanted in RECORDS.items() if isinstance(record, wanted))
+    with pytest.raises(TypeError, match=re.escape(told)):
+        check(record, RECORDS[kind], kind)
 
 
 def test_strangers_dataset_protocol_metric_and_executor_work(
@@ -328,6 +371,7 @@ def test_remains_of_a_half_removed_plugin_do_no_harm(site: Path, adbench: Call) 
     ("target", "reason"),
     [
         ("nowhere_at_all:X", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("late_empty.Missing", "a target is 'module:attribute'"),
         ("late_empty:Missing", "AttributeError: module 'late_empty' has no attribute 'Missing'"),
         ("late_raises:X", "RuntimeError: no luck"),
         ("late_exits:X", "SystemExit: 4"),
@@ -417,6 +461,24 @@ def test_clash_of_two_strangers_and_of_an_alias_names_both(site: Path) -> None:
         found.find("detector", "star")
     assert found.find("detector", "cross").name == found.find("detector", "lone").name == "cross"
     assert found.find("detector", "pca").target == "adbench_plugins.anchors:PCA"
+
+
+def test_a_metric_of_our_name_is_an_error_and_takes_no_numbers(
+    site: Path, tmp_path: Path, adbench: Call
+) -> None:
+    make_plugin(
+        site,
+        "rival",
+        "from adbench_tgan import MetricSpec, hookimpl\n@hookimpl\ndef adbench_metrics():\n"
+        "    yield MetricSpec(name='auroc', target='json:dumps')",
+    )
+    ended = adbench(*RUN, "--detectors", "random", "--out", tmp_path / "runs")
+    assert ended.status == 2
+    assert "metric 'auroc' comes from both " in ended.error
+    assert " and rival-dist:rival; uninstall one" in ended.error
+    scores, labels = np.arange(4.0), np.array([0, 0, 1, 1])
+    with pytest.raises(AdbenchError, match="metric 'auroc' comes from both"):  # in a process of its own too
+        evaluate(None, None, scores, labels, 1.5, Registry.discover(), "cpu")
 
 
 def test_two_commands_of_one_name_are_an_error_when_called(site: Path, adbench: Call) -> None:
@@ -529,3 +591,104 @@ def test_a_setting_is_a_number_that_json_can_hold(value):
 
     with pytest.raises(ValidationError, match="finite"):
         Config(w=value)
+
+
+def made(key: str) -> Result:
+    return Result(job=SimpleNamespace(key=key), status="failed")
+
+
+def unlucky(jobs: Iterable[Any]) -> Iterator[Result]:
+    yield made(next(iter(jobs)).key)
+    raise RuntimeError("no\nluck")
+
+
+@pytest.mark.parametrize(
+    ("executor", "given", "told"),
+    [
+        (lambda jobs, *_: (made(job.key) for job in jobs), 2, None),
+        (lambda jobs, *_: [made(job.key) for job in jobs][::-1], 2, None),
+        (lambda jobs, *_: unlucky(jobs), 1, "RuntimeError: no luck"),
+        (
+            lambda jobs, *_: (None for _ in jobs),
+            0,
+            "TypeError: it gave something of type NoneType, not a Result",
+        ),
+        (
+            lambda jobs, *_: (made(job.key) for job in jobs for _ in "ab"),
+            1,
+            "ValueError: it gave a result of ",
+        ),
+        (lambda jobs, *_: [made("c")], 0, "ValueError: it gave a result of "),
+        (lambda jobs: None, 0, "TypeError: .* takes 1 positional argument but 5 were given"),
+        (lambda jobs, *_: None, 0, "TypeError: 'NoneType' object is not iterable"),
+        (lambda jobs, *_: sys.exit(3), 0, "SystemExit: 3"),
+    ],
+)
+def test_an_executor_answers_for_its_mistakes_by_name(executor: Any, given: int, told: str | None) -> None:
+    jobs = [SimpleNamespace(key=key) for key in "ab"]
+    found = []
+    with pytest.raises(AdbenchError, match=f"executor 'odd' failed: {told}") if told else nullcontext():
+        for result in answerable("odd", executor)(jobs, None, None, None, None):
+            found.append(result)  # noqa: PERF402 (those before a mistake count)
+    assert len({result.job.key for result in found}) == len(found) == given
+
+
+def test_an_executor_that_is_left_alone_ends_at_once() -> None:
+    ended = []
+
+    def executor(jobs, *_):
+        try:
+            yield from (made(job.key) for job in jobs)
+        finally:
+            ended.append(True)
+
+    results = answerable("odd", executor)([SimpleNamespace(key=key) for key in "ab"], None, None, None, None)
+    assert next(results).job.key == "a"
+    results.close()
+    assert ended == [True]
+
+
+def test_a_declared_failure_of_no_check_is_refused_before_anything_runs(site: Path) -> None:
+    declared = {"no_such_check": "because"}
+    make_plugin(
+        *(site, "glow", offer("glowing", "glow_detector:Bright", expected_failures=declared)),
+        files={"glow_detector": detector_source()},
+    )
+    told = "expected_failures of detector 'glowing': unknown check 'no_such_check'"
+    with pytest.raises(AdbenchError, match=told):
+        plan(Request(detectors=["glowing"]), Registry.discover())
+
+
+def test_a_setting_without_a_valid_default_is_its_detectors_mistake_not_the_users() -> None:
+    class Careless(Detector):
+        class Config(DetectorConfig):
+            parts: int
+            side: int = "long"
+
+        presets: ClassVar = {"quick": {"parts": "few"}}
+
+        def score(self, images):
+            return images
+
+    def refused(own: dict[str, str], preset: str = "paper") -> str:
+        with pytest.raises(AdbenchError) as error:
+            configure("careless", Careless, own, preset)
+        return str(error.value)
+
+    assert refused({}) == (
+        "detector 'careless' has no valid parts, neither as a default nor in its preset 'paper': Field required; mend it "
+        "there, or give --set careless.parts=VALUE"
+    )
+    assert "has no valid side, " in refused({"parts": "3"})
+    assert "has no valid parts, neither as a default nor in its preset 'quick': " in refused({}, "quick")
+    assert refused({"parts": "3", "side": "x"}).startswith("--set careless.side=x: ")
+    card = describe_detector(
+        Entry(
+            info=DetectorInfo(name="careless", target="a:b"),
+            detector=Careless,
+            config=configure("careless", Careless, {"parts": "3", "side": "4"}),
+            preset="paper",
+        ),
+        DatasetSpec(name="x", target="a:b", layout="classes", protocol="one-vs-rest"),
+    )
+    assert json.loads(json.dumps(card))["config"]["parts"]["default"] is None

@@ -18,7 +18,12 @@ from adbench_tgan.training import check_finite, fit, seed_everything
 
 
 @pytest.mark.parametrize(
-    ("epochs", "told"), [([0.5], "yields something of type float"), (None, "returns something of")]
+    ("epochs", "told"),
+    [
+        ([0.5], "yields something of type float"),
+        (None, "returns something of"),
+        ({"loss": 0.5}, "returns something of type dict"),
+    ],
 )
 def test_epochs_that_are_no_losses_by_name_are_a_mistake_in_words(epochs, told):
     class Careless(Detector):

@@ -95,8 +95,7 @@ def _of_class(
     preset = preset or ("quick" if "quick" in detector.presets else "paper")
     if preset != "paper" and preset not in detector.presets:
         raise unknown(f"preset of {info.name}", preset, ["paper", *detector.presets])
-    values = {**detector.presets.get(preset, {}), **settings}
-    config = detector.plan(configure(info.name, detector, values))
+    config = detector.plan(configure(info.name, detector, settings, preset))
     label = "; ".join([preset, *(f"{key}={value}" for key, value in sorted(settings.items()))])
     return Subject(
         info=info,

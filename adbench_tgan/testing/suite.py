@@ -34,9 +34,7 @@ class Examination:
     def __init__(self, subject: Subject, shapes: Sequence[Shape] = SHAPES):
         self.subject = subject
         self.trials = [Trial(subject, shape, self.finding) for shape in shapes]
-        for name in subject.info.expected_failures:
-            if name not in {check.__name__ for check in CHECKS}:
-                raise unknown("check", name, [check.__name__ for check in CHECKS])
+        check_declared(subject.info)
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -80,6 +78,16 @@ class Examination:
         except Skipped as skipped:
             return "skipped", str(skipped)
         return "passed", ""
+
+
+def check_declared(info: DetectorInfo) -> None:
+    """Raise `AdbenchError` where a detector declares to fail a check that there is not."""
+    names = [check.__name__ for check in CHECKS]
+    for name in info.expected_failures:
+        if name not in names:
+            raise AdbenchError(
+                f"expected_failures of detector {info.name!r}: {unknown('check', name, names)}"
+            )
 
 
 def hold(check: Check, trial: Trial) -> str:
