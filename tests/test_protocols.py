@@ -575,6 +575,73 @@ def test_a_cut_that_is_none_is_refused(normal, test, labels, told):
         checked(small()[0], Cut(normal=normal, test=test, labels=labels), "screw")
 
 
+def offering(monkeypatch, tmp_path, **offer) -> Tasks:
+    """One-vs-rest on the digits with another offer of labelled anomalies: functions of samples and category."""
+    registry = Registry.discover()
+    tasks = Tasks(registry.find("dataset", "digits"), registry.find("protocol", "one-vs-rest"), tmp_path)
+
+    def cut(samples, category):
+        changed = {name: value and value(samples, category) for name, value in offer.items()}
+        return replace(protocols.one_vs_rest(samples, category), **changed)
+
+    monkeypatch.setattr(tasks, "_cut", cut)
+    return tasks
+
+
+@pytest.mark.parametrize(
+    ("offer", "told"),
+    [
+        (
+            {"on_offer": lambda samples, _: [*samples.where("train", but="1"), samples.where("test")[0]]},
+            "1 test images are among those on_offer; offer training images alone",
+        ),
+        (
+            {"on_offer": lambda samples, _: np.asarray(samples.parts) == "train"},
+            "on_offer must be indices into its 1797 images",
+        ),
+        ({"on_offer": None}, "on_offer and choose_anomalies go together; give both or neither"),
+        ({"choose_anomalies": None}, "on_offer and choose_anomalies go together; give both or neither"),
+    ],
+    ids=["of test images", "no indices", "nothing", "never"],
+)
+def test_an_offer_that_no_detector_may_learn_from_is_refused(offer, told, monkeypatch, tmp_path):
+    tasks = offering(monkeypatch, tmp_path, **offer)
+    with pytest.raises(DataError) as caught:
+        tasks.fingerprint("1")
+    assert str(caught.value) == f"protocol 'one-vs-rest', category '1': {told}"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        lambda samples, category: samples.where("test", but=category),
+        lambda samples, category: samples.where("train"),  # the normal ones too
+        lambda samples, category: np.asarray(samples.classes) != category,
+    ],
+    ids=["of test images", "of more", "no indices"],
+)
+def test_anomalies_that_were_not_on_offer_are_refused(choice, monkeypatch, tmp_path):
+    tasks = offering(monkeypatch, tmp_path, choose_anomalies=lambda *given: lambda: choice(*given))
+    assert tasks.split("1", 8, labelled=False).anomalies is None
+    with pytest.raises(DataError) as caught:
+        tasks.split("1", 8, labelled=True)
+    assert str(caught.value) == (
+        "protocol 'one-vs-rest', category '1': choose_anomalies() gives images that are not among those on_offer; "
+        "choose from on_offer alone"
+    )
+
+
+def test_an_offer_may_be_a_list(monkeypatch, tmp_path):
+    asked = {
+        "on_offer": lambda samples, category: samples.where("train", but=category).tolist(),
+        "choose_anomalies": lambda samples, category: (
+            lambda: samples.where("train", but=category)[:7].tolist()
+        ),
+    }
+    made = offering(monkeypatch, tmp_path, **asked).split("1", 8, labelled=True)
+    assert len(made.anomalies) == 7
+
+
 @pytest.mark.parametrize(
     "wrong",
     [lambda image: image.astype(np.float32) / 255, lambda image: image[0]],

@@ -14,7 +14,9 @@ from adbench_tgan.data.samples import (
     Dataset,
     Indices,
     Samples,
+    check_offer,
     checked,
+    chosen_anomalies,
     fingerprint,
     fingerprint_of,
     split,
@@ -76,6 +78,7 @@ class Tasks:
                 samples = self.loaded.samples(category)
             with _blaming(f"protocol {self.protocol.name!r}"):
                 cut = checked(samples, self._cut(samples, category), category)
+                check_offer(samples, cut, self._who(category))
             self._cuts[category] = samples, cut
         return self._cuts[category]
 
@@ -90,9 +93,9 @@ class Tasks:
     def anomalies(self, category: str) -> Indices | None:
         """The training images chosen as labelled anomalies; None when the protocol offers none."""
         if category not in self._anomalies:
-            _, cut = self.cut(category)
+            samples, cut = self.cut(category)
             with self._reading(category, f"protocol {self.protocol.name!r} on "):
-                self._anomalies[category] = None if cut.choose_anomalies is None else cut.choose_anomalies()
+                self._anomalies[category] = chosen_anomalies(samples, cut, self._who(category))
         return self._anomalies[category]
 
     def offer_fingerprint(self, category: str) -> str:
@@ -135,6 +138,10 @@ class Tasks:
             raise changed(category) from None
         unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell
         return replace(made, of_categories=len(self.categories), unofficial=unofficial)
+
+    def _who(self, category: str) -> str:
+        """Whose mistake a wrong cut is."""
+        return f"protocol {self.protocol.name!r}, category {category!r}"
 
     def _reading(self, category: str, who: str = "") -> AbstractContextManager[None]:
         """Let an error of the dataset's own reader name it and the category; also that of a file that is not there."""
