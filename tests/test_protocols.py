@@ -644,12 +644,18 @@ def test_an_offer_may_be_a_list(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [lambda image: image.astype(np.float32) / 255, lambda image: image[0]],
-    ids=["floats", "no channels"],
+    [
+        lambda image: image.astype(np.float32) / 255,
+        lambda image: image[0],
+        lambda image: image.repeat(3, 0).transpose(1, 2, 0),
+    ],
+    ids=["floats", "no channels", "channels last"],
 )
 def test_images_that_are_not_bytes_with_channels_are_refused(wrong):
     samples, cut = small()
-    with pytest.raises(DataError, match=r"^image .* is .*; a dataset must read uint8 \(C, H, W\)$"):
+    with pytest.raises(
+        DataError, match=r"^image .* is .*; a dataset must read uint8 \(C, H, W\), with 1 or 3 channels$"
+    ):
         fingerprint(replace(samples, read=lambda index: wrong(samples.read(index))), cut)
 
 

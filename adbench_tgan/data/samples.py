@@ -17,6 +17,7 @@ from torch import Tensor
 from adbench_tgan.data.images import ImageSet, Split
 from adbench_tgan.errors import DataError, unknown
 
+CHANNELS = (1, 3)  # of images: grey and colour
 MASK_SIDE = 256  # maps are judged at the masks' own size, and at this one where masks are larger
 
 Indices = NDArray[np.int64]
@@ -82,9 +83,10 @@ class Samples:
         """SHA-256 of image `index`: its shape and its pixels, before any resizing."""
         if index not in self._digests:
             pixels = self.read(index)
-            if pixels.dtype != np.uint8 or pixels.ndim != 3:
+            if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] not in CHANNELS:
                 raise DataError(
-                    f"image {self.ids[index]} is {pixels.dtype} {pixels.shape}; a dataset must read uint8 (C, H, W)"
+                    f"image {self.ids[index]} is {pixels.dtype} {tuple(pixels.shape)}; "
+                    "a dataset must read uint8 (C, H, W), with 1 or 3 channels"
                 )
             self._digests[index] = _digest(pixels)
         return self._digests[index]
