@@ -659,6 +659,40 @@ def test_images_that_are_not_bytes_with_channels_are_refused(wrong):
         fingerprint(replace(samples, read=lambda index: wrong(samples.read(index))), cut)
 
 
+def masked(read_mask) -> tuple[Samples, Cut]:
+    """Those of `small`, with other masks."""
+    samples, cut = small()
+    return replace(samples, read_mask=read_mask), cut
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (np.full((2, 3), 255, np.uint8), "uint8 up to 255"),
+        (np.ones((2, 3), np.float32), "float32 (2, 3)"),
+        (np.ones((1, 2, 3), np.uint8), "uint8 (1, 2, 3)"),
+        (None, "NoneType"),
+    ],
+    ids=["of 255", "floats", "with channels", "nothing"],
+)
+def test_masks_of_another_kind_are_refused(mask, found):
+    samples, cut = masked(lambda index: mask if index == 3 else np.zeros((2, 3), np.uint8))
+    for use in (lambda: fingerprint(samples, cut), lambda: samples.masks(cut.test)):
+        with pytest.raises(DataError) as caught:
+            use()
+        assert str(caught.value) == (
+            f"mask of test-00001 is {found}; masks are uint8 (H, W): 1 = defect, and 0 all over where there is none"
+        )
+
+
+def test_masks_of_truth_values_are_as_good_as_bytes():
+    kinds = [masked(lambda index, kind=kind: np.eye(2, 3).astype(kind)) for kind in (bool, np.uint8)]
+    assert len({fingerprint(*each) for each in kinds}) == 1
+    made = [samples.masks(cut.test) for samples, cut in kinds]
+    assert [masks.dtype for masks in made] == [np.uint8, np.uint8]
+    assert np.array_equal(*made)
+
+
 def test_the_mistake_of_a_dataset_or_a_protocol_is_told_with_its_name(monkeypatch, tmp_path):
     registry = Registry.discover()
     made = Tasks(registry.find("dataset", "digits"), registry.find("protocol", "one-vs-rest"), tmp_path)

@@ -48,7 +48,7 @@ class Dataset(Protocol):
 class Samples:
     """Images with their classes. `read(i)` gives image i as uint8 (C, H, W) at its own size.
 
-    `read_mask(i)` gives the mask of image i as uint8 (H, W), 1 = defect.
+    `read_mask(i)` gives the mask of image i as uint8 (H, W), 1 = defect; that of an image without a defect is all 0.
     """
 
     read: Callable[[int], Pixels]
@@ -98,10 +98,25 @@ class Samples:
 
     def mask_bits(self, index: int) -> bytes:
         """The mask of image `index`, which has one: 8 pixels a byte."""
-        assert self.read_mask is not None
-        bits = _bits(self.read_mask(index))
+        bits = _bits(self._mask(index))
         self._mask_digests[index] = hashlib.sha256(bits).digest()
         return bits
+
+    def _mask(self, index: int) -> Pixels:
+        """The mask of image `index`, which has one, as a dataset must give it; one of truth values becomes bytes."""
+        assert self.read_mask is not None
+        mask = self.read_mask(index)
+        if isinstance(mask, np.ndarray) and mask.dtype == bool:
+            mask = mask.astype(np.uint8)
+        if not (isinstance(mask, np.ndarray) and mask.dtype == np.uint8 and mask.ndim == 2):
+            found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        elif (highest := mask.max(initial=0)) > 1:
+            found = f"uint8 up to {highest}"
+        else:
+            return mask
+        raise DataError(
+            f"mask of {self.ids[index]} is {found}; masks are uint8 (H, W): 1 = defect, and 0 all over where there is none"
+        )
 
     def images(self, indices: Indices, size: int) -> Tensor:
         """Those images resized to (size, size): uint8 (n, C, size, size).
@@ -135,13 +150,13 @@ class Samples:
         """Their masks at one size, at most `MASK_SIDE`: uint8 (n, H, W).
 
         Raises:
-            DataError: one is not as large as its image, or a `ChangedError`, as for `images`.
+            DataError: one is of another kind or not as large as its image, or a `ChangedError`, as for `images`.
         """
         if self.read_mask is None:
             return None
         masks = []
         for i in map(int, indices):
-            mask, image = self.read_mask(i), self.read(i)
+            mask, image = self._mask(i), self.read(i)
             if mask.shape != image.shape[1:]:
                 raise DataError(
                     f"mask of {self.ids[i]} is {mask.shape[1]}x{mask.shape[0]} pixels, "
