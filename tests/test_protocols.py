@@ -659,6 +659,15 @@ def test_images_that_are_not_bytes_with_channels_are_refused(wrong):
         fingerprint(replace(samples, read=lambda index: wrong(samples.read(index))), cut)
 
 
+@pytest.mark.parametrize("short", ["ids", "classes", "parts"])
+def test_each_image_needs_an_id_a_class_and_a_part(short):
+    samples, _ = small()
+    ids, classes, parts = (5 if name == short else 6 for name in ("ids", "classes", "parts"))
+    told = f"{ids} ids, {classes} classes and {parts} parts"
+    with pytest.raises(ValueError, match=f"^samples have {told}; give one of each for each image$"):
+        replace(samples, **{short: getattr(samples, short)[:5]})
+
+
 def masked(read_mask) -> tuple[Samples, Cut]:
     """Those of `small`, with other masks."""
     samples, cut = small()
@@ -704,6 +713,19 @@ def test_the_mistake_of_a_dataset_or_a_protocol_is_told_with_its_name(monkeypatc
     monkeypatch.setattr(made, "loaded", SimpleNamespace(categories=("0",), samples={}.__getitem__))
     with pytest.raises(AdbenchError, match=r"^dataset 'digits': KeyError: '0'; --debug shows where$"):
         made.cut("0")
+    with pytest.raises(
+        AdbenchError, match=r"^dataset 'digits': AttributeError: .* no attribute 'note'; --debug"
+    ):
+        _ = made.note
+    monkeypatch.setattr(made.loaded, "samples", lambda category: None)
+    told = r"^dataset 'digits': TypeError: samples\('0'\) gave NoneType, not Samples; --debug shows where$"
+    with pytest.raises(AdbenchError, match=told):
+        made.cut("0")
+    monkeypatch.setattr(made, "loaded", None)  # of a loader without a return
+    with pytest.raises(
+        AdbenchError, match=r"^dataset 'digits': AttributeError: .* no attribute 'categories'; -"
+    ):
+        _ = made.categories
 
 
 @pytest.mark.parametrize(

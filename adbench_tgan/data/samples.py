@@ -62,6 +62,14 @@ class Samples:
     _digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
     _mask_digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        counts = len(self.ids), len(self.classes), len(self.parts)
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"samples have {counts[0]} ids, {counts[1]} classes and {counts[2]} parts; "
+                "give one of each for each image"
+            )
+
     def __len__(self) -> int:
         return len(self.ids)
 

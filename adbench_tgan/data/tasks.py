@@ -41,7 +41,7 @@ class Tasks:
                 f"{dataset.name!r}; use --protocol {dataset.protocol}"
             )
         self.dataset, self.protocol, self.root = dataset, protocol, root
-        with _blaming(f"dataset {dataset.name!r}"):
+        with self._loading():
             self.loaded: Dataset = load(dataset.target)(root, fetch)
         with _blaming(f"protocol {protocol.name!r}"):
             self._cut = load(protocol.target)
@@ -53,12 +53,14 @@ class Tasks:
     @property
     def categories(self) -> tuple[str, ...]:
         """The names of all categories: those of the protocol if it names some, else those of the dataset."""
-        return self.protocol.categories or tuple(self.loaded.categories)
+        with self._loading():
+            return self.protocol.categories or tuple(self.loaded.categories)
 
     @property
     def note(self) -> str:
         """What the dataset says of itself, such as whether its pixels are the official ones."""
-        return self.loaded.note
+        with self._loading():
+            return self.loaded.note
 
     def ensure_known(self, category: str) -> None:
         """Raise `AdbenchError` when there is no such category."""
@@ -74,8 +76,10 @@ class Tasks:
         """
         if category not in self._cuts:
             self.ensure_known(category)
-            with _blaming(f"dataset {self.dataset.name!r}"):
+            with self._loading():
                 samples = self.loaded.samples(category)
+                if not isinstance(samples, Samples):
+                    raise TypeError(f"samples({category!r}) gave {type(samples).__name__}, not Samples")
             with _blaming(f"protocol {self.protocol.name!r}"):
                 cut = checked(samples, self._cut(samples, category), category)
                 check_offer(samples, cut, self._who(category))
@@ -142,6 +146,10 @@ class Tasks:
     def _who(self, category: str) -> str:
         """Whose mistake a wrong cut is."""
         return f"protocol {self.protocol.name!r}, category {category!r}"
+
+    def _loading(self) -> AbstractContextManager[None]:
+        """Let a mistake in what the dataset's own code gives name it."""
+        return _blaming(f"dataset {self.dataset.name!r}")
 
     def _reading(self, category: str, who: str = "") -> AbstractContextManager[None]:
         """Let an error of the dataset's own reader name it and the category; also that of a file that is not there."""
