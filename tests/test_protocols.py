@@ -15,12 +15,12 @@ from make_runs import toy_job
 from PIL import Image
 
 from adbench_tgan.data import cifar10, digits, imagefolder, mnist, mvtec, protocols
+from adbench_tgan.data.cuts import checked
 from adbench_tgan.data.files import Cache
 from adbench_tgan.data.samples import (
     ChangedError,
     Cut,
     Samples,
-    checked,
     fingerprint,
     fingerprint_of,
     labelled_arrays,

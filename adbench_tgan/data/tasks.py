@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from adbench_tgan.data.cuts import check_offer, checked, chosen_anomalies
 from adbench_tgan.data.images import Split
 from adbench_tgan.data.samples import (
     ChangedError,
@@ -14,9 +15,6 @@ from adbench_tgan.data.samples import (
     Dataset,
     Indices,
     Samples,
-    check_offer,
-    checked,
-    chosen_anomalies,
     fingerprint,
     fingerprint_of,
     split,
