@@ -15,6 +15,7 @@ from adbench_tgan import __version__
 from adbench_tgan.audit import audit
 from adbench_tgan.audit_table import COLUMNS, file_of, gather, read_record
 from adbench_tgan.benchmark import usable
+from adbench_tgan.data.classfolders import ensure_apart
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import StoreError, unwritable
@@ -54,6 +55,7 @@ def run_audits(
     """
     printed = read_published(published)
     settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
+    ensure_apart(out, request.dataset, request.data_root)
     ensure_ours(out, {"audit.csv": ",".join(COLUMNS[:3]), "failed.csv": ",".join(FAILED[:3])})
     ensure_writable(out)
     planned = plan(request, registry, reporter.warn)

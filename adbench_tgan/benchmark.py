@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from adbench_tgan.claims import Claims
+from adbench_tgan.data.classfolders import ensure_apart
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.executors import answerable
 from adbench_tgan.hooks import ExecutorSpec
@@ -76,6 +77,7 @@ def benchmark(
     if request.precision == "tf32" and not device.startswith("cuda"):
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
     check_packing(replace(settings, device=device))
+    ensure_apart(out, request.dataset, request.data_root)
     ensure_ours(out, FIRST)
     store = ResultStore(out)
     store.open()

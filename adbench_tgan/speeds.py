@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from adbench_tgan import __version__
 from adbench_tgan.benchmark import usable
 from adbench_tgan.codebase import code_behind
+from adbench_tgan.data.classfolders import ensure_apart
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
@@ -48,6 +49,7 @@ def run_bench(
     """
     device = usable(device)
     if out is not None:
+        ensure_apart(out, request.dataset, request.data_root)
         ensure_ours(out, FIRST)
         ensure_writable(out)
     planned = plan(request, registry, reporter.warn)

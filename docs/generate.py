@@ -29,6 +29,7 @@ TITLE = re.compile(r"^# .*\n", re.M)
 LINK = re.compile(r"\[([^\]]+)\]\(((?!https?:)[^)]+)\)")
 COMMENTED = re.compile(r"(?m)^((?:    # .*\n)*)    (\w+): [^#\n]*(?:# (.*))?$")  # a field of a dataclass
 FORMULA = re.compile(r"^```math\n(.*?)\n```$", re.S | re.M)
+GIVEN = {"adbench_datasets": ("Dataset", "Samples"), "adbench_protocols": ("Cut",)}  # what targets return
 OUTSIDE = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=\"?(?:https?:)?//[^>]*>")
 
 
@@ -199,7 +200,10 @@ def hooks() -> str:
 
     records = {f"adbench_{kind}s": record for kind, record in RECORDS.items()}
     names = [name for name in vars(module) if name.startswith("adbench_")]
-    return "".join(hook(name, getattr(module, name), records.get(name)) for name in names)
+    return "".join(
+        hook(name, getattr(module, name), records.get(name)) + "".join(map(given, GIVEN.get(name, ())))
+        for name in names
+    )
 
 
 def hook(name: str, function: Any, record: type | None) -> str:
@@ -217,14 +221,50 @@ def hook(name: str, function: Any, record: type | None) -> str:
 def fields_of(record: type) -> Iterator[tuple[str, ...]]:
     """The fields of a frozen dataclass; their meaning is the comment behind or above each."""
     assert is_dataclass(record)
-    comments = {
-        name: " ".join(re.sub("(?m)^ *# ", "", above).split()) or behind
-        for above, name, behind in COMMENTED.findall(inspect.getsource(record))
-    }
+    comments = comments_of(inspect.getsource(record))
     for one in fields(record):
         default = one.default if one.default_factory is MISSING else one.default_factory()
         shown = "required" if default is MISSING else f"`{default!r}`"
         yield f"`{one.name}`", f"`{one.type}`", shown, as_markdown(comments[one.name])
+
+
+def comments_of(source: str) -> dict[str, str]:
+    """The comment behind or above each field of a class."""
+    return {
+        name: " ".join(re.sub("(?m)^ *# ", "", above).split()) or behind
+        for above, name, behind in COMMENTED.findall(source)
+    }
+
+
+def given(name: str) -> str:
+    """The section of a class that targets return, read from the text of its module, which imports torch."""
+    source = source_of("adbench_tgan.data.samples")
+    nodes = ast.parse(source).body
+    (own,) = [node for node in nodes if isinstance(node, ast.ClassDef) and node.name == name]
+    short = {  # the module's own names of types, such as Pixels
+        ast.unparse(node.targets[0]): ast.unparse(node.value)
+        for node in nodes
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)
+    }
+    text = source.splitlines()[own.lineno - 1 : own.end_lineno]
+    lines = [
+        (f"`{field}`", f"`{re.sub('[A-Z][a-z]+', lambda word: short.get(word[0], word[0]), kind)}`", *others)
+        for field, kind, *others in members(own, comments_of("\n".join(text)))
+    ]
+    about = as_markdown(ast.get_docstring(own) or "")
+    return f"\n\n#### `{name}`\n\n{about}\n\n" + table(("field", "type", "default", "meaning"), lines)
+
+
+def members(own: ast.ClassDef, comments: dict[str, str]) -> Iterator[tuple[str, ...]]:
+    """The public fields of a dataclass; of a protocol, which alone has bases here, its properties and methods."""
+    for node in own.body:
+        if isinstance(node, ast.FunctionDef) and own.bases:
+            words = "" if node.decorator_list else f"({', '.join(word.arg for word in node.args.args[1:])})"
+            meaning = as_markdown(ast.get_docstring(node) or "")
+            yield f"{node.name}{words}", ast.unparse(node.returns or node), "required", meaning
+        elif isinstance(node, ast.AnnAssign) and not (name := ast.unparse(node.target)).startswith("_"):
+            default = f"`{ast.unparse(node.value)}`" if node.value else "required"
+            yield name, ast.unparse(node.annotation), default, as_markdown(comments[name])
 
 
 def checks() -> str:

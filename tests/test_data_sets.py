@@ -26,9 +26,17 @@ from make_data import (
 )
 from PIL import Image
 
+from adbench_tgan.audits import run_audits
+from adbench_tgan.benchmark import benchmark
 from adbench_tgan.data import cifar10, digits, folder, imagefolder, mnist, mvtec, stl10
+from adbench_tgan.data.classfolders import ensure_apart
 from adbench_tgan.data.samples import Samples, labelled_arrays
 from adbench_tgan.errors import AdbenchError, DataError
+from adbench_tgan.jobs import Request
+from adbench_tgan.published import SHIPPED
+from adbench_tgan.registry import Registry
+from adbench_tgan.runner import Settings
+from adbench_tgan.speeds import run_bench
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 LOADERS = {
@@ -806,3 +814,51 @@ def test_one_bad_image_does_not_stop_the_loading(tmp_path):
     with pytest.raises(DataError, match=r"cat/000\.png cannot be read as an image"):
         samples.read(0)
     assert samples.read(1).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("parts", "dataset", "out", "home"),
+    [
+        (False, "imagefolder", "runs", "."),
+        (False, "imagefolder", "runs/first", "."),
+        (False, "imagefolder", "cat", "."),
+        (False, "imagefolder", ".", "."),
+        (False, "imagefolder", ".runs", None),  # hidden folders are no classes
+        (False, "imagefolder", "../runs", None),
+        (False, "folder", "runs", None),
+        (True, "imagefolder", "test/runs", "test"),
+        (True, "imagefolder", "runs", None),
+    ],
+)
+def test_results_are_kept_out_of_the_class_folders(tmp_path, monkeypatch, parts, dataset, out, home):
+    root = tmp_path / "data"
+    for name in ("train/cat", "test/cat") if parts else ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+    monkeypatch.chdir(root)
+    for given in (Path(), root):
+        if home is None:
+            ensure_apart(Path(out), dataset, given)
+            continue
+        with pytest.raises(AdbenchError) as caught:
+            ensure_apart(Path(out), dataset, given)
+        assert str(caught.value) == (
+            f"--out {Path(out)} is in {root / home}, where every folder is a class of images; "
+            "give --out a folder outside the data"
+        )
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda request, registry, out: benchmark(request, Settings(), registry, None, out),
+        lambda request, registry, out: run_audits(request, Settings(), registry, None, out, SHIPPED),
+        lambda request, registry, out: run_bench(request, None, "cpu", registry, None, out),
+    ],
+    ids=["run", "audit", "bench"],
+)
+def test_no_command_makes_a_folder_for_results_among_the_class_folders(tmp_path, begin):
+    make_imagefolder(tmp_path)
+    request = Request(detectors=["mean_image"], dataset="imagefolder", data_root=tmp_path)
+    with pytest.raises(AdbenchError, match="where every folder is a class of images"):
+        begin(request, Registry.discover(), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -25,6 +25,7 @@ import typer.main
 from adbench_tgan import cli, hooks
 from adbench_tgan.audit_table import COLUMNS as AUDIT_COLUMNS
 from adbench_tgan.comparison import PAIR_COLUMNS
+from adbench_tgan.data.samples import Cut, Samples
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, RESULT_COLUMNS
 from adbench_tgan.registry import FIRST_PARTY, RECORDS, Registry
 from adbench_tgan.testing import CHECKS, IN_PROCESS, check_detector
@@ -137,6 +138,16 @@ def test_every_field_of_a_record_is_in_the_docs(pages, kind):
     record = RECORDS[kind]
     assert f"`{record.__name__}`" in section
     assert [name for name in record.__dataclass_fields__ if f"| `{name}` |" not in section] == []
+
+
+def test_every_field_of_what_datasets_and_protocols_give_is_in_the_docs(pages):
+    for given in (Samples, Cut):
+        (section,) = re.findall(rf"(?s)#### `{given.__name__}`\n.*?(?=\n##)", pages["hooks"])
+        names = [name for name in given.__dataclass_fields__ if not name.startswith("_")]
+        assert [name for name in names if f"| `{name}` |" not in section] == []
+    (section,) = re.findall(r"(?s)#### `Dataset`\n.*?(?=\n##)", pages["hooks"])
+    assert re.findall(r"(?m)^\| `(\w+)", section) == ["categories", "note", "samples"]
+    assert "| some of `on_offer` |" in pages["hooks"]  # behind the last field
 
 
 @pytest.mark.parametrize("kind", PAGE_OF)

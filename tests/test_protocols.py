@@ -15,12 +15,12 @@ from make_runs import toy_job
 from PIL import Image
 
 from adbench_tgan.data import cifar10, digits, imagefolder, mnist, mvtec, protocols
+from adbench_tgan.data.cuts import checked
 from adbench_tgan.data.files import Cache
 from adbench_tgan.data.samples import (
     ChangedError,
     Cut,
     Samples,
-    checked,
     fingerprint,
     fingerprint_of,
     labelled_arrays,
@@ -603,15 +603,131 @@ def test_a_cut_that_is_none_is_refused(normal, test, labels, told):
         checked(small()[0], Cut(normal=normal, test=test, labels=labels), "screw")
 
 
+def offering(monkeypatch, tmp_path, **offer) -> Tasks:
+    """One-vs-rest on the digits with another offer of labelled anomalies: functions of samples and category."""
+    registry = Registry.discover()
+    tasks = Tasks(registry.find("dataset", "digits"), registry.find("protocol", "one-vs-rest"), tmp_path)
+
+    def cut(samples, category):
+        changed = {name: value and value(samples, category) for name, value in offer.items()}
+        return replace(protocols.one_vs_rest(samples, category), **changed)
+
+    monkeypatch.setattr(tasks, "_cut", cut)
+    return tasks
+
+
+@pytest.mark.parametrize(
+    ("offer", "told"),
+    [
+        (
+            {"on_offer": lambda samples, _: [*samples.where("train", but="1"), samples.where("test")[0]]},
+            "1 test images are among those on_offer; offer training images alone",
+        ),
+        (
+            {"on_offer": lambda samples, _: np.asarray(samples.parts) == "train"},
+            "on_offer must be indices into its 1797 images",
+        ),
+        ({"on_offer": None}, "on_offer and choose_anomalies go together; give both or neither"),
+        ({"choose_anomalies": None}, "on_offer and choose_anomalies go together; give both or neither"),
+    ],
+    ids=["of test images", "no indices", "nothing", "never"],
+)
+def test_an_offer_that_no_detector_may_learn_from_is_refused(offer, told, monkeypatch, tmp_path):
+    tasks = offering(monkeypatch, tmp_path, **offer)
+    with pytest.raises(DataError) as caught:
+        tasks.fingerprint("1")
+    assert str(caught.value) == f"protocol 'one-vs-rest', category '1': {told}"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        lambda samples, category: samples.where("test", but=category),
+        lambda samples, category: samples.where("train"),  # the normal ones too
+        lambda samples, category: np.asarray(samples.classes) != category,
+    ],
+    ids=["of test images", "of more", "no indices"],
+)
+def test_anomalies_that_were_not_on_offer_are_refused(choice, monkeypatch, tmp_path):
+    tasks = offering(monkeypatch, tmp_path, choose_anomalies=lambda *given: lambda: choice(*given))
+    assert tasks.split("1", 8, labelled=False).anomalies is None
+    with pytest.raises(DataError) as caught:
+        tasks.split("1", 8, labelled=True)
+    assert str(caught.value) == (
+        "protocol 'one-vs-rest', category '1': choose_anomalies() gives images that are not among those on_offer; "
+        "choose from on_offer alone"
+    )
+
+
+def test_an_offer_may_be_a_list(monkeypatch, tmp_path):
+    asked = {
+        "on_offer": lambda samples, category: samples.where("train", but=category).tolist(),
+        "choose_anomalies": lambda samples, category: (
+            lambda: samples.where("train", but=category)[:7].tolist()
+        ),
+    }
+    made = offering(monkeypatch, tmp_path, **asked).split("1", 8, labelled=True)
+    assert len(made.anomalies) == 7
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [lambda image: image.astype(np.float32) / 255, lambda image: image[0]],
-    ids=["floats", "no channels"],
+    [
+        lambda image: image.astype(np.float32) / 255,
+        lambda image: image[0],
+        lambda image: image.repeat(3, 0).transpose(1, 2, 0),
+    ],
+    ids=["floats", "no channels", "channels last"],
 )
 def test_images_that_are_not_bytes_with_channels_are_refused(wrong):
     samples, cut = small()
-    with pytest.raises(DataError, match=r"^image .* is .*; a dataset must read uint8 \(C, H, W\)$"):
+    with pytest.raises(
+        DataError, match=r"^image .* is .*; a dataset must read uint8 \(C, H, W\), with 1 or 3 channels$"
+    ):
         fingerprint(replace(samples, read=lambda index: wrong(samples.read(index))), cut)
+
+
+@pytest.mark.parametrize("short", ["ids", "classes", "parts"])
+def test_each_image_needs_an_id_a_class_and_a_part(short):
+    samples, _ = small()
+    ids, classes, parts = (5 if name == short else 6 for name in ("ids", "classes", "parts"))
+    told = f"{ids} ids, {classes} classes and {parts} parts"
+    with pytest.raises(ValueError, match=f"^samples have {told}; give one of each for each image$"):
+        replace(samples, **{short: getattr(samples, short)[:5]})
+
+
+def masked(read_mask) -> tuple[Samples, Cut]:
+    """Those of `small`, with other masks."""
+    samples, cut = small()
+    return replace(samples, read_mask=read_mask), cut
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (np.full((2, 3), 255, np.uint8), "uint8 up to 255"),
+        (np.ones((2, 3), np.float32), "float32 (2, 3)"),
+        (np.ones((1, 2, 3), np.uint8), "uint8 (1, 2, 3)"),
+        (None, "NoneType"),
+    ],
+    ids=["of 255", "floats", "with channels", "nothing"],
+)
+def test_masks_of_another_kind_are_refused(mask, found):
+    samples, cut = masked(lambda index: mask if index == 3 else np.zeros((2, 3), np.uint8))
+    for use in (lambda: fingerprint(samples, cut), lambda: samples.masks(cut.test)):
+        with pytest.raises(DataError) as caught:
+            use()
+        assert str(caught.value) == (
+            f"mask of test-00001 is {found}; masks are uint8 (H, W): 1 = defect, and 0 all over where there is none"
+        )
+
+
+def test_masks_of_truth_values_are_as_good_as_bytes():
+    kinds = [masked(lambda index, kind=kind: np.eye(2, 3).astype(kind)) for kind in (bool, np.uint8)]
+    assert len({fingerprint(*each) for each in kinds}) == 1
+    made = [samples.masks(cut.test) for samples, cut in kinds]
+    assert [masks.dtype for masks in made] == [np.uint8, np.uint8]
+    assert np.array_equal(*made)
 
 
 def test_the_mistake_of_a_dataset_or_a_protocol_is_told_with_its_name(monkeypatch, tmp_path):
@@ -625,6 +741,19 @@ def test_the_mistake_of_a_dataset_or_a_protocol_is_told_with_its_name(monkeypatc
     monkeypatch.setattr(made, "loaded", SimpleNamespace(categories=("0",), samples={}.__getitem__))
     with pytest.raises(AdbenchError, match=r"^dataset 'digits': KeyError: '0'; --debug shows where$"):
         made.cut("0")
+    with pytest.raises(
+        AdbenchError, match=r"^dataset 'digits': AttributeError: .* no attribute 'note'; --debug"
+    ):
+        _ = made.note
+    monkeypatch.setattr(made.loaded, "samples", lambda category: None)
+    told = r"^dataset 'digits': TypeError: samples\('0'\) gave NoneType, not Samples; --debug shows where$"
+    with pytest.raises(AdbenchError, match=told):
+        made.cut("0")
+    monkeypatch.setattr(made, "loaded", None)  # of a loader without a return
+    with pytest.raises(
+        AdbenchError, match=r"^dataset 'digits': AttributeError: .* no attribute 'categories'; -"
+    ):
+        _ = made.categories
 
 
 @pytest.mark.parametrize(

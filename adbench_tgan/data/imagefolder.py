@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from adbench_tgan.data.classfolders import PARTS, homes
 from adbench_tgan.data.files import Cache, existing, left_out, list_folders, list_images, loose
 from adbench_tgan.data.samples import ClassDataset, Samples
 from adbench_tgan.errors import DataError
@@ -32,7 +33,8 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     Raises:
         DataError: `root` is no folder, has fewer than two classes, or a class has no (or too few) images.
     """
-    divided = all((existing(root) / part).is_dir() for part in ("train", "test"))
+    places = homes(existing(root))
+    divided = places != (root,)
     items = _divided(root) if divided else _undivided(root)
     classes = sorted({item.kind for item in items})
     if len(classes) < 2:
@@ -41,7 +43,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     cache = Cache()
     split = "own" if divided else "4 : 1"
     folders = dict.fromkeys(item.path.parent for item in items)
-    aside = loose([root, *(root / part for part in ("train", "test") if divided)])
+    aside = loose(dict.fromkeys([root, *places]))
     samples = Samples(
         read=lambda index: cache.read(items[index].path),
         ids=[item.path.relative_to(root).as_posix() for item in items],
@@ -60,7 +62,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
 def _divided(root: Path) -> list[Item]:
     return [
         Item(path, folder.name, part)
-        for part in ("train", "test")
+        for part in PARTS
         for folder in list_folders(root / part)
         for path in list_images(folder)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from adbench_tgan.data.images import ImageSet, Split
 from adbench_tgan.errors import DataError, unknown
 
+CHANNELS = (1, 3)  # of images: grey and colour
 MASK_SIDE = 256  # maps are judged at the masks' own size, and at this one where masks are larger
 
 Indices = NDArray[np.int64]
@@ -47,19 +48,26 @@ class Dataset(Protocol):
 class Samples:
     """Images with their classes. `read(i)` gives image i as uint8 (C, H, W) at its own size.
 
-    `read_mask(i)` gives the mask of image i as uint8 (H, W), 1 = defect.
+    `read_mask(i)` gives the mask of image i as uint8 (H, W), 1 = defect; that of an image without a defect is all 0.
     """
 
     read: Callable[[int], Pixels]
-    ids: Sequence[str]
+    ids: Sequence[str]  # names, as tables of scores have them; no two test images share one
     classes: Sequence[str]  # class names; "good" for the normal images of a layout with defects
     parts: Sequence[str]  # "train" or "test"
     read_mask: Callable[[int], Pixels] | None = None
-    read_many: Callable[[Indices], Pixels] | None = (
-        None  # where all have one size: as `read`, (n, C, H, W) at once
-    )
+    # Where all have one size: several at once, uint8 (n, C, H, W).
+    read_many: Callable[[Indices], Pixels] | None = None
     _digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
     _mask_digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        counts = len(self.ids), len(self.classes), len(self.parts)
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"samples have {counts[0]} ids, {counts[1]} classes and {counts[2]} parts; "
+                "give one of each for each image"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,9 +90,10 @@ class Samples:
         """SHA-256 of image `index`: its shape and its pixels, before any resizing."""
         if index not in self._digests:
             pixels = self.read(index)
-            if pixels.dtype != np.uint8 or pixels.ndim != 3:
+            if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] not in CHANNELS:
                 raise DataError(
-                    f"image {self.ids[index]} is {pixels.dtype} {pixels.shape}; a dataset must read uint8 (C, H, W)"
+                    f"image {self.ids[index]} is {pixels.dtype} {tuple(pixels.shape)}; "
+                    "a dataset must read uint8 (C, H, W), with 1 or 3 channels"
                 )
             self._digests[index] = _digest(pixels)
         return self._digests[index]
@@ -96,10 +105,25 @@ class Samples:
 
     def mask_bits(self, index: int) -> bytes:
         """The mask of image `index`, which has one: 8 pixels a byte."""
-        assert self.read_mask is not None
-        bits = _bits(self.read_mask(index))
+        bits = _bits(self._mask(index))
         self._mask_digests[index] = hashlib.sha256(bits).digest()
         return bits
+
+    def _mask(self, index: int) -> Pixels:
+        """The mask of image `index`, which has one, as a dataset must give it; one of truth values becomes bytes."""
+        assert self.read_mask is not None
+        mask = self.read_mask(index)
+        if isinstance(mask, np.ndarray) and mask.dtype == bool:
+            mask = mask.astype(np.uint8)
+        if not (isinstance(mask, np.ndarray) and mask.dtype == np.uint8 and mask.ndim == 2):
+            found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        elif (highest := mask.max(initial=0)) > 1:
+            found = f"uint8 up to {highest}"
+        else:
+            return mask
+        raise DataError(
+            f"mask of {self.ids[index]} is {found}; masks are uint8 (H, W): 1 = defect, and 0 all over where there is none"
+        )
 
     def images(self, indices: Indices, size: int) -> Tensor:
         """Those images resized to (size, size): uint8 (n, C, size, size).
@@ -133,13 +157,13 @@ class Samples:
         """Their masks at one size, at most `MASK_SIDE`: uint8 (n, H, W).
 
         Raises:
-            DataError: one is not as large as its image, or a `ChangedError`, as for `images`.
+            DataError: one is of another kind or not as large as its image, or a `ChangedError`, as for `images`.
         """
         if self.read_mask is None:
             return None
         masks = []
         for i in map(int, indices):
-            mask, image = self.read_mask(i), self.read(i)
+            mask, image = self._mask(i), self.read(i)
             if mask.shape != image.shape[1:]:
                 raise DataError(
                     f"mask of {self.ids[i]} is {mask.shape[1]}x{mask.shape[0]} pixels, "
@@ -201,14 +225,15 @@ def labelled_arrays(names: Sequence[str], train: Labelled, test: Labelled) -> Sa
 class Cut:
     """A protocol's answer: indices into the samples.
 
-    Labelled anomalies are chosen out of the training images `on_offer`, only when a detector asks for them.
+    Labelled anomalies are chosen out of the training images `on_offer`, only when a detector asks for them. Both are
+    there or neither; no image on offer is a test image.
     """
 
-    normal: Indices
+    normal: Indices  # to train on
     test: Indices
-    labels: NDArray[np.uint8]  # 1 = anomaly
-    on_offer: Indices | None = None
-    choose_anomalies: Callable[[], Indices] | None = None
+    labels: NDArray[np.uint8]  # of the test images: 1 = anomaly
+    on_offer: Indices | None = None  # all that labelled anomalies may be chosen from
+    choose_anomalies: Callable[[], Indices] | None = None  # some of `on_offer`
 
 
 def fingerprint(samples: Samples, cut: Cut) -> str:
@@ -230,39 +255,6 @@ def _tagged(tag: bytes, rows: NDArray[np.uint8]) -> bytes:
 def fingerprint_of(samples: Samples, indices: Indices) -> str:
     """SHA-256 over the pixels of some images, in order."""
     return hashlib.sha256(samples.digests(indices).tobytes()).hexdigest()
-
-
-def checked(samples: Samples, cut: Cut, category: str) -> Cut:
-    """The cut, its labels of whatever kind as bytes.
-
-    Raises:
-        DataError: nothing can be learned from it, nothing measured on it, its images not told apart, or it tests on
-            what it trains on.
-    """
-    normal, test, labels = map(np.asarray, (cut.normal, cut.test, cut.labels))
-    cut = replace(cut, normal=normal, test=test, labels=labels)
-    for name, chosen in (("normal", normal), ("test", test)):
-        if len(chosen) and not (
-            chosen.dtype.kind in "iu" and 0 <= chosen.min() <= chosen.max() < len(samples)
-        ):
-            raise DataError(f"category {category!r}: {name} must be indices into its {len(samples)} images")
-    if cut.labels.shape != cut.test.shape or not np.isin(cut.labels, (0, 1)).all():
-        raise DataError(f"category {category!r}: labels must be 0 or 1, one for each of its test images")
-    if len(both := np.intersect1d(cut.normal, cut.test)):
-        raise DataError(f"category {category!r}: {len(both)} test images are among those it trains on")
-    if len(cut.normal) == 0:
-        raise DataError(f"category {category!r} has no normal training image")
-    for label, kind in enumerate(("normal", "abnormal")):
-        if not (cut.labels == label).any():
-            raise DataError(f"category {category!r} has no {kind} test image, which an AUROC needs; add some")
-    seen: set[str] = set()
-    for name in (samples.ids[i] for i in cut.test.tolist()):
-        if name in seen:
-            raise DataError(
-                f"category {category!r} has two test images with the id {name!r}; each needs an id of its own"
-            )
-        seen.add(name)
-    return replace(cut, labels=cut.labels.astype(np.uint8))
 
 
 def split(

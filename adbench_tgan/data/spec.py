@@ -12,7 +12,7 @@ Layout = Literal["classes", "defects"]  # class labels, or per category normal i
 class DatasetSpec:
     """`target` is a function ``(root: Path, fetch: bool) -> Dataset``; with `fetch` it may download into `root`.
 
-    Its images are uint8 (C, H, W).
+    Its images are uint8 (C, H, W), with 1 or 3 channels.
     """
 
     name: str
@@ -20,7 +20,7 @@ class DatasetSpec:
     layout: Layout
     protocol: str  # used when none is asked for
     preset: str = "paper"  # used when none is asked for
-    channels: int = 3
+    channels: int = 3  # of the networks that `adbench info` counts; those of a run have as many as the images
     summary: str = ""
     source: str = ""
     licence: str = ""

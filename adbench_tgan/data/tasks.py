@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from adbench_tgan.data.cuts import check_offer, checked, chosen_anomalies
 from adbench_tgan.data.images import Split
 from adbench_tgan.data.samples import (
     ChangedError,
@@ -14,7 +15,6 @@ from adbench_tgan.data.samples import (
     Dataset,
     Indices,
     Samples,
-    checked,
     fingerprint,
     fingerprint_of,
     split,
@@ -39,7 +39,7 @@ class Tasks:
                 f"{dataset.name!r}; use --protocol {dataset.protocol}"
             )
         self.dataset, self.protocol, self.root = dataset, protocol, root
-        with _blaming(f"dataset {dataset.name!r}"):
+        with self._loading():
             self.loaded: Dataset = load(dataset.target)(root, fetch)
         with _blaming(f"protocol {protocol.name!r}"):
             self._cut = load(protocol.target)
@@ -51,12 +51,14 @@ class Tasks:
     @property
     def categories(self) -> tuple[str, ...]:
         """The names of all categories: those of the protocol if it names some, else those of the dataset."""
-        return self.protocol.categories or tuple(self.loaded.categories)
+        with self._loading():
+            return self.protocol.categories or tuple(self.loaded.categories)
 
     @property
     def note(self) -> str:
         """What the dataset says of itself, such as whether its pixels are the official ones."""
-        return self.loaded.note
+        with self._loading():
+            return self.loaded.note
 
     def ensure_known(self, category: str) -> None:
         """Raise `AdbenchError` when there is no such category."""
@@ -72,10 +74,13 @@ class Tasks:
         """
         if category not in self._cuts:
             self.ensure_known(category)
-            with _blaming(f"dataset {self.dataset.name!r}"):
+            with self._loading():
                 samples = self.loaded.samples(category)
+                if not isinstance(samples, Samples):
+                    raise TypeError(f"samples({category!r}) gave {type(samples).__name__}, not Samples")
             with _blaming(f"protocol {self.protocol.name!r}"):
                 cut = checked(samples, self._cut(samples, category), category)
+                check_offer(samples, cut, self._who(category))
             self._cuts[category] = samples, cut
         return self._cuts[category]
 
@@ -90,9 +95,9 @@ class Tasks:
     def anomalies(self, category: str) -> Indices | None:
         """The training images chosen as labelled anomalies; None when the protocol offers none."""
         if category not in self._anomalies:
-            _, cut = self.cut(category)
+            samples, cut = self.cut(category)
             with self._reading(category, f"protocol {self.protocol.name!r} on "):
-                self._anomalies[category] = None if cut.choose_anomalies is None else cut.choose_anomalies()
+                self._anomalies[category] = chosen_anomalies(samples, cut, self._who(category))
         return self._anomalies[category]
 
     def offer_fingerprint(self, category: str) -> str:
@@ -135,6 +140,14 @@ class Tasks:
             raise changed(category) from None
         unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell
         return replace(made, of_categories=len(self.categories), unofficial=unofficial)
+
+    def _who(self, category: str) -> str:
+        """Whose mistake a wrong cut is."""
+        return f"protocol {self.protocol.name!r}, category {category!r}"
+
+    def _loading(self) -> AbstractContextManager[None]:
+        """Let a mistake in what the dataset's own code gives name it."""
+        return _blaming(f"dataset {self.dataset.name!r}")
 
     def _reading(self, category: str, who: str = "") -> AbstractContextManager[None]:
         """Let an error of the dataset's own reader name it and the category; also that of a file that is not there."""
