@@ -29,7 +29,7 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return value in parts
     if origin is tuple:
-        return isinstance(value, tuple) and all(fits(each, parts[0]) for each in value)
+        return isinstance(value, tuple | list) and all(fits(each, parts[0]) for each in value)
     if origin is Mapping:
         return isinstance(value, Mapping) and all(
             fits(key, parts[0]) and fits(each, parts[1]) for key, each in value.items()
@@ -43,7 +43,7 @@ def described(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(map(repr, parts))
     if origin is tuple:
-        return f"a tuple, and each part {described(parts[0])}"
+        return f"a tuple or a list, and each part {described(parts[0])}"
     if origin is Mapping:
         return f"a mapping, each key {described(parts[0])} and each value {described(parts[1])}"
     return WORDS.get(hint, getattr(hint, "__name__", str(hint)))
