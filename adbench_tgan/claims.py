@@ -17,9 +17,10 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
+from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.errors import unwritable
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import create, draft_name, found, is_remote, owner_is_gone, stamp, touch
+from adbench_tgan.places import create, found, is_remote, stamp, touch
 
 CLAIMS = "claims"  # folder of a store
 BEAT = 10.0  # seconds between two touches

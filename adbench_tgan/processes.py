@@ -23,12 +23,12 @@ from typing import Any
 import torch
 
 from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.failures import failure
 from adbench_tgan.jobs import Job
 from adbench_tgan.mps import side_by_side
 from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
-from adbench_tgan.places import draft_name
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
 from adbench_tgan.runner import Reporter, Settings, announce, attempt

@@ -19,10 +19,11 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from adbench_tgan import places, stored
+from adbench_tgan.drafts import clear, draft_name
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import draft_name, is_remote
+from adbench_tgan.places import is_remote
 from adbench_tgan.stored import SCHEMA
 from adbench_tgan.stored import read_losses as read_losses
 from adbench_tgan.stored import read_scores as read_scores
@@ -92,7 +93,7 @@ class ResultStore:
         if is_remote(self.root):
             return
         places.ensure_writable(self.root / PARTIAL)
-        places.clear(self.root / PARTIAL, self._home)
+        clear(self.root / PARTIAL, self._home)
 
     def _home(self, left: Path) -> Path | None:
         """Where the result in a folder belongs; None if it cannot be read."""

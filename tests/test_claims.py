@@ -19,11 +19,11 @@ from make_process import Forked
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import claims, places, sharing
+from adbench_tgan import claims, drafts, sharing
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.claims import CLAIMS, Claims
+from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.jobs import Job, Request
-from adbench_tgan.places import draft_name, owner_is_gone
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Settings
@@ -54,7 +54,7 @@ def test_a_job_is_one_runs_until_it_gives_it_up(tmp_path: Path) -> None:
 
 
 def test_a_claim_is_dead_when_its_process_is_gone(tmp_path: Path) -> None:
-    code = "import os, sys; from adbench_tgan.places import draft_name; print(draft_name())"
+    code = "import os, sys; from adbench_tgan.drafts import draft_name; print(draft_name())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     elsewhere(tmp_path).write_text(ended.stdout.strip())
     with Claims(tmp_path, **SLOW) as run:
@@ -68,12 +68,12 @@ def test_a_container_of_the_same_name_is_another_machine(
 ) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    monkeypatch.setattr(places, "CARDS", tmp_path)  # a container has none of its own
+    monkeypatch.setattr(drafts, "CARDS", tmp_path)  # a container has none of its own
     (tmp_path / "other").write_text("another boot")
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: ended.pid)
         here = draft_name()
-        patch.setattr(places, what, tmp_path / "other")
+        patch.setattr(drafts, what, tmp_path / "other")
         there = draft_name()
     assert owner_is_gone(here)
     assert not owner_is_gone(there)
@@ -95,7 +95,7 @@ def test_a_process_that_has_ended_and_is_not_yet_cleared_away_is_gone():
 def test_a_draft_has_a_name_that_every_file_system_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "h" * 255)
     assert len(draft_name()) < 200
-    monkeypatch.setattr(places, "BOOT", Path("/nowhere"))
+    monkeypatch.setattr(drafts, "BOOT", Path("/nowhere"))
     assert draft_name().startswith("h" * 100 + "+")
 
 

@@ -17,10 +17,10 @@ import pytest
 import torch
 from test_leaderboard import result
 
-from adbench_tgan import places
+from adbench_tgan import drafts
 from adbench_tgan import results as results_module
+from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.places import draft_name
 from adbench_tgan.results import (
     PARTIAL,
     Result,
@@ -221,14 +221,14 @@ def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(stor
     assert list(store.results()) == []
 
 
-@pytest.mark.skipif(not places.CARDS.exists(), reason="only Linux tells its boots apart")
+@pytest.mark.skipif(not drafts.CARDS.exists(), reason="only Linux tells its boots apart")
 def test_drafts_of_before_a_machines_last_start_are_cleared_and_those_of_its_copies_kept(
     store, tmp_path, monkeypatch
 ):
     def draft(tag, **changed):
         with monkeypatch.context() as patch:
             for name, value in changed.items():
-                patch.setattr(places, name, value)
+                patch.setattr(drafts, name, value)
             path = store.root / PARTIAL / draft_name()
         path.mkdir()
         return tag, path
@@ -244,10 +244,10 @@ def test_drafts_of_before_a_machines_last_start_are_cleared_and_those_of_its_cop
             (root / address / "address").write_text(address)
         return root
 
-    monkeypatch.setattr(places, "MACHINE", written("machine", "an id"))
-    monkeypatch.setattr(places, "CARDS", cards("00:01:02:03:04:05"))
+    monkeypatch.setattr(drafts, "MACHINE", written("machine", "an id"))
+    monkeypatch.setattr(drafts, "CARDS", cards("00:01:02:03:04:05"))
     boot = written("boot", "yesterday's")
-    drafts = dict(
+    made = dict(
         [
             draft("before", BOOT=boot),
             draft("now"),
@@ -260,12 +260,12 @@ def test_drafts_of_before_a_machines_last_start_are_cleared_and_those_of_its_cop
         ]
     )
     store.open()
-    assert [tag for tag, path in drafts.items() if not path.exists()] == ["before"]
+    assert [tag for tag, path in made.items() if not path.exists()] == ["before"]
     for nothing_told in (
         tmp_path,
         cards("02:fc:00:00:00:01"),
     ):  # copies of a virtual machine may share the latter
-        monkeypatch.setattr(places, "CARDS", nothing_told)
+        monkeypatch.setattr(drafts, "CARDS", nothing_told)
         _, path = draft("of another boot", BOOT=boot)
         store.open()
         assert path.exists()
