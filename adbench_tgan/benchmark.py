@@ -21,7 +21,7 @@ from adbench_tgan.leaderboard import (
     standings,
 )
 from adbench_tgan.packing import check_packing
-from adbench_tgan.places import ensure_ours
+from adbench_tgan.places import ensure_ours, ensure_writable
 from adbench_tgan.published import Printed, beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, write_atomically
@@ -75,6 +75,7 @@ def benchmark(
     if request.precision == "tf32" and not device.startswith("cuda"):
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
     check_packing(replace(settings, device=device))
+    ensure_writable(out)  # first of all: it has the remedy for a place that is not to be had
     ensure_ours(out, FIRST)
     store = ResultStore(out)
     store.open()

@@ -26,7 +26,7 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 370  # lines
 
 LAYERS = (  # bottom up; a module imports from its own layer or below
     """
-    adbench_tgan errors text hooks interrupts sources codebase places drafts info detector checkpoints metrics timing energy machine training graphs builtins statistics
+    adbench_tgan errors text hooks interrupts sources codebase places listing drafts info detector checkpoints metrics timing energy machine training graphs builtins statistics
     mps scoring statements torch_settings
     data data.archives data.cifar10 data.digits data.files data.folder data.imagefolder data.images data.mnist
     data.mvtec data.plain_pickle data.protocols data.samples data.spec data.stl10 data.tasks

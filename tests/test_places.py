@@ -19,7 +19,7 @@ from test_leaderboard import result
 
 from adbench_tgan import places
 from adbench_tgan.claims import CLAIMS, Claims
-from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.errors import AdbenchError, StoreAway, StoreError
 from adbench_tgan.places import place_of
 from adbench_tgan.results import ResultStore
 
@@ -130,6 +130,51 @@ def test_what_was_cut_short_is_not_there(fails: int, memory: Path, monkeypatch: 
     pd.testing.assert_frame_equal(store.scores(put.job), put.scores)
     (store.folder(put.job) / "scores.parquet").write_bytes(b"another run's")
     assert store.get(put.job) is None  # not what the marker vouches for
+
+
+class Refused(Exception):
+    """What the libraries of object stores raise is no OSError."""
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise Refused("Could not connect")
+
+
+READ = {
+    "stat": lambda store, job: store.get(job),
+    "read_bytes": lambda store, job: store.has(job),
+    "find": lambda store, job: list(store.results()),
+    "ukey": lambda store, job: store.stamp(job),
+    "open": lambda store, job: store.scores(job),
+}
+
+
+@pytest.mark.parametrize("call", READ)
+def test_a_store_that_does_not_answer_is_not_empty(
+    call: str, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, put = ResultStore(memory), result("d")
+    store.put(put)
+    assert [each.job for each in store.results()] == [put.job]
+    owner = type(memory) if hasattr(memory, call) else type(places.system_of(memory))
+    monkeypatch.setattr(owner, call, refuse)
+    with pytest.raises(
+        StoreAway, match=r"^cannot read memory://.*: Refused: Could not connect; run the same command again$"
+    ):
+        READ[call](store, put.job)
+
+
+def test_whether_a_place_is_ours_is_an_error_of_one_line_where_it_does_not_answer(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(memory), "exists", refuse)
+    with pytest.raises(StoreAway, match=r"^cannot read memory://.*/board.json: Refused: Could not connect"):
+        places.ensure_ours(memory, {})
+    monkeypatch.undo()
+    (memory / "results.csv").write_text("detector")
+    monkeypatch.setattr(type(memory), "open", refuse)
+    with pytest.raises(StoreAway, match=r"^cannot read memory://.*/results.csv: Refused"):
+        places.ensure_ours(memory, {"results.csv": "detector"})
 
 
 def test_a_folder_is_found_from_home_and_half_a_url_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +21,7 @@ from test_leaderboard import result
 from adbench_tgan import drafts
 from adbench_tgan import results as results_module
 from adbench_tgan.drafts import draft_name
-from adbench_tgan.errors import AdbenchError
+from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.results import (
     PARTIAL,
     Result,
@@ -127,6 +128,66 @@ def test_truncated_scores_count_as_absent_and_changed_ones_are_refused(store):
     assert store.get(put.job) is not None  # of the right size: the hash is checked when it is read
     with pytest.raises(AdbenchError, match="was changed after it was written"):
         read_scores(store.folder(put.job))
+
+
+ASKED = {
+    "get": lambda store: store.get(result("d").job),
+    "has": lambda store: store.has(result("d").job),
+    "outcome": lambda store: store.outcome(result("d").job),
+    "results": lambda store: list(store.results()),
+    "is_newer": lambda store: store.is_newer(result("d").job),
+    "put": lambda store: store.put(result("d", status="failed")),
+    "scores": lambda store: store.scores(result("d").job),
+}
+
+
+def closed(monkeypatch, call, name):
+    """Make a call of `os` on what has that name fail, as on another user's."""
+    real = getattr(os, call)
+
+    def forbidden(path, *words, **named):
+        if Path(path).name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *words, **named)
+
+    monkeypatch.setattr(os, call, forbidden)
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_result_that_cannot_be_read_does_not_count_as_absent(store, asked, monkeypatch):
+    store.put(result("d"))
+    path = store.folder(result("d").job) / "result.json"
+    closed(monkeypatch, "open", "result.json")
+    remedy = "see to it that it can be read, then run the same command again"
+    with pytest.raises(StoreError, match=f"^cannot read {path}: Permission denied; {remedy}$"):
+        ASKED[asked](store)
+
+
+@pytest.mark.parametrize(("call", "asked"), [("stat", "has"), ("open", "scores")])
+def test_scores_that_cannot_be_read_are_not_to_be_deleted(store, call, asked, monkeypatch):
+    store.put(result("d"))
+    closed(monkeypatch, call, "scores.parquet")
+    with pytest.raises(StoreError, match=r"^cannot read .*scores.parquet: Permission denied; see to it"):
+        ASKED[asked](store)
+
+
+@pytest.mark.parametrize("depth", range(4))
+def test_a_folder_that_cannot_be_listed_is_not_left_out(store, depth, monkeypatch):
+    store.put(result("d"))
+    folder = [store.root, *reversed(store.folder(result("d").job).relative_to(store.root).parents)][
+        depth and depth + 1
+    ]
+    closed(monkeypatch, "scandir", folder.name)
+    with pytest.raises(StoreError, match=f"^cannot read .*{folder.name}: Permission denied; see to it"):
+        list(store.results())
+
+
+@pytest.mark.parametrize("name", [PARTIAL, "claims", "lost+found", ".Trash-1000"])
+def test_a_closed_folder_that_holds_no_results_is_passed_by(store, name, monkeypatch):
+    store.put(result("d"))
+    (store.root / name).mkdir(exist_ok=True)
+    closed(monkeypatch, "scandir", name)
+    assert len(list(store.results())) == 1
 
 
 def test_a_folder_moved_to_another_name_is_not_read(store):
