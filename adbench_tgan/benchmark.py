@@ -30,6 +30,7 @@ from adbench_tgan.selection import comparable, is_current, without_superseded
 from adbench_tgan.sharing import Sharing
 from adbench_tgan.text import csv_of
 
+LOOKS = 10  # at results that others keep storing; the last of them writes tables of its own after it
 FIRST = {  # how the tables begin
     "results.csv": ",".join(RESULT_COLUMNS[:3]),
     "leaderboard.csv": ",".join(LEADERBOARD_COLUMNS[:3]),
@@ -179,17 +180,39 @@ def refuse_newer(store: ResultStore, missing: Sequence[Job]) -> None:
         )
 
 
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
 def write_tables(
     store: ResultStore,
     jobs: tuple[Job, ...],
     registry: Registry,
     printed: Sequence[Printed] = (),
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = silent,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Write both tables from what is stored.
+    """Write both tables from what is stored, and once more where other runs stored something meanwhile.
+
+    Each of several runs so writes tables that miss nothing, whichever comes last.
 
     Returns the leaderboard, which is of the jobs' dataset, protocol and categories, and the other categories there.
     """
+    for _ in range(LOOKS):
+        there = store.listed()
+        written = _write_tables(store, jobs, registry, printed, say)
+        if store.listed() == there:
+            break
+        say = silent  # it was said
+    return written
+
+
+def _write_tables(
+    store: ResultStore,
+    jobs: tuple[Job, ...],
+    registry: Registry,
+    printed: Sequence[Printed],
+    say: Callable[[str], None],
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     versions = registry.versions()
     results = list(store.results(lambda path, why: say(f"{path} is left alone and not in the tables: {why}")))
     current = without_superseded([result for result in results if is_current(result.job, versions)])

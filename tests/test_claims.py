@@ -15,17 +15,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from make_board import NOTHING
 from make_process import Forked
 from test_leaderboard import result
 from test_runner import Silent
 
+from adbench_tgan import benchmark as module
 from adbench_tgan import claims, drafts, sharing
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.claims import CLAIMS, Claims
 from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.jobs import Job, Request
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import ResultStore
+from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.runner import Settings
 from adbench_tgan.sharing import Sharing
 
@@ -208,6 +210,28 @@ def test_a_job_that_another_run_finishes_without_its_model_is_run_for_it(tmp_pat
     outcome = benchmark(request, settings, registry, Late(), tmp_path)
     assert outcome.ran == 1
     assert store.has(outcome.results[0].job, with_model=True)
+
+
+def test_tables_hold_what_another_run_stored_while_they_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, late = ResultStore(tmp_path), [result("d", seed=2), result("d", seed=1)]
+    first = result("d")
+    store.open()
+    for each in (first, result("d", seed=1, status="failed")):
+        store.put(each)
+    real = module.results_table
+
+    def meanwhile(results: list[Result]) -> pd.DataFrame:
+        if late:
+            store.put(late.pop())
+        return real(results)
+
+    monkeypatch.setattr(module, "results_table", meanwhile)
+    module.write_tables(store, (first.job,), Registry(_offers=NOTHING))
+    written = pd.read_csv(tmp_path / "results.csv")
+    assert written["seed"].tolist() == [0, 1, 2]
+    assert set(written["status"]) == {"ok"}
 
 
 def test_two_runs_in_one_folder_do_each_job_once(tmp_path: Path) -> None:
