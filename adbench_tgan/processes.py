@@ -40,6 +40,10 @@ MANY = 1000  # lines that wait to be passed on, after which those who print more
 WORDS = 200  # characters of its last line that a failed job's reason quotes
 LINE = 2**16  # characters after which a line that has no end is passed on
 
+ENDED_ITSELF = (
+    "its process ended before there was a result, and without an error; does the detector call os._exit?"
+)
+
 Heard = queue.Queue[tuple["Process", list[Any]]]
 
 
@@ -224,7 +228,7 @@ class Process:
         found, reason = None, self.reason()
         try:
             if not reason:
-                found, reason = read_back(self.job, self.folder / RESULT), "the process left no result"
+                found, reason = read_back(self.job, self.folder / RESULT), ENDED_ITSELF
         except AdbenchError as error:
             reason = str(error)
         finally:
