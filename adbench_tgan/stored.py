@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
@@ -27,7 +27,19 @@ LARGEST = 2**26  # bytes of a result.json; one has a few thousand
 ROWS = 10_000_000  # of scores.parquet
 CHARACTERS = 2**30  # of all its sample ids together
 
-Count = Annotated[int, Field(ge=0)]
+SHARES = {
+    "auroc",
+    "average_precision",
+    "f1_max",
+    "fpr95",
+    "balanced_accuracy",
+    "pixel_auroc",
+    "aupro",
+}  # of 0 to 1
+ROUNDING = 1e-9  # by which a metric may be off
+LARGEST_COUNT = 2**53  # what every program takes for a whole number
+
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 
 
 class FileFacts(BaseModel):
@@ -66,6 +78,15 @@ class Stored(BaseModel):
     unofficial: str = ""
     version: str
     files: Mapping[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], FileFacts]
+
+    @field_validator("metrics")
+    @classmethod
+    def within_range(cls, metrics: Mapping[str, float]) -> Mapping[str, float]:
+        """Refuse what no metric of ours can be; plugins' may be anything."""
+        for name in SHARES & metrics.keys():
+            if not -ROUNDING <= metrics[name] <= 1 + ROUNDING:
+                raise ValueError(f"{name} is {metrics[name]}, which is not within 0 to 1")
+        return metrics
 
 
 def read(folder: Path) -> Stored | None:

@@ -117,6 +117,34 @@ def test_a_damaged_result_counts_as_absent_and_is_replaced(store, damage):
     assert store.get(put.job) is not None
 
 
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"parameters": {"g": 10**30}},
+        {"metrics": {"auroc": 1.5}},
+        {"metrics": {"average_precision": -7.0}},
+        {"metrics": {"fpr95": 1e308}},
+        {"metrics": {"aupro": float("nan")}},
+    ],
+    ids=str,
+)
+def test_a_number_that_nothing_can_be_is_damage(store, absurd):
+    put = result("d")
+    store.put(put)
+    path = store.folder(put.job) / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | absurd))
+    assert store.get(put.job) is None
+    told = []
+    assert list(store.results(lambda path, why: told.append(why))) == []
+    assert told == ["damaged"]
+
+
+def test_a_plugins_own_metric_may_be_anything(store):
+    put = replace(result("d"), metrics={"auroc": 1 + 1e-12, "bits": -7.5})
+    store.put(put)
+    assert store.get(put.job).metrics == put.metrics
+
+
 def test_truncated_scores_count_as_absent_and_changed_ones_are_refused(store):
     put = result("d")
     store.put(put)
