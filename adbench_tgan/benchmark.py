@@ -80,6 +80,7 @@ def benchmark(
     ensure_ours(out, FIRST)
     store = ResultStore(out)
     store.open()
+    store.listed()  # what cannot be listed is said before the work, not after it
     settings = replace(
         settings,
         device=device,
