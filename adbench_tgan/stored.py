@@ -36,7 +36,8 @@ SHARES = {
     "pixel_auroc",
     "aupro",
 }  # of 0 to 1
-ROUNDING = 1e-9  # by which a metric may be off
+ROUNDING = 1e-9  # by which a metric of images may be off
+BEYOND = 1e-3  # how far over 1 a metric of pixels may come by rounding: some sum up single precision
 LARGEST_COUNT = 2**53  # what every program takes for a whole number
 
 Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
@@ -84,7 +85,7 @@ class Stored(BaseModel):
     def within_range(cls, metrics: Mapping[str, float]) -> Mapping[str, float]:
         """Refuse what no metric of ours can be; plugins' may be anything."""
         for name in SHARES & metrics.keys():
-            if not -ROUNDING <= metrics[name] <= 1 + ROUNDING:
+            if not -BEYOND <= metrics[name] <= 1 + BEYOND:
                 raise ValueError(f"{name} is {metrics[name]}, which is not within 0 to 1")
         return metrics
 

@@ -139,8 +139,8 @@ def test_a_number_that_nothing_can_be_is_damage(store, absurd):
     assert told == ["damaged"]
 
 
-def test_a_plugins_own_metric_may_be_anything(store):
-    put = replace(result("d"), metrics={"auroc": 1 + 1e-12, "bits": -7.5})
+def test_rounding_is_no_damage_and_a_plugins_own_metric_may_be_anything(store):
+    put = replace(result("d"), metrics={"aupro": 1.0000001192092896, "bits": -7.5})
     store.put(put)
     assert store.get(put.job).metrics == put.metrics
 
