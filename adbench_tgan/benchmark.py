@@ -76,11 +76,7 @@ def benchmark(
     if request.precision == "tf32" and not device.startswith("cuda"):
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
     check_packing(replace(settings, device=device))
-    ensure_writable(out)  # first of all: it has the remedy for a place that is not to be had
-    ensure_ours(out, FIRST)
-    store = ResultStore(out)
-    store.open()
-    store.listed()  # what cannot be listed is said before the work, not after it
+    store = open_store(out)
     settings = replace(
         settings,
         device=device,
@@ -112,6 +108,20 @@ def benchmark(
         ran=len(fresh),
         elsewhere=elsewhere,
     )
+
+
+def open_store(out: Path) -> ResultStore:
+    """The results in a folder, once it is known that it is ours to write to and can be listed: before the work.
+
+    Raises:
+        AdbenchError: it is not, or cannot be.
+    """
+    ensure_writable(out)  # first of all: it has the remedy for a place that is not to be had
+    ensure_ours(out, FIRST)
+    store = ResultStore(out)
+    store.open()
+    store.listed()
+    return store
 
 
 def without_gaps(jobs: Sequence[Job], results: Sequence[Result | None], executor: str) -> tuple[Result, ...]:
