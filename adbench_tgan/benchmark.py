@@ -23,7 +23,7 @@ from adbench_tgan.leaderboard import (
     standings,
 )
 from adbench_tgan.packing import check_packing
-from adbench_tgan.places import ensure_ours
+from adbench_tgan.places import ensure_ours, ensure_writable
 from adbench_tgan.published import Printed, beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, write_atomically
@@ -32,6 +32,7 @@ from adbench_tgan.selection import comparable, is_current, without_superseded
 from adbench_tgan.sharing import Sharing
 from adbench_tgan.text import csv_of
 
+LOOKS = 10  # at results that others keep storing; the last of them writes tables of its own after it
 FIRST = {  # how the tables begin
     "results.csv": ",".join(RESULT_COLUMNS[:3]),
     "leaderboard.csv": ",".join(LEADERBOARD_COLUMNS[:3]),
@@ -78,9 +79,7 @@ def benchmark(
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
     check_packing(replace(settings, device=device))
     ensure_apart(out, request.dataset, request.data_root)
-    ensure_ours(out, FIRST)
-    store = ResultStore(out)
-    store.open()
+    store = open_store(out)
     settings = replace(
         settings,
         device=device,
@@ -112,6 +111,20 @@ def benchmark(
         ran=len(fresh),
         elsewhere=elsewhere,
     )
+
+
+def open_store(out: Path) -> ResultStore:
+    """The results in a folder, once it is known that it is ours to write to and can be listed: before the work.
+
+    Raises:
+        AdbenchError: it is not, or cannot be.
+    """
+    ensure_writable(out)  # first of all: it has the remedy for a place that is not to be had
+    ensure_ours(out, FIRST)
+    store = ResultStore(out)
+    store.open()
+    store.listed()
+    return store
 
 
 def without_gaps(jobs: Sequence[Job], results: Sequence[Result | None], executor: str) -> tuple[Result, ...]:
@@ -181,17 +194,39 @@ def refuse_newer(store: ResultStore, missing: Sequence[Job]) -> None:
         )
 
 
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
 def write_tables(
     store: ResultStore,
     jobs: tuple[Job, ...],
     registry: Registry,
     printed: Sequence[Printed] = (),
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = silent,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Write both tables from what is stored.
+    """Write both tables from what is stored, and once more where other runs stored something meanwhile.
+
+    Each of several runs so writes tables that miss nothing, whichever comes last.
 
     Returns the leaderboard, which is of the jobs' dataset, protocol and categories, and the other categories there.
     """
+    for _ in range(LOOKS):
+        there = store.listed()
+        written = _write_tables(store, jobs, registry, printed, say)
+        if store.listed() == there:
+            break
+        say = silent  # it was said
+    return written
+
+
+def _write_tables(
+    store: ResultStore,
+    jobs: tuple[Job, ...],
+    registry: Registry,
+    printed: Sequence[Printed],
+    say: Callable[[str], None],
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     versions = registry.versions()
     results = list(store.results(lambda path, why: say(f"{path} is left alone and not in the tables: {why}")))
     current = without_superseded([result for result in results if is_current(result.job, versions)])

@@ -17,11 +17,12 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from adbench_tgan.errors import unwritable
+from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import create, draft_name, found, is_remote, owner_is_gone, stamp, touch
+from adbench_tgan.listing import found
+from adbench_tgan.places import answering, create, is_remote, is_there, stamp, touch, unwritten
+from adbench_tgan.results import CLAIMS as CLAIMS
 
-CLAIMS = "claims"  # folder of a store
 BEAT = 10.0  # seconds between two touches
 EXPIRY = 90.0  # seconds without a touch after which a claim is dead
 
@@ -57,7 +58,7 @@ class Claims:
         """Claim a job; False if another run has it.
 
         Raises:
-            StoreError: the claim cannot be written.
+            StoreError: the claims cannot be read, or ours not written.
         """
         if job.key in self.held:
             return True
@@ -70,7 +71,8 @@ class Claims:
             return False
         self.held[job.key] = path
         for number in numbers:
-            self._path(job, number).unlink(missing_ok=True)
+            with suppress(Exception):  # it is dead, and ours comes after it
+                self._path(job, number).unlink()
         return True
 
     def release(self, job: Job) -> None:
@@ -82,7 +84,7 @@ class Claims:
         return self.folder / f"{job.key}-{number}"
 
     def _numbers(self, job: Job) -> list[int]:
-        names = (path.name.rpartition("-")[2] for path in found(self.folder, f"{job.key}-*"))
+        names = (name.rpartition("-")[2] for name in found(self.folder, f"{job.key}-*"))
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _create(self, path: Path) -> bool:
@@ -99,16 +101,17 @@ class Claims:
                 continue
             except OSError as error:
                 # Two at the same moment: some stores refuse both in their own words.
-                if is_remote(path) and path.exists():
+                if is_remote(path) and is_there(path):
                     return False
-                raise unwritable(path, error) from None
+                raise unwritten(path, error) from None
         return False
 
     def _is_dead(self, path: Path) -> bool:
         """Whether a claim's process is known to be gone, or has not touched it for as long as it takes."""
         try:
-            owner = path.read_text(encoding="utf-8", errors="replace")
-            changed = stamp(path)
+            with answering():
+                owner = path.read_text(encoding="utf-8", errors="replace")
+                changed = stamp(path)
         except OSError:  # released just now; the next look will tell
             return False
         before, since = self.seen.get(path, ("", 0.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -155,6 +156,9 @@ def entry() -> None:
         status = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
         raise
     finally:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # a second Ctrl-C has nothing left to stop, and would show a traceback
         if left_running():
             over = threading.Event()
             atexit.register(over.set)  # it comes once all threads have ended

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import failure
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import draft_name
 from adbench_tgan.processes import MANY, Heard, Process, beside, environment, pass_on, told
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, write_files

@@ -30,9 +30,13 @@ class DataError(AdbenchError):
 
 
 class StoreError(AdbenchError):
-    """A result that cannot be written, such as on a full disk."""
+    """A result that cannot be written, such as on a full disk, or that is there and cannot be read."""
 
     status = 1
+
+
+class StoreAway(StoreError):
+    """A result in an object store that does not answer; it may do so again."""
 
 
 class TrainingDiverged(AdbenchError):

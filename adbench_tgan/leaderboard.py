@@ -15,6 +15,7 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
 from adbench_tgan.spreads import bootstrap, variant_of
 from adbench_tgan.statistics import DIGITS, Floats, groups, interval
+from adbench_tgan.stored import LARGEST_COUNT
 
 RESULT_COLUMNS = (
     "detector dataset protocol category seed status auroc average_precision f1_max fpr95 balanced_accuracy "
@@ -49,7 +50,7 @@ def row(result: Result) -> dict[str, Any]:
     cells |= {name: _number(result.timing.get(name)) for name in TIMINGS}
     cells |= {
         "status": result.status,
-        "parameters": sum(result.parameters.values()) if result.status == "ok" else None,
+        "parameters": _number(sum(result.parameters.values())) if result.status == "ok" else None,
         "device": result.device,
         "pretrained": job.pretrained or "False",
         "preset": job.preset,
@@ -65,7 +66,8 @@ def row(result: Result) -> dict[str, Any]:
 
 def _number(value: Any) -> float | int | None:
     """A measured number; anything else that a file may hold in its place is absent."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= LARGEST_COUNT else None
 
 
 def results_table(results: Iterable[Result]) -> pd.DataFrame:

@@ -6,29 +6,22 @@ An object store has no rename and no folders, but a file there appears whole or 
 from __future__ import annotations
 
 import errno
-import glob
-import hashlib
 import os
 import re
 import shutil
-import socket
 import stat
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from io import BytesIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, cast
 
-from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.drafts import OLD, draft_name
+from adbench_tgan.errors import AdbenchError, StoreAway, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 
-BOOT = Path("/proc/sys/kernel/random/boot_id")
-MACHINE = Path("/etc/machine-id")
-CARDS = Path("/sys/class/net")
-NAMESPACE = Path("/proc/self/ns/pid")
-LONGEST = 100  # characters of a host's name
-OLD = "+old"  # ends the name of a folder that was moved aside for a new one
+ABSENT = (FileNotFoundError, NotADirectoryError)  # all other errors of reading leave open what is there
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # how a rename fails where a folder has just appeared
 
 
@@ -83,12 +76,56 @@ def is_remote(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
-def _system(path: Path) -> Any:
+def system_of(path: Path) -> Any:
+    """The fsspec file system of an object."""
     return cast(Any, path).fs
 
 
-def _name(path: Path) -> str:
+def name_of(path: Path) -> str:
+    """What an object's file system calls it."""
     return str(cast(Any, path).path)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Make an OSError of every error of an object store: each kind has its own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, one_line(error)[:300]) from None
+
+
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """The error for what may well be there, and cannot be read: it is not to be taken for absent."""
+    return _unanswered("read", path, error, "see to it that it can be read, then ")
+
+
+def unwritten(path: Path, error: OSError) -> StoreError:
+    """The error for what cannot be written."""
+    return _unanswered("write", path, error, "") if is_remote(path) else unwritable(path, error)
+
+
+def _unanswered(what: str, path: Path, error: OSError, remedy: str) -> StoreError:
+    away = is_remote(path) and not isinstance(error, PermissionError)
+    reason = f"cannot {what} {path}: {error.strerror or one_line(error)}"[:600]
+    return (StoreAway if away else StoreError)(
+        f"{reason}; {'' if away else remedy}run the same command again"
+    )
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or an object.
+
+    Raises:
+        StoreError: that cannot be found out.
+    """
+    try:
+        with answering():
+            return path.exists()
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def ensure_writable(root: Path, option: str = "--out") -> None:
@@ -114,15 +151,18 @@ def ensure_ours(out: Path, first: Mapping[str, str]) -> None:
 
     Raises:
         AdbenchError: it has one, or is a published board.
+        StoreError: that cannot be found out.
     """
-    if (out / "board.json").exists():
+    if is_there(out / "board.json"):
         raise AdbenchError(f"{out} is a published board; give --out another folder")
     for name, begins in first.items():
         try:
-            with (out / name).open("rb") as file:
+            with answering(), (out / name).open("rb") as file:
                 there = file.read(len(begins.encode()))
-        except OSError:
+        except (*ABSENT, IsADirectoryError):
             continue
+        except OSError as error:
+            raise unreadable(out / name, error) from None
         if there not in (b"", begins.encode()):
             raise AdbenchError(
                 f"{out / name} is not adbench's, and would be written over; give --out another folder"
@@ -136,38 +176,73 @@ def read_object(path: Path, limit: int) -> bytes:
         OSError: it is missing or cannot be read.
         ValueError: it is larger.
     """
-    if path.stat().st_size > limit:
+    with answering():
+        size = path.stat().st_size
+    if size > limit:
         raise ValueError(f"{path} has more than {limit:,} bytes")
-    return path.read_bytes()
+    with answering():
+        return path.read_bytes()
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
     """The bytes of a regular file that has no more than `limit` of them.
 
     Raises:
-        OSError: it is missing, or a pipe or a device, which might never end.
-        ValueError: it is larger.
+        OSError: it is missing or cannot be read.
+        ValueError: it is larger, or a pipe or a device, which might never end.
     """
     if is_remote(path):
         return read_object(path, limit)
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # to open a pipe would wait for a writer
-    with open(file, "rb") as opened:
-        facts = os.fstat(file)
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(f"{path} is not a regular file")
-        if facts.st_size > limit:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
             raise ValueError(f"{path} has more than {limit:,} bytes")
-        return opened.read(facts.st_size)
+        return file.read(size)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A regular file, or an object, open for reading.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        ValueError: it is a pipe or a device, which might never end.
+    """
+    if is_remote(path):
+        with answering():
+            return path.open("rb")
+    file = os.fdopen(
+        os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb"
+    )  # to open a pipe would wait for a writer
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"{path} is not a regular file")
+    return file
+
+
+def contents(path: Path, limit: int) -> bytes | None:
+    """As `read_bounded`; None if nothing is there.
+
+    Raises:
+        StoreError: it cannot be read.
+        ValueError: it is larger, or a pipe or a device.
+    """
+    try:
+        return read_bounded(path, limit)
+    except ABSENT:
+        return None
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def replace(path: Path, data: bytes) -> None:
     """Write a file all at once: until it is whole on the disk, what stood there before stands there still.
 
     Raises:
-        OSError: it cannot be written; an object store may raise errors of its own.
+        OSError: it cannot be written.
     """
     if is_remote(path):
-        path.write_bytes(data)
+        with answering():
+            path.write_bytes(data)
         return
     draft = path.with_name(f".{draft_name()}")
     try:
@@ -205,125 +280,33 @@ def replace_folder(target: Path, draft: Path) -> None:
         return
 
 
-def clear(folder: Path, home: Callable[[Path], Path | None]) -> None:
-    """Remove what processes of this machine that have ended left unfinished in a folder, by names of `draft_name`.
-
-    What one of them had moved aside, to put a new one there, goes back to where `home` says, if nothing is there now.
-
-    Raises:
-        OSError: the folder cannot be listed, or a file in it not removed.
-    """
-    for left in folder.iterdir():
-        if not owner_is_gone(left.name):
-            continue
-        if left.name.endswith(OLD) and (target := home(left)) is not None:
-            with suppress(OSError):  # something stands there, or another process was faster
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.rename(left, target)
-        left.unlink(missing_ok=True) if left.is_file() else shutil.rmtree(left, ignore_errors=True)
-
-
-def draft_name() -> str:
-    """A new name for what is not finished, by which `owner_is_gone` knows whose it was."""
-    return f"{_host()}+{os.getpid()}+{uuid.uuid4().hex}"
-
-
-def owner_is_gone(draft: str) -> bool:
-    """Whether the process that a draft's name, ``host+pid+random``, speaks of is known to have ended.
-
-    One is whose machine was started again since. Of this boot only a process that could be seen from here is: of this
-    container.
-    """
-    host, _, rest = draft.removeprefix(".").partition("+")
-    if host != _host():
-        return _was_restarted(host)
-    number = rest.partition("+")[0]
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except (ValueError, OSError):
-        return False
-    return _has_ended(number)
-
-
-def _has_ended(number: str) -> bool:
-    """Whether a process is one no more, but for its number: until its parent, or the first process, asks how it ended."""
-    try:
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
-    except (OSError, IndexError):
-        return False
-
-
-def _host() -> str:
-    """What a process's number is a number of: ``name~machine~boot~namespace``; the name alone without Linux to ask.
-
-    Containers can have one name, and so can machines: these are hashes of what tells machines apart (empty if nothing
-    does), of the boot, and of the processes' namespace.
-    """
-    name = socket.gethostname()[:LONGEST]
-    try:
-        boot, space = BOOT.read_text(), str(NAMESPACE.stat().st_ino)
-    except OSError:
-        return name
-    return "~".join([name, *(text and _short(text) for text in (_machine(), boot, space))])
-
-
-def _was_restarted(host: str) -> bool:
-    """Whether a host is this machine before its last start."""
-    theirs, ours = host.split("~"), _host().split("~")
-    if len(theirs) != 4 or len(ours) != 4 or not ours[1]:
-        return False
-    return theirs[:2] == ours[:2] and theirs[2] != ours[2]
-
-
-def _machine() -> str:
-    """The system's id and its network cards' makers' addresses, since copies have one id; empty without either.
-
-    A container has no cards of its own, only links to its host's, and virtual machines have addresses that somebody
-    chose, which their copies may have too.
-    """
-    try:
-        own = [path for path in sorted(CARDS.glob("*/address")) if (path.parent / "device").exists()]
-        cards = [address for address in (path.read_text() for path in own) if _is_makers(address)]
-        found = MACHINE.read_text().strip()
-        return f"{found}{cards}" if found and cards else ""
-    except (OSError, ValueError):
-        return ""
-
-
-def _is_makers(address: str) -> bool:
-    """Whether a network card's address is its maker's: the second bit of an address that was chosen is set."""
-    return not int(address[:2], 16) & 2
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
 def opened(path: Path) -> Path | BytesIO:
     """What pandas and pyarrow read a file from; of an object, its bytes.
 
     They would take ``file:/x`` for a URL, and ``~`` for the home folder, at the beginning of a name.
+
+    Raises:
+        StoreError: an object cannot be read.
     """
-    return BytesIO(path.read_bytes()) if is_remote(path) else path.absolute()
-
-
-def found(root: Path, pattern: str) -> list[Path]:
-    """What matches a pattern below `root`, sorted; folders may come and go meanwhile, which pathlib's glob does not bear."""
-    if is_remote(root):
-        return sorted(root.glob(pattern))
-    names = glob.iglob(pattern, root_dir=root, include_hidden=True)
-    return sorted(root / name for name in names)
+    if not is_remote(path):
+        return path.absolute()
+    try:
+        with answering():
+            return BytesIO(path.read_bytes())
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def stamp(path: Path) -> str:
     """What changes whenever a file is written.
 
     Raises:
-        OSError: it is not there.
+        OSError: it is not there, or cannot be read.
     """
-    return str(_system(path).ukey(_name(path))) if is_remote(path) else str(path.stat().st_mtime_ns)
+    if not is_remote(path):
+        return str(path.stat().st_mtime_ns)
+    with answering():
+        return str(system_of(path).ukey(name_of(path)))
 
 
 def upload(folder: Path, target: Path) -> None:
@@ -334,13 +317,13 @@ def upload(folder: Path, target: Path) -> None:
     """
     last = "result.json"
     try:
-        (target / last).unlink(missing_ok=True)  # of an earlier failure
-        names = sorted(path.name for path in folder.iterdir() if path.name != last)
-        for name in [*names, last]:
-            (target / name).write_bytes((folder / name).read_bytes())
-    except Exception as error:
-        reason = one_line(error)[:300]
-        raise StoreError(f"cannot write {target}: {reason}; run the same command again") from None
+        with answering():
+            (target / last).unlink(missing_ok=True)  # of an earlier failure
+            names = sorted(path.name for path in folder.iterdir() if path.name != last)
+            for name in [*names, last]:
+                (target / name).write_bytes((folder / name).read_bytes())
+    except OSError as error:
+        raise unwritten(target, error) from None
 
 
 def create(path: Path, text: str) -> None:
@@ -354,7 +337,8 @@ def create(path: Path, text: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
         return
-    _system(path).pipe_file(_name(path), text.encode(), mode="create")
+    with answering():
+        system_of(path).pipe_file(name_of(path), text.encode(), mode="create")
 
 
 def touch(path: Path, text: str) -> None:

@@ -23,12 +23,12 @@ from typing import Any
 import torch
 
 from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.failures import failure
 from adbench_tgan.jobs import Job
 from adbench_tgan.mps import side_by_side
 from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
-from adbench_tgan.places import draft_name
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
 from adbench_tgan.runner import Reporter, Settings, announce, attempt
@@ -39,6 +39,10 @@ START = 60.0  # seconds that a process may take to start, on top of its job's ow
 MANY = 1000  # lines that wait to be passed on, after which those who print more have to wait
 WORDS = 200  # characters of its last line that a failed job's reason quotes
 LINE = 2**16  # characters after which a line that has no end is passed on
+
+ENDED_ITSELF = (
+    "its process ended before there was a result, and without an error; does the detector call os._exit?"
+)
 
 Heard = queue.Queue[tuple["Process", list[Any]]]
 
@@ -224,7 +228,7 @@ class Process:
         found, reason = None, self.reason()
         try:
             if not reason:
-                found, reason = read_back(self.job, self.folder / RESULT), "the process left no result"
+                found, reason = read_back(self.job, self.folder / RESULT), ENDED_ITSELF
         except AdbenchError as error:
             reason = str(error)
         finally:

@@ -18,11 +18,12 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from adbench_tgan import places, stored
+from adbench_tgan import listing, places, stored
+from adbench_tgan.drafts import clear, draft_name
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import draft_name, is_remote
+from adbench_tgan.places import is_remote
 from adbench_tgan.stored import SCHEMA
 from adbench_tgan.stored import read_losses as read_losses
 from adbench_tgan.stored import read_scores as read_scores
@@ -36,6 +37,11 @@ LONGEST = 150  # characters of a folder's name
 PLAIN = re.compile(r"[\w.~ -]*", re.ASCII)  # what `quote` leaves as it is
 TRACE = "traceback.txt"  # of a failed job
 PARTIAL = ".partial"  # where folders are written before they are renamed into place
+CLAIMS = "claims"  # folder of what runs are running now
+
+
+# Entries of a store that hold no results, and that others may have closed, such as those of a disk's first folder.
+NO_DATASETS = re.compile(rf"{re.escape(PARTIAL)}|{CLAIMS}|lost\+found|\.Trash.*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +98,7 @@ class ResultStore:
         if is_remote(self.root):
             return
         places.ensure_writable(self.root / PARTIAL)
-        places.clear(self.root / PARTIAL, self._home)
+        clear(self.root / PARTIAL, self._home)
 
     def _home(self, left: Path) -> Path | None:
         """Where the result in a folder belongs; None if it cannot be read."""
@@ -137,11 +143,18 @@ class ResultStore:
         return found if found is not None and same(found.job, job) else None
 
     def stamp(self, job: Job) -> str:
-        """What changes when the job's result is written again; empty if there is none."""
+        """What changes when the job's result is written again; empty if there is none.
+
+        Raises:
+            StoreError: that cannot be found out.
+        """
+        path = self.folder(job) / "result.json"
         try:
-            return places.stamp(self.folder(job) / "result.json")
-        except OSError:
+            return places.stamp(path)
+        except places.ABSENT:
             return ""
+        except OSError as error:
+            raise places.unreadable(path, error) from None
 
     def put(self, result: Result) -> None:
         """Write a result's folder, all at once. A failed result never replaces a good one.
@@ -175,13 +188,25 @@ class ResultStore:
                 (self.checkpoints / checkpoint_name(result.job)).unlink(missing_ok=True)
 
     def results(self, passed_over: Callable[[Path, str], None] = lambda *_: None) -> Iterator[Result]:
-        """Every readable result, in the order of their folders' names; `passed_over` is told of each other, and why."""
-        for path in places.found(self.root, "*/*/*/*/result.json"):
+        """Every sound result, in the order of their folders' names; `passed_over` is told of each other, and why.
+
+        Raises:
+            StoreError: one is there and cannot be read, or a folder not be listed.
+        """
+        for path in sorted(self.listed()):
             found = stored.read(path.parent)
             if found is not None and path.parent == self.folder(found.job):
                 yield result_of(found)
             else:
                 passed_over(path, _why(found, path.parent))
+
+    def listed(self) -> dict[Path, str]:
+        """The ``result.json`` of every job, with what changes whenever it is written.
+
+        Raises:
+            StoreError: a folder cannot be listed.
+        """
+        return listing.listed(self.root, "*/*/*/*/result.json", besides=NO_DATASETS)
 
     def is_newer(self, job: Job) -> bool:
         """Whether a later version of adbench-tgan has stored this job, so that this one can neither read nor run it."""
@@ -194,7 +219,7 @@ class ResultStore:
     def trace(self, job: Job) -> Path | None:
         """The file with a failed job's traceback; None if it has none."""
         path = self.folder(job) / TRACE
-        return path if path.exists() else None
+        return path if places.is_there(path) else None
 
     def losses(self, job: Job) -> pd.DataFrame:
         """The losses of a finished job: epoch, and the mean of each loss."""
@@ -308,9 +333,7 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         places.replace(path, text.encode())
     except OSError as error:
-        raise unwritable(path, error) from None
-    except Exception as error:  # an object store has its own
-        raise StoreError(f"cannot write {path}: {one_line(error)}; run again") from None
+        raise places.unwritten(path, error) from None
 
 
 def safe_name(name: str) -> str:

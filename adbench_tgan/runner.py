@@ -20,16 +20,17 @@ from adbench_tgan.codebase import code_behind
 from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.data.tasks import Tasks, changed
 from adbench_tgan.detector import Detector
-from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain, failed
 from adbench_tgan.info import SUITE
 from adbench_tgan.interrupts import handlers_kept, not_swallowed
 from adbench_tgan.jobs import Job
+from adbench_tgan.keeping import stored
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
 from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore, check_readable, checkpoint_name
+from adbench_tgan.results import Result, ResultStore, checkpoint_name
 from adbench_tgan.scoring import (
     Tell,
     check_scores,
@@ -109,30 +110,13 @@ def run(
     results = executor(jobs, settings, tasks, registry, reporter)
     try:
         for made in results:
-            result = stored(made, store, settings)
+            result = stored(made, store, settings, reporter.warn)
             reporter.job_finished(result)
             registry.tell("adbench_job_finished", reporter.warn, job=result.job, result=result)
             yield result
     finally:  # an executor's processes end now, not when its iterator happens to be collected
         if isinstance(results, Generator):
             results.close()
-
-
-def stored(result: Result, store: ResultStore, settings: Settings) -> Result:
-    """Store a result, and return what was: a failure, if of this one nothing could be written or read back.
-
-    Raises:
-        StoreError: the disk is full or cannot be written.
-    """
-    try:
-        check_readable(result)
-        store.put(result)
-    except StoreError:
-        raise
-    except Exception as error:  # a detector's own state may be anything
-        result = failed(result.job, settings, error)
-        store.put(result)
-    return result
 
 
 def announce(job: Job, registry: Registry, reporter: Reporter) -> None:

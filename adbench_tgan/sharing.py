@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from time import sleep
 
 from adbench_tgan.claims import Claims
 from adbench_tgan.jobs import Job
+from adbench_tgan.keeping import patiently
 from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Reporter
 
@@ -54,8 +56,7 @@ class Sharing:
     def _next(self) -> Job | None:
         """A job that is ours from now on; None if others have all that are left."""
         for job in list(self.rest):
-            claimed = self.claims.take(job)
-            finished = self._is_finished(job)  # looked at after the claim: no gap between
+            claimed, finished = patiently(partial(self._look, job), self.reporter.warn)
             if claimed or finished:
                 self.rest.remove(job)
             if claimed and not finished:
@@ -64,6 +65,11 @@ class Sharing:
                 self.claims.release(job)
                 self.elsewhere += 1
         return None
+
+    def _look(self, job: Job) -> tuple[bool, bool]:
+        """Whether a job is claimed for us, and whether another run has finished it."""
+        claimed = self.claims.take(job)
+        return claimed, self._is_finished(job)  # looked at after the claim: no gap between
 
     def _is_finished(self, job: Job) -> bool:
         """Whether another run has stored all that is asked for, or failed."""

@@ -12,8 +12,10 @@ import pandas as pd
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
+from adbench_tgan.metrics import auroc
 from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.statistics import ABSENT, Draws, Floats, draws, over_seeds, resampled_auroc
+from adbench_tgan.stored import ROUNDING
 
 Read = Callable[[Job], pd.DataFrame]  # a job's per-image scores
 
@@ -23,7 +25,7 @@ def bootstrap(results: Sequence[Result], read: Read) -> dict[str, dict[str, Floa
 
     Raises:
         AdbenchError: a category has results on different images, or on images of different names or labels, or
-            two of its images share a name.
+            two of its images share a name, or a stored AUROC is not that of its scores.
     """
     spreads: dict[str, dict[str, Floats]] = {variant_of(result.job): {} for result in results}
     by_category: dict[str, list[Result]] = {}
@@ -38,6 +40,7 @@ def bootstrap(results: Sequence[Result], read: Read) -> dict[str, dict[str, Floa
             table = read(result.job) if number else first.pop(category)
             if not _labels(result.job, table).equals(labels[category]):
                 raise _unlike(by_category[category][0].job, result.job)
+            _check_auroc(result, table)
             spread = resampled_auroc(_sorted(table)["score"].to_numpy(), drawn)
             by_variant.setdefault(variant_of(result.job), []).append(spread)
         for name, each in by_variant.items():
@@ -82,6 +85,23 @@ def _labels(job: Job, table: pd.DataFrame) -> pd.Series:
     if table["sample_id"].duplicated().any():
         raise AdbenchError(f"{job}: test images share a sample_id; the dataset must name each apart")
     return _sorted(table).set_index("sample_id")["label"].astype("int8")
+
+
+def _check_auroc(result: Result, table: pd.DataFrame) -> None:
+    """Raise unless the stored AUROC is that of the scores: a mean of edited ones would lie outside its own interval.
+
+    Raises:
+        AdbenchError: naming the job and its folder.
+    """
+    told = result.metrics.get("auroc")
+    if told is None:
+        return
+    found = auroc(table["score"].to_numpy(), table["label"].to_numpy(), np.nan)
+    if abs(told - found) > ROUNDING:
+        raise AdbenchError(
+            f"{result.job}: auroc is stored as {told}, its scores give {found}; remove its folder "
+            f"({ResultStore(Path()).folder(result.job)}) and run again"
+        )
 
 
 def _unlike(one: Job, other: Job) -> AdbenchError:

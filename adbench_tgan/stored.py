@@ -10,11 +10,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
-from adbench_tgan.errors import AdbenchError
+from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import opened, read_bounded
+from adbench_tgan.places import ABSENT, answering, contents, open_regular, opened, read_bounded, unreadable
 from adbench_tgan.text import unmarked
 
 if TYPE_CHECKING:
@@ -27,7 +27,20 @@ LARGEST = 2**26  # bytes of a result.json; one has a few thousand
 ROWS = 10_000_000  # of scores.parquet
 CHARACTERS = 2**30  # of all its sample ids together
 
-Count = Annotated[int, Field(ge=0)]
+SHARES = {
+    "auroc",
+    "average_precision",
+    "f1_max",
+    "fpr95",
+    "balanced_accuracy",
+    "pixel_auroc",
+    "aupro",
+}  # of 0 to 1
+ROUNDING = 1e-9  # by which a metric of images may be off
+BEYOND = 1e-3  # how far over 1 a metric of pixels may come by rounding: some sum up single precision
+LARGEST_COUNT = 2**53  # what every program takes for a whole number
+
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 
 
 class FileFacts(BaseModel):
@@ -67,28 +80,57 @@ class Stored(BaseModel):
     version: str
     files: Mapping[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], FileFacts]
 
+    @field_validator("metrics")
+    @classmethod
+    def within_range(cls, metrics: Mapping[str, float]) -> Mapping[str, float]:
+        """Refuse what no metric of ours can be; plugins' may be anything."""
+        for name in SHARES & metrics.keys():
+            if not -BEYOND <= metrics[name] <= 1 + BEYOND:
+                raise ValueError(f"{name} is {metrics[name]}, which is not within 0 to 1")
+        return metrics
+
 
 def read(folder: Path) -> Stored | None:
-    """What ``result.json`` says; None when it is missing, damaged or of another schema."""
+    """What ``result.json`` says; None when it is missing, damaged or of another schema.
+
+    Raises:
+        StoreError: it cannot be read, which leaves open what is there.
+    """
     try:
-        return Stored.model_validate_json(read_bounded(folder / "result.json", LARGEST))
-    except (OSError, ValidationError, ValueError):
+        data = contents(folder / "result.json", LARGEST)
+        return None if data is None else Stored.model_validate_json(data)
+    except (ValidationError, ValueError):
         return None
 
 
 def is_whole(stored: Stored, folder: Path) -> bool:
-    """Whether every file that ``result.json`` names is there at its full size."""
+    """Whether every file that ``result.json`` names is there at its full size.
+
+    Raises:
+        StoreError: that cannot be found out.
+    """
+    return all(_size(folder / name) == facts.bytes for name, facts in stored.files.items())
+
+
+def _size(path: Path) -> int | None:
     try:
-        return all((folder / name).stat().st_size == facts.bytes for name, facts in stored.files.items())
-    except OSError:
-        return False
+        with answering():
+            return path.stat().st_size
+    except ABSENT:
+        return None
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def newer_schema(folder: Path) -> int | None:
-    """The schema of a ``result.json`` that a later version of adbench-tgan wrote, which this one cannot read."""
+    """The schema of a ``result.json`` that a later version of adbench-tgan wrote, which this one cannot read.
+
+    Raises:
+        StoreError: as for `read`.
+    """
     try:
-        schema = json.loads(read_bounded(folder / "result.json", LARGEST))["schema"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        schema = json.loads(contents(folder / "result.json", LARGEST) or b"")["schema"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return schema if type(schema) is int and schema > SCHEMA else None
 
@@ -98,12 +140,15 @@ def read_scores(folder: Path) -> pd.DataFrame:
 
     Raises:
         AdbenchError: the file is missing, is not the one that ``result.json`` vouches for, or holds something else.
+        StoreError: it cannot be read.
     """
     path = vouched(folder, "scores.parquet")
     try:
         return scores_table(path)
+    except StoreError:
+        raise
     except Exception as error:  # a damaged file raises nearly every kind of error
-        raise _unreadable(path, str(error) or type(error).__name__) from None
+        raise _damaged(path, str(error) or type(error).__name__) from None
 
 
 def read_losses(folder: Path) -> pd.DataFrame:
@@ -123,7 +168,7 @@ def read_losses(folder: Path) -> pd.DataFrame:
         # As text first: what pandas before 3.1 makes of a number is often not the one that was written.
         return table.astype({name: "int64" if name == "epoch" else "float64" for name in table.columns})
     except ValueError as error:
-        raise _unreadable(path, str(error)) from None
+        raise _damaged(path, str(error)) from None
 
 
 def vouched(folder: Path, name: str) -> Path:
@@ -131,19 +176,20 @@ def vouched(folder: Path, name: str) -> Path:
 
     Raises:
         AdbenchError: it is missing, or is not the one that ``result.json`` vouches for.
+        StoreError: it cannot be read.
     """
     path = folder / name
     stored = read(folder)
     facts = None if stored is None else stored.files.get(name)
     if facts is None:
-        raise _unreadable(path, "result.json does not vouch for it")
-    if not path.is_file():  # to open a pipe would wait for a writer
-        raise _unreadable(path, "it is missing, or not a regular file")
+        raise _damaged(path, "result.json does not vouch for it")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file, answering():
             found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (*ABSENT, ValueError):
+        raise _damaged(path, "it is missing, or not a regular file") from None
     except OSError as error:
-        raise _unreadable(path, error.strerror or type(error).__name__) from None
+        raise unreadable(path, error) from None
     if found != facts.sha256:
         raise AdbenchError(f"{path} was changed after it was written; delete {folder} and run again")
     return path
@@ -207,7 +253,7 @@ def _texts(column: Any) -> Any:
     return column.cast(pa.string())
 
 
-def _unreadable(path: Path, reason: str) -> AdbenchError:
+def _damaged(path: Path, reason: str) -> AdbenchError:
     return AdbenchError(f"{path} cannot be read ({reason}); delete {path.parent} and run again")
 
 

@@ -15,17 +15,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from make_board import NOTHING
 from make_process import Forked
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import claims, places, sharing
+from adbench_tgan import benchmark as module
+from adbench_tgan import claims, drafts, sharing
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.claims import CLAIMS, Claims
+from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.jobs import Job, Request
-from adbench_tgan.places import draft_name, owner_is_gone
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import ResultStore
+from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.runner import Settings
 from adbench_tgan.sharing import Sharing
 
@@ -54,7 +56,7 @@ def test_a_job_is_one_runs_until_it_gives_it_up(tmp_path: Path) -> None:
 
 
 def test_a_claim_is_dead_when_its_process_is_gone(tmp_path: Path) -> None:
-    code = "import os, sys; from adbench_tgan.places import draft_name; print(draft_name())"
+    code = "import os, sys; from adbench_tgan.drafts import draft_name; print(draft_name())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     elsewhere(tmp_path).write_text(ended.stdout.strip())
     with Claims(tmp_path, **SLOW) as run:
@@ -68,12 +70,12 @@ def test_a_container_of_the_same_name_is_another_machine(
 ) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    monkeypatch.setattr(places, "CARDS", tmp_path)  # a container has none of its own
+    monkeypatch.setattr(drafts, "CARDS", tmp_path)  # a container has none of its own
     (tmp_path / "other").write_text("another boot")
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: ended.pid)
         here = draft_name()
-        patch.setattr(places, what, tmp_path / "other")
+        patch.setattr(drafts, what, tmp_path / "other")
         there = draft_name()
     assert owner_is_gone(here)
     assert not owner_is_gone(there)
@@ -95,7 +97,7 @@ def test_a_process_that_has_ended_and_is_not_yet_cleared_away_is_gone():
 def test_a_draft_has_a_name_that_every_file_system_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "h" * 255)
     assert len(draft_name()) < 200
-    monkeypatch.setattr(places, "BOOT", Path("/nowhere"))
+    monkeypatch.setattr(drafts, "BOOT", Path("/nowhere"))
     assert draft_name().startswith("h" * 100 + "+")
 
 
@@ -208,6 +210,28 @@ def test_a_job_that_another_run_finishes_without_its_model_is_run_for_it(tmp_pat
     outcome = benchmark(request, settings, registry, Late(), tmp_path)
     assert outcome.ran == 1
     assert store.has(outcome.results[0].job, with_model=True)
+
+
+def test_tables_hold_what_another_run_stored_while_they_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, late = ResultStore(tmp_path), [result("d", seed=2), result("d", seed=1)]
+    first = result("d")
+    store.open()
+    for each in (first, result("d", seed=1, status="failed")):
+        store.put(each)
+    real = module.results_table
+
+    def meanwhile(results: list[Result]) -> pd.DataFrame:
+        if late:
+            store.put(late.pop())
+        return real(results)
+
+    monkeypatch.setattr(module, "results_table", meanwhile)
+    module.write_tables(store, (first.job,), Registry(_offers=NOTHING))
+    written = pd.read_csv(tmp_path / "results.csv")
+    assert written["seed"].tolist() == [0, 1, 2]
+    assert set(written["status"]) == {"ok"}
 
 
 def test_two_runs_in_one_folder_do_each_job_once(tmp_path: Path) -> None:

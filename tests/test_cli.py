@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +18,7 @@ import pytest
 from conftest import Ended
 from make_plugin import detector_source, installed, make_plugin, offer
 
+from adbench_tgan import cli
 from adbench_tgan.errors import AdbenchError
 
 Call = Callable[..., Ended]
@@ -455,6 +457,20 @@ def test_failed_job_is_a_row_with_its_error_and_status_1(tmp_path: Path, adbench
     board = pd.read_csv(tmp_path / "runs/leaderboard.csv").set_index("detector")
     assert board["n_failed"].to_dict() == {"random": 0, "stumble": 1}
     assert board["rank"].isna().to_dict() == {"random": False, "stumble": True}
+
+
+def test_a_second_interrupt_has_nothing_left_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise SystemExit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(cli, "main", interrupted)
+    try:
+        with pytest.raises(SystemExit):
+            cli.entry()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_process_ends_with_its_command_whatever_threads_are_left(tmp_path):

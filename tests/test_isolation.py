@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from conftest import Ended
 from make_data import make_ganomaly
 from make_plugin import installed, make_plugin
 from make_process import Forked
+from test_leaderboard import result
 from test_registry import LISTENER, VISITOR, VISITOR_PARTS
 from test_runner import Silent
 
@@ -25,7 +27,7 @@ from adbench_tgan import worker
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
-from adbench_tgan.processes import environment, pass_on
+from adbench_tgan.processes import Process, environment, pass_on
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
@@ -385,3 +387,12 @@ def test_another_jobs_result_or_half_of_one_is_no_result(tmp_path: Path) -> None
     scores.write_bytes(data[:-1] + b"!")
     with pytest.raises(AdbenchError, match="was changed after it was written"):
         read_back(one, store.folder(one))
+
+
+def test_a_process_that_ended_itself_is_told_what_it_may_have_called(tmp_path: Path) -> None:
+    ended = object.__new__(Process)
+    facts = {"job": result("d").job, "settings": Settings(), "folder": tmp_path / "gone", "late": False}
+    vars(ended).update(facts, process=SimpleNamespace(returncode=0))
+    assert ended.result().error == (
+        "its process ended before there was a result, and without an error; does the detector call os._exit?"
+    )

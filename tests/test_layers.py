@@ -26,14 +26,14 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 370  # lines
 
 LAYERS = (  # bottom up; a module imports from its own layer or below
     """
-    adbench_tgan errors text hooks interrupts sources codebase places info detector checkpoints metrics timing energy machine training graphs builtins statistics
+    adbench_tgan errors text hooks interrupts sources codebase places listing drafts info detector checkpoints metrics timing energy machine training graphs builtins statistics
     mps records scoring statements torch_settings
     data data.archives data.cifar10 data.classfolders data.cuts data.digits data.files data.folder data.imagefolder
     data.images data.mnist
     data.mvtec data.plain_pickle data.protocols data.samples data.spec data.stl10 data.tasks
     """,
     "registry development jobs again stored results published audit_table timing_board claims describe testing audit scaffold",
-    "runner failures spreads selection leaderboard comparison boards predict report progress events views speed",
+    "runner keeping failures spreads selection leaderboard comparison boards predict report progress events views speed",
     "executors processes packing clusters worker sharing benchmark audits speeds",
     "options commands cli",
 )

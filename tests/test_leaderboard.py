@@ -67,6 +67,22 @@ def test_absent_is_empty_never_zero_and_failures_are_rows(tmp_path):
     assert pd.isna(good["latency_ms_p50"])
 
 
+@pytest.mark.parametrize("value", [10**300, -3, -1e300, float("nan"), 2.0**54], ids=str)
+def test_a_time_or_count_that_nothing_can_have_taken_is_absent(value):
+    one = replace(result("d"), timing={"flops_per_image": value, "fit_seconds": value})
+    assert results_table([one])[["flops_per_image", "fit_seconds"]].isna().all(axis=None)
+    many = replace(result("d"), parameters={str(number): 2**53 for number in range(1025)})
+    assert results_table([many])["parameters"].isna().all()
+
+
+def test_an_auroc_that_its_scores_do_not_give_is_ranked_nowhere():
+    edited = replace(result("d"), metrics={"auroc": 0.123})
+    with pytest.raises(
+        AdbenchError, match=r"^d .*auroc is stored as 0.123, its scores give 0\.[5-9]\d*; remove its fol"
+    ):
+        board([edited, result("e")])
+
+
 def test_seeds_are_averaged_before_categories():
     results = [result("d", "a", 0), result("d", "a", 1), result("d", "b", 0, shift=3.0)]
     a0, a1, b0 = (r.metrics["auroc"] for r in results)

@@ -16,12 +16,15 @@ from conftest import Ended
 from make_process import Forked
 from test_claims import taken_at_once
 from test_leaderboard import result
+from test_runner import Silent
 
-from adbench_tgan import places
+from adbench_tgan import keeping, places
 from adbench_tgan.claims import CLAIMS, Claims
-from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.errors import AdbenchError, StoreAway, StoreError
 from adbench_tgan.places import place_of
 from adbench_tgan.results import ResultStore
+from adbench_tgan.runner import Settings
+from adbench_tgan.sharing import Sharing
 
 Call = Callable[..., Ended]
 RUN = ("run", "--detectors", "mean_image,random", "--categories", "0,1", "--device", "cpu", "--no-timing")
@@ -130,6 +133,87 @@ def test_what_was_cut_short_is_not_there(fails: int, memory: Path, monkeypatch: 
     pd.testing.assert_frame_equal(store.scores(put.job), put.scores)
     (store.folder(put.job) / "scores.parquet").write_bytes(b"another run's")
     assert store.get(put.job) is None  # not what the marker vouches for
+
+
+class Refused(Exception):
+    """What the libraries of object stores raise is no OSError."""
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise Refused("Could not connect")
+
+
+READ = {
+    "stat": lambda store, job: store.get(job),
+    "read_bytes": lambda store, job: store.has(job),
+    "find": lambda store, job: list(store.results()),
+    "ukey": lambda store, job: store.stamp(job),
+    "open": lambda store, job: store.scores(job),
+}
+
+
+@pytest.mark.parametrize("call", READ)
+def test_a_store_that_does_not_answer_is_not_empty(
+    call: str, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, put = ResultStore(memory), result("d")
+    store.put(put)
+    assert [each.job for each in store.results()] == [put.job]
+    owner = type(memory) if hasattr(memory, call) else type(places.system_of(memory))
+    monkeypatch.setattr(owner, call, refuse)
+    with pytest.raises(
+        StoreAway, match=r"^cannot read memory://.*: Refused: Could not connect; run the same command again$"
+    ):
+        READ[call](store, put.job)
+
+
+def away(owner: Any, call: str, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make so many calls fail; those that come later do not."""
+    real, refusals = getattr(owner, call), [refuse] * times
+    monkeypatch.setattr(
+        owner, call, lambda *words, **named: (refusals.pop() if refusals else real)(*words, **named)
+    )
+    monkeypatch.setattr(keeping, "PAUSES", (0, 0))
+
+
+@pytest.mark.parametrize("call", ["stat", "write_bytes"])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_result_waits_for_a_store_that_is_away_and_is_never_stored_as_a_failure(
+    call: str, times: int, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, put, said = ResultStore(memory), result("d"), list[str]()
+    store.put(put)  # a result that is stored again, such as with its model
+    away(type(memory), call, times, monkeypatch)
+    if times <= 2:
+        assert keeping.stored(put, store, Settings(), said.append) is put
+    else:
+        with pytest.raises(StoreAway, match=r"Refused: Could not connect; run the same command again$"):
+            keeping.stored(put, store, Settings(), said.append)
+    assert len(said) == 1
+    assert re.fullmatch(
+        r"cannot .* memory://.*: Refused: Could not connect; trying again for 0 minutes", said[0]
+    )
+    assert [each.status for each in store.results()] == ["ok"] * (times <= 2 or call == "stat")
+
+
+def test_jobs_are_shared_out_by_a_store_that_is_back(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, claims = result("d").job, Claims(memory)
+    sharing = Sharing([job], {job.key: ""}, ResultStore(memory), claims, Silent())
+    away(type(places.system_of(memory)), "find", 2, monkeypatch)
+    assert [list(jobs) for jobs in sharing.rounds()] == [[job]]
+
+
+def test_whether_a_place_is_ours_is_an_error_of_one_line_where_it_does_not_answer(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(memory), "exists", refuse)
+    with pytest.raises(StoreAway, match=r"^cannot read memory://.*/board.json: Refused: Could not connect"):
+        places.ensure_ours(memory, {})
+    monkeypatch.undo()
+    (memory / "results.csv").write_text("detector")
+    monkeypatch.setattr(type(memory), "open", refuse)
+    with pytest.raises(StoreAway, match=r"^cannot read memory://.*/results.csv: Refused"):
+        places.ensure_ours(memory, {"results.csv": "detector"})
 
 
 def test_a_folder_is_found_from_home_and_half_a_url_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

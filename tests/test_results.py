@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,10 +18,10 @@ import pytest
 import torch
 from test_leaderboard import result
 
-from adbench_tgan import places
+from adbench_tgan import drafts
 from adbench_tgan import results as results_module
-from adbench_tgan.errors import AdbenchError
-from adbench_tgan.places import draft_name
+from adbench_tgan.drafts import draft_name
+from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.results import (
     PARTIAL,
     Result,
@@ -116,6 +117,34 @@ def test_a_damaged_result_counts_as_absent_and_is_replaced(store, damage):
     assert store.get(put.job) is not None
 
 
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"parameters": {"g": 10**30}},
+        {"metrics": {"auroc": 1.5}},
+        {"metrics": {"average_precision": -7.0}},
+        {"metrics": {"fpr95": 1e308}},
+        {"metrics": {"aupro": float("nan")}},
+    ],
+    ids=str,
+)
+def test_a_number_that_nothing_can_be_is_damage(store, absurd):
+    put = result("d")
+    store.put(put)
+    path = store.folder(put.job) / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | absurd))
+    assert store.get(put.job) is None
+    told = []
+    assert list(store.results(lambda path, why: told.append(why))) == []
+    assert told == ["damaged"]
+
+
+def test_rounding_is_no_damage_and_a_plugins_own_metric_may_be_anything(store):
+    put = replace(result("d"), metrics={"aupro": 1.0000001192092896, "bits": -7.5})
+    store.put(put)
+    assert store.get(put.job).metrics == put.metrics
+
+
 def test_truncated_scores_count_as_absent_and_changed_ones_are_refused(store):
     put = result("d")
     store.put(put)
@@ -127,6 +156,66 @@ def test_truncated_scores_count_as_absent_and_changed_ones_are_refused(store):
     assert store.get(put.job) is not None  # of the right size: the hash is checked when it is read
     with pytest.raises(AdbenchError, match="was changed after it was written"):
         read_scores(store.folder(put.job))
+
+
+ASKED = {
+    "get": lambda store: store.get(result("d").job),
+    "has": lambda store: store.has(result("d").job),
+    "outcome": lambda store: store.outcome(result("d").job),
+    "results": lambda store: list(store.results()),
+    "is_newer": lambda store: store.is_newer(result("d").job),
+    "put": lambda store: store.put(result("d", status="failed")),
+    "scores": lambda store: store.scores(result("d").job),
+}
+
+
+def closed(monkeypatch, call, name):
+    """Make a call of `os` on what has that name fail, as on another user's."""
+    real = getattr(os, call)
+
+    def forbidden(path, *words, **named):
+        if Path(path).name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *words, **named)
+
+    monkeypatch.setattr(os, call, forbidden)
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_result_that_cannot_be_read_does_not_count_as_absent(store, asked, monkeypatch):
+    store.put(result("d"))
+    path = store.folder(result("d").job) / "result.json"
+    closed(monkeypatch, "open", "result.json")
+    remedy = "see to it that it can be read, then run the same command again"
+    with pytest.raises(StoreError, match=f"^cannot read {path}: Permission denied; {remedy}$"):
+        ASKED[asked](store)
+
+
+@pytest.mark.parametrize(("call", "asked"), [("stat", "has"), ("open", "scores")])
+def test_scores_that_cannot_be_read_are_not_to_be_deleted(store, call, asked, monkeypatch):
+    store.put(result("d"))
+    closed(monkeypatch, call, "scores.parquet")
+    with pytest.raises(StoreError, match=r"^cannot read .*scores.parquet: Permission denied; see to it"):
+        ASKED[asked](store)
+
+
+@pytest.mark.parametrize("depth", range(4))
+def test_a_folder_that_cannot_be_listed_is_not_left_out(store, depth, monkeypatch):
+    store.put(result("d"))
+    folder = [store.root, *reversed(store.folder(result("d").job).relative_to(store.root).parents)][
+        depth and depth + 1
+    ]
+    closed(monkeypatch, "scandir", folder.name)
+    with pytest.raises(StoreError, match=f"^cannot read .*{folder.name}: Permission denied; see to it"):
+        list(store.results())
+
+
+@pytest.mark.parametrize("name", [PARTIAL, "claims", "lost+found", ".Trash-1000"])
+def test_a_closed_folder_that_holds_no_results_is_passed_by(store, name, monkeypatch):
+    store.put(result("d"))
+    (store.root / name).mkdir(exist_ok=True)
+    closed(monkeypatch, "scandir", name)
+    assert len(list(store.results())) == 1
 
 
 def test_a_folder_moved_to_another_name_is_not_read(store):
@@ -224,14 +313,14 @@ def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(stor
     assert list(store.results()) == []
 
 
-@pytest.mark.skipif(not places.CARDS.exists(), reason="only Linux tells its boots apart")
+@pytest.mark.skipif(not drafts.CARDS.exists(), reason="only Linux tells its boots apart")
 def test_drafts_of_before_a_machines_last_start_are_cleared_and_those_of_its_copies_kept(
     store, tmp_path, monkeypatch
 ):
     def draft(tag, **changed):
         with monkeypatch.context() as patch:
             for name, value in changed.items():
-                patch.setattr(places, name, value)
+                patch.setattr(drafts, name, value)
             path = store.root / PARTIAL / draft_name()
         path.mkdir()
         return tag, path
@@ -247,10 +336,10 @@ def test_drafts_of_before_a_machines_last_start_are_cleared_and_those_of_its_cop
             (root / address / "address").write_text(address)
         return root
 
-    monkeypatch.setattr(places, "MACHINE", written("machine", "an id"))
-    monkeypatch.setattr(places, "CARDS", cards("00:01:02:03:04:05"))
+    monkeypatch.setattr(drafts, "MACHINE", written("machine", "an id"))
+    monkeypatch.setattr(drafts, "CARDS", cards("00:01:02:03:04:05"))
     boot = written("boot", "yesterday's")
-    drafts = dict(
+    made = dict(
         [
             draft("before", BOOT=boot),
             draft("now"),
@@ -263,12 +352,12 @@ def test_drafts_of_before_a_machines_last_start_are_cleared_and_those_of_its_cop
         ]
     )
     store.open()
-    assert [tag for tag, path in drafts.items() if not path.exists()] == ["before"]
+    assert [tag for tag, path in made.items() if not path.exists()] == ["before"]
     for nothing_told in (
         tmp_path,
         cards("02:fc:00:00:00:01"),
     ):  # copies of a virtual machine may share the latter
-        monkeypatch.setattr(places, "CARDS", nothing_told)
+        monkeypatch.setattr(drafts, "CARDS", nothing_told)
         _, path = draft("of another boot", BOOT=boot)
         store.open()
         assert path.exists()

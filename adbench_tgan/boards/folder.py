@@ -31,8 +31,9 @@ from adbench_tgan.boards.schemas import (
     check,
     check_scores,
 )
+from adbench_tgan.drafts import OLD, clear, draft_name
 from adbench_tgan.errors import AdbenchError, unwritable
-from adbench_tgan.places import OLD, clear, draft_name, read_bounded, replace_folder
+from adbench_tgan.places import read_bounded, replace_folder
 from adbench_tgan.results import safe_name
 from adbench_tgan.stored import LARGEST, parquet_table
 

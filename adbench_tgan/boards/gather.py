@@ -20,6 +20,7 @@ from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.selection import is_current, without_superseded
+from adbench_tgan.stored import ROUNDING
 
 if TYPE_CHECKING:
     from adbench_tgan.boards.part import Part
@@ -231,7 +232,7 @@ def check_metrics(stored: Iterable[Result], judged: Iterable[Result]) -> None:
     for result in stored:
         for name in IMAGE_METRICS:
             old, new = result.metrics.get(name), again[result.job.key].metrics.get(name)
-            if old is not None and (new is None or abs(old - new) > 1e-9):
+            if old is not None and (new is None or abs(old - new) > ROUNDING):
                 raise AdbenchError(
                     f"{result.job}: {name} is stored as {old}, its scores give {new}; run it again"
                 )
