@@ -14,14 +14,7 @@ from adbench_tgan.results import Result, ResultStore, check_readable
 if TYPE_CHECKING:
     from adbench_tgan.runner import Settings
 
-PAUSES = (
-    5,
-    10,
-    20,
-    40,
-    80,
-    80,
-)  # seconds between two tries; the libraries of object stores have tries of their own
+PAUSES = (5, 10, 20, 40, 80, 80)  # seconds between tries; object stores' libraries have tries of their own
 
 Made = TypeVar("Made")
 Warn = Callable[[str], None]

@@ -27,15 +27,7 @@ LARGEST = 2**26  # bytes of a result.json; one has a few thousand
 ROWS = 10_000_000  # of scores.parquet
 CHARACTERS = 2**30  # of all its sample ids together
 
-SHARES = {
-    "auroc",
-    "average_precision",
-    "f1_max",
-    "fpr95",
-    "balanced_accuracy",
-    "pixel_auroc",
-    "aupro",
-}  # of 0 to 1
+SHARES = set("auroc average_precision f1_max fpr95 balanced_accuracy pixel_auroc aupro".split())  # of 0 to 1
 ROUNDING = 1e-9  # by which a metric of images may be off
 BEYOND = 1e-3  # how far over 1 a metric of pixels may come by rounding: some sum up single precision
 LARGEST_COUNT = 2**53  # what every program takes for a whole number
