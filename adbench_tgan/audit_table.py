@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from adbench_tgan.errors import StoreError
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import read_bounded
+from adbench_tgan.places import contents, read_bounded
 from adbench_tgan.published import Printed, comparable_cells, read_published
 from adbench_tgan.results import safe_name
 from adbench_tgan.stored import LARGEST, stamp
@@ -71,17 +72,26 @@ class Record(BaseModel):
 
 
 def read_record(out: Path, job: Job) -> dict[str, Any] | None:
-    """The stored audit of a job; None when it is missing or damaged, or another job's."""
+    """The stored audit of a job; None when it is missing or damaged, or another job's.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
     record = read_curves(file_of(out, job))
     return record if record is not None and Job(**record["job"]).key == job.key else None
 
 
 def read_curves(path: Path) -> dict[str, Any] | None:
-    """What one file holds, and its SHA-256; None if it is missing, damaged, or its curves are of different lengths."""
+    """What one file holds, and its SHA-256; None if it is missing, damaged, or its curves are of different lengths.
+
+    Raises:
+        StoreError: it cannot be read, which leaves open what is there.
+    """
     try:
-        data = read_bounded(path, LARGEST)
+        if (data := contents(path, LARGEST)) is None:
+            return None
         record = Record.model_validate_json(data)
-    except (OSError, ValueError):
+    except ValueError:
         return None
     whole = len(record.clean) == len(record.batch_statistics) == len(record.class_sorted)
     return record.model_dump(by_alias=True) | {"sha256": hashlib.sha256(data).hexdigest()} if whole else None
@@ -121,7 +131,7 @@ def differences(folder: Path) -> Iterator[Finding]:
     """
     table = folder.parent / "published_numbers.csv"
     published = read_published(table) if table.exists() else ()
-    records = {path: read_curves(path) for path in curves_in(folder)}
+    records = {path: _curves_if_readable(path) for path in curves_in(folder)}
     good = {path: record for path, record in records.items() if record is not None}
     for path, record in records.items():
         yield from ((path.relative_to(folder).as_posix(), "", text) for text in _of_one(folder, path, record))
@@ -131,10 +141,17 @@ def differences(folder: Path) -> Iterator[Finding]:
     yield from (("audit.csv", where, text) for where, text in _of_table(folder, wanted))
 
 
+def _curves_if_readable(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_curves(path)
+    except StoreError:
+        return None
+
+
 def _of_one(folder: Path, path: Path, record: Mapping[str, Any] | None) -> Iterator[str]:
     """What is wrong with a file of curves."""
     if record is None:
-        yield "is no audit: damaged, or an AUROC is not within 0 to 1"
+        yield "is no audit: damaged or unreadable, or an AUROC is not within 0 to 1"
     elif path != file_of(folder, Job(**record["job"])):
         yield "has not the name of its job"
     elif stamp(path.with_suffix(".png")) != record["sha256"]:

@@ -31,6 +31,7 @@ from adbench_tgan.audit_table import (
 from adbench_tgan.audits import run_audits
 from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.data.images import Split
+from adbench_tgan.errors import StoreError
 from adbench_tgan.jobs import Job, Request
 from adbench_tgan.metrics import auroc
 from adbench_tgan.progress import TerminalReporter
@@ -195,6 +196,21 @@ def test_modes_and_buffers_are_put_back_module_by_module():
     assert [module.training for module in network.modules()] == [True, True, False, False]
     assert not network[0].running_mean.any()
     assert network[0].num_batches_tracked == 0
+
+
+def test_curves_that_cannot_be_read_are_not_taken_for_absent(tmp_path):
+    """Their audit would be run again, and be missing in the table."""
+    job = Job(**json.loads(curves_in(LEADERBOARDS / "audit")[0].read_text())["job"])
+    assert read_record(tmp_path, job) is None
+    file_of(tmp_path, job).mkdir(parents=True)
+    for read in (lambda: read_record(tmp_path, job), lambda: gather(tmp_path, [], ())):
+        with pytest.raises(
+            StoreError, match=r"cannot read .*: Is a directory; see to it that it can be read"
+        ):
+            read()
+    assert file_of(tmp_path, job).relative_to(tmp_path).as_posix() in [
+        where for where, *_ in differences(tmp_path)
+    ]
 
 
 def test_an_audit_of_another_job_or_with_curves_of_two_lengths_counts_as_absent(tmp_path):
@@ -440,7 +456,7 @@ def no_auroc(path):
     ("harm", "said"),
     [
         (other_epoch, "curves_sha256: is "),
-        (no_auroc, "is no audit: damaged, or an AUROC is not within 0 to 1"),
+        (no_auroc, "is no audit: damaged or unreadable, or an AUROC is not within 0 to 1"),
         (lambda path: path.rename(path.with_name("other.json")), "has not the name of its job"),
         (
             lambda path: path.with_suffix(".png").write_bytes(b""),
