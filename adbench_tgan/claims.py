@@ -21,7 +21,7 @@ from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.jobs import Job
 from adbench_tgan.listing import found
 from adbench_tgan.places import answering, create, is_remote, is_there, stamp, touch, unwritten
-from adbench_tgan.results import CLAIMS as CLAIMS
+from adbench_tgan.results import CLAIMS
 
 BEAT = 10.0  # seconds between two touches
 EXPIRY = 90.0  # seconds without a touch after which a claim is dead

@@ -156,9 +156,8 @@ def entry() -> None:
         status = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
         raise
     finally:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # a second Ctrl-C has nothing left to stop, and would show a traceback
+        # A second Ctrl-C has nothing left to stop, and would show a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if left_running():
             over = threading.Event()
             atexit.register(over.set)  # it comes once all threads have ended

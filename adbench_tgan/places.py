@@ -210,9 +210,8 @@ def open_regular(path: Path) -> BufferedReader:
     if is_remote(path):
         with answering():
             return path.open("rb")
-    file = os.fdopen(
-        os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb"
-    )  # to open a pipe would wait for a writer
+    # To open a pipe would wait for a writer.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise ValueError(f"{path} is not a regular file")

@@ -23,11 +23,11 @@ from test_runner import Silent
 from adbench_tgan import benchmark as module
 from adbench_tgan import claims, drafts, sharing
 from adbench_tgan.benchmark import benchmark
-from adbench_tgan.claims import CLAIMS, Claims
+from adbench_tgan.claims import Claims
 from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.jobs import Job, Request
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.results import CLAIMS, Result, ResultStore
 from adbench_tgan.runner import Settings
 from adbench_tgan.sharing import Sharing
 

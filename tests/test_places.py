@@ -19,10 +19,10 @@ from test_leaderboard import result
 from test_runner import Silent
 
 from adbench_tgan import keeping, places
-from adbench_tgan.claims import CLAIMS, Claims
+from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError, StoreAway, StoreError
 from adbench_tgan.places import place_of
-from adbench_tgan.results import ResultStore
+from adbench_tgan.results import CLAIMS, ResultStore
 from adbench_tgan.runner import Settings
 from adbench_tgan.sharing import Sharing
 
