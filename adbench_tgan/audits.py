@@ -14,15 +14,13 @@ import pandas as pd
 from adbench_tgan import __version__
 from adbench_tgan.audit import audit
 from adbench_tgan.audit_table import COLUMNS, file_of, gather, read_record
-from adbench_tgan.benchmark import usable
-from adbench_tgan.data.classfolders import ensure_apart
+from adbench_tgan.benchmark import ensure_fit, usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import StoreError, unwritable
 from adbench_tgan.failures import explain
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
-from adbench_tgan.places import ensure_ours, ensure_writable
 from adbench_tgan.published import read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
@@ -55,9 +53,7 @@ def run_audits(
     """
     printed = read_published(published)
     settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
-    ensure_apart(out, request.dataset, request.data_root)
-    ensure_ours(out, {"audit.csv": ",".join(COLUMNS[:3]), "failed.csv": ",".join(FAILED[:3])})
-    ensure_writable(out)
+    ensure_fit(out, request, {"audit.csv": ",".join(COLUMNS[:3]), "failed.csv": ",".join(FAILED[:3])})
     planned = plan(request, registry, reporter.warn)
     missing = [job for job in planned.jobs if read_record(out, job) is None]
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))

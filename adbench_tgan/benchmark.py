@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,8 +78,7 @@ def benchmark(
     if request.precision == "tf32" and not device.startswith("cuda"):
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
     check_packing(replace(settings, device=device))
-    ensure_apart(out, request.dataset, request.data_root)
-    store = open_store(out)
+    store = open_store(out, request)
     settings = replace(
         settings,
         device=device,
@@ -113,14 +112,28 @@ def benchmark(
     )
 
 
-def open_store(out: Path) -> ResultStore:
-    """The results in a folder, once it is known that it is ours to write to and can be listed: before the work.
+def ensure_fit(out: Path, request: Request, first: Mapping[str, str]) -> None:
+    """See to it, before the work, that a folder is apart from the images, can be written to, and is ours.
+
+    `first` is how our files in it begin.
+
+    Raises:
+        AdbenchError: it is not.
+    """
+    ensure_apart(out, request.dataset, request.data_root)
+    ensure_writable(
+        out
+    )  # before its files are looked at: it has the remedy for a place that is not to be had
+    ensure_ours(out, first)
+
+
+def open_store(out: Path, request: Request) -> ResultStore:
+    """The results in a folder, once it is known that it is fit for more and can be listed: before the work.
 
     Raises:
         AdbenchError: it is not, or cannot be.
     """
-    ensure_writable(out)  # first of all: it has the remedy for a place that is not to be had
-    ensure_ours(out, FIRST)
+    ensure_fit(out, request, FIRST)
     store = ResultStore(out)
     store.open()
     store.listed()
@@ -211,10 +224,11 @@ def write_tables(
 
     Returns the leaderboard, which is of the jobs' dataset, protocol and categories, and the other categories there.
     """
+    there = store.listed()
     for _ in range(LOOKS):
-        there = store.listed()
-        written = _write_tables(store, jobs, registry, printed, say)
-        if store.listed() == there:
+        written = _write_tables(store, there, jobs, registry, printed, say)
+        before, there = there, store.listed()
+        if there == before:
             break
         say = silent  # it was said
     return written
@@ -222,13 +236,15 @@ def write_tables(
 
 def _write_tables(
     store: ResultStore,
+    there: Iterable[Path],
     jobs: tuple[Job, ...],
     registry: Registry,
     printed: Sequence[Printed],
     say: Callable[[str], None],
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     versions = registry.versions()
-    results = list(store.results(lambda path, why: say(f"{path} is left alone and not in the tables: {why}")))
+    left = "is left alone and not in the tables"
+    results = list(store.results(lambda path, why: say(f"{path} {left}: {why}"), there))
     current = without_superseded([result for result in results if is_current(result.job, versions)])
     first = jobs[0]
     ordered = standings(comparable(current, jobs, versions), store.scores)

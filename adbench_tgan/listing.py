@@ -5,10 +5,12 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from adbench_tgan.places import ABSENT, answering, is_remote, name_of, system_of, unreadable
+from adbench_tgan.places import ABSENT, answering, is_remote, name_of, reading, system_of
 
 NOTHING = re.compile(r"(?!)")
 
@@ -27,8 +29,8 @@ def found(folder: Path, pattern: str) -> list[str]:
 def listed(root: Path, pattern: str, besides: re.Pattern[str] = NOTHING) -> dict[Path, str]:
     """What matches a pattern below `root`, each with what changes whenever it is written.
 
-    `besides` are entries of `root` that are not looked into. Folders may come and go
-    meanwhile, which pathlib's glob does not bear; and both leave out silently what cannot be listed.
+    `besides` are entries of `root` that are not looked into. Folders may come and go meanwhile, which pathlib's glob
+    does not bear; and it leaves out silently what cannot be listed.
 
     Raises:
         StoreError: a folder cannot be listed.
@@ -41,12 +43,8 @@ def listed(root: Path, pattern: str, besides: re.Pattern[str] = NOTHING) -> dict
         names = [name for folder in names for name in _inside(folder, part)]
     stamps = {}
     for name in names:
-        try:
+        with suppress(*ABSENT), reading(Path(name)):
             stamps[Path(name)] = str(os.lstat(name).st_mtime_ns)
-        except ABSENT:
-            continue
-        except OSError as error:
-            raise unreadable(Path(name), error) from None
     return stamps
 
 
@@ -54,25 +52,17 @@ def _inside(folder: str, pattern: str) -> list[str]:
     """What matches in a folder; a name that is no pattern matches without a look."""
     if "*" not in pattern:
         return [os.path.join(folder, pattern)]
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.path for entry in entries if fnmatch.fnmatchcase(entry.name, pattern)]
-    except ABSENT:
-        return []
-    except OSError as error:
-        raise unreadable(Path(folder), error) from None
+    with suppress(*ABSENT), reading(Path(folder)), os.scandir(folder) as entries:
+        return [entry.path for entry in entries if fnmatch.fnmatchcase(entry.name, pattern)]
+    return []
 
 
 def _objects(root: Path, shape: Sequence[str], besides: re.Pattern[str]) -> dict[Path, str]:
     """As `listed`, by one listing of all that is there: a glob asks for each folder, and passes over errors."""
     top = name_of(root).strip("/") + "/"
-    try:
-        with answering():
-            there = system_of(root).find(name_of(root), detail=True)
-    except ABSENT:
-        return {}
-    except OSError as error:
-        raise unreadable(root, error) from None
+    there: Mapping[str, Any] = {}
+    with suppress(*ABSENT), reading(root), answering():
+        there = system_of(root).find(name_of(root), detail=True)
     stamps = {}
     for name, facts in there.items():
         parts = name.strip("/").removeprefix(top).split("/")

@@ -102,6 +102,17 @@ def unreadable(path: Path, error: OSError) -> StoreError:
     return _unanswered("read", path, error, "see to it that it can be read, then ")
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Make the error `unreadable` of every OSError but those that say that nothing is there, `ABSENT`."""
+    try:
+        yield
+    except ABSENT:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
 def unwritten(path: Path, error: OSError) -> StoreError:
     """The error for what cannot be written."""
     return _unanswered("write", path, error, "") if is_remote(path) else unwritable(path, error)
@@ -121,11 +132,8 @@ def is_there(path: Path) -> bool:
     Raises:
         StoreError: that cannot be found out.
     """
-    try:
-        with answering():
-            return path.exists()
-    except OSError as error:
-        raise unreadable(path, error) from None
+    with reading(path), answering():
+        return path.exists()
 
 
 def ensure_writable(root: Path, option: str = "--out") -> None:
@@ -226,11 +234,10 @@ def contents(path: Path, limit: int) -> bytes | None:
         ValueError: it is larger, or a pipe or a device.
     """
     try:
-        return read_bounded(path, limit)
+        with reading(path):
+            return read_bounded(path, limit)
     except ABSENT:
         return None
-    except OSError as error:
-        raise unreadable(path, error) from None
 
 
 def replace(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,8 +38,6 @@ PLAIN = re.compile(r"[\w.~ -]*", re.ASCII)  # what `quote` leaves as it is
 TRACE = "traceback.txt"  # of a failed job
 PARTIAL = ".partial"  # where folders are written before they are renamed into place
 CLAIMS = "claims"  # folder of what runs are running now
-
-
 # Entries of a store that hold no results, and that others may have closed, such as those of a disk's first folder.
 NO_DATASETS = re.compile(rf"{re.escape(PARTIAL)}|{CLAIMS}|lost\+found|\.Trash.*")
 
@@ -150,11 +148,10 @@ class ResultStore:
         """
         path = self.folder(job) / "result.json"
         try:
-            return places.stamp(path)
+            with places.reading(path):
+                return places.stamp(path)
         except places.ABSENT:
             return ""
-        except OSError as error:
-            raise places.unreadable(path, error) from None
 
     def put(self, result: Result) -> None:
         """Write a result's folder, all at once. A failed result never replaces a good one.
@@ -187,13 +184,17 @@ class ResultStore:
             with suppress(Exception):  # it costs space, no more
                 (self.checkpoints / checkpoint_name(result.job)).unlink(missing_ok=True)
 
-    def results(self, passed_over: Callable[[Path, str], None] = lambda *_: None) -> Iterator[Result]:
+    def results(
+        self, passed_over: Callable[[Path, str], None] = lambda *_: None, there: Iterable[Path] | None = None
+    ) -> Iterator[Result]:
         """Every sound result, in the order of their folders' names; `passed_over` is told of each other, and why.
+
+        `there` is what `listed` gave, if it was asked before.
 
         Raises:
             StoreError: one is there and cannot be read, or a folder not be listed.
         """
-        for path in sorted(self.listed()):
+        for path in sorted(self.listed() if there is None else there):
             found = stored.read(path.parent)
             if found is not None and path.parent == self.folder(found.job):
                 yield result_of(found)

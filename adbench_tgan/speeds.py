@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adbench_tgan import __version__
-from adbench_tgan.benchmark import usable
+from adbench_tgan.benchmark import ensure_fit, usable
 from adbench_tgan.codebase import code_behind
-from adbench_tgan.data.classfolders import ensure_apart
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
-from adbench_tgan.places import ensure_ours, ensure_writable
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Reporter, begun
 from adbench_tgan.speed import Effort, measure_speed, prepare
@@ -49,9 +47,7 @@ def run_bench(
     """
     device = usable(device)
     if out is not None:
-        ensure_apart(out, request.dataset, request.data_root)
-        ensure_ours(out, FIRST)
-        ensure_writable(out)
+        ensure_fit(out, request, FIRST)
     planned = plan(request, registry, reporter.warn)
     board = read_board(out, here(device))
     keys = {job.key: key_of(job, effort) for job in planned.jobs}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import ABSENT, answering, contents, open_regular, opened, read_bounded, unreadable
+from adbench_tgan.places import ABSENT, answering, contents, open_regular, opened, read_bounded, reading
 from adbench_tgan.text import unmarked
 
 if TYPE_CHECKING:
@@ -106,12 +106,10 @@ def is_whole(stored: Stored, folder: Path) -> bool:
 
 def _size(path: Path) -> int | None:
     try:
-        with answering():
+        with reading(path), answering():
             return path.stat().st_size
     except ABSENT:
         return None
-    except OSError as error:
-        raise unreadable(path, error) from None
 
 
 def newer_schema(folder: Path) -> int | None:
@@ -176,12 +174,10 @@ def vouched(folder: Path, name: str) -> Path:
     if facts is None:
         raise _damaged(path, "result.json does not vouch for it")
     try:
-        with open_regular(path) as file, answering():
+        with reading(path), open_regular(path) as file, answering():
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except (*ABSENT, ValueError):
         raise _damaged(path, "it is missing, or not a regular file") from None
-    except OSError as error:
-        raise unreadable(path, error) from None
     if found != facts.sha256:
         raise AdbenchError(f"{path} was changed after it was written; delete {folder} and run again")
     return path
