@@ -91,12 +91,13 @@ def check_scores(scores: np.ndarray) -> None:
 
 
 def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str) -> float:
-    """The largest change of a score when a few images are scored alone, and together in another order.
+    """The largest change of a score when a few images are scored alone, and together in the reverse of their order.
 
     Relative as in `statistics.relative_change`. Above rounding, a score depends on more than its own image.
     """
     count = min(len(images), PURITY_IMAGES)
     chosen = np.random.default_rng(len(images)).permutation(len(images))[:count]
+    chosen = np.flip(np.sort(chosen)).copy()  # some drawn orders are the test set's own
     few = images.on("cpu")[torch.from_numpy(chosen)]
     alone = np.concatenate([score_all(detector, ImageSet(image[None]), device) for image in few])
     together = score_all(detector, ImageSet(few), device)

@@ -461,6 +461,20 @@ def test_scores_in_memory_that_is_used_again_are_those_of_their_images(registry,
     assert reusing.purity_delta < 1e-6
 
 
+def test_purity_is_probed_in_an_order_that_is_never_the_test_set_s(monkeypatch):
+    orders = []
+    monkeypatch.setattr(
+        scoring, "score_all", lambda detector, images, device: orders.append(images) or np.zeros(len(images))
+    )
+    sizes = range(2, 70)
+    for size in sizes:
+        images = ImageSet(torch.arange(size, dtype=torch.uint8)[:, None, None, None])
+        scoring.purity(None, images, np.zeros(size), "cpu")
+    together = [order.on("cpu").flatten().tolist() for order in orders if len(order) > 1]
+    assert len(together) == len(sizes)
+    assert [order for order in together if order == sorted(order)] == []
+
+
 def test_purity_is_measured_stored_and_printed_in_the_row(registry, tmp_path):
     outcome = run(registry, tmp_path, "plain", "relativetobatch")
     pure, impure = outcome.results
