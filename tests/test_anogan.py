@@ -4,6 +4,7 @@ import gc
 import itertools
 import weakref
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from adbench_baselines import anogan
 from adbench_baselines.anogan import AnoGAN, Config, discriminator_loss
 from adbench_baselines.latent_search import Ends
 from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_uint8, to_unit
+from adbench_tgan.audit import score_as
 from adbench_tgan.scoring import operations
 from adbench_tgan.testing import smooth_images
 
@@ -336,6 +338,20 @@ def test_a_set_as_small_as_those_of_mvtec_is_trained_for_ten_thousand_steps(coun
     detector = AnoGAN(Config())
     assert detector.expected_epochs(train) == epochs
     assert sum(detector.counts(train)) == steps
+
+
+def test_an_audit_with_batch_statistics_counts_no_copies_of_an_image(trained, monkeypatch):
+    detector = changed(trained, together=50, steps=1)
+    walked = []
+    monkeypatch.setattr(
+        detector,
+        "walk",
+        lambda x: walked.append(len(x)) or anogan.Found(torch.zeros(len(x), 8), x[:, 0, 0, 0].float()),
+    )
+    few = ImageSet(images(5))
+    for training in (False, True):
+        score_as(detector, few, np.arange(5), training=training)
+    assert walked == [50, 5]
 
 
 def test_operations_are_those_of_one_image_however_many_walk_together():

@@ -11,6 +11,7 @@ import sys
 import warnings
 import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from adbench_tgan.boards.schemas import PAIRS, check
 from adbench_tgan.boards.soundness import _impossible
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.predict import memory_limited
-from adbench_tgan.published import Paper, papers_of, published_cells, read_published
+from adbench_tgan.published import Paper, comparable_cells, papers_of, published_cells, read_published
 from adbench_tgan.report.material import from_board
 from adbench_tgan.stored import stamp
 from adbench_tgan.text import marked, plain, unmarked
@@ -895,6 +896,18 @@ def test_of_images_that_are_not_the_datasets_own_no_published_number_is_shown(tm
     boards.publish(board, tmp_path)
     assert boards.verify(tmp_path / "toy") == []
     assert f"**Not the dataset's own images:** {text}." in (tmp_path / "toy/README.md").read_text()
+
+
+def test_beside_other_networks_than_the_published_ones_no_published_number_is_shown():
+    of = partial(comparable_cells, 0.9, "a paper (arch=mlp)", unofficial=False)
+    assert of("paper; arch=mlp; epochs=1") == (0.9, "a paper (arch=mlp)")
+    told = "0.900 published with {} (a paper (arch=mlp)): not comparable"
+    assert of("paper; epochs=1") == (None, told.format("arch=mlp"))
+    assert of("quick; arch=mlp") == (None, told.format("the preset paper"))
+    assert comparable_cells(0.9, "a paper", "paper", unofficial=False) == (0.9, "a paper")
+    assert comparable_cells(None, "", "quick", unofficial=False) == (None, "")
+    (mnist,) = papers_of(read_published(ROOT / "leaderboards/published_numbers.csv"), "mnist", ["f_anogan"])
+    assert comparable_cells(mnist.auroc, mnist.source, "paper", unofficial=False)[0] is None
 
 
 def test_our_table_of_published_numbers_is_read():
