@@ -24,7 +24,7 @@ TIMING = Table(
     file="timing.csv",
     columns=tuple(COLUMNS),
     words=tuple(WORDS.split()),
-    whole=("image_size", "channels", "samples", "best_batch", "parameters"),
+    whole=("image_size", "channels", "samples", "max_batch", "best_batch", "parameters"),
     identity=("detector", "preset", "precision", "key"),
 )
 ROUNDED = 1e-6  # of samples that are kept
@@ -69,7 +69,8 @@ def _measured(board: Board) -> Iterator[Found]:
     if board.machine != fingerprint(board.facts):
         yield "timing.json", "machine", "is not the fingerprint of its facts"
     for record in board.records:
-        wanted = {"machine": board.machine} | ({} if record["error"] else derived(record))
+        wanted = {"machine": board.machine, "max_batch": record["effort"]["max_batch"]}
+        wanted |= {} if record["error"] else derived(record)
         name = " ".join(record[part] for part in TIMING.identity)
         for column, value in wanted.items():
             if not _same(record[column], value):
