@@ -1,4 +1,4 @@
-"""AnoTrans against its specification: sizes, the order of pixels, attention, losses by hand, update order."""
+"""AnoTrans against its specification: sizes, the order of pixels, attention, skips, losses by hand."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from adbench_tgan.audit_table import (
     table_of,
 )
 from adbench_tgan.audits import run_audits
+from adbench_tgan.boards import verify_audit
 from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.data.images import Split
 from adbench_tgan.errors import StoreError
@@ -422,7 +423,7 @@ def curves_of(detector, category, protocol, unofficial=""):
     return {"job": asdict(job), **curves, **facts}
 
 
-def test_a_cell_that_the_curves_do_not_say_is_named(adbench, tmp_path):
+def test_a_cell_that_the_curves_do_not_say_is_named(adbench, tmp_path, monkeypatch):
     published = Path(__file__).parent.parent / "leaderboards"
     for name in ("audit", "mvtec-screw"):
         shutil.copytree(published / name, tmp_path / name)
@@ -441,6 +442,8 @@ def test_a_cell_that_the_curves_do_not_say_is_named(adbench, tmp_path):
     assert "audit/audit.csv: sagan, frog, seed 0: there are no curves of this audit" in ended.out
     alone = adbench("verify", tmp_path / "audit")  # as adbench audit wrote it, beside no board
     assert alone.out.splitlines()[0] in ended.out.splitlines()
+    monkeypatch.chdir(tmp_path / "audit")
+    assert {finding.board for finding in verify_audit(Path("."))} == {"audit"}
 
 
 def other_epoch(path):

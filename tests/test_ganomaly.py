@@ -1,4 +1,4 @@
-"""GANomaly against the specification: sizes, losses by hand, update order, discriminator restarts."""
+"""GANomaly against the specification: weights, losses by hand, discriminator restarts, extra layers."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Skip-Attention GAN against the specification: sizes, attention, pooling, options, losses, update order, score."""
+"""Skip-Attention GAN against the specification: sizes, attention, pooling, options, losses by hand."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Skip-GANomaly against the specification: sizes, wiring, losses by hand, update order, restarts, the score.
+"""Skip-GANomaly against the specification: weights, wiring, losses by hand, noise, restarts.
 
 The discriminator's own tests are here too; Skip-Attention GAN and AnoTrans share it.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from adbench_tgan.boards.differences import Found, cells, page
 from adbench_tgan.boards.schemas import Table
-from adbench_tgan.boards.verify import MISREAD, OTHER_BYTES, Finding
+from adbench_tgan.boards.verify import MISREAD, OTHER_BYTES, Finding, findings
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.places import read_bounded
@@ -46,8 +46,7 @@ def verify_timing(path: Path) -> list[Finding]:
         found.append(("timing.json", "", f"cannot be read: {error.strerror or error}"))
     except (AdbenchError, *MISREAD) as error:
         found.append(("timing.json", "", f"cannot be understood: {one_line(error)}"))
-    name = path.resolve().name
-    return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in found]
+    return findings(path, found)
 
 
 def _all(path: Path) -> Iterator[Found]:
