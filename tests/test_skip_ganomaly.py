@@ -159,6 +159,3 @@ def test_training_watches_the_discriminators_loss(monkeypatch):
     losses = detector.train_batch(to_unit(images(8)), detector.adam(detector.generator), optimizer)
     assert seen == [(detector.discriminator, optimizer, losses["loss_d"])]
     assert losses["restarts"] == 1
-
-
-# parity with the authors' code
