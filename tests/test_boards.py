@@ -368,6 +368,18 @@ def edit(folder, change):
     return content
 
 
+def forge(folder, **facts):
+    """Change the first job as someone would who knows of seals."""
+
+    def change(content):
+        record = content["jobs"][0] | facts
+        record["seal"] = seal({name: value for name, value in record.items() if name != "seal"})
+        content["jobs"][0] = record
+        content["seals"]["jobs"] = seal([job["seal"] for job in content["jobs"]])
+
+    edit(folder, change)
+
+
 def flip(text):
     return ("1" if text[0] == "0" else "0") + text[1:]
 
@@ -519,13 +531,7 @@ def test_changed_losses_and_foreign_pictures_are_named(folder, material, tmp_pat
 def test_a_row_with_impure_scores_is_refused_as_ranked(folder):
     """Even when someone has written a seal anew."""
 
-    def change(content):
-        record = content["jobs"][0]
-        record["purity_delta"] = 0.5
-        record["seal"] = seal({name: value for name, value in record.items() if name != "seal"})
-        content["seals"]["jobs"] = seal([job["seal"] for job in content["jobs"]])
-
-    edit(folder, change)
+    forge(folder, purity_delta=0.5)
     found = boards.verify(folder)
     ranks = [str(each) for each in found if each.file == "leaderboard.csv" and each.where.endswith(", rank")]
     assert any("not ranked: impure: scores change with their batch, by up to 0.5" in rank for rank in ranks)
@@ -545,13 +551,7 @@ def test_a_row_with_impure_scores_is_refused_as_ranked(folder):
     ],
 )
 def test_what_no_run_can_have_measured_is_named_whoever_wrote_the_seals(folder, name, value, told):
-    def change(content):
-        record = content["jobs"][0]
-        record[name] = value
-        record["seal"] = seal({name: value for name, value in record.items() if name != "seal"})
-        content["seals"]["jobs"] = seal([job["seal"] for job in content["jobs"]])
-
-    edit(folder, change)
+    forge(folder, **{name: value})
     assert any(told in each.problem for each in boards.verify(folder))
 
 
