@@ -29,6 +29,7 @@ from adbench_tgan.boards import Choice, picture
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import commands, seal, text_of
 from adbench_tgan.boards.folder import parquet, parse, read_losses, read_score_file, unreadable
+from adbench_tgan.boards.gather import gaps
 from adbench_tgan.boards.readme import cell
 from adbench_tgan.boards.schemas import PAIRS, check
 from adbench_tgan.boards.soundness import _impossible
@@ -36,6 +37,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.predict import memory_limited
 from adbench_tgan.published import Paper, comparable_cells, papers_of, published_cells, read_published
 from adbench_tgan.report.material import from_board
+from adbench_tgan.results import ResultStore
 from adbench_tgan.stored import stamp
 from adbench_tgan.text import marked, plain, unmarked
 
@@ -797,6 +799,39 @@ def test_results_of_several_folders_are_one_board(tmp_path):
     halves = [stored(tmp_path / "a", results[:12]), stored(tmp_path / "b", results[8:])]
     board = boards.from_runs(halves, Registry(_offers=NOTHING), name="toy")
     assert len(board.results) == 18
+
+
+def test_a_board_lacks_no_seed_in_silence(tmp_path, adbench):
+    results = [made("good", "ant", 0, 2.0), made("good", "ant", 1, 2.0), made("poor", "ant", 0, 0.1)]
+    path = ResultStore(stored(tmp_path / "runs", results)).folder(results[0].job) / "result.json"
+    whole = path.read_text()
+    newer = "of a newer adbench-tgan (schema 9); upgrade to read it"
+    for text, why in (
+        (whole.replace('"schema": 2', '"schema": 9'), newer),
+        ('{"trunc', "damaged; run its job again"),
+    ):
+        path.write_text(text)
+        ended = adbench("publish", "--board", "toy", "--detectors", "good", "--runs", tmp_path / "runs")
+        assert ended.error == f"{path} would be missing from the board: {why}, or remove its folder"
+    ended = adbench("compare", "good", "poor")
+    note = (
+        f"note: {path.relative_to(tmp_path)} is left alone and not in the tables: damaged; run its job again"
+    )
+    assert (ended.status, note in ended.err) == (0, True)
+
+
+def test_a_gap_is_what_a_choice_may_have_taken():
+    path = Path("runs/toy/one-vs-rest/good%2F1/ant-seed0-0123abcd/result.json")
+    taken = ["0123abcd" + "0" * 56]
+    for choice, keys, missed in (
+        (Choice(), [], True),
+        (Choice(), taken, False),  # it stands in another folder, or on the board
+        (Choice(detectors=["good/1"], dataset="toy", protocol="one-vs-rest"), [], True),
+        (Choice(detectors=["poor"]), [], False),
+        (Choice(dataset="digits"), [], False),
+        (Choice(protocol="leave-one-out"), [], False),
+    ):
+        assert gaps({path: "damaged"}, choice, keys) == ({path: "damaged"} if missed else {})
 
 
 def test_only_a_board_is_replaced_and_names_are_folder_names(material, tmp_path):

@@ -19,6 +19,7 @@ from adbench_tgan.leaderboard import told_apart
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
 from adbench_tgan.report.material import from_board, from_store
+from adbench_tgan.results import ResultStore
 from adbench_tgan.text import plain
 
 BOARDS = Path(__file__).parent.parent / "leaderboards"
@@ -256,6 +257,15 @@ def test_the_code_stands_with_each_machine_once(tmp_path, registry):
         [{"device": "cpu", "cpu": "a processor", "versions": {"torch": "2.9"}}]
     ) == [shown | {"code": ""}]
     assert "commit cccccccccccc, sources" in rendered(tmp_path, registry)
+
+
+def test_a_result_that_cannot_be_read_is_named(tmp_path, registry):
+    store = ResultStore(make_runs(tmp_path, made("one", seed=0), made("one", seed=1)))
+    path = store.folder(made("one", seed=1).job) / "result.json"
+    path.write_text("{")
+    assert from_store(tmp_path, registry).notes == (
+        f"{path.relative_to(tmp_path)} is left alone and not in the tables: damaged; run its job again",
+    )
 
 
 def test_no_latency_plot_over_several_devices(tmp_path, registry):

@@ -114,6 +114,7 @@ def publish(
             kept=kept,
             part=cut,
             say=warn,
+            whole=True,
         )
     made = _noted(made, note)
     if not replace:
