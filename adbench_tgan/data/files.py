@@ -66,7 +66,8 @@ def list_images(folder: Path) -> list[Path]:
     """
     images = _images(folder)
     if not images:
-        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image; add images or remove the folder")
+        remedy = "add images or remove the folder, or name another folder with --data-root"
+        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image; {remedy}")
     return images
 
 
