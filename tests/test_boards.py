@@ -128,6 +128,18 @@ def test_a_board_keeps_its_own_scores_beside_those_of_runs(material, tmp_path, a
     )
 
 
+def test_a_board_of_other_images_is_not_to_be_added_to(material):
+    new = [made("good", "ant", 0, 2.0, split_fingerprint="9" * 64)]
+    remedy = (
+        "they are of other images or another protocol, another --board keeps both, --replace lets them go"
+    )
+    with pytest.raises(AdbenchError, match=f"holds 18 jobs, of fair, good, poor, .*; {remedy}$"):
+        boards.check_lost(material[1], new, None)
+    unread = made("mine", "ant", 0, 2.0, split_fingerprint="")
+    with pytest.raises(AdbenchError, match="with --runs keeps them, --replace lets them go"):
+        boards.check_lost(material[1], [unread], None)
+
+
 def test_scores_that_ended_well_are_not_lost_to_failures(material, tmp_path, adbench):
     shutil.copytree(material[1], tmp_path / "boards/toy")
     failed = replace(

@@ -280,9 +280,7 @@ def check_lost(folder: Path, new: Sequence[Result], again: Path | None) -> None:
         raise AdbenchError(f"{error}; --replace writes over it unread") from None
     kept = {(result.job.key, status) for result in new for status in (result.status, "failed")}
     lost = [
-        result.job.detector
-        for result in without_superseded([*new, *old])
-        if (result.job.key, result.status) not in kept
+        result for result in without_superseded([*new, *old]) if (result.job.key, result.status) not in kept
     ]
     if lost:
         remedy = f"--again {folder} with --runs keeps them"
@@ -290,8 +288,18 @@ def check_lost(folder: Path, new: Sequence[Result], again: Path | None) -> None:
             remedy = (
                 "name them in --detectors and --preset too, or install the versions they are of, to keep them"
             )
-        names = ", ".join(sorted(set(lost)))
+        if not alike([*new, *lost]):
+            remedy = "they are of other images or another protocol, another --board keeps both"
+        names = ", ".join(sorted({result.job.detector for result in lost}))
         raise AdbenchError(
             f"{folder} holds {len(lost)} jobs, of {names}, that the new board would not; {remedy}, "
             "--replace lets them go"
         )
+
+
+def alike(results: Iterable[Result]) -> bool:
+    """Whether results may share a board: one dataset and protocol, and of each category the same images."""
+    jobs = [result.job for result in results]
+    kinds = {(job.dataset, job.protocol, job.protocol_version) for job in jobs}
+    images = {(job.category, job.split_fingerprint) for job in jobs if job.split_fingerprint}
+    return len(kinds) == 1 and len(images) == len({category for category, _ in images})
