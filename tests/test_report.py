@@ -208,7 +208,7 @@ def test_what_keeps_every_row_from_a_rank_is_said_once(tmp_path, registry):
     publish(from_runs([runs], registry, name="small"), tmp_path)
     text = page.render(from_board(tmp_path / "small"))
     assert text.count("1 of the 3 seeds that it takes") == 1
-    assert ">declared failures: training changes the scores (it learns nothing)<" in text
+    assert ": declared failures: training changes the scores (it learns nothing)<" in text
 
 
 def test_order_in_which_the_table_opens_is_said():
@@ -266,6 +266,23 @@ def test_a_result_that_cannot_be_read_is_named(tmp_path, registry):
     assert from_store(tmp_path, registry).notes == (
         f"{path.relative_to(tmp_path)} is left alone and not in the tables: damaged; run its job again",
     )
+
+
+def test_what_is_to_be_said_of_rows_stands_at_their_names_and_once_below_the_table(tmp_path, registry):
+    material = from_store(make_runs(tmp_path, made("one"), made("two"), made("three")), registry)
+    board = material.leaderboard
+    board["remark"] = [HOSTILE if name != "three" else "" for name in board["detector"]]
+    text = page.render(material)
+    shown = HOSTILE.replace("<", "&lt;").replace(">", "&gt;")
+    table, below = text.split("</table>")[:2]
+    for name in ("one", "two"):
+        star = f'>{name} <a href="#remarks" title="{shown}" aria-label="{shown}">*</a></th>'
+        assert star in table
+    assert ">three</th>" in table
+    (names,) = re.findall(rf"<li><strong>\* (.*?)</strong>: {re.escape(shown)}</li>", below)
+    assert sorted(names.split(", ")) == ["one", "two"]
+    assert HOSTILE not in text
+    assert "every one ended well, and none fell back on anything. What there is to say of whole rows" in text
 
 
 def test_no_latency_plot_over_several_devices(tmp_path, registry):

@@ -77,6 +77,7 @@ def render(
         order=tables.initial_order(rows, columns),
         extent=extent(material),
         sources=tables.sources(material.leaderboard),
+        caveats=tables.remarks(rows),
         unranked=tables.unranked(material.leaderboard),
         filters={
             name: sorted({getattr(row, name) for row in rows})
