@@ -9,6 +9,7 @@ from typing import Any
 from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
 from adbench_tgan.spreads import variant_of
+from adbench_tgan.text import counted
 
 
 def comparable(results: Iterable[Result], jobs: Sequence[Job], versions: Mapping[str, str]) -> list[Result]:
@@ -88,7 +89,8 @@ def of_one_fingerprint(results: Sequence[Result]) -> tuple[list[Result], tuple[s
         for version, found in (usual[job.category], _images(job))
     )
     note = (
-        f"{len(left)} jobs are left out: their images or protocol are not those of most jobs of their category "
+        f"{counted(len(left), 'job is left out: its', 'jobs are left out: their')} images or protocol are not those of "
+        "most jobs of the category "
         f"(of {job.category} {shown} are shown, not {other}); run what has changed into another --out, "
         "and report that folder"
     )

@@ -1059,6 +1059,12 @@ def test_the_verdict_is_the_same_in_both_directions(tmp_path):
     ]
     assert verdicts[0] == verdicts[1]
     assert "in 1 of 2 categories" in verdicts[0]
+    alike = comparison.compare(named["good"], named["good"]).verdict
+    assert alike == "no difference shown: good:paper and good:paper are alike, to three digits of AUROC"
+    fewer = replace(named["fair"], spread={"bee": named["fair"].spread["bee"]})
+    found = comparison.compare(named["good"], fewer)
+    assert "in 1 of 1 category" in found.verdict
+    assert "good:paper has 1 more category, which is left out" in found.cautions
 
 
 def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):

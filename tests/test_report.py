@@ -330,7 +330,7 @@ def test_other_images_are_left_out_and_said(tmp_path, registry):
     make_runs(tmp_path, made("one"), made("two"), made("three", split_fingerprint="f" * 64))
     material = from_store(tmp_path, registry)
     assert sorted(material.entries) == ["one", "two"]
-    assert "1 jobs are left out" in page.render(material)
+    assert "1 job is left out: its images" in page.render(material)
 
 
 def test_several_datasets_must_be_chosen_from(tmp_path, registry):

@@ -15,7 +15,7 @@ from adbench_tgan.leaderboard import device_of
 from adbench_tgan.report import audited, charts, curves, provenance, tables
 from adbench_tgan.report.gallery import RULE, Gallery
 from adbench_tgan.report.material import Material
-from adbench_tgan.text import plain
+from adbench_tgan.text import counted, plain
 
 TEMPLATE = Path(__file__).parent / "template"
 NEEDED = ("jinja2", "altair", "vl_convert")
@@ -127,16 +127,12 @@ def extent(material: Material) -> str:
     categories = len(material.categories)
     more = f"{categories} of " if material.of_categories > categories else ""
     counts = (
-        _counted(detectors, "detector", "detectors") + configurations,
-        more + _counted(max(categories, material.of_categories), "category", "categories"),
-        _counted(material.results["seed"].nunique(), "seed", "seeds"),
-        _counted(len(material.results), "job", "jobs"),
+        counted(detectors, "detector", "detectors") + configurations,
+        more + counted(max(categories, material.of_categories), "category", "categories"),
+        counted(material.results["seed"].nunique(), "seed", "seeds"),
+        counted(len(material.results), "job", "jobs"),
     )
     return ", ".join(counts)
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
 
 
 def overview(material: Material) -> list[Chart]:
