@@ -26,7 +26,7 @@ from adbench_tgan.packing import check_packing
 from adbench_tgan.places import ensure_ours, ensure_writable
 from adbench_tgan.published import Printed, beside_papers, read_published
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore, write_atomically
+from adbench_tgan.results import Result, ResultStore, left_alone, write_atomically
 from adbench_tgan.runner import Reporter, Settings, run
 from adbench_tgan.selection import comparable, is_current, without_superseded
 from adbench_tgan.sharing import Sharing
@@ -242,8 +242,7 @@ def _write_tables(
     say: Callable[[str], None],
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     versions = registry.versions()
-    left = "is left alone and not in the tables"
-    results = list(store.results(lambda path, why: say(f"{path} {left}: {why}"), there))
+    results = list(store.results(lambda path, why: say(left_alone(path, why)), there))
     current = without_superseded([result for result in results if is_current(result.job, versions)])
     first = jobs[0]
     ordered = standings(comparable(current, jobs, versions), store.scores)

@@ -76,7 +76,8 @@ DATASETS = (
         target="adbench_tgan.data.imagefolder:load",
         layout="classes",
         protocol="one-vs-rest",
-        summary="your own images in class folders, any class as normal or as anomaly",
+        summary="your own images in class folders, any class as normal or as anomaly; without train/ and test/, "
+        "every 5th image of a class is in its test split",
     ),
 )
 

@@ -14,6 +14,7 @@ from adbench_tgan.codebase import state_of
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.leaderboard import Standing
 from adbench_tgan.statistics import Floats, holm, interval, p_floor, wilcoxon
+from adbench_tgan.text import counted
 
 PAIR_COLUMNS = (
     "supervision detector_a preset_a detector_b preset_b auroc_difference difference_ci_low difference_ci_high "
@@ -51,10 +52,13 @@ class Comparison:
         better, worse = (self.a, self.b) if self.overall.difference >= 0 else (self.b, self.a)
         size = f"{abs(self.overall.difference):.3f} AUROC"
         sure = self.overall.ci_low > 0 or self.overall.ci_high < 0
+        if not sure and abs(self.overall.difference) < 0.0005:
+            return f"no difference shown: {better} and {worse} are alike, to three digits of AUROC"
         if not sure:
             return f"no difference shown: {better} is ahead by {size}, and the interval holds zero"
         count = sum(each.difference * self.overall.difference > 0 for each in self.categories)
-        text = f"{better} is better than {worse} by {size}, in {count} of {len(self.categories)} categories"
+        of_all = counted(len(self.categories), "category", "categories")
+        text = f"{better} is better than {worse} by {size}, in {count} of {of_all}"
         if self.wilcoxon_p < 0.05:
             return f"{text}; the signed-rank test over categories agrees"
         reason = "cannot show it with so few" if self.p_floor >= 0.05 else "does not show it"
@@ -125,9 +129,8 @@ def _cautions(a: Standing, b: Standing, shared: int) -> list[str]:
         found.append("they were not run by the same state of adbench-tgan's code")
     for each in (a, b):
         if len(each.spread) > shared:
-            found.append(
-                f"{_title(each)} has {len(each.spread) - shared} more categories, which are left out"
-            )
+            more = counted(len(each.spread) - shared, "more category, which is", "more categories, which are")
+            found.append(f"{_title(each)} has {more} left out")
         if each.line["remark"]:
             found.append(f"{_title(each)}: {each.line['remark']}")
     return found

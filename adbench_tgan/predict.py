@@ -145,10 +145,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def read_images(paths: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
-    """Images as a detector trained on `shape` wants them, uint8 (N, C, H, W); grey where it learned from grey."""
+    """Images as a detector trained on `shape` wants them, uint8 (N, C, H, W); grey where it learned from grey.
+
+    Raises:
+        AdbenchError: one of the paths is no image.
+    """
     channels, size, _ = shape
     images = []
     for path in paths:
+        if path.is_dir():
+            raise AdbenchError(f"{path} is a folder; name image files, such as {path / '*.png'}")
         pixels = decode(path)
         if channels == 1:
             pixels = np.tensordot(GREY, pixels.astype(np.float64), axes=1).round().astype(np.uint8)[None]

@@ -320,9 +320,16 @@ def same(one: Job, other: Job) -> bool:
 def _why(found: stored.Stored | None, folder: Path) -> str:
     """Why a result in the store is not read."""
     if found is not None:
-        return "moved or edited"
+        return "moved or edited; run its job again"
     schema = stored.newer_schema(folder)
-    return "damaged" if schema is None else f"of a newer adbench-tgan (schema {schema}); upgrade to read it"
+    if schema is None:
+        return "damaged; run its job again"
+    return f"of a newer adbench-tgan (schema {schema}); upgrade to read it"
+
+
+def left_alone(path: Path, why: str) -> str:
+    """What a note says of a result that is passed over, see `ResultStore.results`."""
+    return f"{path} is left alone and not in the tables: {why}"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
 from adbench_tgan.spreads import variant_of
+from adbench_tgan.text import counted
 
 
 def comparable(results: Iterable[Result], jobs: Sequence[Job], versions: Mapping[str, str]) -> list[Result]:
@@ -73,14 +74,28 @@ def of_one_fingerprint(results: Sequence[Result]) -> tuple[list[Result], tuple[s
     for result in results:
         job = result.job
         if job.split_fingerprint:  # images that could not be read have none
-            prints.setdefault(job.category, Counter())[job.protocol_version, job.split_fingerprint] += 1
+            prints.setdefault(job.category, Counter())[_images(job)] += 1
     usual = {category: found.most_common(1)[0][0] for category, found in prints.items()}
-    kept = [
-        result
-        for result in results
-        if not (job := result.job).split_fingerprint
-        or (job.protocol_version, job.split_fingerprint) == usual[job.category]
-    ]
-    left = len(results) - len(kept)
-    note = f"{left} jobs are left out: their images or protocol are not those of most jobs of their category"
-    return kept, (note,) if left else ()
+    kept: list[Result] = []
+    left: list[Result] = []
+    for result in results:
+        is_usual = not result.job.split_fingerprint or _images(result.job) == usual[result.job.category]
+        (kept if is_usual else left).append(result)
+    if not left:
+        return kept, ()
+    job = left[0].job
+    shown, other = (
+        f"images {found[:8]} under version {version}"
+        for version, found in (usual[job.category], _images(job))
+    )
+    note = (
+        f"{counted(len(left), 'job is left out: its', 'jobs are left out: their')} images or protocol are not those of "
+        "most jobs of the category "
+        f"(of {job.category} {shown} are shown, not {other}); run what has changed into another --out, "
+        "and report that folder"
+    )
+    return kept, (note,)
+
+
+def _images(job: Job) -> tuple[str, str]:
+    return job.protocol_version, job.split_fingerprint

@@ -121,7 +121,8 @@ def _one_fingerprint(category: str, members: Sequence[Result]) -> str:
         if len(found) > 1:
             raise AdbenchError(
                 f"category {category!r} has results on {len(found)} different sets of images "
-                f"({', '.join(sorted(each[:8] for each in found))}), which do not compare; keep the results of one"
+                f"({', '.join(sorted(each[:8] for each in found))}), which do not compare; "
+                "run the images that changed into another --out, and take that folder alone"
             )
     return split.pop()
 

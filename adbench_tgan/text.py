@@ -1,4 +1,4 @@
-"""Strangers' text, such as a folder's name, made safe for a terminal line and for a cell of a CSV file."""
+"""Strangers' text, such as a folder's name, made safe for a terminal line and a cell of a CSV file; and counts in words."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def plain(text: str) -> str:
 def unbroken(text: str) -> str:
     """`text` with a space for each line break, and printable."""
     return plain(" ".join(text.splitlines()))
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """A number and what it counts: `one` such thing, or `many`."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def cell(value: Any) -> Any:

@@ -29,6 +29,7 @@ from adbench_tgan.boards import Choice, picture
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import commands, seal, text_of
 from adbench_tgan.boards.folder import parquet, parse, read_losses, read_score_file, unreadable
+from adbench_tgan.boards.gather import gaps
 from adbench_tgan.boards.readme import cell
 from adbench_tgan.boards.schemas import PAIRS, check
 from adbench_tgan.boards.soundness import _impossible
@@ -36,6 +37,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.predict import memory_limited
 from adbench_tgan.published import Paper, comparable_cells, papers_of, published_cells, read_published
 from adbench_tgan.report.material import from_board
+from adbench_tgan.results import ResultStore
 from adbench_tgan.stored import stamp
 from adbench_tgan.text import marked, plain, unmarked
 
@@ -124,6 +126,18 @@ def test_a_board_keeps_its_own_scores_beside_those_of_runs(material, tmp_path, a
         "holds 18 jobs, of fair, good, poor, that the new board would not; name them in --detector"
         in ended.error
     )
+
+
+def test_a_board_of_other_images_is_not_to_be_added_to(material):
+    new = [made("good", "ant", 0, 2.0, split_fingerprint="9" * 64)]
+    remedy = (
+        "they are of other images or another protocol, another --board keeps both, --replace lets them go"
+    )
+    with pytest.raises(AdbenchError, match=f"holds 18 jobs, of fair, good, poor, .*; {remedy}$"):
+        boards.check_lost(material[1], new, None)
+    unread = made("mine", "ant", 0, 2.0, split_fingerprint="")
+    with pytest.raises(AdbenchError, match="with --runs keeps them, --replace lets them go"):
+        boards.check_lost(material[1], [unread], None)
 
 
 def test_scores_that_ended_well_are_not_lost_to_failures(material, tmp_path, adbench):
@@ -799,6 +813,39 @@ def test_results_of_several_folders_are_one_board(tmp_path):
     assert len(board.results) == 18
 
 
+def test_a_board_lacks_no_seed_in_silence(tmp_path, adbench):
+    results = [made("good", "ant", 0, 2.0), made("good", "ant", 1, 2.0), made("poor", "ant", 0, 0.1)]
+    path = ResultStore(stored(tmp_path / "runs", results)).folder(results[0].job) / "result.json"
+    whole = path.read_text()
+    newer = "of a newer adbench-tgan (schema 9); upgrade to read it"
+    for text, why in (
+        (whole.replace('"schema": 2', '"schema": 9'), newer),
+        ('{"trunc', "damaged; run its job again"),
+    ):
+        path.write_text(text)
+        ended = adbench("publish", "--board", "toy", "--detectors", "good", "--runs", tmp_path / "runs")
+        assert ended.error == f"{path} would be missing from the board: {why}, or remove its folder"
+    ended = adbench("compare", "good", "poor")
+    note = (
+        f"note: {path.relative_to(tmp_path)} is left alone and not in the tables: damaged; run its job again"
+    )
+    assert (ended.status, note in ended.err) == (0, True)
+
+
+def test_a_gap_is_what_a_choice_may_have_taken():
+    path = Path("runs/toy/one-vs-rest/good%2F1/ant-seed0-0123abcd/result.json")
+    taken = ["0123abcd" + "0" * 56]
+    for choice, keys, missed in (
+        (Choice(), [], True),
+        (Choice(), taken, False),  # it stands in another folder, or on the board
+        (Choice(detectors=["good/1"], dataset="toy", protocol="one-vs-rest"), [], True),
+        (Choice(detectors=["poor"]), [], False),
+        (Choice(dataset="digits"), [], False),
+        (Choice(protocol="leave-one-out"), [], False),
+    ):
+        assert gaps({path: "damaged"}, choice, keys) == ({path: "damaged"} if missed else {})
+
+
 def test_only_a_board_is_replaced_and_names_are_folder_names(material, tmp_path):
     board, _ = material
     (tmp_path / "toy").mkdir()
@@ -1012,6 +1059,12 @@ def test_the_verdict_is_the_same_in_both_directions(tmp_path):
     ]
     assert verdicts[0] == verdicts[1]
     assert "in 1 of 2 categories" in verdicts[0]
+    alike = comparison.compare(named["good"], named["good"]).verdict
+    assert alike == "no difference shown: good:paper and good:paper are alike, to three digits of AUROC"
+    fewer = replace(named["fair"], spread={"bee": named["fair"].spread["bee"]})
+    found = comparison.compare(named["good"], fewer)
+    assert "in 1 of 1 category" in found.verdict
+    assert "good:paper has 1 more category, which is left out" in found.cautions
 
 
 def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):

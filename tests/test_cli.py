@@ -260,6 +260,11 @@ def test_info_gives_parameters_and_help(adbench: Call) -> None:
     assert card["image_shape"] == [3, 32, 32]
     assert card["config"]["epochs"]["value"] == 15
     assert [name for name, field in card["config"].items() if len(field["help"]) < 5] == []
+    presets = [
+        json.loads(adbench("info", "pca", *words, "--json").out)["preset"]
+        for words in ((), ("--data", "digits"), ("--data", "digits", "--preset", "paper"))
+    ]
+    assert presets == ["paper", "quick", "paper"]  # as a run would take them
     changed = json.loads(adbench("info", "ganomaly", "--set", "ganomaly.epochs=4", "--json").out)
     assert changed["config"]["epochs"] == card["config"]["epochs"] | {"value": 4}
     shown = adbench("info", "ganomaly").out

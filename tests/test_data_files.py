@@ -320,9 +320,8 @@ def test_images_are_listed_by_name_and_suffix(tmp_path):
 
 def test_listing_errors_name_the_folder(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        DataError, match=r"/empty holds no PNG, JPEG, BMP or TIFF image; add images or remove"
-    ):
+    remedy = "add images or remove the folder, or name another folder with --data-root"
+    with pytest.raises(DataError, match=rf"/empty holds no PNG, JPEG, BMP or TIFF image; {remedy}$"):
         list_images(tmp_path / "empty")
     with pytest.raises(DataError, match=r"/gone cannot be listed \(No such file or directory\)"):
         list_images(tmp_path / "gone")

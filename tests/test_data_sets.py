@@ -672,6 +672,10 @@ def test_files_that_are_no_images_are_counted(tmp_path):
         (root / name).write_bytes(b"")
     others = "3 files are no PNG, JPEG, BMP or TIFF images and are left out (.webp, no suffix)"
     assert folder.load(root, False).note == f"1 category, 0 with masks; {others}"
+    (root / "train/0.normal/a.webp").unlink()
+    (root / "test/0.normal/notes").unlink()
+    other = "1 file is no PNG, JPEG, BMP or TIFF image and is left out (.webp)"
+    assert folder.load(root, False).note == f"1 category, 0 with masks; {other}"
 
 
 def test_folders_among_the_images_are_counted(tmp_path):
@@ -766,7 +770,7 @@ def test_what_class_folders_hold_besides_images_is_counted(tmp_path, parts):
     (folder_of_dogs / "b.gif").write_bytes(b"")
     save(folder_of_dogs / "more/000.png", picture(0))
     files = "2 files are no PNG, JPEG, BMP or TIFF images and are left out (.gif, .webp)"
-    folders = "1 folders among the images are left out, the first dog/more"
+    folders = "1 folder among the images is left out, the first dog/more"
     assert imagefolder.load(tmp_path, False).note.endswith(f" split; {files}; {folders}")
 
 
@@ -778,7 +782,8 @@ def test_images_beside_the_class_folders_are_said(tmp_path, parts):
     places = [".", "train", "test"] if parts else ["."]
     for number, place in enumerate(places):
         save(tmp_path / place / f"{number}.png", picture(0))
-    said = f"; {len(places)} images beside the class folders are left out, the first 0.png"
+    beside = "3 images beside the class folders are" if parts else "1 image beside the class folders is"
+    said = f"; {beside} left out, the first 0.png"
     assert imagefolder.load(tmp_path, False).note.endswith(f" split{said}")
 
 

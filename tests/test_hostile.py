@@ -321,7 +321,7 @@ def test_a_result_of_another_form_counts_as_absent_and_is_named(tmp_path, change
     assert store.get(result("d").job) is None
     told = []
     assert list(store.results(lambda where, why: told.append((where, why)))) == []
-    assert told == [(path, "damaged")]
+    assert told == [(path, "damaged; run its job again")]
 
 
 def test_a_text_where_a_time_should_be_is_absent(tmp_path):

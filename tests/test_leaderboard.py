@@ -251,6 +251,17 @@ def test_images_that_could_not_be_read_do_not_outvote_those_that_could():
     assert of_one_fingerprint(unread) == (unread, ())
 
 
+def test_what_is_left_out_for_its_images_is_told_with_a_remedy_that_works():
+    usual = [result(name, split_fingerprint="ab" * 32) for name in ("d", "e")]
+    other = result("f", split_fingerprint="cd" * 32)
+    kept, (note,) = of_one_fingerprint([other, *usual])
+    assert kept == usual
+    assert note.endswith(
+        f"(of {other.job.category} images abababab under version 1 are shown, not images cdcdcdcd under version 1); "
+        "run what has changed into another --out, and report that folder"
+    )
+
+
 def test_only_comparable_results_share_a_table():
     mine = result("d", "a")
     others = [
@@ -333,7 +344,9 @@ def test_labelled_anomalies_out_of_different_images_never_share_a_table():
     results = [result(name, supervision="labelled", offer_fingerprint=name * 32) for name in ("ab", "cd")] + [
         result("d")
     ]
-    with pytest.raises(AdbenchError, match=r"2 different sets of images \(abababab, cdcdcdcd\)"):
+    with pytest.raises(
+        AdbenchError, match=r"images \(abababab, cdcdcdcd\), which .* into another --out, and"
+    ):
         board(results)
     kept = comparable(results, [results[0].job], {})
     assert [each.job.detector for each in kept] == ["ab", "d"]

@@ -15,7 +15,7 @@ from make_data import make_mvtec
 from PIL import Image
 
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.predict import load_detector, predict
+from adbench_tgan.predict import load_detector, predict, read_images
 from adbench_tgan.registry import Registry
 
 
@@ -37,6 +37,11 @@ def job(adbench, data, tmp_path):
         return next(out.glob(f"mvtec/official/{detector}/*"))
 
     return run
+
+
+def test_a_folder_in_place_of_an_image_is_not_to_be_removed(tmp_path):
+    with pytest.raises(AdbenchError, match=r"is a folder; name image files, such as .*/\*\.png$"):
+        read_images([tmp_path], (3, 8, 8))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from adbench_tgan.leaderboard import told_apart
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
 from adbench_tgan.report.material import from_board, from_store
+from adbench_tgan.results import ResultStore
 from adbench_tgan.text import plain
 
 BOARDS = Path(__file__).parent.parent / "leaderboards"
@@ -208,7 +209,7 @@ def test_what_keeps_every_row_from_a_rank_is_said_once(tmp_path, registry):
     publish(from_runs([runs], registry, name="small"), tmp_path)
     text = page.render(from_board(tmp_path / "small"))
     assert text.count("1 of the 3 seeds that it takes") == 1
-    assert ">declared failures: training changes the scores (it learns nothing)<" in text
+    assert ": declared failures: training changes the scores (it learns nothing)<" in text
 
 
 def test_order_in_which_the_table_opens_is_said():
@@ -259,6 +260,32 @@ def test_the_code_stands_with_each_machine_once(tmp_path, registry):
     assert "commit cccccccccccc, sources" in rendered(tmp_path, registry)
 
 
+def test_a_result_that_cannot_be_read_is_named(tmp_path, registry):
+    store = ResultStore(make_runs(tmp_path, made("one", seed=0), made("one", seed=1)))
+    path = store.folder(made("one", seed=1).job) / "result.json"
+    path.write_text("{")
+    assert from_store(tmp_path, registry).notes == (
+        f"{path.relative_to(tmp_path)} is left alone and not in the tables: damaged; run its job again",
+    )
+
+
+def test_what_is_to_be_said_of_rows_stands_at_their_names_and_once_below_the_table(tmp_path, registry):
+    material = from_store(make_runs(tmp_path, made("one"), made("two"), made("three")), registry)
+    board = material.leaderboard
+    board["remark"] = [HOSTILE if name != "three" else "" for name in board["detector"]]
+    text = page.render(material)
+    shown = HOSTILE.replace("<", "&lt;").replace(">", "&gt;")
+    table, below = text.split("</table>")[:2]
+    for name in ("one", "two"):
+        star = f'>{name} <a href="#remarks" title="{shown}" aria-label="{shown}">*</a></th>'
+        assert star in table
+    assert ">three</th>" in table
+    (names,) = re.findall(rf"<li><strong>\* (.*?)</strong>: {re.escape(shown)}</li>", below)
+    assert sorted(names.split(", ")) == ["one", "two"]
+    assert HOSTILE not in text
+    assert "every one ended well, and none fell back on anything. What there is to say of whole rows" in text
+
+
 def test_no_latency_plot_over_several_devices(tmp_path, registry):
     make_runs(tmp_path, made("one"), made("two", device="a GPU"))
     text = rendered(tmp_path, registry)
@@ -304,7 +331,7 @@ def test_other_images_are_left_out_and_said(tmp_path, registry):
     make_runs(tmp_path, made("one"), made("two"), made("three", split_fingerprint="f" * 64))
     material = from_store(tmp_path, registry)
     assert sorted(material.entries) == ["one", "two"]
-    assert "1 jobs are left out" in page.render(material)
+    assert "1 job is left out: its images" in page.render(material)
 
 
 def test_several_datasets_must_be_chosen_from(tmp_path, registry):
@@ -434,7 +461,12 @@ def test_command_writes_a_page_with_examples(adbench, tmp_path):
 
 def test_mistakes_are_one_line(adbench, tmp_path, monkeypatch):
     assert adbench("report").error.startswith("runs holds no results; name the folder")
+    for out, file in ((".", "report.html"), ("runs/", "runs/report.html"), ("", "report.html")):
+        told = f"--out {out or '.'} is a folder; name a file, such as {file}"
+        assert adbench("report", "--out", out).error == told
+    assert not (tmp_path / "runs").exists()
     make_runs(tmp_path / "runs", made("one"))
+    assert adbench("report", "--out", "runs").error.startswith("--out runs is a folder; name a file, such as")
     assert "unknown category 'z'" in adbench("report", "--examples", "z").error
     monkeypatch.setitem(sys.modules, "altair", None)
     monkeypatch.setattr(report, "find_spec", lambda name: name != "altair" or None)

@@ -91,7 +91,8 @@ def opened(browser, address):
 
 
 def names(tab):
-    return tab.locator("#board tbody tr:visible > th").all_text_contents()
+    shown = tab.locator("#board tbody tr:visible > th").all_text_contents()
+    return [name.removesuffix(" *") for name in shown]  # the star of a remark
 
 
 def heading(tab, title, table="board"):

@@ -136,7 +136,7 @@ def test_a_number_that_nothing_can_be_is_damage(store, absurd):
     assert store.get(put.job) is None
     told = []
     assert list(store.results(lambda path, why: told.append(why))) == []
-    assert told == ["damaged"]
+    assert told == ["damaged; run its job again"]
 
 
 def test_rounding_is_no_damage_and_a_plugins_own_metric_may_be_anything(store):

@@ -18,7 +18,7 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import Rules, plain_preset, shown_presets
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.results import Result, ResultStore, left_alone, safe_name
 from adbench_tgan.selection import is_current, without_superseded
 from adbench_tgan.stored import ROUNDING
 
@@ -26,11 +26,18 @@ if TYPE_CHECKING:
     from adbench_tgan.boards.part import Part
 
 
+PassedOver = Callable[[Path, str], None]
+
+
+def ignore(_: Path, __: str) -> None:
+    """Take no note of a result that is not read."""
+
+
 class Source(Protocol):
     """Where jobs are read from."""
 
-    def results(self) -> Iterable[Result]:
-        """What became of each job."""
+    def results(self, passed_over: PassedOver = ..., /) -> Iterable[Result]:
+        """What became of each job; `passed_over` is told of each result that is there and is not read, and why."""
 
     def scores(self, job: Job) -> pd.DataFrame:
         """Of every test image."""
@@ -45,8 +52,8 @@ class OfBoard:
 
     board: Board
 
-    def results(self) -> Iterable[Result]:
-        """Of every job of the board."""
+    def results(self, _: PassedOver = ignore, /) -> Iterable[Result]:
+        """Of every job of the board; none is passed over."""
         return self.board.measured
 
     def scores(self, job: Job) -> pd.DataFrame:
@@ -80,21 +87,28 @@ def from_runs(
     part: Part | None = None,
     rules: Rules = RULES,
     say: Callable[[str], None] = lambda _: None,
+    whole: bool = False,
 ) -> Board:
     """The board of what `runs` hold, and beside it of the jobs, the note and the audit of a board that is `kept`.
 
     A job that several hold is taken from the first in which it ended well, the board before all runs. With a `part`
-    the board is of its protocol, and jobs of another enter with their scores of the part's test images.
+    the board is of its protocol, and jobs of another enter with their scores of the part's test images. `say` is told of
+    results that cannot be read; a `whole` board must not lack one.
 
     Raises:
         AdbenchError: there is nothing to take, or it is not of one dataset, protocol and set of images, or a file
             is damaged.
     """
     sources: Sequence[Source] = [*([OfBoard(kept)] if kept else []), *map(store_of, runs)]
-    choice = choice or Choice()
+    asked = choice = choice or Choice()
     if part is not None:
         sources, choice = part.of(sources, choice, registry, say)
-    stored = homes(sources)
+    unread: dict[Path, str] = {}
+    stored = homes(sources, unread.__setitem__)
+    for path, why in gaps(unread, asked, stored).items():
+        if whole:
+            raise AdbenchError(f"{path} would be missing from the board: {why}, or remove its folder")
+        say(f"note: {left_alone(path, why)}")
     chosen = select([result for result, _ in stored.values()], choice, registry, say)
     good = [result.job for result in chosen if result.status == "ok"]
     scores, losses = {}, {}
@@ -133,14 +147,28 @@ def store_of(path: Path, option: str = "--runs") -> ResultStore:
     return ResultStore(path)
 
 
-def homes(sources: Iterable[Source]) -> dict[str, tuple[Result, Source]]:
-    """Every job once, by key, with where it is taken from."""
+def homes(sources: Iterable[Source], passed_over: PassedOver = ignore) -> dict[str, tuple[Result, Source]]:
+    """Every job once, by key, with where it is taken from; `passed_over` is told of each result that is not read."""
     found: dict[str, tuple[Result, Source]] = {}
     for source in sources:
-        for result in source.results():
+        for result in source.results(passed_over):
             known = found.get(result.job.key)
             if known is None or (known[0].status != "ok" and result.status == "ok"):
                 found[result.job.key] = result, source
+    return found
+
+
+def gaps(unread: Mapping[Path, str], choice: Choice, taken: Iterable[str]) -> dict[Path, str]:
+    """The results, of those that cannot be read, that a choice may miss; `taken` are the keys of jobs it has."""
+    known = {key[:8] for key in taken}
+    datasets, protocols = ({safe_name(name)} - {""} for name in (choice.dataset, choice.protocol))
+    wanted = datasets, protocols, set(map(safe_name, choice.detectors))
+    found = {}
+    for path, why in unread.items():
+        *_, dataset, protocol, detector, last = path.parent.parts  # see `ResultStore.folder`
+        chosen = zip((dataset, protocol, detector), wanted, strict=True)
+        if last[-8:] not in known and all(not names or name in names for name, names in chosen):
+            found[path] = why
     return found
 
 
@@ -252,9 +280,7 @@ def check_lost(folder: Path, new: Sequence[Result], again: Path | None) -> None:
         raise AdbenchError(f"{error}; --replace writes over it unread") from None
     kept = {(result.job.key, status) for result in new for status in (result.status, "failed")}
     lost = [
-        result.job.detector
-        for result in without_superseded([*new, *old])
-        if (result.job.key, result.status) not in kept
+        result for result in without_superseded([*new, *old]) if (result.job.key, result.status) not in kept
     ]
     if lost:
         remedy = f"--again {folder} with --runs keeps them"
@@ -262,8 +288,18 @@ def check_lost(folder: Path, new: Sequence[Result], again: Path | None) -> None:
             remedy = (
                 "name them in --detectors and --preset too, or install the versions they are of, to keep them"
             )
-        names = ", ".join(sorted(set(lost)))
+        if not alike([*new, *lost]):
+            remedy = "they are of other images or another protocol, another --board keeps both"
+        names = ", ".join(sorted({result.job.detector for result in lost}))
         raise AdbenchError(
             f"{folder} holds {len(lost)} jobs, of {names}, that the new board would not; {remedy}, "
             "--replace lets them go"
         )
+
+
+def alike(results: Iterable[Result]) -> bool:
+    """Whether results may share a board: one dataset and protocol, and of each category the same images."""
+    jobs = [result.job for result in results]
+    kinds = {(job.dataset, job.protocol, job.protocol_version) for job in jobs}
+    images = {(job.category, job.split_fingerprint) for job in jobs if job.split_fingerprint}
+    return len(kinds) == 1 and len(images) == len({category for category, _ in images})

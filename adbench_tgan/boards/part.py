@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from adbench_tgan.boards.board import canonical, judge
-from adbench_tgan.boards.gather import Choice, Source, check_metrics, homes, is_wanted, of_presets, one_kind
+from adbench_tgan.boards.gather import (
+    Choice,
+    PassedOver,
+    Source,
+    check_metrics,
+    homes,
+    ignore,
+    is_wanted,
+    of_presets,
+    one_kind,
+)
 from adbench_tgan.boards.soundness import impure
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
@@ -106,8 +116,8 @@ class OfPart:
 
     made: Mapping[str, Made]
 
-    def results(self) -> Iterable[Result]:
-        """What became of each job."""
+    def results(self, _: PassedOver = ignore, /) -> Iterable[Result]:
+        """What became of each job; none is passed over."""
         return [each.result for each in self.made.values()]
 
     def scores(self, job: Job) -> pd.DataFrame:

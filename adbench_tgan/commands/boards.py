@@ -22,6 +22,7 @@ from adbench_tgan.options import (
     root,
     split,
 )
+from adbench_tgan.text import counted
 
 if TYPE_CHECKING:
     from adbench_tgan.boards import Board, Choice, Finding, Part
@@ -114,6 +115,7 @@ def publish(
             kept=kept,
             part=cut,
             say=warn,
+            whole=True,
         )
     made = _noted(made, note)
     if not replace:
@@ -235,7 +237,7 @@ def compare(
     ]
     show(records, f"AUROC, {made.facts.dataset['name']}, {made.facts.protocol['name']}")
     print(
-        f"signed-rank test over {len(found.categories)} categories: p = {found.wilcoxon_p:.2g}; "
+        f"signed-rank test over {counted(len(found.categories), 'category', 'categories')}: p = {found.wilcoxon_p:.2g}; "
         f"the smallest that so many can give is {found.p_floor:.2g}"
     )
     tell(found.verdict)

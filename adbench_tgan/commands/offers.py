@@ -11,6 +11,7 @@ from adbench_tgan.options import (
     Data,
     Json,
     Plugins,
+    Preset,
     Set,
     complete,
     registry,
@@ -76,7 +77,7 @@ def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
 def info(
     detector: Annotated[str, typer.Argument(autocompletion=complete("detector", several=False))],
     data: Data = "cifar10",
-    preset: Annotated[str, typer.Option(help="paper, quick or another of its own.")] = "paper",
+    preset: Preset = None,
     set_: Set = None,
     plugin: Plugins = None,
     as_json: Json = False,
@@ -88,8 +89,9 @@ def info(
 
     found = registry(plugin)
     check_overrides(Request(detectors=[detector], overrides=set_ or ()), found)
-    each = entry(found, detector, preset, set_ or (), warn)
-    card = describe_detector(each, found.find("dataset", data)) | {"plugin": found.origin(each.info)}
+    dataset = found.find("dataset", data)
+    each = entry(found, detector, preset or dataset.preset, set_ or (), warn)
+    card = describe_detector(each, dataset) | {"plugin": found.origin(each.info)}
     if as_json:
         answer(card)
         return

@@ -32,7 +32,7 @@ def report(
     board: Annotated[
         Path | None, typer.Option(help="Folder of a published board, in place of the results.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    out: Annotated[str, typer.Option(metavar="FILE", help="The page to write.")] = "report.html",
     data: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +69,8 @@ def report(
     from adbench_tgan.report.material import from_board, from_store
     from adbench_tgan.results import write_atomically
 
-    ensure_writable(out.parent)
+    file = file_of(out)
+    ensure_writable(file.parent)
     found = registry(plugin)
     if board and (data or protocol or published):
         raise AdbenchError(f"--data, --protocol and --published are of runs; {board} has its own")
@@ -81,8 +82,20 @@ def report(
     audits, no_audits = audits_of(audit, material.dataset, material.protocol)
     galleries, no_examples = galleries_of(material, found, data_root, examples, device)
     text = page.render(material, galleries, no_examples, audits, no_audits)
-    write_atomically(out, text)
-    print(f"wrote {out}, {len(text.encode()) / 1e6:.1f} MB")
+    write_atomically(file, text)
+    print(f"wrote {file}, {len(text.encode()) / 1e6:.1f} MB")
+
+
+def file_of(out: str) -> Path:
+    """The page that ``--out`` names.
+
+    Raises:
+        AdbenchError: it is a folder, or ends in a slash as one.
+    """
+    file = Path(out)
+    if file.is_dir() or out.endswith("/"):
+        raise AdbenchError(f"--out {out or '.'} is a folder; name a file, such as {file / 'report.html'}")
+    return file
 
 
 def galleries_of(

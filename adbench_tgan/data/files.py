@@ -18,6 +18,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from adbench_tgan.data.samples import Pixels
 from adbench_tgan.errors import DataError
+from adbench_tgan.text import counted
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
@@ -66,7 +67,8 @@ def list_images(folder: Path) -> list[Path]:
     """
     images = _images(folder)
     if not images:
-        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image; add images or remove the folder")
+        remedy = "add images or remove the folder, or name another folder with --data-root"
+        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image; {remedy}")
     return images
 
 
@@ -85,21 +87,20 @@ def left_out(folders: Iterable[Path]) -> str:
         inner += [f"{folder.name}/{path.name}" for path in list_folders(folder)]
     note = ""
     if others:
-        kinds = ", ".join(sorted(others))
-        note = f"; {others.total()} files are no PNG, JPEG, BMP or TIFF images and are left out ({kinds})"
+        one = "file is no PNG, JPEG, BMP or TIFF image and is left out"
+        many = "files are no PNG, JPEG, BMP or TIFF images and are left out"
+        note = f"; {counted(others.total(), one, many)} ({', '.join(sorted(others))})"
     if inner:
-        note += f"; {len(inner)} folders among the images are left out, the first {inner[0]}"
+        among = counted(len(inner), "folder among the images is", "folders among the images are")
+        note += f"; {among} left out, the first {inner[0]}"
     return note
 
 
 def loose(folders: Iterable[Path]) -> str:
     """What a note says of images that lie beside the folders of images, not in them; empty when none do."""
     found = [path for folder in folders for path in _images(folder)]
-    return (
-        f"; {len(found)} images beside the class folders are left out, the first {found[0].name}"
-        if found
-        else ""
-    )
+    beside = counted(len(found), "image beside the class folders is", "images beside the class folders are")
+    return f"; {beside} left out, the first {found[0].name}" if found else ""
 
 
 def _images(folder: Path) -> list[Path]:

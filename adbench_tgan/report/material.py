@@ -19,7 +19,7 @@ from adbench_tgan.leaderboard import (
 )
 from adbench_tgan.published import beside_papers, read_published
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.results import Result, ResultStore, left_alone, safe_name
 from adbench_tgan.selection import is_current, of_one_fingerprint, without_superseded
 from adbench_tgan.text import plain
 
@@ -84,7 +84,8 @@ def from_store(
 
     store = ResultStore(root)
     versions = registry.versions()
-    every = list(store.results())
+    unread: list[tuple[Path, str]] = []
+    every = list(store.results(lambda path, why: unread.append((path, why))))
     stored = [result for result in every if is_current(result.job, versions)]
     if every and not stored:
         raise AdbenchError(f"{root} holds results of other versions of their detectors only; run them again")
@@ -92,6 +93,10 @@ def from_store(
     results, notes = of_one_fingerprint(without_superseded(chosen))
     jobs = {result.job.key: result.job for result in results}
     first = results[0].job
+    task = safe_name(first.dataset), safe_name(first.protocol)  # see `ResultStore.folder`
+    passed_over = [
+        left_alone(Path(*path.parts[-5:]), why) for path, why in unread if path.parts[-5:-3] == task
+    ]
     printed = read_published(published) if published else ()
     ordered = beside_papers(standings(results, store.scores), first.dataset, first.protocol, printed)
     table, board = results_table(results), leaderboard_table(ordered)
@@ -112,7 +117,7 @@ def from_store(
         )
         | {"protocol version": first.protocol_version},
         folders={key: store.folder(job) for key, job in jobs.items()},
-        notes=notes,
+        notes=(*passed_over, *notes),
         jobs=tuple(jobs.values()),
         of_categories=most_categories(results),
     )

@@ -13,7 +13,7 @@ from adbench_tgan.leaderboard import device_of
 from adbench_tgan.report import audited, charts, curves, provenance, tables
 from adbench_tgan.report.gallery import RULE, Gallery
 from adbench_tgan.report.material import Material
-from adbench_tgan.text import plain
+from adbench_tgan.text import counted, plain
 
 TEMPLATE = Path(__file__).parent / "template"
 NO_TIMES = (
@@ -65,6 +65,7 @@ def render(
         order=tables.initial_order(rows, columns),
         extent=extent(material),
         sources=tables.sources(material.leaderboard),
+        caveats=tables.remarks(rows),
         unranked=tables.unranked(material.leaderboard),
         filters={
             name: sorted({getattr(row, name) for row in rows})
@@ -114,16 +115,12 @@ def extent(material: Material) -> str:
     categories = len(material.categories)
     more = f"{categories} of " if material.of_categories > categories else ""
     counts = (
-        _counted(detectors, "detector", "detectors") + configurations,
-        more + _counted(max(categories, material.of_categories), "category", "categories"),
-        _counted(material.results["seed"].nunique(), "seed", "seeds"),
-        _counted(len(material.results), "job", "jobs"),
+        counted(detectors, "detector", "detectors") + configurations,
+        more + counted(max(categories, material.of_categories), "category", "categories"),
+        counted(material.results["seed"].nunique(), "seed", "seeds"),
+        counted(len(material.results), "job", "jobs"),
     )
     return ", ".join(counts)
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
 
 
 def overview(material: Material) -> list[Chart]:

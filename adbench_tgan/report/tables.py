@@ -44,6 +44,7 @@ class Row:
     supervision: str
     pretrained: str
     preset: str
+    remark: str
     cells: tuple[Cell, ...]
 
 
@@ -111,7 +112,6 @@ COLUMNS = (
     Column(
         name="as_published_auroc", title="as published", form="{:.3f}", help="under the authors' evaluation"
     ),
-    Column(name="remark", title="remark", numeric=False),
 )
 
 
@@ -132,6 +132,7 @@ def leaderboard_rows(board: pd.DataFrame, columns: Sequence[Column]) -> list[Row
             supervision=line["supervision"],
             pretrained=_word(line["pretrained"]),
             preset=line["preset"],
+            remark=line["remark"],
             cells=tuple(_cell(line, column) for column in columns),
         )
         for _, line in board.iterrows()
@@ -177,6 +178,15 @@ def sources(board: pd.DataFrame) -> dict[str, str]:
     """By entry where its published number stands, or what was published that does not compare."""
     there = board[_present(board["published_source"])]
     return dict(zip(there["entry"], there["published_source"], strict=True))
+
+
+def remarks(rows: Sequence[Row]) -> dict[str, str]:
+    """What is to be said of rows, each remark once, by the entries it is of."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.remark:
+            found.setdefault(row.remark, []).append(row.entry)
+    return {", ".join(entries): remark for remark, entries in found.items()}
 
 
 def unranked(board: pd.DataFrame) -> str:
