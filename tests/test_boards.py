@@ -12,6 +12,7 @@ import warnings
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,13 +25,25 @@ from test_hostile import in_time
 
 from adbench_tgan import boards, comparison, places
 from adbench_tgan.again import joined
-from adbench_tgan.boards import Choice, picture
+from adbench_tgan.boards import Choice, gather, picture
+from adbench_tgan.boards.board import IMAGE_METRICS, canonical, judge
 from adbench_tgan.boards.cells import from_csv, to_csv
+from adbench_tgan.boards.differences import cells, page
 from adbench_tgan.boards.document import commands, seal, text_of
-from adbench_tgan.boards.folder import parquet, parse, read_losses, read_score_file, unreadable
+from adbench_tgan.boards.folder import (
+    _holds,
+    parquet,
+    parse,
+    read_content,
+    read_losses,
+    read_score_file,
+    unreadable,
+)
 from adbench_tgan.boards.readme import cell
-from adbench_tgan.boards.schemas import PAIRS, check
+from adbench_tgan.boards.rerun import _differences
+from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS, check, check_scores
 from adbench_tgan.boards.soundness import _impossible
+from adbench_tgan.boards.verify import _hashes, _names, _recorded
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.predict import memory_limited
 from adbench_tgan.published import Paper, papers_of, published_cells, read_published
@@ -314,6 +327,45 @@ def test_one_digit_of_one_cell_is_one_finding(folder):
     )
 
 
+ROWS = {
+    "is missing": (lambda rows: rows[1:], ["one-class good paper fair paper: this row is missing"]),
+    "is there twice": (
+        lambda rows: [*rows, rows[0]],
+        ["one-class good paper fair paper': this row should not be there"],
+    ),
+    "has another name": (
+        lambda rows: [rows[0].replace("fair", "fare"), *rows[1:]],
+        ["one-class good paper fair paper, detector_b: is 'fare', recomputed 'fair'"],
+    ),
+    "is in another place": (
+        lambda rows: rows[::-1],
+        [": holds the right cells, but other bytes or another order than were published"],
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ROWS)
+def test_a_row_that_is_not_as_recomputed_is_named(how, material, tmp_path):
+    whole = (material[1] / "pairs.csv").read_bytes()
+    head, *rows = whole.decode().splitlines()
+    change, told = ROWS[how]
+    (tmp_path / "pairs.csv").write_text("\n".join([head, *change(rows), ""]))
+    assert [f"{where}: {problem}" for _, where, problem in cells(tmp_path, PAIRS, whole)] == told
+
+
+@pytest.mark.parametrize(("text", "line"), [("a\nb\n", 3), ("a\nb\nc\nd\n", 4), ("a\nx\nc\n", 2)])
+def test_the_first_line_of_a_page_that_is_not_as_made_is_named(text, line, tmp_path):
+    (tmp_path / "README.md").write_text(text)
+    (found,) = page(tmp_path, b"a\nb\nc\n")
+    assert found == ("README.md", f"line {line}", "is not as the tables say")
+
+
+def test_a_column_that_has_another_name_is_named(material, tmp_path):
+    whole = (material[1] / "pairs.csv").read_bytes()
+    (tmp_path / "pairs.csv").write_bytes(whole.replace(b"wilcoxon_p", b"p", 1))
+    assert [where for _, where, _ in cells(tmp_path, PAIRS, whole)] == ["header"]
+
+
 def change_scores(folder, column, change):
     path = folder / "scores/good.parquet"
     frame = pq.read_table(path).to_pandas()
@@ -326,6 +378,31 @@ def test_one_score_is_named_by_its_job(folder):
     line = change_scores(folder, "score", lambda score: np.nextafter(score, np.float32(9)))
     where = f"{line['key']} ({line['category']}, seed {line['seed']})"
     assert findings(folder) == [("scores/good.parquet", where)]
+
+
+def test_where_a_score_is_wrong_other_files_are_compared_with_their_hashes(folder):
+    change_scores(folder, "score", lambda score: score + 1)
+    change_cell(folder / "pairs.csv", 1, "difference_ci_high")
+    text = (folder / "losses/good.csv").read_text()
+    (folder / "losses/good.csv").write_text(text.replace("0.333333", "0.333334", 1))
+    files = [file for file, _ in findings(folder)]
+    assert files == ["scores/good.parquet", "losses/good.csv", "pairs.csv"]
+    assert [file for file, _, _ in _hashes(folder, read_content(folder))] == files[1:]
+
+
+def test_scores_with_the_same_meaning_and_other_bytes_are_named(folder):
+    path = folder / "scores/good.parquet"
+    pq.write_table(pq.read_table(path), path, compression="none", store_schema=False)
+    ((file, _, problem),) = _recorded(folder, read_content(folder), suspect=False)
+    assert file == "scores/good.parquet"
+    assert problem == "has other bytes than were published, though no score differs"
+
+
+def test_a_board_under_another_name_is_named(tmp_path):
+    content = {"name": "toy", "files": {}}
+    assert list(_names(tmp_path, content)) == [
+        ("board.json", "name", f"is 'toy', the folder's is {tmp_path.name!r}")
+    ]
 
 
 def test_one_label_is_named_by_its_image(folder):
@@ -427,10 +504,15 @@ def test_parts_that_follow_from_others_are_made_anew(folder):
     def change(content):
         content["commands"].append("rm")
         content["more"] = 1
+        del content["provenance"]
         content["seals"]["commands"] = seal(content["commands"])  # by someone who knows of seals
 
     edit(folder, change)
-    assert findings(folder) == [("board.json", "commands"), ("board.json", "more")]
+    assert findings(folder) == [
+        ("board.json", "provenance"),
+        ("board.json", "commands"),
+        ("board.json", "more"),
+    ]
 
 
 def test_files_that_are_missing_or_should_not_be_there_are_named(folder):
@@ -483,6 +565,13 @@ def test_a_board_json_with_the_same_meaning_and_other_bytes_is_named(folder, cha
     text = (folder / "board.json").read_text()
     (folder / "board.json").write_text(change(text), newline="")
     assert [each.file for each in boards.verify(folder)] == ["board.json"]
+
+
+def test_a_board_that_is_being_written_is_not_found(tmp_path):
+    for name in (".a-host+1+ab+toy", "toy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "board.json").write_text("{}")
+    assert boards.find_boards(tmp_path) == [tmp_path / "toy"]
 
 
 def test_a_board_that_lost_what_it_rests_on_is_found_all_the_same(folder, adbench):
@@ -601,10 +690,17 @@ def test_a_board_json_without_seals_or_with_nonsense_is_a_finding(folder):
     assert (found.file, found.problem) == ("board.json", "cannot be understood: KeyError: 'seal'")
 
 
-def test_board_json_names_no_file_outside_its_folder(folder):
-    edit(folder, lambda c: c["files"].update({"scores/../../x.parquet": {}}))
+@pytest.mark.parametrize("name", ["scores/../../x.parquet", "results.csv/../../x.csv"])
+def test_board_json_names_no_file_outside_its_folder(folder, name):
+    edit(folder, lambda c: c["files"].update({name: {}}))
     (found,) = boards.verify(folder)
     assert "no file of a board" in found.problem
+
+
+def test_a_board_of_another_schema_is_not_read(folder):
+    edit(folder, lambda c: c.update(schema=2))
+    with pytest.raises(AdbenchError, match=r"board\.json is of schema 2, not 1; publish again"):
+        read_content(folder)
 
 
 def test_a_name_that_no_file_system_takes_is_a_finding(folder):
@@ -787,6 +883,23 @@ def test_a_metric_that_is_not_the_scores_own_is_refused(tmp_path):
         board_of(tmp_path, [replace(one, metrics={"auroc": 0.99})])
 
 
+@pytest.mark.parametrize("name", IMAGE_METRICS)
+def test_each_metric_of_images_is_compared_with_that_of_the_scores(name):
+    one = made("good", "ant", 0, 1.0)
+    judged = judge(one, {one.job.key: canonical(one.scores)})
+    value = judged.metrics[name]
+
+    def told(stored, scores):
+        with pytest.raises(AdbenchError) as caught:
+            gather.check_metrics([replace(one, metrics={name: stored})], [replace(one, metrics=scores)])
+        return str(caught.value)
+
+    gather.check_metrics([replace(one, metrics={name: value + 1e-10})], [judged])
+    wrong = f"good on toy/ant seed 0: {name} is stored as {{}}, its scores give {{}}; run it again"
+    assert told(value + 1e-8, judged.metrics) == wrong.format(value + 1e-8, value)
+    assert told(value, {}) == wrong.format(value, None)
+
+
 def test_results_of_several_folders_are_one_board(tmp_path):
     from make_board import NOTHING
 
@@ -805,6 +918,31 @@ def test_only_a_board_is_replaced_and_names_are_folder_names(material, tmp_path)
         boards.publish(board, tmp_path)
     with pytest.raises(AdbenchError, match=r"--board '../x': use small letters"):
         boards.publish(replace(board, facts=replace(board.facts, name="../x")), tmp_path)
+
+
+def test_a_folder_that_holds_more_or_other_files_is_written_anew(tmp_path):
+    (tmp_path / "scores").mkdir()
+    for name in ("a.csv", "scores/b.parquet"):
+        (tmp_path / name).write_bytes(b"1")
+    assert _holds(tmp_path, {"a.csv": b"1", "scores/b.parquet": b"1"})
+    assert not _holds(tmp_path, {"a.csv": b"1", "scores/b.parquet": b"2"})
+    assert not _holds(tmp_path, {"a.csv": b"1"})
+
+
+def test_a_board_that_cannot_be_read_is_not_written_over(folder):
+    (folder / "board.json").write_text("{")
+    with pytest.raises(AdbenchError, match=r"board\.json cannot be read .*; --replace writes over it unread"):
+        gather.check_lost(folder, [], None)
+
+
+def test_a_failure_for_want_of_weights_may_give_way_to_what_ran_with_them(folder, monkeypatch):
+    mended = made("good", "ant", 0, 1.0, preset="paper")
+    job = replace(mended.job, config={"epochs": "auto"}, problem="no weights")
+    lost = replace(mended, job=job, status="failed", error="no weights", scores=None, metrics={})
+    monkeypatch.setattr(gather, "results_of", lambda _: (lost,))
+    gather.check_lost(folder, [mended], None)
+    with pytest.raises(AdbenchError, match="holds 1 jobs, of good, that the new board would not"):
+        gather.check_lost(folder, [made("good", "ant", 1, 1.0)], None)
 
 
 def test_cells_that_a_spreadsheet_would_run_are_neutral_and_come_back():
@@ -1048,6 +1186,17 @@ def test_pixel_metrics_are_compared_with_those_of_a_run(adbench, tmp_path):
     assert "aupro is 0.9990 published, -1.0000 run; -1 is none" in ended.out
 
 
+@pytest.mark.parametrize("name", ["pixel_auroc", "aupro"])
+@pytest.mark.parametrize("step", [1e-3, -1e-3])
+def test_each_metric_of_pixels_is_compared(name, step):
+    one = replace(made("good", "ant", 0, 2.0), metrics={"pixel_auroc": 0.5, "aupro": 0.5})
+    other = replace(one, metrics={**one.metrics, name: 0.5 + step})
+    source = SimpleNamespace(scores=lambda job: one.scores)
+    assert list(_differences(one, canonical(one.scores), one, source)) == []
+    (told,) = _differences(one, canonical(one.scores), other, source)
+    assert told == f"{name} is 0.5000 published, {0.5 + step:.4f} run; -1 is none"
+
+
 def test_failures_and_other_test_images_are_not_the_same_job_run_again(material, tmp_path):
     one = made("good", "ant", 0, 2.0)
     failed = replace(one, status="failed", error="boom", scores=None, metrics={}, losses=())
@@ -1195,6 +1344,30 @@ def test_a_table_that_is_none_of_ours_is_refused_in_one_line(text):
     with pytest.raises(AdbenchError, match=r"pairs\.csv ") as error:
         check(parse(text.encode(), PAIRS), PAIRS)
     assert one_line_of(error)
+
+
+@pytest.mark.parametrize(("column", "value"), [("auroc_mean", 1.5), ("holm_p", -0.1), ("precision", "fp8")])
+def test_a_cell_beyond_what_its_column_holds_is_refused(column, value, material):
+    tables = {PAIRS: "pairs", LEADERBOARD: "leaderboard", RESULTS: "results"}
+    ((table, name),) = [(table, name) for table, name in tables.items() if column in table.columns]
+    frame = getattr(material[0], name)
+    check(frame, table)
+    with pytest.raises(AdbenchError, match=rf"{table.file} is not as its schema 1 says: .*{column}"):
+        check(frame.assign(**{column: value}), table)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"label": [0, 2]}, {"score": [0.5, np.inf]}, {"seed": [0, -1]}, {"sample_id": ["s", "s"]}],
+    ids=str,
+)
+def test_scores_that_are_none_are_refused(change):
+    frame = pd.DataFrame({"category": "a", "seed": 0, "key": "0" * 16, "sample_id": ["s", "t"]})
+    frame = frame.assign(label=[0, 1], score=0.5)
+    kinds = {"label": "uint8", "score": "float32"}
+    check_scores(frame.astype(kinds), "scores/x.parquet")
+    with pytest.raises(AdbenchError, match=r"scores/x\.parquet is not as its schema 1 says"):
+        check_scores(frame.assign(**change).astype(kinds), "scores/x.parquet")
 
 
 @pytest.mark.parametrize(

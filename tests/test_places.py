@@ -135,6 +135,14 @@ def test_what_was_cut_short_is_not_there(fails: int, memory: Path, monkeypatch: 
     assert store.get(put.job) is None  # not what the marker vouches for
 
 
+def test_a_file_that_is_larger_than_any_is_not_read(memory: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "x", memory / "x"):
+        path.write_bytes(b"1234")
+        assert places.read_bounded(path, 4) == b"1234"
+        with pytest.raises(ValueError, match="x has more than 3 bytes"):
+            places.read_bounded(path, 3)
+
+
 class Refused(Exception):
     """What the libraries of object stores raise is no OSError."""
 

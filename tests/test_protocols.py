@@ -595,6 +595,7 @@ def test_labels_of_any_kind_become_bytes(kind):
         ([0], [1, 2], [0, 1, 1], "labels must be 0 or 1, one for each of its test images"),
         ([0, 1], [1, 2], [0, 1], "1 test images are among those it trains on"),
         ([0], [1, 6], [0, 1], "test must be indices into its 6 images"),
+        ([0], [-1, 1], [0, 1], "test must be indices into its 6 images"),
         ([True, False], [1, 2], [0, 1], "normal must be indices into its 6 images"),
     ],
 )
@@ -800,6 +801,18 @@ def test_a_mask_of_another_size_is_refused(tmp_path):
     assert str(caught.value) == (
         "mask of screw/test/dent/001.png is 12x8 pixels, its image 16x16; replace the mask"
     )
+
+
+def test_a_mask_that_lies_on_its_side_is_refused():
+    samples = Samples(
+        read=lambda index: np.zeros((1, 4, 8), np.uint8),
+        read_mask=lambda index: np.zeros((8, 4), np.uint8),
+        ids=["a"],
+        classes=["dent"],
+        parts=["test"],
+    )
+    with pytest.raises(DataError, match=r"^mask of a is 4x8 pixels, its image 8x4; replace the mask$"):
+        samples.masks(np.array([0]))
 
 
 def test_large_masks_are_judged_at_256(tmp_path):

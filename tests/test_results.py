@@ -158,6 +158,31 @@ def test_truncated_scores_count_as_absent_and_changed_ones_are_refused(store):
         read_scores(store.folder(put.job))
 
 
+@pytest.mark.parametrize("name", ["scores.parquet", "losses.csv"])
+def test_a_result_of_which_one_file_is_cut_short_or_lost_counts_as_absent(store, name):
+    put = replace(result("d"), losses=({"g": 1.5},))
+    store.put(put)
+    path = store.folder(put.job) / name
+    path.write_bytes(path.read_bytes()[:-1])
+    assert store.get(put.job) is None
+    path.unlink()
+    assert store.get(put.job) is None
+
+
+def test_losses_that_were_changed_or_that_nothing_vouches_for_are_refused(store):
+    put = replace(result("d"), losses=({"g": 1.5},))
+    store.put(put)
+    folder = store.folder(put.job)
+    (folder / "losses.csv").write_text("epoch,g\n1,2.5\n")
+    with pytest.raises(AdbenchError, match=r"losses\.csv was changed after it was written"):
+        store.losses(put.job)
+    (folder / "result.json").unlink()
+    with pytest.raises(
+        AdbenchError, match=r"losses\.csv cannot be read \(result\.json does not vouch for it\)"
+    ):
+        store.losses(put.job)
+
+
 ASKED = {
     "get": lambda store: store.get(result("d").job),
     "has": lambda store: store.has(result("d").job),
@@ -289,6 +314,18 @@ def test_an_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monk
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_a_file_is_whole_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done = []
+
+    def told(name, real):
+        monkeypatch.setattr(os, name, lambda *words: done.append(name) or real(*words))
+
+    told("fsync", os.fsync)
+    told("replace", os.replace)
+    write_atomically(tmp_path / "results.csv", "new")
+    assert done == ["fsync", "replace"]
 
 
 def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(store):
