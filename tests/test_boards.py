@@ -19,14 +19,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make_board import CATEGORIES, board_of, grid, made, stored, with_purity
+from make_board import CATEGORIES, NOTHING, board_of, grid, made, stored, with_purity
 from sklearn.metrics import roc_auc_score
 from test_hostile import in_time
 
 from adbench_tgan import boards, comparison, places
 from adbench_tgan.again import joined
 from adbench_tgan.boards import Choice, gather, picture
-from adbench_tgan.boards.board import IMAGE_METRICS, canonical, judge
+from adbench_tgan.boards.board import IMAGE_METRICS, canonical, completed, judge
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.differences import cells, page
 from adbench_tgan.boards.document import commands, seal, text_of
@@ -42,11 +42,12 @@ from adbench_tgan.boards.folder import (
 from adbench_tgan.boards.readme import cell
 from adbench_tgan.boards.rerun import _differences
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS, check, check_scores
-from adbench_tgan.boards.soundness import _impossible
-from adbench_tgan.boards.verify import _hashes, _names, _recorded
+from adbench_tgan.boards.soundness import _impossible, sound_scores
+from adbench_tgan.boards.verify import _hashes, _names, _recorded, _seals
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.predict import memory_limited
 from adbench_tgan.published import Paper, papers_of, published_cells, read_published
+from adbench_tgan.registry import Registry
 from adbench_tgan.report.material import from_board
 from adbench_tgan.stored import stamp
 from adbench_tgan.text import marked, plain, unmarked
@@ -390,6 +391,15 @@ def test_where_a_score_is_wrong_other_files_are_compared_with_their_hashes(folde
     assert [file for file, _, _ in _hashes(folder, read_content(folder))] == files[1:]
 
 
+def test_where_no_table_can_be_recomputed_all_are_compared_with_their_hashes(folder, monkeypatch):
+    def refuse(*_):
+        raise AdbenchError("other images")
+
+    monkeypatch.setattr(sys.modules[_hashes.__module__], "assemble", refuse)
+    change_cell(folder / "pairs.csv", 1, "difference_ci_high")
+    assert findings(folder) == [("board.json", ""), ("pairs.csv", "")]
+
+
 def test_scores_with_the_same_meaning_and_other_bytes_are_named(folder):
     path = folder / "scores/good.parquet"
     pq.write_table(pq.read_table(path), path, compression="none", store_schema=False)
@@ -420,6 +430,30 @@ def test_scores_of_nobody_and_missing_ones_are_named(folder):
     found = findings(folder)
     assert {file for file, _ in found} == {"scores/good.parquet"}
     assert [where.split(" ")[0] for _, where in found] == ["f" * 16, key]
+
+
+def test_a_label_that_was_changed_in_all_jobs_is_named_in_all(folder):
+    for path in sorted((folder / "scores").iterdir()):
+        frame = pq.read_table(path).to_pandas()
+        changed = (frame["category"] == "ant") & (frame["sample_id"] == "test-003")
+        path.write_bytes(parquet(frame.assign(label=(frame["label"] ^ changed).astype("uint8"))))
+    content = read_content(folder)
+    found = sound_scores(folder, content, set())[1]
+    keys = [job["key"] for job in content["jobs"] if job["category"] == "ant"]
+    assert sorted(where.partition(" ")[0] for _, where, _ in found) == sorted(keys)
+    assert {told for _, _, told in found} == {"image or label was changed"}
+
+
+@pytest.mark.parametrize(("column", "value"), [("category", "bee"), ("seed", 7)])
+def test_scores_of_another_category_or_seed_are_named(column, value, folder):
+    path = folder / "scores/good.parquet"
+    frame = pq.read_table(path).to_pandas()
+    key = frame.loc[0, "key"]
+    frame.loc[frame["key"] == key, column] = value
+    path.write_bytes(parquet(frame))
+    ((file, where, told),) = sound_scores(folder, read_content(folder), set())[1]
+    assert (file, told) == ("scores/good.parquet", "board.json has no such job")
+    assert where.startswith(f"{key} (")
 
 
 def test_scores_that_are_not_listed_are_named_and_vouch_for_no_table(folder):
@@ -484,6 +518,17 @@ def test_a_digit_of_a_key_is_named(folder):
     found = findings(folder)
     assert ("board.json", f"jobs/{key}") in found
     assert all(key[1:] in where for _, where in found)
+
+
+def test_a_job_under_the_key_of_another_is_named_whoever_wrote_the_seals(folder):
+    content = read_content(folder)
+    record = content["jobs"][0]
+    record["split_fingerprint"] = flip(record["split_fingerprint"])
+    record["seal"] = seal({name: value for name, value in record.items() if name != "seal"})
+    content["seals"]["jobs"] = seal([job["seal"] for job in content["jobs"]])
+    ((_, where, told),) = _seals(content)
+    assert where == f"jobs/{record['key']}"
+    assert told.startswith("its settings, protocol or fingerprint give the key ")
 
 
 def test_what_was_changed_in_the_parts_of_board_json_is_named(folder):
@@ -661,6 +706,12 @@ def test_a_metric_of_a_plugin_may_be_negative_but_is_a_number():
     assert list(_impossible(replace(one, metrics={"spearman": -0.5, "auroc": 0.5}))) == []
     wrong = replace(one, metrics={"spearman": float("nan"), "auroc": -0.5})
     assert list(_impossible(wrong)) == ["spearman must not be nan", "auroc must not be -0.5"]
+
+
+def test_a_job_that_ended_well_had_no_problem():
+    one = made("one", CATEGORIES[0], 0, 1.0)
+    (told,) = _impossible(replace(one, job=replace(one.job, problem="no weights")))
+    assert told == "a job that ended well has no error"
 
 
 def test_scores_in_the_file_of_another_detector_are_named(folder):
@@ -901,10 +952,6 @@ def test_each_metric_of_images_is_compared_with_that_of_the_scores(name):
 
 
 def test_results_of_several_folders_are_one_board(tmp_path):
-    from make_board import NOTHING
-
-    from adbench_tgan.registry import Registry
-
     results = grid()
     halves = [stored(tmp_path / "a", results[:12]), stored(tmp_path / "b", results[8:])]
     board = boards.from_runs(halves, Registry(_offers=NOTHING), name="toy")
@@ -1115,9 +1162,34 @@ def test_a_preset_may_be_chosen_as_the_tables_have_it(tmp_path):
     choice = Choice(presets=["paper; precision=tf32"])
     board = board_of(tmp_path / "runs", results, choice=choice)
     assert set(board.results["precision"]) == {"tf32"}
-    one, other = (made("good", "bee", 0, 1.0, config={"backbone": name}) for name in ("one", "other"))
+    one, other = (
+        made("good", "bee", 0, 1.0, config={"backbone": name}, protocol_version="3")
+        for name in ("one", "other")
+    )
     board = board_of(tmp_path / "bee", [one, other], choice=Choice(presets=["paper; backbone=one"]))
     assert [each.job for each in board.measured] == [one.job]
+    assert board.facts.protocol["version"] == "3"
+
+
+def test_a_preset_may_be_chosen_with_a_precision_or_without():
+    results = [made("good", "ant", 0, 1.0, precision=precision) for precision in ("fp32", "tf32")]
+    assert gather.of_presets(results, ["paper"]) == results
+    assert gather.of_presets(results, ["paper; precision=tf32"]) == results[1:]
+
+
+@pytest.mark.parametrize(
+    ("choice", "wanted"),
+    [
+        ({}, True),
+        ({"detectors": ["fair", "good"], "dataset": "toy", "protocol": "one-vs-rest"}, True),
+        ({"detectors": ["fair"]}, False),
+        ({"dataset": "other"}, False),
+        ({"protocol": "leave-one-out"}, False),
+    ],
+    ids=str,
+)
+def test_a_job_is_wanted_if_all_of_a_choice_is_its_own(choice, wanted):
+    assert gather.is_wanted(made("good", "ant", 0, 1.0).job, Choice(**choice)) == wanted
 
 
 def test_labelled_anomalies_that_were_chosen_otherwise_do_not_compare(tmp_path):
@@ -1231,6 +1303,22 @@ def test_of_an_audit_only_the_as_published_number_enters(tmp_path):
     boards.publish(board, tmp_path)
     assert boards.verify(tmp_path / "toy") == []
     assert len(json.loads((tmp_path / "toy/board.json").read_text())["audit"]) == 3
+
+
+def test_that_an_audit_is_of_a_part_is_told_beside_other_remarks(material):
+    board = material[0]
+    standing = replace(board.standings[0], line={**board.standings[0].line, "remark": "not ranked: so"})
+    one = next(each for each in standing.members if each.job.category == "ant")
+    told = completed(standing, replace(board.facts, audit={one.job.key: 0.9})).line["remark"]
+    assert told == "not ranked: so; as published 0.900 on ant, no other category was audited"
+
+
+def test_an_audit_of_jobs_that_are_left_out_is_left_out(material):
+    board = material[0]
+    one, other, _ = (each.job for each in board.measured if (each.job.category, each.job.seed) == ("ant", 0))
+    kept = replace(board, facts=replace(board.facts, audit={one.key: 0.9, other.key: 0.8}))
+    left = boards.from_runs([], Registry(_offers=NOTHING), kept=kept, choice=Choice(detectors=[one.detector]))
+    assert left.facts.audit == {one.key: 0.9}
 
 
 @pytest.fixture
@@ -1465,14 +1553,15 @@ def test_a_command_stays_in_one_line_and_means_the_same():
     assert told.stdout.decode().split("\0")[:-1] == words
 
 
-def test_a_board_is_compared_with_the_table_of_published_numbers_beside_it(tmp_path):
+def test_a_board_is_compared_with_the_table_of_published_numbers_beside_it(tmp_path, monkeypatch):
     table = tmp_path / "published_numbers.csv"
     head = "source,protocol,category,metric,value,table,our_detector,our_dataset,our_protocol"
     table.write_text(f"{head}\na paper,words,ant,AUROC,0.8,Table 1,good,toy,one-vs-rest\n")
     boards.publish(board_of(tmp_path / "runs", grid(), published=table), tmp_path)
     assert boards.verify(tmp_path / "toy") == []
     table.write_text(table.read_text().replace("0.8", "0.9"))
-    assert findings(tmp_path / "toy") == [("board.json", "published")]
+    monkeypatch.chdir(tmp_path / "toy")
+    assert findings(Path()) == [("board.json", "published")]
 
 
 def test_images_of_one_name_are_refused(tmp_path):
