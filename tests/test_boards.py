@@ -31,6 +31,7 @@ from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.differences import cells, page
 from adbench_tgan.boards.document import commands, seal, text_of
 from adbench_tgan.boards.folder import (
+    _encoded,
     _holds,
     parquet,
     parse,
@@ -963,8 +964,18 @@ def test_only_a_board_is_replaced_and_names_are_folder_names(material, tmp_path)
     (tmp_path / "toy").mkdir()
     with pytest.raises(AdbenchError, match="is there and is no board"):
         boards.publish(board, tmp_path)
-    with pytest.raises(AdbenchError, match=r"--board '../x': use small letters"):
-        boards.publish(replace(board, facts=replace(board.facts, name="../x")), tmp_path)
+    for name in ("../x", "x/../y"):
+        with pytest.raises(AdbenchError, match=f"--board '{name}': use small letters"):
+            boards.publish(replace(board, facts=replace(board.facts, name=name)), tmp_path)
+
+
+def test_only_files_of_the_same_scores_are_kept(material):
+    board, place = material
+    assert _encoded(board, place) == {
+        name: data for name, data in contents(place).items() if name.startswith("scores/")
+    }
+    scores = {key: table.assign(score=table["score"] + np.float32(1)) for key, table in board.scores.items()}
+    assert _encoded(replace(board, scores=scores), place) == {}
 
 
 def test_a_folder_that_holds_more_or_other_files_is_written_anew(tmp_path):
@@ -1456,6 +1467,19 @@ def test_scores_that_are_none_are_refused(change):
     check_scores(frame.astype(kinds), "scores/x.parquet")
     with pytest.raises(AdbenchError, match=r"scores/x\.parquet is not as its schema 1 says"):
         check_scores(frame.assign(**change).astype(kinds), "scores/x.parquet")
+
+
+def test_scores_are_checked_when_they_are_read(folder):
+    frame = read_score_file(folder / "scores/good.parquet")
+    (folder / "scores/good.parquet").write_bytes(parquet(frame.assign(label=np.uint8(2))))
+    with pytest.raises(AdbenchError, match=r"scores/good\.parquet is not as its schema 1 says: .*label"):
+        read_score_file(folder / "scores/good.parquet")
+
+
+def test_a_job_has_one_row(material):
+    frame = material[0].results
+    with pytest.raises(AdbenchError, match=r"results\.csv is not as its schema 1 says: .*key"):
+        check(pd.concat([frame, frame[:1]], ignore_index=True), RESULTS)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from test_events import Silent
 
 from adbench_tgan import boards
 from adbench_tgan.benchmark import benchmark
-from adbench_tgan.boards.part import check_images, check_origin
+from adbench_tgan.boards.part import check_images, check_origin, cut
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.leaderboard import Rules
@@ -246,6 +246,13 @@ def test_scores_of_other_images_or_labels_do_not_become_a_part(
         made(runs, altered(runs, tmp_path / "runs", scored=scored), detectors=["pca"])
 
 
+def test_metrics_that_are_not_those_of_the_scores_do_not_become_a_part() -> None:
+    one = replace(of_grid("good", "ant", 0, 1.0), metrics={"auroc": 0.99})
+    source: Any = SimpleNamespace(scores=lambda job: one.scores)
+    with pytest.raises(AdbenchError, match="seed 0: auroc is stored as 0.99, its scores give"):
+        cut(one, source, tasks(), Registry(_offers={}))
+
+
 def test_a_job_without_a_threshold_has_none_under_a_part(runs: Path, tmp_path: Path) -> None:
     taken = made(runs, altered(runs, tmp_path / "runs", threshold=None), detectors=["pca"])
     (one,) = [each for each in taken.measured if each.threshold is None]
@@ -284,10 +291,10 @@ def test_what_is_no_part_is_refused(runs: Path, folder: str, to: str, data: str,
         made(runs, runs / folder, to=to, data=data, detectors=["pca"])
 
 
-def tasks(*, version: str = "1", fingerprint: str = "f", offer: str = "o", **cut: list[int]) -> Any:
+def tasks(*, version: str = "1", fingerprint: str = "f", offer: str = "o", **chosen: list[int]) -> Any:
     """What the checks ask of a dataset's tasks: image 0 is trained on, 1 is a normal and 2 an abnormal test image."""
     whole = {"normal": [0], "test": [1, 2], "labels": [0, 1]}
-    arrays = SimpleNamespace(**{name: np.array(values) for name, values in (whole | cut).items()})
+    arrays = SimpleNamespace(**{name: np.array(values) for name, values in (whole | chosen).items()})
     samples = SimpleNamespace(ids="abcd", digest=lambda index: b"abcd"[index : index + 1])
     return SimpleNamespace(
         dataset=SimpleNamespace(name="specks"),
