@@ -641,6 +641,12 @@ def test_long_presets_leave_the_diagram_its_width(tmp_path):
     assert [text.get_text() for text in axes.texts] == ["good (1.0)", "fair (2.0)", "poor (3.0)"]
 
 
+@pytest.mark.parametrize(("pairs", "categories", "drawn"), [(3, 2, True), (2, 2, False), (3, 1, False)])
+def test_a_diagram_takes_three_detectors_and_two_categories(pairs, categories, drawn):
+    frame = pd.DataFrame({"supervision": ["one-class"] * pairs, "n_categories": categories})
+    assert picture.is_drawn(frame) == drawn
+
+
 def test_changed_losses_and_foreign_pictures_are_named(folder, material, tmp_path):
     text = (folder / "losses/good.csv").read_text()
     (folder / "losses/good.csv").write_text(text.replace("0.333333", "0.333334", 1))

@@ -126,6 +126,8 @@ def test_of_several_claims_that_of_the_highest_number_counts(
     for number in (9, 10):
         (tmp_path / CLAIMS / f"{JOB.key}-{number}").write_text("dead" if number == dead else "alive")
     monkeypatch.setattr(claims, "owner_is_gone", lambda owner: owner == "dead")
+    names = [f"{JOB.key}-10", f"{JOB.key}-9"]  # a folder lists them in any order, and by name in this one
+    monkeypatch.setattr(claims, "found", lambda folder, pattern: names)
     assert Claims(tmp_path).take(JOB) == (dead == 10)
     numbers = {path.name.rpartition("-")[2] for path in (tmp_path / CLAIMS).iterdir()}
     assert numbers == ({"11"} if dead == 10 else {"9", "10"})

@@ -249,7 +249,7 @@ def test_scores_of_other_images_or_labels_do_not_become_a_part(
 def test_metrics_that_are_not_those_of_the_scores_do_not_become_a_part() -> None:
     one = replace(of_grid("good", "ant", 0, 1.0), metrics={"auroc": 0.99})
     source: Any = SimpleNamespace(scores=lambda job: one.scores)
-    with pytest.raises(AdbenchError, match="seed 0: auroc is stored as 0.99, its scores give"):
+    with pytest.raises(AdbenchError, match=r"seed 0: auroc is stored as 0\.99, its scores give"):
         cut(one, source, tasks(), Registry(_offers={}))
 
 
