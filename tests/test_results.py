@@ -443,6 +443,7 @@ def test_safe_names_are_distinct():
     names = [".", "..", "%2E", "a", "a b", "a/b", "a%2Fb"]
     assert len({safe_name(name) for name in names}) == len(names)
     assert safe_name("metal_nut") == "metal_nut"
+    assert [safe_name(name) for name in (".", "..", "a..")] == ["%2E", "%2E%2E", "a.."]  # no folder above
 
 
 def test_the_result_file_names_all_that_made_the_score(store):
