@@ -491,6 +491,7 @@ def test_stl10_official_files_are_known(tmp_path, monkeypatch):
     ("name", "content", "reason"),
     [
         ("train_X.bin", b"abc", "3 bytes are not whole images of 3x96x96"),
+        ("train_X.bin", b"\0" * 96**2, "9,216 bytes are not whole images of 3x96x96"),
         ("train_X.bin", b"", "it is empty"),
         ("test_y.bin", b"\1" * 9, "9 labels for 10 images"),
         ("test_y.bin", b"\1" * 11, "11 labels for 10 images"),
