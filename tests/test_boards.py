@@ -1003,6 +1003,9 @@ def test_a_failure_for_want_of_weights_may_give_way_to_what_ran_with_them(folder
     mended = made("good", "ant", 0, 1.0, preset="paper")
     job = replace(mended.job, config={"epochs": "auto"}, problem="no weights")
     lost = replace(mended, job=job, status="failed", error="no weights", scores=None, metrics={})
+    registry = Registry(_offers=NOTHING)
+    assert gather.select([lost, mended], Choice(), registry) == [mended]
+    assert gather.select([lost], Choice(), registry) == [lost]
     monkeypatch.setattr(gather, "results_of", lambda _: (lost,))
     gather.check_lost(folder, [mended], None)
     with pytest.raises(AdbenchError, match="holds 1 jobs, of good, that the new board would not"):
@@ -1207,6 +1210,16 @@ def test_a_preset_may_be_chosen_with_a_precision_or_without():
 )
 def test_a_job_is_wanted_if_all_of_a_choice_is_its_own(choice, wanted):
     assert gather.is_wanted(made("good", "ant", 0, 1.0).job, Choice(**choice)) == wanted
+
+
+def test_jobs_of_another_version_of_an_installed_detector_are_left_out():
+    installed, said = SimpleNamespace(versions=lambda: {"good": "2"}), []
+    results = [made("good", "ant", 0, 1.0, detector_version=version) for version in "12"]
+    gone = made("gone", "ant", 0, 1.0)  # whose plugin is not installed
+    assert gather.select([*results, gone], Choice(), installed, said.append) == [results[1], gone]
+    assert said == ["left out: 1 jobs of versions of detectors that are not the installed ones"]
+    with pytest.raises(AdbenchError, match="all results are of older versions of their detectors; run them"):
+        gather.select(results[:1], Choice(), installed)
 
 
 def test_labelled_anomalies_that_were_chosen_otherwise_do_not_compare(tmp_path):
