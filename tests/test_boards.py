@@ -43,7 +43,7 @@ from adbench_tgan.boards.folder import (
 from adbench_tgan.boards.readme import cell
 from adbench_tgan.boards.rerun import _differences
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS, check, check_scores
-from adbench_tgan.boards.soundness import _impossible, sound_scores
+from adbench_tgan.boards.soundness import _changed, _impossible, sound_scores
 from adbench_tgan.boards.verify import _hashes, _names, _recorded, _seals
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.predict import memory_limited
@@ -443,6 +443,14 @@ def test_a_label_that_was_changed_in_all_jobs_is_named_in_all(folder):
     keys = [job["key"] for job in content["jobs"] if job["category"] == "ant"]
     assert sorted(where.partition(" ")[0] for _, where, _ in found) == sorted(keys)
     assert {told for _, _, told in found} == {"image or label was changed"}
+
+
+def test_scores_in_another_order_are_named_even_where_no_hash_is_known(material):
+    board = material[0]
+    table = board.scores[board.measured[0].job.key]
+    assert _changed(table, None) == ""
+    told = "its images are not in the order of their sample_id"
+    assert _changed(table[::-1].reset_index(drop=True), None) == told
 
 
 @pytest.mark.parametrize(("column", "value"), [("category", "bee"), ("seed", 7)])
