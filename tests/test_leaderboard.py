@@ -251,12 +251,19 @@ def test_images_that_could_not_be_read_do_not_outvote_those_that_could():
     assert of_one_fingerprint(unread) == (unread, ())
 
 
+def test_results_of_the_protocols_version_that_most_have_share_a_report():
+    old, *new = (result(name, protocol_version=version) for name, version in zip("def", "122", strict=True))
+    note = "1 jobs are left out: their images or protocol are not those of most jobs of their category"
+    assert of_one_fingerprint([old, *new]) == (new, (note,))
+
+
 def test_only_comparable_results_share_a_table():
     mine = result("d", "a")
     others = [
         result("d", "a", split_fingerprint="x" * 64),
         result("d", "a", dataset="other"),
         result("d", "a", protocol="leave-one-out"),
+        result("d", "a", protocol_version="2"),
         result("d", "a", detector_version="0"),
         result("d", "z"),
     ]

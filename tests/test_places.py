@@ -143,6 +143,11 @@ def test_a_file_that_is_larger_than_any_is_not_read(memory: Path, tmp_path: Path
             places.read_bounded(path, 3)
 
 
+def test_a_store_that_refuses_its_user_is_not_waited_for(memory: Path) -> None:
+    assert type(places.unwritten(memory, PermissionError("forbidden"))) is StoreError
+    assert type(places.unwritten(memory, OSError("no route"))) is StoreAway
+
+
 class Refused(Exception):
     """What the libraries of object stores raise is no OSError."""
 

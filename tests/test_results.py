@@ -18,7 +18,7 @@ import pytest
 import torch
 from test_leaderboard import result
 
-from adbench_tgan import drafts
+from adbench_tgan import drafts, stored
 from adbench_tgan import results as results_module
 from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError, StoreError
@@ -122,6 +122,7 @@ def test_a_damaged_result_counts_as_absent_and_is_replaced(store, damage):
     [
         {"parameters": {"g": 10**30}},
         {"metrics": {"auroc": 1.5}},
+        {"metrics": {"aupro": 1.002}},
         {"metrics": {"average_precision": -7.0}},
         {"metrics": {"fpr95": 1e308}},
         {"metrics": {"aupro": float("nan")}},
@@ -181,6 +182,15 @@ def test_losses_that_were_changed_or_that_nothing_vouches_for_are_refused(store)
         AdbenchError, match=r"losses\.csv cannot be read \(result\.json does not vouch for it\)"
     ):
         store.losses(put.job)
+
+
+def test_more_scores_than_any_test_set_has_are_not_read(store, monkeypatch):
+    store.put(result("d"))
+    monkeypatch.setattr(stored, "ROWS", 99)
+    with pytest.raises(
+        AdbenchError, match=r"scores\.parquet cannot be read \(100 rows of sample_id, label, score\)"
+    ):
+        store.scores(result("d").job)
 
 
 ASKED = {
