@@ -388,6 +388,18 @@ def test_a_number_that_does_not_follow_from_the_samples_is_named(column, change,
     assert {file for file, _ in found} == {"timing.json"}
 
 
+def test_numbers_follow_from_their_own_samples():
+    fields = ("batch", "images_per_second", "peak_memory_mb")
+    record = {
+        "batches": [dict(zip(fields, line, strict=True)) for line in ((1, 5.0, 10.0), (8, 9.0, 80.0))],
+        "latency_samples_ms": [1.0, 2.0, 4.0] * 40,
+        "wall_samples_ms": [10.0, 20.0, 40.0] * 40,
+    }
+    found = timing_board.derived(record)
+    assert (found["latency_ms_p50"], found["wall_ms_p50"], found["samples"]) == (2.0, 20.0, 120)
+    assert (found["best_batch"], found["images_per_second"], found["peak_memory_mb"]) == (8, 9.0, 80.0)
+
+
 def add_a_space(path):
     path.write_text(path.read_text() + " ")
 

@@ -248,7 +248,9 @@ def test_board_json_says_how_to_do_it_again(material):
     assert (
         "cannot" in content["provenance"]["pixel_metrics"] or "only" in content["provenance"]["pixel_metrics"]
     )
-    assert content["categories"][0]["test_abnormal"] == 30
+    card = content["categories"][0]
+    assert (card["test_normal"], card["test_abnormal"]) == (40, 30)
+    assert (card["chance_average_precision"], card["chance_f1"]) == (0.428571, 0.6)
     for name, facts in content["files"].items():
         assert hashlib.sha256((material[1] / name).read_bytes()).hexdigest() == facts["sha256"]
 
