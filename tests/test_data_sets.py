@@ -858,6 +858,8 @@ def test_one_bad_image_does_not_stop_the_loading(tmp_path):
         (False, "imagefolder", "cat", "."),
         (False, "imagefolder", ".", "."),
         (False, "imagefolder", ".runs", None),  # hidden folders are no classes
+        (False, "imagefolder", ".runs/first", None),
+        (False, "imagefolder", "runs/.first", "."),
         (False, "imagefolder", "../runs", None),
         (False, "folder", "runs", None),
         (True, "imagefolder", "test/runs", "test"),

@@ -660,6 +660,18 @@ def test_anomalies_that_were_not_on_offer_are_refused(choice, monkeypatch, tmp_p
     )
 
 
+def test_a_split_is_made_anew_for_another_size_and_for_anomalies(monkeypatch, tmp_path):
+    tasks = offering(
+        monkeypatch, tmp_path, choose_anomalies=lambda *_: lambda: samples.where("train", only="2")
+    )
+    samples = tasks.cut("1")[0]
+    asked = [(8, False), (4, False), (8, True), (8, False)]
+    made = [tasks.split("1", size, labelled=labelled) for size, labelled in asked]
+    assert [each.test.shape[-1] for each in made] == [8, 4, 8, 8]
+    assert [each.anomalies is None for each in made] == [True, True, False, True]
+    assert made[3] is made[0]
+
+
 def test_an_offer_may_be_a_list(monkeypatch, tmp_path):
     asked = {
         "on_offer": lambda samples, category: samples.where("train", but=category).tolist(),
@@ -667,7 +679,10 @@ def test_an_offer_may_be_a_list(monkeypatch, tmp_path):
             lambda: samples.where("train", but=category)[:7].tolist()
         ),
     }
-    made = offering(monkeypatch, tmp_path, **asked).split("1", 8, labelled=True)
+    tasks = offering(monkeypatch, tmp_path, **asked)
+    samples = tasks.cut("1")[0]
+    assert tasks.offer_fingerprint("1") == fingerprint_of(samples, samples.where("train", but="1"))
+    made = tasks.split("1", 8, labelled=True)
     assert len(made.anomalies) == 7
 
 
