@@ -542,6 +542,12 @@ def test_a_job_under_the_key_of_another_is_named_whoever_wrote_the_seals(folder)
     assert told.startswith("its settings, protocol or fingerprint give the key ")
 
 
+def test_a_job_that_was_taken_out_of_board_json_is_named(material):
+    content = read_content(material[1])
+    content["jobs"].pop()
+    assert list(_seals(content)) == [("board.json", "jobs", "was changed: its seal does not match")]
+
+
 def test_what_was_changed_in_the_parts_of_board_json_is_named(folder):
     def change(content):
         content["protocol"]["summary"] = "another"
