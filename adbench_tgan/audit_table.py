@@ -103,7 +103,7 @@ def row(record: Mapping[str, Any], published: Mapping[tuple[str, str, str, str],
     as_published = max(record["class_sorted"])
     found = published.get((job.detector, job.dataset, job.protocol, job.category))
     printed, source = (found.auroc, found.source) if found else (None, "")
-    printed, source = comparable_cells(printed, source, unofficial=bool(record["unofficial"]))
+    printed, source = comparable_cells(printed, source, job.preset, unofficial=bool(record["unofficial"]))
     names = ("detector", "dataset", "protocol", "category", "seed", "preset", "precision")
     return {
         **{name: getattr(job, name) for name in (*names, "detector_version", "split_fingerprint", "key")},

@@ -14,7 +14,7 @@ import pandas as pd
 from adbench_tgan import __version__
 from adbench_tgan.audit import audit
 from adbench_tgan.audit_table import COLUMNS, file_of, gather, read_record
-from adbench_tgan.benchmark import ensure_fit, usable
+from adbench_tgan.benchmark import ensure_fit, ensure_offered, usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import StoreError, unwritable
@@ -53,6 +53,7 @@ def run_audits(
     """
     printed = read_published(published)
     settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
+    ensure_offered(request.precision, settings.device)
     ensure_fit(out, request, {"audit.csv": ",".join(COLUMNS[:3]), "failed.csv": ",".join(FAILED[:3])})
     planned = plan(request, registry, reporter.warn)
     missing = [job for job in planned.jobs if read_record(out, job) is None]

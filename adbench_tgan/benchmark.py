@@ -75,8 +75,7 @@ def benchmark(
     printed = read_published(published) if published else ()
     check_options(settings, registry.find("executor", executor), registry)
     device = on_cluster(settings) or usable(settings.device)
-    if request.precision == "tf32" and not device.startswith("cuda"):
-        raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
+    ensure_offered(request.precision, device)
     check_packing(replace(settings, device=device))
     store = open_store(out, request)
     settings = replace(
@@ -266,6 +265,16 @@ def on_cluster(settings: Settings) -> str:
         given = f"--gpus-per-job {settings.gpus_per_job:g}"
         raise AdbenchError(f"{given} is not for --device {settings.device}; leave one out")
     return "cuda"
+
+
+def ensure_offered(precision: str, device: str) -> None:
+    """Refuse a precision that a device does not have, which would be recorded and not used.
+
+    Raises:
+        AdbenchError: it has not.
+    """
+    if precision == "tf32" and not device.startswith("cuda"):
+        raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
 
 
 def usable(device: str) -> str:

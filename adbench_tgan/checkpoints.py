@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from safetensors.torch import load, save
 from torch import Tensor
 
 from adbench_tgan import places
@@ -211,8 +212,6 @@ def unpacked(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def file_of(kept: Kept, tensors: Mapping[str, Tensor]) -> bytes:
     """All of it: safetensors, behind their hash."""
-    from safetensors.torch import save
-
     text = torch.frombuffer(bytearray(kept.model_dump_json(by_alias=True).encode()), dtype=torch.uint8)
     return sealed(save({**tensors, ABOUT: text}))
 
@@ -229,8 +228,6 @@ def parts_of(data: bytes) -> tuple[Kept, dict[str, Tensor]]:
         ValueError: it is damaged.
         Exception: it is something else.
     """
-    from safetensors.torch import load
-
     inner = data[hashlib.sha256().digest_size :]
     if data != sealed(inner):
         raise ValueError("it is damaged")

@@ -206,6 +206,8 @@ def _standing(
     good = [result for result in members if result.status == "ok"]
     if flat := unlearned(members):
         remark.append(flat)
+    if good and all(map(shared, good)):
+        remark.append("its times are of jobs that ran beside others")
     if (states := len({state_of(result.machine) for result in good})) > 1:
         remark.append(f"its jobs were run by {states} states of the code")
     line = _line(members, good, spread) | {"preset": preset, "remark": "; ".join(remark)}
@@ -261,6 +263,11 @@ def unlearned(members: Sequence[Result]) -> str:
     return f"{where} would" if flat else ""
 
 
+def shared(result: Result) -> bool:
+    """Whether other jobs ran beside it, which its times show."""
+    return bool(result.machine.get("jobs_at_once", 1) != 1)
+
+
 def is_pure(result: Result) -> bool:
     """Whether a score depended on its own image alone, as far as the runner's probe of a few images tells."""
     return result.purity_delta is None or result.purity_delta <= PURITY[result.job.precision]
@@ -281,7 +288,9 @@ def _shown(line: Mapping[str, Any]) -> tuple[Any, ...]:
 def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str, Floats]) -> dict[str, Any]:
     job = members[0].job
     table = pd.DataFrame([row(result) for result in good], columns=RESULT_COLUMNS)
-    one_machine = len({device_of(each.device, each.machine) for each in good}) == 1
+    timed = [result for result in good if not shared(result)] or good
+    one_machine = len({device_of(each.device, each.machine) for each in timed}) == 1
+    times = table[table["key"].isin({each.job.key for each in timed})]
     low, high = interval(np.mean(list(spread.values()), axis=0).clip(0, 1)) if good else (None, None)
     return {
         "detector": job.detector,
@@ -297,10 +306,10 @@ def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str
         "n_categories": table["category"].nunique(),
         "n_seeds": int(table.groupby("category")["seed"].nunique().min()) if good else 0,
         "n_failed": len(members) - len(good),
-        "fit_seconds": _middle(table, "fit_seconds") if one_machine else None,
-        "latency_ms_p50": _middle(table, "latency_ms_p50") if one_machine else None,
-        "images_per_second": _middle(table, "images_per_second") if one_machine else None,
-        "peak_memory_mb": table["peak_memory_mb"].max() if one_machine else None,
+        "fit_seconds": _middle(times, "fit_seconds") if one_machine else None,
+        "latency_ms_p50": _middle(times, "latency_ms_p50") if one_machine else None,
+        "images_per_second": _middle(times, "images_per_second") if one_machine else None,
+        "peak_memory_mb": times["peak_memory_mb"].max() if one_machine else None,
         "parameters": _middle(table, "parameters"),
     }
 

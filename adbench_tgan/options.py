@@ -43,6 +43,9 @@ def complete(kind: str, *, several: bool = True) -> Any:
     return names
 
 
+Detectors = Annotated[
+    str, typer.Option(help="Names with commas between, or all.", autocompletion=complete("detector"))
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to the standard output.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DataRoot = Annotated[

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from adbench_tgan.data.files import decode, only_regular
@@ -135,9 +137,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         AdbenchError: it is damaged or of another format.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         only_regular(path)
         return load_file(path)

@@ -1,4 +1,4 @@
-"""What papers print, beside our numbers: only where detector, dataset, protocol and category agree."""
+"""What papers print, beside our numbers: only where detector, dataset, protocol, category and preset agree."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ AVERAGE = "average"  # how the table of published numbers calls a mean over cate
 # What an AUROC is called there, and of how many it is a share.
 METRICS = {"AUROC": 1, "image AUROC": 1, "AUROC (as printed)": 1, "AUROC percent": 100}
 NUMBERED = re.compile(r"\d+ \((\w+)\)")  # a class's number before its name
+SETTING = re.compile(
+    r"\((\w+=\w+)\)"
+)  # what a source says of the settings that make a detector the published one
 NEEDED = "source table protocol category metric value our_detector our_dataset our_protocol".split()
 
 
@@ -110,7 +113,7 @@ def with_papers(standing: Standing, protocol: str, papers: Iterable[Paper]) -> S
     categories = tuple(standing.spread)
     printed, source = published_cells(standing.line["detector"], protocol, categories, papers)
     unofficial = any(result.unofficial for result in standing.members)
-    printed, source = comparable_cells(printed, source, unofficial=unofficial)
+    printed, source = comparable_cells(printed, source, standing.line["preset"], unofficial=unofficial)
     return replace(standing, line={**standing.line, "published_auroc": printed, "published_source": source})
 
 
@@ -123,11 +126,25 @@ def beside_papers(
     return [with_papers(each, protocol, papers) for each in ordered]
 
 
-def comparable_cells(printed: float | None, source: str, *, unofficial: bool) -> tuple[float | None, str]:
-    """A published number and its source; no number beside images that are not the official ones, and the source says so."""
-    if printed is None or not unofficial:
+def comparable_cells(
+    printed: float | None, source: str, preset: str, *, unofficial: bool
+) -> tuple[float | None, str]:
+    """A published number and its source; no number beside other images or networks, and the source says so.
+
+    `preset` is that of a row, with what was set by hand: "paper; epochs=1".
+    """
+    base, *own = preset.split("; ")
+    if unofficial:
+        unlike = "on the official images"
+    elif base != "paper":
+        unlike = "with the preset paper"
+    elif lacking := [setting for setting in SETTING.findall(source) if setting not in own]:
+        unlike = f"with {lacking[0]}"
+    else:
         return printed, source
-    return None, f"{printed:.3f} published on the official images ({source}): not comparable"
+    if printed is None:
+        return None, source
+    return None, f"{printed:.3f} published {unlike} ({source}): not comparable"
 
 
 def published_cells(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adbench_tgan import __version__
-from adbench_tgan.benchmark import ensure_fit, usable
+from adbench_tgan.benchmark import ensure_fit, ensure_offered, usable
 from adbench_tgan.codebase import code_behind
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
@@ -46,6 +46,7 @@ def run_bench(
         AdbenchError: the request is wrong, or `out` holds the times of another machine.
     """
     device = usable(device)
+    ensure_offered(request.precision, device)
     if out is not None:
         ensure_fit(out, request, FIRST)
     planned = plan(request, registry, reporter.warn)
@@ -81,6 +82,7 @@ def attempt(
         "adbench_version": __version__,
         "code": code_behind(detector_class, registry.distribution(job.detector)),  # also of one that fails
         "effort": asdict(effort),
+        "max_batch": effort.max_batch,
         "error": "",
     }
     try:

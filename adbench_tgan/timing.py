@@ -23,7 +23,7 @@ CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 @dataclass
 class Clock:
-    """`seconds` on the wall; on a GPU also between CUDA events, which leaves the host's delays out."""
+    """`seconds` on the wall; on a GPU also between CUDA events, which leaves out the last wait for it."""
 
     seconds: float = 0.0
     gpu_seconds: float | None = None

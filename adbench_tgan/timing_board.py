@@ -16,10 +16,10 @@ import numpy as np
 from adbench_tgan.results import write_atomically
 from adbench_tgan.text import cell, plain
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no max_batch
 COLUMNS = (
     "detector preset pretrained precision image_size channels weights latency_ms_p50 latency_ms_p95 latency_ms_p99 "
-    "wall_ms_p50 wall_ms_p95 wall_ms_p99 samples best_batch images_per_second memory_mb_batch_1 peak_memory_mb "
+    "wall_ms_p50 wall_ms_p95 wall_ms_p99 samples max_batch best_batch images_per_second memory_mb_batch_1 peak_memory_mb "
     "parameters flops_per_image watts joules_per_image device machine detector_version key "
     "adbench_version error"
 ).split()
@@ -118,7 +118,7 @@ def readme(board: Board) -> str:
         "Made by `adbench bench`. All rows are of one machine with one set of versions; times of other machines do not",
         "compare. Each column is explained in the dictionary of columns, `leaderboards/README.md`.",
         "",
-        "| detector | preset | ms/image p50 | p95 | p99 | images/s | at batch | peak MiB | GFLOP/image | parameters | J/image | weights |",
+        "| detector | preset | ms/image p50 | p95 | p99 | images/s | at batch, of at most | peak MiB | GFLOP/image | parameters | J/image | weights |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     lines += [_readme_line(record) for record in good]
@@ -135,12 +135,13 @@ def readme(board: Board) -> str:
 
 def _readme_line(record: Record) -> str:
     gflops = record["flops_per_image"] / 1e9
+    precision = "" if record["precision"] == "fp32" else f"; precision={record['precision']}"
     cells = [
         f"`{in_table(record['detector'])}`",
-        in_table(record["preset"]),
+        in_table(record["preset"] + precision),
         *(_number(record[f"latency_ms_p{q}"], ",.3f") for q in (50, 95, 99)),
         _number(record["images_per_second"], ",.0f"),
-        str(record["best_batch"]),
+        f"{record['best_batch']} of {record['max_batch']}",
         _number(record["peak_memory_mb"], ",.0f"),
         _number(gflops, ",.4g"),
         _number(record["parameters"], ",d"),

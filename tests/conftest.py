@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from make_plugin import installed
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ["OMP_NUM_THREADS"] = "1"  # small networks on few cores: threads would only wait for each other
@@ -75,6 +76,15 @@ def adbench(
     before = signal.getsignal(signal.SIGTERM)
     yield call
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which strangers' distributions are found by this process."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with installed(folder):
+        yield folder
 
 
 @pytest.fixture

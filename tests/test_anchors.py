@@ -24,23 +24,6 @@ def train_set(count: int = 40, channels: int = 3) -> TrainSet:
     return TrainSet(ImageSet(images(count, channels)))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("cls", [Random, MeanImage, PCA])
-def test_scores_depend_on_the_image_alone_and_survive_saving(cls, channels):
-    detector = cls(seed=5).fit(train_set(channels=channels))
-    test = images(9, channels, seed=1)
-    scores = detector.score(test)
-    assert scores.shape == (9,)
-    assert scores.dtype == torch.float32
-    assert scores.unique().numel() == 9
-    order = torch.randperm(9)
-    torch.testing.assert_close(detector.score(test[order]), scores[order], rtol=1e-5, atol=0)
-    single = torch.cat([detector.score(image[None]) for image in test])
-    torch.testing.assert_close(single, scores, rtol=1e-5, atol=0)
-    loaded = cls(detector.config, seed=5).load_state(detector.state(), (channels, 8, 8))
-    assert torch.equal(loaded.score(test), scores)
-
-
 @pytest.mark.parametrize("cls", [MeanImage, PCA])
 def test_maps_average_to_the_score_and_drawings_explain_it(cls):
     detector = cls().fit(train_set())

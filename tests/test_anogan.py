@@ -4,14 +4,17 @@ import gc
 import itertools
 import weakref
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from make_networks import idle
 
 from adbench_baselines import anogan
 from adbench_baselines.anogan import AnoGAN, Config, discriminator_loss
 from adbench_baselines.latent_search import Ends
-from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_uint8, to_unit
+from adbench_tgan import ImageSet, TrainSet, to_uint8, to_unit
+from adbench_tgan.audit import score_as
 from adbench_tgan.scoring import operations
 from adbench_tgan.testing import smooth_images
 
@@ -47,20 +50,6 @@ def changed(detector, **settings):
     return twin
 
 
-@pytest.mark.parametrize(
-    ("shape", "generator", "discriminator"),
-    [
-        ((1, 32, 32), 1_066_880, 661_248),
-        ((3, 32, 32), 1_068_928, 663_296),
-        ((1, 64, 64), 3_574_656, 2_763_520),
-        ((3, 64, 64), 3_576_704, 2_765_568),
-    ],
-)
-def test_parameter_counts_of_the_specification(shape, generator, discriminator):
-    counts = built(shape, Config(image_size=shape[1])).parameter_counts()
-    assert counts == {"generator": generator, "discriminator": discriminator}
-
-
 @pytest.mark.parametrize(("size", "features"), [(32, 256), (64, 512)])
 def test_images_logits_and_features(size, features):
     detector = built((3, size, size), Config())
@@ -86,33 +75,6 @@ def test_discriminator_loss_by_hand():
     expected = -(s(real).log().mean() + (1 - s(fake)).log().mean())
     torch.testing.assert_close(discriminator_loss(real, fake), expected)
     assert discriminator_loss(torch.zeros(3), torch.zeros(3)).item() == pytest.approx(2 * 0.693147, abs=1e-5)
-
-
-def idle():
-    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
-
-
-def weights(network):
-    return [parameter.detach().clone() for parameter in network.parameters()]
-
-
-def same(before, network):
-    return [torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
-
-
-def test_each_optimiser_moves_its_own_network():
-    x = to_unit(images(8))
-    for moving, resting in (("generator", "discriminator"), ("discriminator", "generator")):
-        detector = built()
-        before = {name: weights(network) for name, network in detector.networks.items()}
-        adams = [
-            detector.adam(detector.networks[name]) if name == moving else idle()
-            for name in ("generator", "discriminator")
-        ]
-        detector.step(x, *adams)
-        assert not any(same(before[moving], detector.networks[moving]))
-        assert all(same(before[resting], detector.networks[resting]))
-        assert all(p.requires_grad for p in detector.discriminator.parameters())
 
 
 def test_the_discriminator_moves_first_and_the_generator_meets_the_new_one():
@@ -291,27 +253,10 @@ def test_scores_do_not_depend_on_the_batch(trained, together):
         torch.testing.assert_close(parts, whole, rtol=1e-5 if together is None else 0, atol=0)
 
 
-def test_scoring_leaves_no_gradients(trained):
-    trained.score(images(2))
-    grads = [p.grad for network in trained.networks.values() for p in network.parameters()]
-    assert all(grad is None for grad in grads)
-
-
 def test_noise_scores_above_normal_images(trained):
     detector = changed(trained, steps=40, search_lr=(0.1, 0.1, 0.1))
     noise = torch.randint(0, 256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0))
     assert detector.score(noise.to(torch.uint8)).min() > detector.score(images(8, seed=9)).max()
-
-
-@pytest.mark.parametrize("size", [8, 24, 48])
-def test_a_side_that_cannot_be_halved_to_four_is_refused(size):
-    with pytest.raises(AdbenchError, match=f"image_size={size}: it must be a power of two, 16 or more"):
-        AnoGAN(Config(image_size=size)).build((3, size, size))
-
-
-def test_fewer_images_than_a_batch_still_train():
-    detector = AnoGAN(SMALL.model_copy(update={"batch_size": 64})).fit(TrainSet(ImageSet(images(5))))
-    assert detector.score(images(3)).isfinite().all()
 
 
 def test_a_map_after_more_training_is_of_a_new_walk():
@@ -336,6 +281,20 @@ def test_a_set_as_small_as_those_of_mvtec_is_trained_for_ten_thousand_steps(coun
     detector = AnoGAN(Config())
     assert detector.expected_epochs(train) == epochs
     assert sum(detector.counts(train)) == steps
+
+
+def test_an_audit_with_batch_statistics_counts_no_copies_of_an_image(trained, monkeypatch):
+    detector = changed(trained, together=50, steps=1)
+    walked = []
+    monkeypatch.setattr(
+        detector,
+        "walk",
+        lambda x: walked.append(len(x)) or anogan.Found(torch.zeros(len(x), 8), x[:, 0, 0, 0].float()),
+    )
+    few = ImageSet(images(5))
+    for training in (False, True):
+        score_as(detector, few, np.arange(5), training=training)
+    assert walked == [50, 5]
 
 
 def test_operations_are_those_of_one_image_however_many_walk_together():

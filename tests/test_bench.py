@@ -8,7 +8,7 @@ import signal
 import sys
 import weakref
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -235,6 +235,19 @@ def test_command_writes_a_board_and_resumes(adbench, tmp_path):
     assert "| `pca` | quick |" in (tmp_path / "timing-cpu/README.md").read_text()
 
 
+def test_the_page_tells_precisions_and_efforts_apart(adbench, tmp_path):
+    for words in ((), ("--precision", "bf16"), ("--max-batch", "1")):
+        assert adbench("bench", *FEW, "--detectors", "mean_image", *words, "--out", "b").status == 0
+    page = (tmp_path / "b/README.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `mean_image`")]
+    assert sorted((row[1], row[6].partition(" of ")[2]) for row in rows) == [
+        ("quick", "1"),
+        ("quick", "4"),
+        ("quick; precision=bf16", "4"),
+    ]
+    assert adbench("verify", "b").status == 0
+
+
 def test_another_machines_times_are_refused(tmp_path):
     here = speeds.here("cpu")
     there = timing_board.Board(facts={**here.facts, "cpu": "another"}, machine="0123")
@@ -326,6 +339,7 @@ def made(tmp_path_factory):
     board = speeds.here("cpu")
     for number, name in enumerate(("net", "other", "lost")):
         facts = {"detector": name, "key": f"{number:016x}", "machine": board.machine}
+        facts |= {"effort": asdict(effort), "max_batch": effort.max_batch}
         failed = {"preset": "paper", "precision": "fp32", "error": "no luck"}
         board = timing_board.with_record(board, (failed if name == "lost" else record) | facts)
     place = tmp_path_factory.mktemp("boards")
@@ -379,6 +393,7 @@ def edit(timing, change):
         ("samples", lambda record: record["latency_samples_ms"].append(record["latency_ms_p50"])),
         ("images_per_second", lambda record: record.update(images_per_second=1e9)),
         ("machine", lambda record: record.update(machine="0" * 16)),
+        ("max_batch", lambda record: record.update(max_batch=512)),
     ],
 )
 def test_a_number_that_does_not_follow_from_the_samples_is_named(column, change, timing):

@@ -11,6 +11,7 @@ import sys
 import warnings
 import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,7 +48,7 @@ from adbench_tgan.boards.soundness import _changed, _impossible, sound_scores
 from adbench_tgan.boards.verify import _hashes, _names, _recorded, _seals
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.predict import memory_limited
-from adbench_tgan.published import Paper, papers_of, published_cells, read_published
+from adbench_tgan.published import Paper, comparable_cells, papers_of, published_cells, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.report.material import from_board
 from adbench_tgan.stored import stamp
@@ -489,6 +490,18 @@ def edit(folder, change):
     return content
 
 
+def forge(folder, **facts):
+    """Change the first job as someone would who knows of seals."""
+
+    def change(content):
+        record = content["jobs"][0] | facts
+        record["seal"] = seal({name: value for name, value in record.items() if name != "seal"})
+        content["jobs"][0] = record
+        content["seals"]["jobs"] = seal([job["seal"] for job in content["jobs"]])
+
+    edit(folder, change)
+
+
 def flip(text):
     return ("1" if text[0] == "0" else "0") + text[1:]
 
@@ -675,13 +688,7 @@ def test_changed_losses_and_foreign_pictures_are_named(folder, material, tmp_pat
 def test_a_row_with_impure_scores_is_refused_as_ranked(folder):
     """Even when someone has written a seal anew."""
 
-    def change(content):
-        record = content["jobs"][0]
-        record["purity_delta"] = 0.5
-        record["seal"] = seal({name: value for name, value in record.items() if name != "seal"})
-        content["seals"]["jobs"] = seal([job["seal"] for job in content["jobs"]])
-
-    edit(folder, change)
+    forge(folder, purity_delta=0.5)
     found = boards.verify(folder)
     ranks = [str(each) for each in found if each.file == "leaderboard.csv" and each.where.endswith(", rank")]
     assert any("not ranked: impure: scores change with their batch, by up to 0.5" in rank for rank in ranks)
@@ -701,13 +708,7 @@ def test_a_row_with_impure_scores_is_refused_as_ranked(folder):
     ],
 )
 def test_what_no_run_can_have_measured_is_named_whoever_wrote_the_seals(folder, name, value, told):
-    def change(content):
-        record = content["jobs"][0]
-        record[name] = value
-        record["seal"] = seal({name: value for name, value in record.items() if name != "seal"})
-        content["seals"]["jobs"] = seal([job["seal"] for job in content["jobs"]])
-
-    edit(folder, change)
+    forge(folder, **{name: value})
     assert any(told in each.problem for each in boards.verify(folder))
 
 
@@ -1116,6 +1117,18 @@ def test_of_images_that_are_not_the_datasets_own_no_published_number_is_shown(tm
     boards.publish(board, tmp_path)
     assert boards.verify(tmp_path / "toy") == []
     assert f"**Not the dataset's own images:** {text}." in (tmp_path / "toy/README.md").read_text()
+
+
+def test_beside_other_networks_than_the_published_ones_no_published_number_is_shown():
+    of = partial(comparable_cells, 0.9, "a paper (arch=mlp)", unofficial=False)
+    assert of("paper; arch=mlp; epochs=1") == (0.9, "a paper (arch=mlp)")
+    told = "0.900 published with {} (a paper (arch=mlp)): not comparable"
+    assert of("paper; epochs=1") == (None, told.format("arch=mlp"))
+    assert of("quick; arch=mlp") == (None, told.format("the preset paper"))
+    assert comparable_cells(0.9, "a paper", "paper", unofficial=False) == (0.9, "a paper")
+    assert comparable_cells(None, "", "quick", unofficial=False) == (None, "")
+    (mnist,) = papers_of(read_published(ROOT / "leaderboards/published_numbers.csv"), "mnist", ["f_anogan"])
+    assert comparable_cells(mnist.auroc, mnist.source, "paper", unofficial=False)[0] is None
 
 
 def test_our_table_of_published_numbers_is_read():

@@ -118,11 +118,6 @@ def test_what_is_learned_is_saved_and_the_seed_has_no_say(name, request):
     assert torch.equal(cls(detector.config, seed=7).fit(train_set()).score(probe), detector.score(probe))
 
 
-def test_grey_images():
-    detector = KNN(config(KNN)).fit(TrainSet(ImageSet(images(8, channels=1))))
-    assert detector.score(images(2, seed=5, channels=1)).isfinite().all()
-
-
 @pytest.mark.parametrize(("cls", "name"), [(KNN, "knn"), (Logistic, "logistic")])
 def test_planning_settles_which_backbone(cls, name, monkeypatch):
     monkeypatch.setattr(features, "hub_cached", lambda *_: None)

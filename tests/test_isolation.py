@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from conftest import Ended
 from make_data import make_ganomaly
-from make_plugin import installed, make_plugin
+from make_plugin import make_plugin
 from make_process import Forked
 from test_leaderboard import result
 from test_registry import LISTENER, VISITOR, VISITOR_PARTS
@@ -41,14 +41,6 @@ RUN += ("--executor", "processes")
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     return make_ganomaly(tmp_path / "images")
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "site"
-    folder.mkdir()
-    with installed(folder):
-        yield folder
 
 
 # --- the demonstration ------------------------------------------------------------------------------------------

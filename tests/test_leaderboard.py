@@ -314,6 +314,20 @@ def test_one_seed_three_times_is_one_seed():
     assert list(lacks(again, {"a"}, Rules(seeds=3))) == ["1 of the 3 seeds that it takes"]
 
 
+def beside(category, jobs, **timing):
+    one = result("d", category, device="GPU")
+    return replace(one, machine={"jobs_at_once": jobs}, timing={**one.timing, **timing})
+
+
+def test_times_are_of_jobs_that_ran_alone_where_any_did():
+    alone, others = beside("a", 1, fit_seconds=3.0), [beside(name, 4, fit_seconds=9.0) for name in "bc"]
+    (row,) = board([alone, *others]).to_dict("records")
+    assert (row["fit_seconds"], row["remark"].count("beside others")) == (3.0, 0)
+    (row,) = board(others).to_dict("records")
+    assert row["fit_seconds"] == 9.0
+    assert "its times are of jobs that ran beside others" in row["remark"]
+
+
 def test_one_job_whose_purity_was_not_probed_keeps_a_row_from_its_rank():
     jobs = [replace(result("d", seed=seed), purity_delta=delta) for seed, delta in ((0, 1e-7), (1, None))]
     assert list(lacks(jobs, {"a"}, Rules(pure=True))) == [

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Ended
-from make_plugin import detector_source, installed, make_plugin, offer
+from make_plugin import detector_source, make_plugin, offer
 from pydantic import ValidationError
 
 from adbench_tgan import DatasetSpec, Detector, DetectorConfig, DetectorInfo, ExecutorSpec, MetricSpec
@@ -33,15 +33,6 @@ from adbench_tgan.runner import evaluate
 
 Call = Callable[..., Ended]
 RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing")
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Path]:
-    """A folder in which strangers' distributions are found by this process."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    with installed(folder):
-        yield folder
 
 
 def listed(ended: Ended) -> dict[str, dict[str, object]]:

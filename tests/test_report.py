@@ -12,6 +12,7 @@ import pytest
 from make_runs import LABELS, made, make_runs
 from sklearn.metrics import auc, roc_auc_score
 
+from adbench_tgan import report
 from adbench_tgan.again import run_commands
 from adbench_tgan.boards import from_runs, publish
 from adbench_tgan.errors import AdbenchError
@@ -436,7 +437,7 @@ def test_mistakes_are_one_line(adbench, tmp_path, monkeypatch):
     make_runs(tmp_path / "runs", made("one"))
     assert "unknown category 'z'" in adbench("report", "--examples", "z").error
     monkeypatch.setitem(sys.modules, "altair", None)
-    monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None if name == "altair" else True)
+    monkeypatch.setattr(report, "find_spec", lambda name: name != "altair" or None)
     assert "pip install 'adbench-tgan[report]'" in adbench("report").error
 
 

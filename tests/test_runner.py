@@ -29,8 +29,6 @@ from adbench_tgan.testing import SUITE
 from adbench_tgan.timing import CLEAR
 from adbench_tgan.torch_settings import precision, rounding_levels, settings_kept, settings_now
 
-RESULT_KEYS = {"scores.parquet"}
-
 
 class Silent:
     """A reporter that remembers what it was told."""

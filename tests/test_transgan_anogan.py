@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from make_networks import idle, same, weights
 from torch import nn
 
 from adbench_baselines.latent_search import Ends, starts
@@ -49,10 +50,6 @@ def changed(detector, **settings):
     twin.generator, twin.discriminator = detector.generator, detector.discriminator
     twin.ends = Ends(twin.generator)
     return twin
-
-
-def idle():
-    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
 
 
 # networks and settings
@@ -139,8 +136,8 @@ def test_discriminator_loss_by_hand():
 
 def test_weights_of_penalty_and_drift():
     losses = {}
-    for name, weights in {"none": (0, 0), "penalty": (3, 0), "drift": (0, 2)}.items():
-        detector = built(diffaugment="none", w_penalty=weights[0], w_drift=weights[1])
+    for name, (penalty, drift) in {"none": (0, 0), "penalty": (3, 0), "drift": (0, 2)}.items():
+        detector = built(diffaugment="none", w_penalty=penalty, w_drift=drift)
         detector.discriminator = Mean(64.0)
         detector.generator = lambda z: torch.zeros(len(z), 1, 32, 32)
         losses[name] = detector.discriminator_step(torch.full((4, 1, 32, 32), 0.5), idle())["loss_d"].item()
@@ -167,14 +164,6 @@ def test_generator_loss_by_hand():
     expected = -2 * detector.generator(z).mean()
     torch.manual_seed(1)
     torch.testing.assert_close(detector.generator_step(4, idle()), expected.detach())
-
-
-def weights(network):
-    return [parameter.detach().clone() for parameter in network.parameters()]
-
-
-def same(before, network):
-    return [torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
 
 
 def test_each_step_moves_its_own_network():
@@ -388,13 +377,6 @@ def test_a_long_walk_ends_at_the_same_bits_in_any_batch(trained, together):
     whole = detector.score(probe)
     assert torch.equal(torch.cat([detector.score(part) for part in probe.split(1)]), whole)
     assert torch.equal(detector.score(probe.flip(0)).flip(0), whole)
-
-
-def test_scoring_leaves_no_gradients(trained):
-    detector = built()
-    detector.score(images(2))
-    grads = [p.grad for network in detector.networks.values() for p in network.parameters()]
-    assert all(grad is None for grad in grads)
 
 
 def test_fewer_images_than_a_batch_still_train():

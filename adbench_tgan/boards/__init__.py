@@ -7,7 +7,7 @@ from adbench_tgan.boards.part import Part
 from adbench_tgan.boards.rerun import rerun
 from adbench_tgan.boards.soundness import impure
 from adbench_tgan.boards.timings import find_timings, verify_timing
-from adbench_tgan.boards.verify import Finding, find_boards, unsound, verify
+from adbench_tgan.boards.verify import Finding, find_boards, unsound, verify, verify_audit
 
 __all__ = [
     "Board",
@@ -28,5 +28,6 @@ __all__ = [
     "rerun",
     "unsound",
     "verify",
+    "verify_audit",
     "verify_timing",
 ]

@@ -40,10 +40,6 @@ class Table:
     whole: tuple[str, ...]
     identity: tuple[str, ...]  # the columns that tell its rows apart
 
-    def numbers(self) -> list[str]:
-        """The columns of numbers."""
-        return [name for name in self.columns if name not in self.words]
-
 
 RESULTS = Table(
     file="results.csv",

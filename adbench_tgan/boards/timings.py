@@ -9,7 +9,7 @@ from typing import Any
 
 from adbench_tgan.boards.differences import Found, cells, page
 from adbench_tgan.boards.schemas import Table
-from adbench_tgan.boards.verify import MISREAD, OTHER_BYTES, Finding
+from adbench_tgan.boards.verify import MISREAD, OTHER_BYTES, Finding, findings
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.places import read_bounded
@@ -24,7 +24,7 @@ TIMING = Table(
     file="timing.csv",
     columns=tuple(COLUMNS),
     words=tuple(WORDS.split()),
-    whole=("image_size", "channels", "samples", "best_batch", "parameters"),
+    whole=("image_size", "channels", "samples", "max_batch", "best_batch", "parameters"),
     identity=("detector", "preset", "precision", "key"),
 )
 ROUNDED = 1e-6  # of samples that are kept
@@ -46,8 +46,7 @@ def verify_timing(path: Path) -> list[Finding]:
         found.append(("timing.json", "", f"cannot be read: {error.strerror or error}"))
     except (AdbenchError, *MISREAD) as error:
         found.append(("timing.json", "", f"cannot be understood: {one_line(error)}"))
-    name = path.resolve().name
-    return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in found]
+    return findings(path, found)
 
 
 def _all(path: Path) -> Iterator[Found]:
@@ -69,7 +68,8 @@ def _measured(board: Board) -> Iterator[Found]:
     if board.machine != fingerprint(board.facts):
         yield "timing.json", "machine", "is not the fingerprint of its facts"
     for record in board.records:
-        wanted = {"machine": board.machine} | ({} if record["error"] else derived(record))
+        wanted = {"machine": board.machine, "max_batch": record["effort"]["max_batch"]}
+        wanted |= {} if record["error"] else derived(record)
         name = " ".join(record[part] for part in TIMING.identity)
         for column, value in wanted.items():
             if not _same(record[column], value):

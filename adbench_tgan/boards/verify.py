@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from adbench_tgan import audit_table
 from adbench_tgan.boards import picture
 from adbench_tgan.boards.board import assemble
 from adbench_tgan.boards.differences import Content, Found, cells, leaves, page
@@ -54,6 +55,12 @@ class Finding:
         return plain(": ".join(part for part in parts if part))
 
 
+def findings(path: Path, found: Iterable[Found]) -> list[Finding]:
+    """What was found in the board in a folder."""
+    name = path.resolve().name
+    return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in found]
+
+
 def find_boards(path: Path) -> list[Path]:
     """`path` if it is a board, else those in it."""
     if (path / "board.json").exists():
@@ -71,7 +78,6 @@ def verify(path: Path) -> list[Finding]:
     A table that was changed is named by its cells, a score or label by its job. Where the scores or the measurements
     of ``board.json`` are themselves wrong, the tables that follow from them are only compared with their hashes.
     """
-    name = path.resolve().name
     found: list[Found] = []
     try:
         found.extend(_all(path, read_content(path)))
@@ -79,8 +85,15 @@ def verify(path: Path) -> list[Finding]:
         found.append(("board.json", "", str(error)))
     except MISREAD as error:
         found.append(("board.json", "", f"cannot be understood: {one_line(error)}"))
-    unique = dict.fromkeys(found)
-    return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in unique]
+    return findings(path, dict.fromkeys(found))
+
+
+def verify_audit(path: Path) -> list[Finding]:
+    """Where an audit's table is not what its curves say."""
+    try:
+        return findings(path, audit_table.differences(path))
+    except AdbenchError as error:  # such as of the published numbers beside it
+        return findings(path, [("audit.csv", "", str(error))])
 
 
 def unsound(path: Path) -> list[Finding]:
@@ -93,8 +106,7 @@ def unsound(path: Path) -> list[Finding]:
     found = list(_seals(content))
     found += sound_scores(path, content, {where for _, where, _ in found})[1]
     found += _recorded(path, content, suspect=False)
-    name = path.resolve().name
-    return [Finding(board=name, file=file, where=where, problem=text) for file, where, text in found]
+    return findings(path, found)
 
 
 def _all(path: Path, content: Content) -> Iterator[Found]:

@@ -11,6 +11,7 @@ from adbench_tgan.commands.show import answer, show
 from adbench_tgan.options import (
     Data,
     DataRoot,
+    Detectors,
     Device,
     Json,
     Plugins,
@@ -18,7 +19,6 @@ from adbench_tgan.options import (
     Preset,
     Protocol,
     Set,
-    complete,
     interruptible,
     registry,
     request_of,
@@ -33,9 +33,7 @@ UNITS = {"peak_memory_mb": "peak MiB"}  # the files keep the name of their colum
 
 
 def bench(
-    detectors: Annotated[
-        str, typer.Option(help="Names with commas between, or all.", autocompletion=complete("detector"))
-    ] = "ganomaly",
+    detectors: Detectors = "ganomaly",
     data: Data = "digits",
     data_root: DataRoot = None,
     protocol: Protocol = None,

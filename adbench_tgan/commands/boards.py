@@ -186,25 +186,11 @@ def _checks(path: Path) -> dict[Path, Check]:
     checks: dict[Path, Check] = dict.fromkeys(boards.find_boards(path), boards.verify)
     for folder in (path, path / "audit"):
         if (folder / "audit.csv").exists():
-            checks[folder] = _verify_audit
+            checks[folder] = boards.verify_audit
     checks |= dict.fromkeys(boards.find_timings(path), boards.verify_timing)
     if not checks:
         raise AdbenchError(f"there is no board in {path}; adbench publish makes one")
     return checks
-
-
-def _verify_audit(folder: Path) -> list[Finding]:
-    """Where an audit's table is not what its curves say."""
-    from adbench_tgan.audit_table import differences
-    from adbench_tgan.boards import Finding
-
-    try:
-        found = list(differences(folder))
-    except AdbenchError as error:  # such as of the published numbers beside it
-        found = [("audit.csv", "", str(error))]
-    return [
-        Finding(board=folder.name, file=file, where=where, problem=problem) for file, where, problem in found
-    ]
 
 
 def compare(

@@ -60,13 +60,15 @@ def report(
     published: Published = None,
 ) -> None:
     """Write a page with leaderboard, charts and example images. It is one file, which needs no network."""
+    from adbench_tgan.report import check_extra
+
+    check_extra()
     from adbench_tgan.places import ensure_writable
     from adbench_tgan.report import page
     from adbench_tgan.report.audited import audits_of
     from adbench_tgan.report.material import from_board, from_store
     from adbench_tgan.results import write_atomically
 
-    page.check_extra()
     ensure_writable(out.parent)
     found = registry(plugin)
     if board and (data or protocol or published):

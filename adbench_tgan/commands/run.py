@@ -14,6 +14,7 @@ from adbench_tgan.options import (
     Categories,
     Data,
     DataRoot,
+    Detectors,
     Device,
     Plugins,
     Precision,
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 DETECTORS = "ganomaly,pca,mean_image,random"  # a GAN and three anchors: quick on slow machines too
 
 
-Detectors = Annotated[
-    str, typer.Option(help="Names with commas between, or all.", autocompletion=complete("detector"))
-]
 Executor = Annotated[
     str, typer.Option(help="How jobs are run.", autocompletion=complete("executor", several=False))
 ]

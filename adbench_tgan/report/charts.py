@@ -12,10 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import altair as alt
+
 from adbench_tgan.report.curves import Record
 
 if TYPE_CHECKING:
-    import altair as alt
     import pandas as pd
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F")
@@ -37,8 +38,6 @@ Spec = dict[str, Any]
 
 def intervals(board: pd.DataFrame) -> Spec:
     """AUROC of each entry with its 95 % interval."""
-    import altair as alt
-
     lines = _records(board, ("entry", "supervision", "auroc_mean", "auroc_ci_low", "auroc_ci_high"))
     order = [line["entry"] for line in lines]
     base = _base(lines, order).encode(
@@ -60,8 +59,6 @@ def intervals(board: pd.DataFrame) -> Spec:
 
 def _two_lines() -> alt.Axis:
     """Of names such as ``knn (image_size=64)``, whose ends tell them apart."""
-    import altair as alt
-
     two = "indexof(datum.label, ' (') >= 0"
     return alt.Axis(
         labelLimit=230,
@@ -72,8 +69,6 @@ def _two_lines() -> alt.Axis:
 
 def _chance() -> alt.Chart:
     """The line of what guesses; where nothing else is drawn, the page does not count it."""
-    import altair as alt
-
     line: alt.Chart = alt.Chart(_inline([{}]), name="chance").mark_rule(
         strokeDash=[3, 3], color=GREY, strokeWidth=1.5
     )
@@ -82,8 +77,6 @@ def _chance() -> alt.Chart:
 
 def pareto(board: pd.DataFrame) -> Spec:
     """AUROC against latency; a line joins the ranked ones of one supervision that no other of them beats in both."""
-    import altair as alt
-
     names = ("entry", "supervision", "rank", "auroc_mean", "latency_ms_p50", "images_per_second")
     lines = _records(board, names)
     order = list(board["entry"])
@@ -129,8 +122,6 @@ def _beats(other: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
 
 def roc(records: Sequence[Record], order: Sequence[str]) -> Spec:
     """True against false positive rate, of the chosen category."""
-    import altair as alt
-
     lines = [{name: record[name] for name in ("entry", "category", "false", "true")} for record in records]
     curves = _curves(lines, order, ("false", "false positive rate"), ("true", "true positive rate"))
     chance = _chance().encode(x=alt.datum(0), y=alt.datum(0), x2=alt.datum(1), y2=alt.datum(1))
@@ -154,8 +145,6 @@ def _curves(
     up: tuple[str, str],
     interpolate: Literal["linear", "step-before"] = "linear",
 ) -> alt.Chart:
-    import altair as alt
-
     unit = alt.Scale(domain=[0, 1])
     chart: alt.Chart = (
         _base(lines, order, category=lines[0]["category"])
@@ -175,8 +164,6 @@ def _curves(
 
 def histograms(records: Sequence[Record]) -> Spec:
     """Scores of normal and of abnormal images, of the chosen detector and category, with the threshold."""
-    import altair as alt
-
     bars, marks = [], []
     for record in records:
         edges, where = record["histogram"]["edges"], {name: record[name] for name in ("entry", "category")}
@@ -223,8 +210,6 @@ def threshold_mark(threshold: float, low: float, high: float) -> Record:
 
 def losses(records: Sequence[Record]) -> Spec:
     """Training losses against epochs, of the chosen detector and category."""
-    import altair as alt
-
     scale = alt.Scale(type="symlog", constant=0.1)
     axis = alt.Axis(values=LOSS_TICKS, format="~g", labelOverlap="greedy")
     chart = (
@@ -244,16 +229,12 @@ def losses(records: Sequence[Record]) -> Spec:
 
 def _epochs() -> alt.X:
     """An axis of whole numbers. `tickMinStep` would not do: Vega then asks for a tick more than there are steps."""
-    import altair as alt
-
     whole = alt.ExprRef("max(1, min(ceil(width / 40), span(domain('x'))))")
     return alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=whole, format="d"))
 
 
 def audits(records: Sequence[Record]) -> Spec:
     """The four curves of the chosen audit: AUROC against epochs."""
-    import altair as alt
-
     names = list(AUDIT_STYLES)
     colours, dashes = zip(*AUDIT_STYLES.values(), strict=True)
     chart = (
@@ -277,8 +258,6 @@ def audits(records: Sequence[Record]) -> Spec:
 
 def _base(lines: list[Record], order: Sequence[str], category: str | None = None) -> alt.Chart:
     """A chart of the entries that the page shows, and of one category if it has many."""
-    import altair as alt
-
     chart = alt.Chart(_inline(lines)).add_params(alt.param(name="shown", value=list(order)))
     if category is not None:
         chart = chart.add_params(alt.param(name="category", value=category))
@@ -288,37 +267,27 @@ def _base(lines: list[Record], order: Sequence[str], category: str | None = None
 
 def _one(lines: list[Record], entry: str, category: str) -> alt.Chart:
     """A chart of one entry in one category."""
-    import altair as alt
-
     chosen = (alt.param(name="entry", value=entry), alt.param(name="category", value=category))
     chart = alt.Chart(_inline(lines)).add_params(*chosen)
     return chart.transform_filter("datum.category === category && datum.entry === entry")
 
 
 def _inline(lines: list[Record]) -> alt.Data:
-    import altair as alt
-
     return alt.Data(values=lines)  # type: ignore[no-untyped-call]
 
 
 def _colour(order: Sequence[str]) -> alt.Color:
-    import altair as alt
-
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(order))]
     return alt.Color("entry:N", scale=alt.Scale(domain=list(order), range=colours), legend=None)
 
 
 def _dash(order: Sequence[str]) -> alt.StrokeDash:
-    import altair as alt
-
     dashes = [DASHES[i // len(COLOURS) % len(DASHES)] for i in range(len(order))]
     return alt.StrokeDash("entry:N", scale=alt.Scale(domain=list(order), range=dashes), legend=None)
 
 
 def _supervision(lines: Sequence[Record]) -> alt.Shape:
     """A shape for each kind, with a legend where there are two."""
-    import altair as alt
-
     both = len({line["supervision"] for line in lines}) > 1
     legend = alt.Legend(title=None, orient="bottom", symbolFillColor=GREY, symbolStrokeColor=GREY)
     kinds = alt.Scale(domain=["one-class", "labelled"], range=["circle", "diamond"])
@@ -326,8 +295,6 @@ def _supervision(lines: Sequence[Record]) -> alt.Shape:
 
 
 def _three(shorthand: str) -> alt.Tooltip:
-    import altair as alt
-
     return alt.Tooltip(shorthand, format=".3f")
 
 
@@ -342,8 +309,6 @@ def _records(board: pd.DataFrame, names: Sequence[str]) -> list[Record]:
 
 def _spec(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: Any = HEIGHT, legend: str = "") -> Spec:
     """The chart at the width of the page, which is to say which line is of which `legend`, such as entry or loss."""
-    import altair as alt
-
     size = {
         "width": "container",
         "height": height,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from adbench_tgan import __version__
 from adbench_tgan.again import run_commands
-from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import device_of
 from adbench_tgan.report import audited, charts, curves, provenance, tables
 from adbench_tgan.report.gallery import RULE, Gallery
@@ -18,7 +16,6 @@ from adbench_tgan.report.material import Material
 from adbench_tgan.text import plain
 
 TEMPLATE = Path(__file__).parent / "template"
-NEEDED = ("jinja2", "altair", "vl_convert")
 NO_TIMES = (
     "No job ended well, so there are no times.",
     "The jobs were run without timing.",
@@ -36,15 +33,6 @@ class Chart:
     spec: charts.Spec | None = None
     absent: str = ""
     empty: str = "Nothing to draw for this choice."
-
-
-def check_extra() -> None:
-    """Raise `AdbenchError` if the packages that make pages are not installed."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise AdbenchError(
-            f"a report needs {' and '.join(missing)}; install them with: pip install 'adbench-tgan[report]'"
-        )
 
 
 def render(

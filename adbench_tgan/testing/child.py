@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -76,8 +77,6 @@ def unasked(trial: Trial) -> Finding:
 
 def load(trial: Trial, home: Path, number: int) -> str:
     """Score with the saved state; why not, if not."""
-    from safetensors.torch import load_file
-
     path = home / f"state-{number}.safetensors"
     if not path.exists():
         return ""
@@ -125,8 +124,6 @@ def left_over() -> str:
 
 def write(scores: Tensor, path: Path) -> None:
     """Leave scores for the parent."""
-    from safetensors.torch import save_file
-
     save_file({"scores": scores.detach().cpu().contiguous()}, path)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adbench_tgan.hooks import one_line
@@ -67,8 +68,6 @@ def order_of(trials: Sequence[Trial]) -> dict[str, Any]:
 
 def write_state(trial: Trial, path: Path) -> str:
     """Save a fitted detector; the reason if that cannot be done."""
-    from safetensors.torch import save_file
-
     try:
         save_file(trial.detector.state(), path)
     except (Exception, SystemExit) as error:
@@ -116,6 +115,4 @@ def finding(home: Path, number: int, save_error: str, crash: str) -> Finding:
 
 
 def _scores(path: Path) -> Tensor | None:
-    from safetensors.torch import load_file
-
     return load_file(path)["scores"] if path.exists() else None

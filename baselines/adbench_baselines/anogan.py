@@ -17,7 +17,8 @@ Where this differs from that code, and why
    seed and the image's pixels, so that a score does not depend on what was scored before. Always 50 walk (`together`),
    because convolutions round differently in batches of other sizes, and 500 steps amplify it.
 5. Batch norm of D, whose features the search compares, averages the statistics of the images that G learns from too: two
-   batches of drawn images to one of real ones. In EGBAD's code these averages move in D's own step alone. Batch norm's
+   batches of drawn images to one of real ones; those of G move in D's step too. In EGBAD's code each network's averages
+   move in its own step alone. Batch norm's
    epsilon and momentum are PyTorch's, 1e-5 and .1; EGBAD's 1e-3 and .01.
 6. `restarts` and an early exit are our additions, both off.
 7. The images come cut into training and test sets. Their code draws two permutations for the two sets, so that about 80 %
@@ -219,8 +220,11 @@ class AnoGAN(Detector):
         return self.generator(z[:, :, None, None]).float()
 
     def find(self, images: Tensor) -> Found:
-        """The z with which the generator draws each image best, and its loss."""
-        return in_groups(self.walk, images, self.config.together)
+        """The z with which the generator draws each image best, and its loss.
+
+        In training mode no group is filled up with copies of an image, which batch norm's statistics would count.
+        """
+        return in_groups(self.walk, images, None if self.generator.training else self.config.together)
 
     def walk(self, images: Tensor) -> Found:
         """Steps 1 to `search_lr_until` with the first rate, and so on, from a z of each image's own."""

@@ -16,7 +16,8 @@ Where this differs from the authors' code, and why
 5. All test images are scored, in eval mode. Theirs drops the incomplete last batch of each class and validates the
    encoder with batch norm in training mode.
 6. Batch norm has PyTorch's epsilon and momentum; theirs those of TensorFlow. The generator's averages move in the
-   critic's steps too; theirs in its own steps alone.
+   critic's steps too; theirs in its own steps alone. RMSProp, too, is PyTorch's: its mean square starts at 0, theirs at
+   1, so that the encoder's first steps are larger. That is a lead of some 100 steps of 50,000.
 7. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
 
 `arch="mlp"` gives the grey-image networks of https://github.com/A03ki/f-AnoGAN, whose own settings are image_size=28,

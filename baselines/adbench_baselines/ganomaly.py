@@ -13,7 +13,7 @@ Where this differs from the authors' code, and why
    [-0.42, 2.82], which tanh cannot reach (`legacy_mnist_norm`).
 5. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
    Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
-6. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images). There
+6. The batch is 64, theirs for every dataset, or the whole training set if that is smaller, as in some of MVTec AD. There
    15 epochs are few steps: 75 of screw's 320 images (`batch_size`, `epochs`).
 7. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; their code has none.
 """

@@ -27,6 +27,7 @@ Where this differs from the authors' code, and why
 11. No learning rate schedule: the paper names one ("lambda decay"), theirs is built and never stepped.
 12. The generator sees the images as they are. Theirs adds a buffer that is never filled: whatever was in that memory.
 13. Images of every dataset are scaled to [-1, 1]. Theirs scales MNIST to [-0.42, 2.82], as Skip-GANomaly's does.
+14. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; their code has none.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ Where this differs from the authors' code, and why
    Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
 8. The batch is 64 or the whole training set, whichever is smaller.
 9. No learning rate schedule: theirs is built and never stepped.
+10. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; their code has none.
 Kept although it is odd: the discriminator, too, learns to bring the two codes together (`d_uses_lat`).
 """
 

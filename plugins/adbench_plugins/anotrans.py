@@ -26,6 +26,7 @@ Where this differs from the authors' code, and why
 11. The batch is 128 or the whole training set, whichever is smaller. 25 epochs are theirs for 45,000 images, 8,775 steps;
     on a category of MVTec AD they are 75 at most: give it more (`epochs`, `batch_size`). Images of every dataset are scaled
     to [-1, 1]; theirs of MNIST to [-0.42, 2.82].
+12. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; their code has none.
 Kept: a discriminator that has won is not drawn anew, and it, too, learns to bring the two codes together.
 """
 

@@ -35,6 +35,8 @@ Where this differs from the authors' code, and why
   test images too. Their AUROC is that of scores cut at .5, a balanced accuracy (`legacy_threshold=.5`).
 * Where no pretrained weights at all are to be found it fails, and the small trained encoder is had for the asking
   (`backbone=none`): a benchmark does not change a network behind one's back.
+* `anomaly_map` is our addition; their code has none. Without anomalies D_anom is built, and counted among the
+  parameters, but learns nothing and judges nothing.
 * Not offered: dropout in D; fine-tuning of the backbone; a start from a TransGAN trained elsewhere.
 * Kept: the six losses with their weights, and the anomaly adversarial target 0, by which G helps D_anom.
 """

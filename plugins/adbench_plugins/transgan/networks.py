@@ -12,7 +12,8 @@ Where this differs from the authors' code, and why
 * The generator ends in tanh, because the images are in [-1, 1] (`out_act="none"` for the authors').
 * Dropout is 0 unless asked for; the thesis's notebooks use .5 in the generator, also when they score.
 * DiffAugment is outside the discriminator, which therefore is a function of its image.
-* D's linear layers keep PyTorch's random biases; the code the thesis builds on sets them to 0.
+* D's linear layers keep PyTorch's random biases; the code the thesis builds on sets them to 0. This is no improvement:
+  the published rows were trained so, and stay comparable with new ones.
 * The generator's positional embeddings follow the initial side; the thesis's listing hard-codes those of 8.
 
 `stem_width` is no one's but ours: at 64 pixels the first layer holds 100.8 of the 108.5 million parameters. It then
