@@ -937,6 +937,14 @@ def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):
         board_of(tmp_path / "empty", [])
 
 
+def test_two_versions_of_a_protocol_are_two_kinds():
+    results = [made("good", "ant", 0, 1.0, protocol_version=version) for version in "12"]
+    with pytest.raises(
+        AdbenchError, match=r"toy one-vs-rest \(version 1\), toy one-vs-rest \(version 2\); choose"
+    ):
+        gather.one_kind(results)
+
+
 def test_other_images_never_share_a_board(tmp_path):
     results = [made("good", "ant", 0, 1.0), made("fair", "ant", 0, 1.0, split_fingerprint="9" * 64)]
     with pytest.raises(
