@@ -65,6 +65,16 @@ def test_what_no_dataset_needs_is_refused(tmp_path, kind):
     assert [p for p in tmp_path.rglob("*") if not p.is_dir()] == [archive]
 
 
+def test_a_sparse_file_is_refused(tmp_path):
+    header = bytearray(member("holes", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b"00001000000\0"  # the size that it would have: without the holes it has none
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "archive").write_bytes(header + bytes(10_240 - len(header)))
+    with pytest.raises(ArchiveError, match=r"'holes' is a sparse file, which no dataset needs"):
+        unpack(tmp_path / "archive", tmp_path)
+
+
 def test_an_absolute_path_stays_inside(tmp_path):
     (tmp_path / "place").mkdir()
     unpack(packed(tmp_path / "archive", member("/etc/adbench-escaped", size=1)), tmp_path / "place")

@@ -403,12 +403,36 @@ def test_a_number_that_does_not_follow_from_the_samples_is_named(column, change,
     assert {file for file, _ in found} == {"timing.json"}
 
 
+def test_numbers_follow_from_their_own_samples():
+    fields = ("batch", "images_per_second", "peak_memory_mb")
+    record = {
+        "batches": [dict(zip(fields, line, strict=True)) for line in ((1, 5.0, 10.0), (8, 9.0, 80.0))],
+        "latency_samples_ms": [1.0, 2.0, 4.0] * 40,
+        "wall_samples_ms": [10.0, 20.0, 40.0] * 40,
+    }
+    found = timing_board.derived(record)
+    assert (found["latency_ms_p50"], found["wall_ms_p50"], found["samples"]) == (2.0, 20.0, 120)
+    assert (found["best_batch"], found["images_per_second"], found["peak_memory_mb"]) == (8, 9.0, 80.0)
+
+
+def add_a_space(path):
+    path.write_text(path.read_text() + " ")
+
+
+def test_facts_of_another_machine_are_named(timing):
+    board = timing_board.parse((timing / "timing.json").read_bytes())
+    timing_board.write_board(replace(board, facts={**board.facts, "cpu": "a faster one"}), timing)
+    (found,) = boards.verify_timing(timing)
+    assert (found.file, found.where) == ("timing.json", "machine")
+
+
 @pytest.mark.parametrize(
     ("harm", "file", "said"),
     [
         (lambda path: (path / "timing.csv").unlink(), "timing.csv", "is missing"),
         (lambda path: (path / "README.md").write_text("# Fast"), "README.md", "is not as the tables say"),
         (lambda path: (path / "timing.json").unlink(), "timing.json", "cannot be read"),
+        (lambda path: add_a_space(path / "timing.json"), "timing.json", "holds other bytes"),
         (lambda path: (path / "timing.json").write_text("{}"), "timing.json", "cannot be understood"),
         (lambda path: (path / "timing.json").write_text("[" * 9999), "timing.json", "cannot be understood"),
     ],

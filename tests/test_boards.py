@@ -13,29 +13,44 @@ import zlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make_board import CATEGORIES, board_of, grid, made, stored, with_purity
+from make_board import CATEGORIES, NOTHING, board_of, grid, made, stored, with_purity
 from sklearn.metrics import roc_auc_score
 from test_hostile import in_time
 
 from adbench_tgan import boards, comparison, places
 from adbench_tgan.again import joined
-from adbench_tgan.boards import Choice, picture
+from adbench_tgan.boards import Choice, gather, picture
+from adbench_tgan.boards.board import IMAGE_METRICS, canonical, completed, judge
 from adbench_tgan.boards.cells import from_csv, to_csv
+from adbench_tgan.boards.differences import cells, page
 from adbench_tgan.boards.document import commands, seal, text_of
-from adbench_tgan.boards.folder import parquet, parse, read_losses, read_score_file, unreadable
+from adbench_tgan.boards.folder import (
+    _encoded,
+    _holds,
+    parquet,
+    parse,
+    read_content,
+    read_losses,
+    read_score_file,
+    unreadable,
+)
 from adbench_tgan.boards.gather import gaps
 from adbench_tgan.boards.readme import cell
-from adbench_tgan.boards.schemas import PAIRS, check
-from adbench_tgan.boards.soundness import _impossible
+from adbench_tgan.boards.rerun import _differences
+from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS, check, check_scores
+from adbench_tgan.boards.soundness import _changed, _impossible, sound_scores
+from adbench_tgan.boards.verify import _hashes, _names, _recorded, _seals
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.predict import memory_limited
 from adbench_tgan.published import Paper, comparable_cells, papers_of, published_cells, read_published
+from adbench_tgan.registry import Registry
 from adbench_tgan.report.material import from_board
 from adbench_tgan.results import ResultStore
 from adbench_tgan.stored import stamp
@@ -248,7 +263,9 @@ def test_board_json_says_how_to_do_it_again(material):
     assert (
         "cannot" in content["provenance"]["pixel_metrics"] or "only" in content["provenance"]["pixel_metrics"]
     )
-    assert content["categories"][0]["test_abnormal"] == 30
+    card = content["categories"][0]
+    assert (card["test_normal"], card["test_abnormal"]) == (40, 30)
+    assert (card["chance_average_precision"], card["chance_f1"]) == (0.428571, 0.6)
     for name, facts in content["files"].items():
         assert hashlib.sha256((material[1] / name).read_bytes()).hexdigest() == facts["sha256"]
 
@@ -329,6 +346,45 @@ def test_one_digit_of_one_cell_is_one_finding(folder):
     )
 
 
+ROWS = {
+    "is missing": (lambda rows: rows[1:], ["one-class good paper fair paper: this row is missing"]),
+    "is there twice": (
+        lambda rows: [*rows, rows[0]],
+        ["one-class good paper fair paper': this row should not be there"],
+    ),
+    "has another name": (
+        lambda rows: [rows[0].replace("fair", "fare"), *rows[1:]],
+        ["one-class good paper fair paper, detector_b: is 'fare', recomputed 'fair'"],
+    ),
+    "is in another place": (
+        lambda rows: rows[::-1],
+        [": holds the right cells, but other bytes or another order than were published"],
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ROWS)
+def test_a_row_that_is_not_as_recomputed_is_named(how, material, tmp_path):
+    whole = (material[1] / "pairs.csv").read_bytes()
+    head, *rows = whole.decode().splitlines()
+    change, told = ROWS[how]
+    (tmp_path / "pairs.csv").write_text("\n".join([head, *change(rows), ""]))
+    assert [f"{where}: {problem}" for _, where, problem in cells(tmp_path, PAIRS, whole)] == told
+
+
+@pytest.mark.parametrize(("text", "line"), [("a\nb\n", 3), ("a\nb\nc\nd\n", 4), ("a\nx\nc\n", 2)])
+def test_the_first_line_of_a_page_that_is_not_as_made_is_named(text, line, tmp_path):
+    (tmp_path / "README.md").write_text(text)
+    (found,) = page(tmp_path, b"a\nb\nc\n")
+    assert found == ("README.md", f"line {line}", "is not as the tables say")
+
+
+def test_a_column_that_has_another_name_is_named(material, tmp_path):
+    whole = (material[1] / "pairs.csv").read_bytes()
+    (tmp_path / "pairs.csv").write_bytes(whole.replace(b"wilcoxon_p", b"p", 1))
+    assert [where for _, where, _ in cells(tmp_path, PAIRS, whole)] == ["header"]
+
+
 def change_scores(folder, column, change):
     path = folder / "scores/good.parquet"
     frame = pq.read_table(path).to_pandas()
@@ -341,6 +397,40 @@ def test_one_score_is_named_by_its_job(folder):
     line = change_scores(folder, "score", lambda score: np.nextafter(score, np.float32(9)))
     where = f"{line['key']} ({line['category']}, seed {line['seed']})"
     assert findings(folder) == [("scores/good.parquet", where)]
+
+
+def test_where_a_score_is_wrong_other_files_are_compared_with_their_hashes(folder):
+    change_scores(folder, "score", lambda score: score + 1)
+    change_cell(folder / "pairs.csv", 1, "difference_ci_high")
+    text = (folder / "losses/good.csv").read_text()
+    (folder / "losses/good.csv").write_text(text.replace("0.333333", "0.333334", 1))
+    files = [file for file, _ in findings(folder)]
+    assert files == ["scores/good.parquet", "losses/good.csv", "pairs.csv"]
+    assert [file for file, _, _ in _hashes(folder, read_content(folder))] == files[1:]
+
+
+def test_where_no_table_can_be_recomputed_all_are_compared_with_their_hashes(folder, monkeypatch):
+    def refuse(*_):
+        raise AdbenchError("other images")
+
+    monkeypatch.setattr(sys.modules[_hashes.__module__], "assemble", refuse)
+    change_cell(folder / "pairs.csv", 1, "difference_ci_high")
+    assert findings(folder) == [("board.json", ""), ("pairs.csv", "")]
+
+
+def test_scores_with_the_same_meaning_and_other_bytes_are_named(folder):
+    path = folder / "scores/good.parquet"
+    pq.write_table(pq.read_table(path), path, compression="none", store_schema=False)
+    ((file, _, problem),) = _recorded(folder, read_content(folder), suspect=False)
+    assert file == "scores/good.parquet"
+    assert problem == "has other bytes than were published, though no score differs"
+
+
+def test_a_board_under_another_name_is_named(tmp_path):
+    content = {"name": "toy", "files": {}}
+    assert list(_names(tmp_path, content)) == [
+        ("board.json", "name", f"is 'toy', the folder's is {tmp_path.name!r}")
+    ]
 
 
 def test_one_label_is_named_by_its_image(folder):
@@ -358,6 +448,38 @@ def test_scores_of_nobody_and_missing_ones_are_named(folder):
     found = findings(folder)
     assert {file for file, _ in found} == {"scores/good.parquet"}
     assert [where.split(" ")[0] for _, where in found] == ["f" * 16, key]
+
+
+def test_a_label_that_was_changed_in_all_jobs_is_named_in_all(folder):
+    for path in sorted((folder / "scores").iterdir()):
+        frame = pq.read_table(path).to_pandas()
+        changed = (frame["category"] == "ant") & (frame["sample_id"] == "test-003")
+        path.write_bytes(parquet(frame.assign(label=(frame["label"] ^ changed).astype("uint8"))))
+    content = read_content(folder)
+    found = sound_scores(folder, content, set())[1]
+    keys = [job["key"] for job in content["jobs"] if job["category"] == "ant"]
+    assert sorted(where.partition(" ")[0] for _, where, _ in found) == sorted(keys)
+    assert {told for _, _, told in found} == {"image or label was changed"}
+
+
+def test_scores_in_another_order_are_named_even_where_no_hash_is_known(material):
+    board = material[0]
+    table = board.scores[board.measured[0].job.key]
+    assert _changed(table, None) == ""
+    told = "its images are not in the order of their sample_id"
+    assert _changed(table[::-1].reset_index(drop=True), None) == told
+
+
+@pytest.mark.parametrize(("column", "value"), [("category", "bee"), ("seed", 7)])
+def test_scores_of_another_category_or_seed_are_named(column, value, folder):
+    path = folder / "scores/good.parquet"
+    frame = pq.read_table(path).to_pandas()
+    key = frame.loc[0, "key"]
+    frame.loc[frame["key"] == key, column] = value
+    path.write_bytes(parquet(frame))
+    ((file, where, told),) = sound_scores(folder, read_content(folder), set())[1]
+    assert (file, told) == ("scores/good.parquet", "board.json has no such job")
+    assert where.startswith(f"{key} (")
 
 
 def test_scores_that_are_not_listed_are_named_and_vouch_for_no_table(folder):
@@ -436,6 +558,23 @@ def test_a_digit_of_a_key_is_named(folder):
     assert all(key[1:] in where for _, where in found)
 
 
+def test_a_job_under_the_key_of_another_is_named_whoever_wrote_the_seals(folder):
+    content = read_content(folder)
+    record = content["jobs"][0]
+    record["split_fingerprint"] = flip(record["split_fingerprint"])
+    record["seal"] = seal({name: value for name, value in record.items() if name != "seal"})
+    content["seals"]["jobs"] = seal([job["seal"] for job in content["jobs"]])
+    ((_, where, told),) = _seals(content)
+    assert where == f"jobs/{record['key']}"
+    assert told.startswith("its settings, protocol or fingerprint give the key ")
+
+
+def test_a_job_that_was_taken_out_of_board_json_is_named(material):
+    content = read_content(material[1])
+    content["jobs"].pop()
+    assert list(_seals(content)) == [("board.json", "jobs", "was changed: its seal does not match")]
+
+
 def test_what_was_changed_in_the_parts_of_board_json_is_named(folder):
     def change(content):
         content["protocol"]["summary"] = "another"
@@ -454,10 +593,15 @@ def test_parts_that_follow_from_others_are_made_anew(folder):
     def change(content):
         content["commands"].append("rm")
         content["more"] = 1
+        del content["provenance"]
         content["seals"]["commands"] = seal(content["commands"])  # by someone who knows of seals
 
     edit(folder, change)
-    assert findings(folder) == [("board.json", "commands"), ("board.json", "more")]
+    assert findings(folder) == [
+        ("board.json", "provenance"),
+        ("board.json", "commands"),
+        ("board.json", "more"),
+    ]
 
 
 def test_files_that_are_missing_or_should_not_be_there_are_named(folder):
@@ -512,6 +656,13 @@ def test_a_board_json_with_the_same_meaning_and_other_bytes_is_named(folder, cha
     assert [each.file for each in boards.verify(folder)] == ["board.json"]
 
 
+def test_a_board_that_is_being_written_is_not_found(tmp_path):
+    for name in (".a-host+1+ab+toy", "toy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "board.json").write_text("{}")
+    assert boards.find_boards(tmp_path) == [tmp_path / "toy"]
+
+
 def test_a_board_that_lost_what_it_rests_on_is_found_all_the_same(folder, adbench):
     shutil.copytree(folder, folder.parent / "rest")
     (folder.parent / "rest" / "board.json").unlink()
@@ -531,6 +682,12 @@ def test_long_presets_leave_the_diagram_its_width(tmp_path):
     axes.figure.draw_without_rendering()
     assert axes.get_position().width > 0.5
     assert [text.get_text() for text in axes.texts] == ["good (1.0)", "fair (2.0)", "poor (3.0)"]
+
+
+@pytest.mark.parametrize(("pairs", "categories", "drawn"), [(3, 2, True), (2, 2, False), (3, 1, False)])
+def test_a_diagram_takes_three_detectors_and_two_categories(pairs, categories, drawn):
+    frame = pd.DataFrame({"supervision": ["one-class"] * pairs, "n_categories": categories})
+    assert picture.is_drawn(frame) == drawn
 
 
 def test_changed_losses_and_foreign_pictures_are_named(folder, material, tmp_path):
@@ -589,6 +746,12 @@ def test_a_metric_of_a_plugin_may_be_negative_but_is_a_number():
     assert list(_impossible(wrong)) == ["spearman must not be nan", "auroc must not be -0.5"]
 
 
+def test_a_job_that_ended_well_had_no_problem():
+    one = made("one", CATEGORIES[0], 0, 1.0)
+    (told,) = _impossible(replace(one, job=replace(one.job, problem="no weights")))
+    assert told == "a job that ended well has no error"
+
+
 def test_scores_in_the_file_of_another_detector_are_named(folder):
     files = [folder / f"scores/{name}.parquet" for name in ("good", "fair")]
     both = [file.read_bytes() for file in files]
@@ -616,10 +779,17 @@ def test_a_board_json_without_seals_or_with_nonsense_is_a_finding(folder):
     assert (found.file, found.problem) == ("board.json", "cannot be understood: KeyError: 'seal'")
 
 
-def test_board_json_names_no_file_outside_its_folder(folder):
-    edit(folder, lambda c: c["files"].update({"scores/../../x.parquet": {}}))
+@pytest.mark.parametrize("name", ["scores/../../x.parquet", "results.csv/../../x.csv"])
+def test_board_json_names_no_file_outside_its_folder(folder, name):
+    edit(folder, lambda c: c["files"].update({name: {}}))
     (found,) = boards.verify(folder)
     assert "no file of a board" in found.problem
+
+
+def test_a_board_of_another_schema_is_not_read(folder):
+    edit(folder, lambda c: c.update(schema=2))
+    with pytest.raises(AdbenchError, match=r"board\.json is of schema 2, not 1; publish again"):
+        read_content(folder)
 
 
 def test_a_name_that_no_file_system_takes_is_a_finding(folder):
@@ -781,6 +951,14 @@ def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):
         board_of(tmp_path / "empty", [])
 
 
+def test_two_versions_of_a_protocol_are_two_kinds():
+    results = [made("good", "ant", 0, 1.0, protocol_version=version) for version in "12"]
+    with pytest.raises(
+        AdbenchError, match=r"toy one-vs-rest \(version 1\), toy one-vs-rest \(version 2\); choose"
+    ):
+        gather.one_kind(results)
+
+
 def test_other_images_never_share_a_board(tmp_path):
     results = [made("good", "ant", 0, 1.0), made("fair", "ant", 0, 1.0, split_fingerprint="9" * 64)]
     with pytest.raises(
@@ -802,11 +980,24 @@ def test_a_metric_that_is_not_the_scores_own_is_refused(tmp_path):
         board_of(tmp_path, [replace(one, metrics={"auroc": 0.99})])
 
 
+@pytest.mark.parametrize("name", IMAGE_METRICS)
+def test_each_metric_of_images_is_compared_with_that_of_the_scores(name):
+    one = made("good", "ant", 0, 1.0)
+    judged = judge(one, {one.job.key: canonical(one.scores)})
+    value = judged.metrics[name]
+
+    def told(stored, scores):
+        with pytest.raises(AdbenchError) as caught:
+            gather.check_metrics([replace(one, metrics={name: stored})], [replace(one, metrics=scores)])
+        return str(caught.value)
+
+    gather.check_metrics([replace(one, metrics={name: value + 1e-10})], [judged])
+    wrong = f"good on toy/ant seed 0: {name} is stored as {{}}, its scores give {{}}; run it again"
+    assert told(value + 1e-8, judged.metrics) == wrong.format(value + 1e-8, value)
+    assert told(value, {}) == wrong.format(value, None)
+
+
 def test_results_of_several_folders_are_one_board(tmp_path):
-    from make_board import NOTHING
-
-    from adbench_tgan.registry import Registry
-
     results = grid()
     halves = [stored(tmp_path / "a", results[:12]), stored(tmp_path / "b", results[8:])]
     board = boards.from_runs(halves, Registry(_offers=NOTHING), name="toy")
@@ -851,8 +1042,46 @@ def test_only_a_board_is_replaced_and_names_are_folder_names(material, tmp_path)
     (tmp_path / "toy").mkdir()
     with pytest.raises(AdbenchError, match="is there and is no board"):
         boards.publish(board, tmp_path)
-    with pytest.raises(AdbenchError, match=r"--board '../x': use small letters"):
-        boards.publish(replace(board, facts=replace(board.facts, name="../x")), tmp_path)
+    for name in ("../x", "x/../y"):
+        with pytest.raises(AdbenchError, match=f"--board '{name}': use small letters"):
+            boards.publish(replace(board, facts=replace(board.facts, name=name)), tmp_path)
+
+
+def test_only_files_of_the_same_scores_are_kept(material):
+    board, place = material
+    assert _encoded(board, place) == {
+        name: data for name, data in contents(place).items() if name.startswith("scores/")
+    }
+    scores = {key: table.assign(score=table["score"] + np.float32(1)) for key, table in board.scores.items()}
+    assert _encoded(replace(board, scores=scores), place) == {}
+
+
+def test_a_folder_that_holds_more_or_other_files_is_written_anew(tmp_path):
+    (tmp_path / "scores").mkdir()
+    for name in ("a.csv", "scores/b.parquet"):
+        (tmp_path / name).write_bytes(b"1")
+    assert _holds(tmp_path, {"a.csv": b"1", "scores/b.parquet": b"1"})
+    assert not _holds(tmp_path, {"a.csv": b"1", "scores/b.parquet": b"2"})
+    assert not _holds(tmp_path, {"a.csv": b"1"})
+
+
+def test_a_board_that_cannot_be_read_is_not_written_over(folder):
+    (folder / "board.json").write_text("{")
+    with pytest.raises(AdbenchError, match=r"board\.json cannot be read .*; --replace writes over it unread"):
+        gather.check_lost(folder, [], None)
+
+
+def test_a_failure_for_want_of_weights_may_give_way_to_what_ran_with_them(folder, monkeypatch):
+    mended = made("good", "ant", 0, 1.0, preset="paper")
+    job = replace(mended.job, config={"epochs": "auto"}, problem="no weights")
+    lost = replace(mended, job=job, status="failed", error="no weights", scores=None, metrics={})
+    registry = Registry(_offers=NOTHING)
+    assert gather.select([lost, mended], Choice(), registry) == [mended]
+    assert gather.select([lost], Choice(), registry) == [lost]
+    monkeypatch.setattr(gather, "results_of", lambda _: (lost,))
+    gather.check_lost(folder, [mended], None)
+    with pytest.raises(AdbenchError, match="holds 1 jobs, of good, that the new board would not"):
+        gather.check_lost(folder, [made("good", "ant", 1, 1.0)], None)
 
 
 def test_cells_that_a_spreadsheet_would_run_are_neutral_and_come_back():
@@ -1037,9 +1266,44 @@ def test_a_preset_may_be_chosen_as_the_tables_have_it(tmp_path):
     choice = Choice(presets=["paper; precision=tf32"])
     board = board_of(tmp_path / "runs", results, choice=choice)
     assert set(board.results["precision"]) == {"tf32"}
-    one, other = (made("good", "bee", 0, 1.0, config={"backbone": name}) for name in ("one", "other"))
+    one, other = (
+        made("good", "bee", 0, 1.0, config={"backbone": name}, protocol_version="3")
+        for name in ("one", "other")
+    )
     board = board_of(tmp_path / "bee", [one, other], choice=Choice(presets=["paper; backbone=one"]))
     assert [each.job for each in board.measured] == [one.job]
+    assert board.facts.protocol["version"] == "3"
+
+
+def test_a_preset_may_be_chosen_with_a_precision_or_without():
+    results = [made("good", "ant", 0, 1.0, precision=precision) for precision in ("fp32", "tf32")]
+    assert gather.of_presets(results, ["paper"]) == results
+    assert gather.of_presets(results, ["paper; precision=tf32"]) == results[1:]
+
+
+@pytest.mark.parametrize(
+    ("choice", "wanted"),
+    [
+        ({}, True),
+        ({"detectors": ["fair", "good"], "dataset": "toy", "protocol": "one-vs-rest"}, True),
+        ({"detectors": ["fair"]}, False),
+        ({"dataset": "other"}, False),
+        ({"protocol": "leave-one-out"}, False),
+    ],
+    ids=str,
+)
+def test_a_job_is_wanted_if_all_of_a_choice_is_its_own(choice, wanted):
+    assert gather.is_wanted(made("good", "ant", 0, 1.0).job, Choice(**choice)) == wanted
+
+
+def test_jobs_of_another_version_of_an_installed_detector_are_left_out():
+    installed, said = SimpleNamespace(versions=lambda: {"good": "2"}), []
+    results = [made("good", "ant", 0, 1.0, detector_version=version) for version in "12"]
+    gone = made("gone", "ant", 0, 1.0)  # whose plugin is not installed
+    assert gather.select([*results, gone], Choice(), installed, said.append) == [results[1], gone]
+    assert said == ["left out: 1 jobs of versions of detectors that are not the installed ones"]
+    with pytest.raises(AdbenchError, match="all results are of older versions of their detectors; run them"):
+        gather.select(results[:1], Choice(), installed)
 
 
 def test_labelled_anomalies_that_were_chosen_otherwise_do_not_compare(tmp_path):
@@ -1114,6 +1378,17 @@ def test_pixel_metrics_are_compared_with_those_of_a_run(adbench, tmp_path):
     assert "aupro is 0.9990 published, -1.0000 run; -1 is none" in ended.out
 
 
+@pytest.mark.parametrize("name", ["pixel_auroc", "aupro"])
+@pytest.mark.parametrize("step", [1e-3, -1e-3])
+def test_each_metric_of_pixels_is_compared(name, step):
+    one = replace(made("good", "ant", 0, 2.0), metrics={"pixel_auroc": 0.5, "aupro": 0.5})
+    other = replace(one, metrics={**one.metrics, name: 0.5 + step})
+    source = SimpleNamespace(scores=lambda job: one.scores)
+    assert list(_differences(one, canonical(one.scores), one, source)) == []
+    (told,) = _differences(one, canonical(one.scores), other, source)
+    assert told == f"{name} is 0.5000 published, {0.5 + step:.4f} run; -1 is none"
+
+
 def test_failures_and_other_test_images_are_not_the_same_job_run_again(material, tmp_path):
     one = made("good", "ant", 0, 2.0)
     failed = replace(one, status="failed", error="boom", scores=None, metrics={}, losses=())
@@ -1148,6 +1423,22 @@ def test_of_an_audit_only_the_as_published_number_enters(tmp_path):
     boards.publish(board, tmp_path)
     assert boards.verify(tmp_path / "toy") == []
     assert len(json.loads((tmp_path / "toy/board.json").read_text())["audit"]) == 3
+
+
+def test_that_an_audit_is_of_a_part_is_told_beside_other_remarks(material):
+    board = material[0]
+    standing = replace(board.standings[0], line={**board.standings[0].line, "remark": "not ranked: so"})
+    one = next(each for each in standing.members if each.job.category == "ant")
+    told = completed(standing, replace(board.facts, audit={one.job.key: 0.9})).line["remark"]
+    assert told == "not ranked: so; as published 0.900 on ant, no other category was audited"
+
+
+def test_an_audit_of_jobs_that_are_left_out_is_left_out(material):
+    board = material[0]
+    one, other, _ = (each.job for each in board.measured if (each.job.category, each.job.seed) == ("ant", 0))
+    kept = replace(board, facts=replace(board.facts, audit={one.key: 0.9, other.key: 0.8}))
+    left = boards.from_runs([], Registry(_offers=NOTHING), kept=kept, choice=Choice(detectors=[one.detector]))
+    assert left.facts.audit == {one.key: 0.9}
 
 
 @pytest.fixture
@@ -1263,6 +1554,43 @@ def test_a_table_that_is_none_of_ours_is_refused_in_one_line(text):
     assert one_line_of(error)
 
 
+@pytest.mark.parametrize(("column", "value"), [("auroc_mean", 1.5), ("holm_p", -0.1), ("precision", "fp8")])
+def test_a_cell_beyond_what_its_column_holds_is_refused(column, value, material):
+    tables = {PAIRS: "pairs", LEADERBOARD: "leaderboard", RESULTS: "results"}
+    ((table, name),) = [(table, name) for table, name in tables.items() if column in table.columns]
+    frame = getattr(material[0], name)
+    check(frame, table)
+    with pytest.raises(AdbenchError, match=rf"{table.file} is not as its schema 1 says: .*{column}"):
+        check(frame.assign(**{column: value}), table)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"label": [0, 2]}, {"score": [0.5, np.inf]}, {"seed": [0, -1]}, {"sample_id": ["s", "s"]}],
+    ids=str,
+)
+def test_scores_that_are_none_are_refused(change):
+    frame = pd.DataFrame({"category": "a", "seed": 0, "key": "0" * 16, "sample_id": ["s", "t"]})
+    frame = frame.assign(label=[0, 1], score=0.5)
+    kinds = {"label": "uint8", "score": "float32"}
+    check_scores(frame.astype(kinds), "scores/x.parquet")
+    with pytest.raises(AdbenchError, match=r"scores/x\.parquet is not as its schema 1 says"):
+        check_scores(frame.assign(**change).astype(kinds), "scores/x.parquet")
+
+
+def test_scores_are_checked_when_they_are_read(folder):
+    frame = read_score_file(folder / "scores/good.parquet")
+    (folder / "scores/good.parquet").write_bytes(parquet(frame.assign(label=np.uint8(2))))
+    with pytest.raises(AdbenchError, match=r"scores/good\.parquet is not as its schema 1 says: .*label"):
+        read_score_file(folder / "scores/good.parquet")
+
+
+def test_a_job_has_one_row(material):
+    frame = material[0].results
+    with pytest.raises(AdbenchError, match=r"results\.csv is not as its schema 1 says: .*key"):
+        check(pd.concat([frame, frame[:1]], ignore_index=True), RESULTS)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -1358,14 +1686,15 @@ def test_a_command_stays_in_one_line_and_means_the_same():
     assert told.stdout.decode().split("\0")[:-1] == words
 
 
-def test_a_board_is_compared_with_the_table_of_published_numbers_beside_it(tmp_path):
+def test_a_board_is_compared_with_the_table_of_published_numbers_beside_it(tmp_path, monkeypatch):
     table = tmp_path / "published_numbers.csv"
     head = "source,protocol,category,metric,value,table,our_detector,our_dataset,our_protocol"
     table.write_text(f"{head}\na paper,words,ant,AUROC,0.8,Table 1,good,toy,one-vs-rest\n")
     boards.publish(board_of(tmp_path / "runs", grid(), published=table), tmp_path)
     assert boards.verify(tmp_path / "toy") == []
     table.write_text(table.read_text().replace("0.8", "0.9"))
-    assert findings(tmp_path / "toy") == [("board.json", "published")]
+    monkeypatch.chdir(tmp_path / "toy")
+    assert findings(Path()) == [("board.json", "published")]
 
 
 def test_images_of_one_name_are_refused(tmp_path):

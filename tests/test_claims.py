@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from adbench_tgan import claims, drafts, sharing
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.claims import Claims
 from adbench_tgan.drafts import draft_name, owner_is_gone
+from adbench_tgan.errors import StoreError
 from adbench_tgan.jobs import Job, Request
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import CLAIMS, Result, ResultStore
@@ -116,6 +118,47 @@ def test_a_claim_of_another_machine_is_dead_when_it_is_not_touched_whatever_its_
     assert taken == [False, False, False, False, True]  # 95 seconds after it was last seen to live
 
 
+@pytest.mark.parametrize("dead", [9, 10])
+def test_of_several_claims_that_of_the_highest_number_counts(
+    dead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / CLAIMS).mkdir()
+    for number in (9, 10):
+        (tmp_path / CLAIMS / f"{JOB.key}-{number}").write_text("dead" if number == dead else "alive")
+    monkeypatch.setattr(claims, "owner_is_gone", lambda owner: owner == "dead")
+    names = [f"{JOB.key}-10", f"{JOB.key}-9"]  # a folder lists them in any order, and by name in this one
+    monkeypatch.setattr(claims, "found", lambda folder, pattern: names)
+    assert Claims(tmp_path).take(JOB) == (dead == 10)
+    numbers = {path.name.rpartition("-")[2] for path in (tmp_path / CLAIMS).iterdir()}
+    assert numbers == ({"11"} if dead == 10 else {"9", "10"})
+
+
+def test_a_claim_that_was_removed_just_now_is_not_dead(tmp_path: Path) -> None:
+    """Else its next number would be ours while another run may create the first one anew."""
+    assert not Claims(tmp_path)._is_dead(tmp_path / "gone")
+
+
+def test_a_claim_outlives_several_touches_that_failed() -> None:
+    assert claims.EXPIRY >= 5 * claims.BEAT
+
+
+def test_a_claim_is_tried_again_where_its_folder_went_and_a_full_disk_is_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, errors = claims.create, [errno.ENOSPC, errno.ENOENT]
+
+    def create(path: Path, text: str) -> None:
+        if errors:
+            raise OSError(number := errors.pop(), os.strerror(number))
+        real(path, text)
+
+    monkeypatch.setattr(claims, "create", create)
+    with pytest.raises(StoreError, match="No space left on device"):
+        Claims(tmp_path).take(JOB)
+    errors.append(errno.ENOENT)
+    assert Claims(tmp_path).take(JOB)
+
+
 def test_a_run_touches_what_it_holds(tmp_path: Path) -> None:
     with Claims(tmp_path, beat=0.02) as run:
         assert run.take(JOB)
@@ -179,6 +222,21 @@ def test_what_another_run_finishes_is_not_run_also_when_it_failed(
     assert len(said) == 2
     assert said[0].startswith("another run in the same folder has 3 jobs, the first good on ")
     assert said[1] == "2 of these jobs were run by another run in the same folder"
+
+
+def test_what_another_run_finishes_while_it_is_claimed_is_not_run_again(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.open()
+
+    class Late(Claims):
+        def take(self, job: Job) -> bool:
+            store.put(result("d"))
+            return super().take(job)
+
+    shared = Sharing([JOB], {JOB.key: ""}, store, Late(tmp_path), Silent())
+    assert list(shared.rounds()) == []
+    assert shared.elsewhere == 1
+    assert list((tmp_path / CLAIMS).iterdir()) == []
 
 
 def test_what_another_run_finishes_right_after_the_plan_is_not_run_again(tmp_path: Path) -> None:

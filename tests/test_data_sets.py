@@ -249,6 +249,7 @@ PIXELS = np.zeros((4, 3072), np.uint8)
         ({b"data": b"abc", b"labels": [0]}, "data is bytes, not uint8 (N, 3072)"),
         ({b"data": PIXELS, b"labels": [0] * 3}, "labels are int64 (3,), not 4 whole numbers"),
         ({b"data": PIXELS, b"labels": [0.5] * 4}, "labels are list, not 4 whole numbers"),
+        ({b"data": PIXELS, b"labels": np.zeros(4)}, "labels are float64 (4,), not 4 whole numbers"),
         ({b"data": PIXELS, b"labels": ["a"] * 4}, "labels are list, not 4 whole numbers"),
         ({b"data": PIXELS, b"labels": [0, 1, 2, 10]}, "labels 0 to 10 are not within 0 to 9"),
         ({b"data": PIXELS, b"labels": [0, 1, 2, -1]}, "labels -1 to 2 are not within 0 to 9"),
@@ -261,6 +262,22 @@ def test_a_batch_with_other_contents_is_refused(tmp_path, entry, reason):
         cifar10.read_batch(tmp_path / "x")
     remedy = "remove its folder and run 'adbench data fetch cifar10'"
     assert str(caught.value) == f"{tmp_path}/x is not a CIFAR-10 batch ({reason}); {remedy}"
+
+
+def test_a_batch_means_the_same_however_its_arrays_lie_in_memory(tmp_path):
+    pixels = np.arange(2 * 3072).reshape(2, 3072).astype(np.uint8)
+    entry = {b"data": np.asfortranarray(pixels), b"labels": np.array([3, 7], ">i8")}
+    (tmp_path / "x").write_bytes(pickle.dumps(entry, protocol=2))
+    images, labels = cifar10.read_batch(tmp_path / "x")
+    assert (images.reshape(2, 3072) == pixels).all()
+    assert labels.tolist() == [3, 7]
+
+
+def test_a_batch_that_is_larger_than_any_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar10, "LARGEST", 1000)
+    make_cifar10(tmp_path, batch=1, test=1)
+    with pytest.raises(DataError, match=r"data_batch_1 .* \(it has more than 1,000 bytes\)"):
+        cifar10.load(tmp_path, False)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "noise"])
@@ -350,6 +367,7 @@ def test_mnist_is_found(tmp_path, name, torchvision_name, fourth, place):
     assert len(dataset.categories) == 10
     assert not any("/" in category or " " in category for category in dataset.categories)  # names of folders
     assert dataset.note == "30 + 20 images"
+    assert dataset.unofficial == "30 + 20 images; not the official 60,000 + 10,000 images"
     assert (samples.classes[4], samples.parts[4], samples.ids[34]) == (fourth, "train", "test-00004")
     assert counts(samples)["train", fourth] == 3
     assert counts(samples)["test", fourth] == 2
@@ -358,11 +376,12 @@ def test_mnist_is_found(tmp_path, name, torchvision_name, fourth, place):
     assert (samples.read(34)[0] == expected[4]).all()
 
 
-def test_mnist_labels_must_fit(tmp_path):
+@pytest.mark.parametrize("count", [19, 21])
+def test_mnist_labels_must_fit(tmp_path, count):
     make_mnist(tmp_path)
-    write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.zeros(19, np.uint8))
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.zeros(count, np.uint8))
     with pytest.raises(
-        DataError, match=r"t10k-labels-idx1-ubyte is not a sound idx file \(19 labels for 20 images\)"
+        DataError, match=rf"t10k-labels-idx1-ubyte is not a sound idx file \({count} labels for 20 images\)"
     ):
         mnist.load_mnist(tmp_path, False)
     write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.full(20, 10, np.uint8))
@@ -386,6 +405,16 @@ def test_damaged_mnist_is_named(tmp_path, name, damage):
     assert "\n" not in str(caught.value)
 
 
+def test_an_mnist_file_that_is_none_is_named(tmp_path):
+    path = make_mnist(tmp_path) / "t10k-images-idx3-ubyte"
+    path.unlink()
+    path.symlink_to("/dev/null")
+    with pytest.raises(
+        DataError, match=r"t10k-images-idx3-ubyte is not .* \(not a regular file\); remove it"
+    ):
+        mnist.load_mnist(tmp_path, False)
+
+
 def test_missing_mnist_file_is_named(tmp_path):
     make_mnist(tmp_path)
     (tmp_path / "t10k-images-idx3-ubyte").unlink()
@@ -394,11 +423,14 @@ def test_missing_mnist_file_is_named(tmp_path):
 
 
 def test_mnist_is_fetched_from_the_first_mirror_that_answers(tmp_path, monkeypatch):
+    from torchvision.datasets import MNIST
+
     asked = []
     make_mnist(tmp_path / "source")
 
     def download_url(url, root, filename, md5):
         asked.append(url)
+        assert [filename, md5] in [list(each) for each in MNIST.resources]
         if len(asked) == 1:
             raise RuntimeError("File not found or corrupted.")
         Path(root).mkdir(parents=True, exist_ok=True)
@@ -459,8 +491,10 @@ def test_stl10_official_files_are_known(tmp_path, monkeypatch):
     ("name", "content", "reason"),
     [
         ("train_X.bin", b"abc", "3 bytes are not whole images of 3x96x96"),
+        ("train_X.bin", b"\0" * 96**2, "9,216 bytes are not whole images of 3x96x96"),
         ("train_X.bin", b"", "it is empty"),
         ("test_y.bin", b"\1" * 9, "9 labels for 10 images"),
+        ("test_y.bin", b"\1" * 11, "11 labels for 10 images"),
         ("test_y.bin", b"\0" * 10, "labels 0 to 0 are not within 1 to 10"),
         ("test_y.bin", b"\1" * 9 + b"\x0b", "labels 1 to 11 are not within 1 to 10"),
         ("test_X.bin", None, "No such file or directory"),
@@ -829,15 +863,18 @@ def test_one_bad_image_does_not_stop_the_loading(tmp_path):
         (False, "imagefolder", "cat", "."),
         (False, "imagefolder", ".", "."),
         (False, "imagefolder", ".runs", None),  # hidden folders are no classes
+        (False, "imagefolder", ".runs/first", None),
+        (False, "imagefolder", "runs/.first", "."),
         (False, "imagefolder", "../runs", None),
         (False, "folder", "runs", None),
         (True, "imagefolder", "test/runs", "test"),
         (True, "imagefolder", "runs", None),
+        (None, "imagefolder", "runs", "."),  # a class that is called train
     ],
 )
 def test_results_are_kept_out_of_the_class_folders(tmp_path, monkeypatch, parts, dataset, out, home):
     root = tmp_path / "data"
-    for name in ("train/cat", "test/cat") if parts else ("cat", "dog"):
+    for name in {True: ("train/cat", "test/cat"), False: ("cat", "dog"), None: ("train", "dog")}[parts]:
         (root / name).mkdir(parents=True)
     monkeypatch.chdir(root)
     for given in (Path(), root):

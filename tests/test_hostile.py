@@ -346,6 +346,13 @@ def test_a_deep_or_endless_result_is_damage(tmp_path, text):
 FRAMES = {
     "labels": pd.DataFrame({"sample_id": ["a"], "label": [2], "score": [0.5]}),
     "nan": pd.DataFrame({"sample_id": ["a"], "label": [1], "score": [np.nan]}),
+    "no score": pd.DataFrame(
+        {"sample_id": ["a", "b"], "label": [0, 1], "score": pd.array([0.5, None], "Float64")}
+    ),
+    "no id": pd.DataFrame({"sample_id": ["a", None], "label": [0, 1], "score": [0.5, 0.6]}),
+    "no label": pd.DataFrame(
+        {"sample_id": ["a", "b"], "label": pd.array([0, None], "Int64"), "score": [0.5, 0.6]}
+    ),
     "infinite": pd.DataFrame({"sample_id": ["a"], "label": [1], "score": [np.inf]}),
     "texts": pd.DataFrame({"sample_id": ["a"], "label": [1], "score": ["high"]}),
     "columns": pd.DataFrame({"sample_id": ["a"], "score": [0.5]}),

@@ -262,12 +262,20 @@ def test_what_is_left_out_for_its_images_is_told_with_a_remedy_that_works():
     )
 
 
+def test_results_of_the_protocols_version_that_most_have_share_a_report():
+    old, *new = (result(name, protocol_version=version) for name, version in zip("def", "122", strict=True))
+    kept, (note,) = of_one_fingerprint([old, *new])
+    assert kept == new
+    assert "under version 2 are shown, not images aaaaaaaa under version 1" in note
+
+
 def test_only_comparable_results_share_a_table():
     mine = result("d", "a")
     others = [
         result("d", "a", split_fingerprint="x" * 64),
         result("d", "a", dataset="other"),
         result("d", "a", protocol="leave-one-out"),
+        result("d", "a", protocol_version="2"),
         result("d", "a", detector_version="0"),
         result("d", "z"),
     ]

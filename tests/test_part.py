@@ -7,15 +7,20 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import Ended
+from make_board import made as of_grid
 from make_plugin import installed, make_plugin
 from test_events import Silent
 
 from adbench_tgan import boards
 from adbench_tgan.benchmark import benchmark
+from adbench_tgan.boards.part import check_images, check_origin, cut
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.leaderboard import Rules
@@ -38,7 +43,7 @@ OFFERS = """
     @hookimpl
     def adbench_protocols():
         for name in ("otherwise", "fewer"):
-            yield ProtocolSpec(name=name, version="1", target=f"specks_parts:{name}", layout="classes")
+            yield ProtocolSpec(name=name, version="2", target=f"specks_parts:{name}", layout="classes")
 
     @hookimpl
     def adbench_metrics():
@@ -241,6 +246,13 @@ def test_scores_of_other_images_or_labels_do_not_become_a_part(
         made(runs, altered(runs, tmp_path / "runs", scored=scored), detectors=["pca"])
 
 
+def test_metrics_that_are_not_those_of_the_scores_do_not_become_a_part() -> None:
+    one = replace(of_grid("good", "ant", 0, 1.0), metrics={"auroc": 0.99})
+    source: Any = SimpleNamespace(scores=lambda job: one.scores)
+    with pytest.raises(AdbenchError, match=r"seed 0: auroc is stored as 0\.99, its scores give"):
+        cut(one, source, tasks(), Registry(_offers={}))
+
+
 def test_a_job_without_a_threshold_has_none_under_a_part(runs: Path, tmp_path: Path) -> None:
     taken = made(runs, altered(runs, tmp_path / "runs", threshold=None), detectors=["pca"])
     (one,) = [each for each in taken.measured if each.threshold is None]
@@ -279,10 +291,55 @@ def test_what_is_no_part_is_refused(runs: Path, folder: str, to: str, data: str,
         made(runs, runs / folder, to=to, data=data, detectors=["pca"])
 
 
+def tasks(*, version: str = "1", fingerprint: str = "f", offer: str = "o", **chosen: list[int]) -> Any:
+    """What the checks ask of a dataset's tasks: image 0 is trained on, 1 is a normal and 2 an abnormal test image."""
+    whole = {"normal": [0], "test": [1, 2], "labels": [0, 1]}
+    arrays = SimpleNamespace(**{name: np.array(values) for name, values in (whole | chosen).items()})
+    samples = SimpleNamespace(ids="abcd", digest=lambda index: b"abcd"[index : index + 1])
+    return SimpleNamespace(
+        dataset=SimpleNamespace(name="specks"),
+        protocol=SimpleNamespace(name="one-vs-rest", version=version),
+        root="data",
+        fingerprint=lambda category: fingerprint,
+        offer_fingerprint=lambda category: offer,
+        cut=lambda category: (samples, arrays),
+    )
+
+
+@pytest.mark.parametrize("other", [{}, {"version": "2"}, {"fingerprint": "g"}, {"offer": "p"}], ids=str)
+def test_a_job_is_of_the_protocol_and_the_images_that_are_here(other: dict[str, str]) -> None:
+    one = of_grid("good", "ant", 0, 1.0, split_fingerprint="f", offer_fingerprint="o")
+    check_origin(one, tasks(), tasks())
+    if other:
+        with pytest.raises(
+            AdbenchError, match="good on toy/ant seed 0 was not run on the images that one-vs-"
+        ):
+            check_origin(one, tasks(**other), tasks())
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"normal": [3]}, "trains on other images"),
+        ({"offer": "p"}, "trains on other images"),
+        ({"test": [1, 3]}, "tests on images, or with labels, that"),
+        ({"labels": [1, 1]}, "tests on images, or with labels, that"),
+    ],
+    ids=str,
+)
+def test_a_part_trains_on_the_same_images_and_tests_on_some_labelled_alike(
+    other: dict[str, Any], told: str
+) -> None:
+    check_images("a", tasks(), tasks(test=[2], labels=[1]))
+    with pytest.raises(AdbenchError, match=f"^specks/a: one-vs-rest {told}"):
+        check_images("a", tasks(), tasks(**other))
+
+
 def test_anomalies_that_a_part_chooses_otherwise_matter_to_who_learns_from_them(runs: Path) -> None:
     with pytest.raises(AdbenchError, match="specks/a: otherwise trains on other images than one-vs-rest"):
         made(runs, runs / "whole", to="otherwise", detectors=["taught"])
-    assert len(made(runs, runs / "whole", to="otherwise", detectors=["pca"]).measured) == 2
+    taken = made(runs, runs / "whole", to="otherwise", detectors=["pca"]).measured
+    assert [each.job.protocol_version for each in taken] == ["2", "2"]
 
 
 def test_of_several_protocols_one_is_chosen(runs: Path) -> None:

@@ -135,6 +135,28 @@ def test_what_was_cut_short_is_not_there(fails: int, memory: Path, monkeypatch: 
     assert store.get(put.job) is None  # not what the marker vouches for
 
 
+def test_a_file_that_is_larger_than_any_is_not_read(memory: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "x", memory / "x"):
+        path.write_bytes(b"1234")
+        assert places.read_bounded(path, 4) == b"1234"
+        with pytest.raises(ValueError, match="x has more than 3 bytes"):
+            places.read_bounded(path, 3)
+
+
+def test_only_a_file_that_is_empty_or_ours_is_written_over(tmp_path: Path) -> None:
+    for text in ("", "detector,dataset\n"):
+        (tmp_path / "results.csv").write_text(text)
+        places.ensure_ours(tmp_path, {"results.csv": "detector,"})
+    (tmp_path / "results.csv").write_text("detectors of smoke\n")
+    with pytest.raises(AdbenchError, match=r"results\.csv is not adbench's, and would be written over"):
+        places.ensure_ours(tmp_path, {"results.csv": "detector,"})
+
+
+def test_a_store_that_refuses_its_user_is_not_waited_for(memory: Path) -> None:
+    assert type(places.unwritten(memory, PermissionError("forbidden"))) is StoreError
+    assert type(places.unwritten(memory, OSError("no route"))) is StoreAway
+
+
 class Refused(Exception):
     """What the libraries of object stores raise is no OSError."""
 

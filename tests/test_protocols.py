@@ -595,6 +595,7 @@ def test_labels_of_any_kind_become_bytes(kind):
         ([0], [1, 2], [0, 1, 1], "labels must be 0 or 1, one for each of its test images"),
         ([0, 1], [1, 2], [0, 1], "1 test images are among those it trains on"),
         ([0], [1, 6], [0, 1], "test must be indices into its 6 images"),
+        ([0], [-1, 1], [0, 1], "test must be indices into its 6 images"),
         ([True, False], [1, 2], [0, 1], "normal must be indices into its 6 images"),
     ],
 )
@@ -659,6 +660,18 @@ def test_anomalies_that_were_not_on_offer_are_refused(choice, monkeypatch, tmp_p
     )
 
 
+def test_a_split_is_made_anew_for_another_size_and_for_anomalies(monkeypatch, tmp_path):
+    tasks = offering(
+        monkeypatch, tmp_path, choose_anomalies=lambda *_: lambda: samples.where("train", only="2")
+    )
+    samples = tasks.cut("1")[0]
+    asked = [(8, False), (4, False), (8, True), (8, False)]
+    made = [tasks.split("1", size, labelled=labelled) for size, labelled in asked]
+    assert [each.test.shape[-1] for each in made] == [8, 4, 8, 8]
+    assert [each.anomalies is None for each in made] == [True, True, False, True]
+    assert made[3] is made[0]
+
+
 def test_an_offer_may_be_a_list(monkeypatch, tmp_path):
     asked = {
         "on_offer": lambda samples, category: samples.where("train", but=category).tolist(),
@@ -666,7 +679,10 @@ def test_an_offer_may_be_a_list(monkeypatch, tmp_path):
             lambda: samples.where("train", but=category)[:7].tolist()
         ),
     }
-    made = offering(monkeypatch, tmp_path, **asked).split("1", 8, labelled=True)
+    tasks = offering(monkeypatch, tmp_path, **asked)
+    samples = tasks.cut("1")[0]
+    assert tasks.offer_fingerprint("1") == fingerprint_of(samples, samples.where("train", but="1"))
+    made = tasks.split("1", 8, labelled=True)
     assert len(made.anomalies) == 7
 
 
@@ -800,6 +816,18 @@ def test_a_mask_of_another_size_is_refused(tmp_path):
     assert str(caught.value) == (
         "mask of screw/test/dent/001.png is 12x8 pixels, its image 16x16; replace the mask"
     )
+
+
+def test_a_mask_that_lies_on_its_side_is_refused():
+    samples = Samples(
+        read=lambda index: np.zeros((1, 4, 8), np.uint8),
+        read_mask=lambda index: np.zeros((8, 4), np.uint8),
+        ids=["a"],
+        classes=["dent"],
+        parts=["test"],
+    )
+    with pytest.raises(DataError, match=r"^mask of a is 4x8 pixels, its image 8x4; replace the mask$"):
+        samples.masks(np.array([0]))
 
 
 def test_large_masks_are_judged_at_256(tmp_path):

@@ -18,7 +18,7 @@ import pytest
 import torch
 from test_leaderboard import result
 
-from adbench_tgan import drafts
+from adbench_tgan import drafts, stored
 from adbench_tgan import results as results_module
 from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError, StoreError
@@ -122,6 +122,7 @@ def test_a_damaged_result_counts_as_absent_and_is_replaced(store, damage):
     [
         {"parameters": {"g": 10**30}},
         {"metrics": {"auroc": 1.5}},
+        {"metrics": {"aupro": 1.002}},
         {"metrics": {"average_precision": -7.0}},
         {"metrics": {"fpr95": 1e308}},
         {"metrics": {"aupro": float("nan")}},
@@ -156,6 +157,40 @@ def test_truncated_scores_count_as_absent_and_changed_ones_are_refused(store):
     assert store.get(put.job) is not None  # of the right size: the hash is checked when it is read
     with pytest.raises(AdbenchError, match="was changed after it was written"):
         read_scores(store.folder(put.job))
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "losses.csv"])
+def test_a_result_of_which_one_file_is_cut_short_or_lost_counts_as_absent(store, name):
+    put = replace(result("d"), losses=({"g": 1.5},))
+    store.put(put)
+    path = store.folder(put.job) / name
+    path.write_bytes(path.read_bytes()[:-1])
+    assert store.get(put.job) is None
+    path.unlink()
+    assert store.get(put.job) is None
+
+
+def test_losses_that_were_changed_or_that_nothing_vouches_for_are_refused(store):
+    put = replace(result("d"), losses=({"g": 1.5},))
+    store.put(put)
+    folder = store.folder(put.job)
+    (folder / "losses.csv").write_text("epoch,g\n1,2.5\n")
+    with pytest.raises(AdbenchError, match=r"losses\.csv was changed after it was written"):
+        store.losses(put.job)
+    (folder / "result.json").unlink()
+    with pytest.raises(
+        AdbenchError, match=r"losses\.csv cannot be read \(result\.json does not vouch for it\)"
+    ):
+        store.losses(put.job)
+
+
+def test_more_scores_than_any_test_set_has_are_not_read(store, monkeypatch):
+    store.put(result("d"))
+    monkeypatch.setattr(stored, "ROWS", 99)
+    with pytest.raises(
+        AdbenchError, match=r"scores\.parquet cannot be read \(100 rows of sample_id, label, score\)"
+    ):
+        store.scores(result("d").job)
 
 
 ASKED = {
@@ -291,6 +326,18 @@ def test_an_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monk
     assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
 
 
+def test_a_file_is_whole_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done = []
+
+    def told(name, real):
+        monkeypatch.setattr(os, name, lambda *words: done.append(name) or real(*words))
+
+    told("fsync", os.fsync)
+    told("replace", os.replace)
+    write_atomically(tmp_path / "results.csv", "new")
+    assert done == ["fsync", "replace"]
+
+
 def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(store):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -406,6 +453,7 @@ def test_safe_names_are_distinct():
     names = [".", "..", "%2E", "a", "a b", "a/b", "a%2Fb"]
     assert len({safe_name(name) for name in names}) == len(names)
     assert safe_name("metal_nut") == "metal_nut"
+    assert [safe_name(name) for name in (".", "..", "a..")] == ["%2E", "%2E%2E", "a.."]  # no folder above
 
 
 def test_the_result_file_names_all_that_made_the_score(store):
