@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, ValidationError, field_validator
 
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
@@ -56,7 +56,7 @@ class Stored(BaseModel):
     metrics: Mapping[str, float]
     timing: Mapping[str, Any]  # mostly numbers; `leaderboard.row` takes nothing else
     parameters: Mapping[str, Count]
-    threshold: float | None
+    threshold: FiniteFloat | None
     purity_delta: float | None = None
     reconstruction_error: float | None = None
     anomalies_fingerprint: str
@@ -80,6 +80,14 @@ class Stored(BaseModel):
             if not -BEYOND <= metrics[name] <= 1 + BEYOND:
                 raise ValueError(f"{name} is {metrics[name]}, which is not within 0 to 1")
         return metrics
+
+    @field_validator("machine")
+    @classmethod
+    def versions_by_name(cls, machine: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Refuse versions that are not those of packages."""
+        if not isinstance(machine.get("versions") or {}, Mapping):
+            raise ValueError("versions of a machine must be named")
+        return machine
 
 
 def read(folder: Path) -> Stored | None:

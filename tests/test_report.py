@@ -130,6 +130,13 @@ def test_losses_that_begin_late_are_drawn_from_where_they_begin(tmp_path, regist
     assert (records["late"]["epoch"], records["late"]["value"]) == ([2, 3], [9.0, 8.0])
 
 
+def test_a_loss_without_bound_leaves_a_gap_and_no_chart_that_is_no_json(tmp_path, registry):
+    diverged = made("one", losses=({"loss": 3.0}, {"loss": float("inf")}, {"loss": 2.0}))
+    material = from_store(make_runs(tmp_path, diverged), registry)
+    (record,) = curves.loss_records(material)
+    assert (record["epoch"], record["value"]) == ([1, 3], [3.0, 2.0])
+
+
 def test_counts_are_not_drawn_as_losses(tmp_path, registry):
     counted = made("one", losses=({"loss": 3.0, "restarts": 0.0}, {"loss": 2.0, "restarts": 1.0}))
     material = from_store(make_runs(tmp_path, counted), registry)

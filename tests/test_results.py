@@ -126,6 +126,8 @@ def test_a_damaged_result_counts_as_absent_and_is_replaced(store, damage):
         {"metrics": {"average_precision": -7.0}},
         {"metrics": {"fpr95": 1e308}},
         {"metrics": {"aupro": float("nan")}},
+        {"threshold": float("nan")},
+        {"machine": {"versions": 5}},
     ],
     ids=str,
 )

@@ -98,7 +98,7 @@ def loss_records(material: Material) -> Iterator[Record]:
         if table is None:
             continue
         for name in table.columns.drop(["epoch", *COUNTS], errors="ignore"):
-            there = table.dropna(subset=[name])  # a loss may begin later, such as after a warm-up
+            there = table[np.isfinite(table[name])]  # a loss may begin later, such as after a warm-up
             rows = np.unique(np.linspace(0, len(there) - 1, POINTS).round().astype(int))
             yield {
                 "entry": entry,
