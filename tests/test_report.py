@@ -284,7 +284,7 @@ def test_what_is_to_be_said_of_rows_stands_at_their_names_and_once_below_the_tab
     shown = HOSTILE.replace("<", "&lt;").replace(">", "&gt;")
     table, below = text.split("</table>")[:2]
     for name in ("one", "two"):
-        star = f'>{name} <a href="#remarks" title="{shown}" aria-label="{shown}">*</a></th>'
+        star = f'>{name}&#160;<a href="#remarks" title="{shown}" aria-label="{shown}">*</a></th>'
         assert star in table
     assert ">three</th>" in table
     (names,) = re.findall(rf"<li><strong>\* (.*?)</strong>: {re.escape(shown)}</li>", below)

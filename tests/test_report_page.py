@@ -92,7 +92,7 @@ def opened(browser, address):
 
 def names(tab):
     shown = tab.locator("#board tbody tr:visible > th").all_text_contents()
-    return [name.removesuffix(" *") for name in shown]  # the star of a remark
+    return [name.removesuffix("\xa0*") for name in shown]  # the star of a remark
 
 
 def heading(tab, title, table="board"):
