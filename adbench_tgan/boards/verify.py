@@ -65,11 +65,18 @@ def find_boards(path: Path) -> list[Path]:
     """`path` if it is a board, else those in it."""
     if (path / "board.json").exists():
         return [path]
-    return [
-        each
-        for each in (sorted(path.iterdir()) if path.is_dir() else ())
-        if not each.name.startswith(".") and any((each / name).exists() for name in MARKS)
-    ]
+    return [each for each in folders_in(path) if any((each / name).exists() for name in MARKS)]
+
+
+def find_audits(path: Path) -> list[Path]:
+    """`path` if it is an audit, and those in it."""
+    return [each for each in (path, *folders_in(path)) if (each / "audit.csv").exists()]
+
+
+def folders_in(path: Path) -> list[Path]:
+    """Those in `path`, by name, without hidden ones, which a killed command may leave."""
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    return [each for each in inside if each.is_dir() and not each.name.startswith(".")]
 
 
 def verify(path: Path) -> list[Finding]:
@@ -94,6 +101,11 @@ def verify_audit(path: Path) -> list[Finding]:
         return findings(path, audit_table.differences(path))
     except AdbenchError as error:  # such as of the published numbers beside it
         return findings(path, [("audit.csv", "", str(error))])
+
+
+def no_board(path: Path) -> list[Finding]:
+    """That a folder among boards holds nothing that can be recomputed."""
+    return findings(path, [("", "", "should not be there: it is no board, no timing board and no audit")])
 
 
 def unsound(path: Path) -> list[Finding]:
