@@ -66,6 +66,11 @@ def test_text_is_one_printable_line_and_nothing_is_lost(name):
     assert not str(cell(name)).startswith(("=", "+", "-", "@", "\t"))
 
 
+def test_what_cannot_be_seen_is_shown():
+    assert plain("good\u3164 \u115f\ufe0f\u2800\U000e0100") == "good\\u3164 \\u115f\\ufe0f\\u2800\\U000e0100"
+    assert plain("\u1160\x07 é 日本") == "\\u1160\\x07 é 日本"
+
+
 @pytest.mark.parametrize("kind", [AdbenchError, DataError, StoreError])
 def test_an_error_is_one_printable_line_whoever_raises_it(kind):
     assert str(kind("no\r\nsuch\nfile \x1b[2J")) == "no such file \\x1b[2J"
