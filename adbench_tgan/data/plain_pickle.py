@@ -45,7 +45,7 @@ class PlainDtype:
 
     def dtype(self) -> np.dtype[Any]:
         """The numpy type; a `ValueError` unless it is a plain number."""
-        if type(self.code) is not str or type(self.order) is not str:
+        if any(type(name) is not str for name in (self.code, self.order)):
             raise ValueError("an array of a type without a name")
         if self.code not in DTYPES or self.order not in ("|", "<", ">", "="):
             raise ValueError(f"an array of type {self.code[:20]!r}")
