@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 ROOT = Path(__file__).resolve().parent.parent
 BOARDS = ROOT / "leaderboards"
 AUDIT = BOARDS / "audit"
+KINDS = ("board.json", "timing.json", "audit.csv")  # what adbench verify checks has one of them
 OVERVIEW = "leaderboards/README.md"  # of the site, which keeps the folders of the repository
 OFFERED = (".csv", ".json", ".parquet", ".png")
 CHARTS = "charts.html"  # of a board, beside its page
@@ -64,22 +65,31 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def folders() -> list[Path]:
-    """All that have a page: boards by name, then audits and timings."""
-    found = [path.parent for path in BOARDS.glob("[!.]*/README.md")]
+    """All that have a page: boards by name, then audits and timings; nothing else, and nothing that lies elsewhere."""
+    found = {folder for kind in KINDS for folder in with_page(kind)}
     return sorted(found, key=lambda folder: (folder not in boards(), folder.name))
 
 
 def boards() -> list[Path]:
     """The published boards."""
-    return sorted(path.parent for path in BOARDS.glob("[!.]*/board.json"))
+    return with_page("board.json")
+
+
+def with_page(kind: str) -> list[Path]:
+    """The folders with a file of that name and a README."""
+    found = sorted(path.parent for path in BOARDS.glob(f"[!.]*/{kind}") if is_here(path))
+    return [folder for folder in found if is_here(folder / "README.md")]
+
+
+def is_here(path: Path) -> bool:
+    """Whether it is a file, and neither it nor a folder above it is a link."""
+    return path.is_file() and path.resolve() == path
 
 
 def attachments(folder: Path) -> list[Path]:
     """Every file that is offered as it is: tables, scores and pictures, no pages, and none from elsewhere."""
-    found = (path for path in folder.rglob("*") if path.suffix in OFFERED and path.is_file())
-    return sorted(
-        path for path in found if path.resolve() == path and not is_hidden(path.relative_to(folder))
-    )
+    found = (path for path in folder.rglob("*") if path.suffix in OFFERED and is_here(path))
+    return sorted(path for path in found if not is_hidden(path.relative_to(folder)))
 
 
 def is_hidden(path: Path) -> bool:

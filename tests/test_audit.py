@@ -446,6 +446,29 @@ def test_a_cell_that_the_curves_do_not_say_is_named(adbench, tmp_path, monkeypat
     assert {finding.board for finding in verify_audit(Path("."))} == {"audit"}
 
 
+def test_among_boards_every_audit_is_checked_and_every_other_folder_is_named(adbench, tmp_path):
+    for name in ("audit", "audit-2026"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "audit.csv").write_text("detector,key\nsagan,x\n")
+    (tmp_path / "timing").mkdir()
+    (tmp_path / "timing/timing.json").write_text("{}")
+    (tmp_path / "timing/board.json").write_text("{}")
+    (tmp_path / "one-vs-rest-2026").mkdir()
+    (tmp_path / "one-vs-rest-2026/README.md").write_text("| rank | detector |\n| --- | --- |\n| 1 | mine |\n")
+    (tmp_path / ".one-left-behind").mkdir()
+    ended = adbench("verify", tmp_path)
+    assert ended.status == 1
+    assert "audit/audit.csv: sagan, None, seed None: there are no curves of this audit" in ended.out
+    assert "audit-2026/audit.csv: sagan, None, seed None: there are no curves of this audit" in ended.out
+    told = "one-vs-rest-2026/: should not be there: it is no board, no timing board and no audit"
+    assert told in ended.out.splitlines()
+    assert "timing/timing.json: cannot be understood" in ended.out  # both of the kinds that it says it is
+    assert "timing/board.json: " in ended.out
+    assert "left-behind" not in ended.out
+    (tmp_path / "audit/curves").mkdir()
+    assert "should not be there" not in adbench("verify", tmp_path / "audit").out
+
+
 def other_epoch(path):
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"clean": [0.5, *record["clean"][1:]]}))

@@ -46,7 +46,7 @@ from adbench_tgan.boards.readme import cell
 from adbench_tgan.boards.rerun import _differences
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS, check, check_scores
 from adbench_tgan.boards.soundness import _changed, _impossible, sound_scores
-from adbench_tgan.boards.verify import _hashes, _names, _recorded, _seals
+from adbench_tgan.boards.verify import _audits, _hashes, _names, _recorded, _seals
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.predict import memory_limited
 from adbench_tgan.published import Paper, comparable_cells, papers_of, published_cells, read_published
@@ -1423,6 +1423,38 @@ def test_of_an_audit_only_the_as_published_number_enters(tmp_path):
     boards.publish(board, tmp_path)
     assert boards.verify(tmp_path / "toy") == []
     assert len(json.loads((tmp_path / "toy/board.json").read_text())["audit"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("printed", "rows", "told"),
+    [
+        ({"k": 0.9}, [("audit", "k,0.9")], None),
+        ({"k": 0.9}, [("audit", "other,0.5")], None),
+        ({"k": 0.9}, [("audit", "k,0.5"), ("later", "k,0.9000000001")], None),
+        ({"k": 0.9}, [("audit", "k,0.5")], ("audit/k", "is 0.9, the audit beside it says 0.5")),
+        ({"k": 0.9}, [("audit", "k,x")], ("audit", "cannot be compared: ")),
+        ({}, [("audit", "k,x")], None),
+    ],
+)
+def test_what_a_board_says_of_an_audit_is_what_the_audit_beside_it_says(
+    tmp_path, material, printed, rows, told
+):
+    content = json.loads((material[1] / "board.json").read_text()) | {"audit": printed}
+    for name, row in rows:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "audit.csv").write_text(f"key,as_published\n{row}\n")
+    found = [(where, problem) for _, where, problem in _audits(tmp_path / "toy", content)]
+    assert len(found) == (told is not None)
+    assert all(where == told[0] and problem.startswith(told[1]) for where, problem in found)
+
+
+def test_an_audit_that_says_otherwise_is_a_finding_of_the_board(material, tmp_path):
+    board, key = material[0], material[0].measured[0].job.key
+    facts = replace(board.facts, audit={key: 0.999})
+    boards.publish(boards.assemble(facts, board.measured, board.scores, board.losses), tmp_path)
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit/audit.csv").write_text(f"key,as_published\n{key},0.5\n")
+    assert [each.where for each in boards.verify(tmp_path / "toy")] == [f"audit/{key}"]
 
 
 def test_that_an_audit_is_of_a_part_is_told_beside_other_remarks(material):

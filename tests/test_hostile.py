@@ -26,6 +26,7 @@ from adbench_tgan import Detector
 from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data import cifar10
 from adbench_tgan.data.files import decode, decode_mask
+from adbench_tgan.data.plain_pickle import PlainArray, PlainDtype
 from adbench_tgan.errors import AdbenchError, DataError, StoreError
 from adbench_tgan.leaderboard import results_table
 from adbench_tgan.predict import memory_limited
@@ -63,6 +64,11 @@ def test_text_is_one_printable_line_and_nothing_is_lost(name):
     assert shown.isprintable()
     assert shown == name or "\\" in shown
     assert not str(cell(name)).startswith(("=", "+", "-", "@", "\t"))
+
+
+def test_what_cannot_be_seen_is_shown():
+    assert plain("good\u3164 \u115f\ufe0f\u2800\U000e0100") == "good\\u3164 \\u115f\\ufe0f\\u2800\\U000e0100"
+    assert plain("\u1160\x07 é 日本") == "\\u1160\\x07 é 日本"
 
 
 @pytest.mark.parametrize("kind", [AdbenchError, DataError, StoreError])
@@ -233,6 +239,38 @@ def test_shared_lists_are_not_unfolded(tmp_path):
     (tmp_path / "x").write_bytes(pickle.dumps(batch, protocol=2))
     with pytest.raises(DataError, match="labels are list, not 2 whole numbers"):
         cifar10.read_batch(tmp_path / "x")
+
+
+LEVELS = 18
+NESTED = b"h" + bytes(
+    [LEVELS]
+)  # a tuple of two tuples of two ...; each level doubles the time of a hash or a text
+TYPED = b"}(C\x04datacnumpy\nndarray\n)R(N)%sNC\x00tbC\x06labels]u"
+ENDLESS = {
+    "SETITEM": (b"}%sNs" % NESTED, "asks for a key that"),
+    "SETITEMS": (b"}(%sNu" % NESTED, "asks for a key that"),
+    "DICT": (b"(C\x04dataN%sNd" % NESTED, "asks for a key that"),
+    "codec": (b"c_codecs\nencode\nC\x01x%s\x86R" % NESTED, "asks for another codec"),
+    "type": (TYPED % (b"cnumpy\ndtype\n%s\x85R" % NESTED), "type without a name"),
+    "order": (TYPED % (b"cnumpy\ndtype\nX\x02\0\0\0u1\x85R(N%stb" % NESTED), "type without a name"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_nested_tuples_are_neither_hashed_nor_shown(tmp_path, kind):
+    code, told = ENDLESS[kind]
+    levels = b"".join(b"h%ch%c\x86\x940" % (i, i) for i in range(LEVELS))
+    (tmp_path / "x").write_bytes(b"\x80\x04)\x940" + levels + code + b".")
+    with pytest.raises(DataError, match=told) as caught:
+        cifar10.read_batch(tmp_path / "x")
+    assert len(str(caught.value)) < 500
+
+
+def test_an_array_has_few_dimensions():
+    array = PlainArray()
+    array.__setstate__((1, (2**31 - 1,) * 100_000, PlainDtype("u1"), False, b""))
+    with pytest.raises(ValueError, match="an array of 100,000 dimensions"):
+        array.array()
 
 
 # files that are none

@@ -53,6 +53,24 @@ def test_every_folder_has_a_page_that_the_overview_and_the_menu_name():
         assert f"({name}/README.md)" in PAGES[site.OVERVIEW]
 
 
+def test_only_what_verify_checks_and_what_lies_here_has_a_page(tmp_path, monkeypatch):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder, kind in (("a", "board.json"), ("b", "timing.json"), ("c", "audit.csv"), ("made-up", "x.md")):
+        (here / folder).mkdir(parents=True)
+        (here / folder / "README.md").write_text("# Title\n")
+        (here / folder / kind).touch()
+    (here / "notes").mkdir()
+    (here / "notes/audit.csv").touch()
+    elsewhere.mkdir()
+    (elsewhere / "board.json").touch()
+    (elsewhere / "README.md").write_text("# Secret\n")
+    (here / "notes/README.md").symlink_to(elsewhere / "README.md")
+    (here / "linked").symlink_to(elsewhere)
+    monkeypatch.setattr(site, "BOARDS", here)
+    assert [folder.name for folder in site.folders()] == ["a", "b", "c"]
+    assert [folder.name for folder in site.boards()] == ["a"]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_what_the_site_has(page):
     offered = {path.relative_to(ROOT) for path in site.attachments(BOARDS)} | set(map(Path, PAGES))

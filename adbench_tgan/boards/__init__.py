@@ -7,7 +7,16 @@ from adbench_tgan.boards.part import Part
 from adbench_tgan.boards.rerun import rerun
 from adbench_tgan.boards.soundness import impure
 from adbench_tgan.boards.timings import find_timings, verify_timing
-from adbench_tgan.boards.verify import Finding, find_boards, unsound, verify, verify_audit
+from adbench_tgan.boards.verify import (
+    Finding,
+    find_audits,
+    find_boards,
+    folders_in,
+    no_board,
+    unsound,
+    verify,
+    verify_audit,
+)
 
 __all__ = [
     "Board",
@@ -17,10 +26,13 @@ __all__ = [
     "assemble",
     "check_lost",
     "check_name",
+    "find_audits",
     "find_boards",
     "find_timings",
+    "folders_in",
     "from_runs",
     "impure",
+    "no_board",
     "publish",
     "put_back",
     "read",

@@ -6,12 +6,14 @@ import csv
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 
 import pandas as pd
 
 from adbench_tgan import audit_table
 from adbench_tgan.boards import picture
+from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.boards.board import assemble
 from adbench_tgan.boards.differences import Content, Found, cells, leaves, page
 from adbench_tgan.boards.document import facts_of, results_of, seal
@@ -38,6 +40,7 @@ MISREAD = (
     csv.Error,
 )
 MARKS = ("board.json", "scores", "leaderboard.csv", "pairs.csv")  # any of them makes a folder a board
+ROUNDED = 1e-6  # of an AUROC that an audit and a board both hold
 SOURCES = ("name", "dataset", "protocol", "published", "audit", "machines", "configurations", "jobs")
 
 
@@ -65,11 +68,18 @@ def find_boards(path: Path) -> list[Path]:
     """`path` if it is a board, else those in it."""
     if (path / "board.json").exists():
         return [path]
-    return [
-        each
-        for each in (sorted(path.iterdir()) if path.is_dir() else ())
-        if not each.name.startswith(".") and any((each / name).exists() for name in MARKS)
-    ]
+    return [each for each in folders_in(path) if any((each / name).exists() for name in MARKS)]
+
+
+def find_audits(path: Path) -> list[Path]:
+    """`path` if it is an audit, and those in it."""
+    return [each for each in (path, *folders_in(path)) if (each / "audit.csv").exists()]
+
+
+def folders_in(path: Path) -> list[Path]:
+    """Those in `path`, by name, without hidden ones, which a killed command may leave."""
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    return [each for each in inside if each.is_dir() and not each.name.startswith(".")]
 
 
 def verify(path: Path) -> list[Finding]:
@@ -96,6 +106,11 @@ def verify_audit(path: Path) -> list[Finding]:
         return findings(path, [("audit.csv", "", str(error))])
 
 
+def no_board(path: Path) -> list[Finding]:
+    """That a folder among boards holds nothing that can be recomputed."""
+    return findings(path, [("", "", "should not be there: it is no board, no timing board and no audit")])
+
+
 def unsound(path: Path) -> list[Finding]:
     """What is wrong with the parts from which all of a board follows: scores, labels, losses, measurements.
 
@@ -117,6 +132,7 @@ def _all(path: Path, content: Content) -> Iterator[Found]:
     exact = list(_contents(path, content, {where for _, where, _ in broken}))
     yield from _of_bytes_last(exact, others=bool(names or broken))
     yield from _papers(path, content)
+    yield from _audits(path, content)
     yield from _unexplained(broken, exact)
     for job, problem in impure(results_of(content)):
         where = f"{job.key} ({job.detector}, {job.category}, seed {job.seed}), purity_delta"
@@ -145,6 +161,23 @@ def _papers(path: Path, content: Content) -> Iterator[Found]:
     detectors = {result.job.detector for result in results_of(content)}
     if facts.papers != papers_of(read_published(table), facts.dataset["name"], detectors):
         yield "board.json", "published", f"is not what {table.name} says; publish again from the runs"
+
+
+def _audits(path: Path, content: Content) -> Iterator[Found]:
+    """Where the board says of an audit what none of those beside it says, of those that hold the job."""
+    printed = facts_of(content).audit or {}
+    tables = [folder / "audit.csv" for folder in find_audits(path.resolve().parent)] if printed else []
+    said: dict[str, list[float]] = {}
+    for table in tables:
+        try:
+            for key, value in read_audit(table, printed).items():
+                said.setdefault(key, []).append(value)
+        except AdbenchError as error:
+            yield "board.json", "audit", f"cannot be compared: {error}"
+    for key, values in said.items():
+        if not any(isclose(printed[key], value, rel_tol=0, abs_tol=ROUNDED) for value in values):
+            problem = f"is {printed[key]!r}, the audit beside it says {' or '.join(map(repr, values))}"
+            yield "board.json", f"audit/{key}", problem
 
 
 def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found]:

@@ -146,7 +146,7 @@ def verify(
 
     found = []
     checks = _checks(path)
-    for place, check in checks.items():
+    for place, check in checks:
         warn(f"{place}: recomputing")
         findings = check(place)
         found += findings
@@ -154,7 +154,7 @@ def verify(
             for finding in findings:
                 print(finding)
             tell(f"{place}: {f'{len(findings)} findings' if findings else 'every cell matches'}")
-    for place in (place for place, check in checks.items() if against and check is boards.verify):
+    for place in (place for place, check in checks if against and check is boards.verify):
         again, differing = boards.rerun(place, against or ())
         found += differing
         if not as_json:
@@ -163,7 +163,7 @@ def verify(
             others = len({finding.where for finding in differing if finding.where})
             tell(f"{place}: jobs run again: {again}, with the same scores: {again - others}")
     if as_json:
-        answer({"boards": [str(place) for place in checks], "findings": list(map(asdict, found))})
+        answer({"boards": [str(place) for place, _ in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)
 
 
@@ -177,22 +177,24 @@ def _warn_of_impure(board: Board) -> None:
         warn(f"note: adbench verify will refuse this board: {reason}: {', '.join(names)}")
 
 
-def _checks(path: Path) -> dict[Path, Check]:
-    """The boards in `path`, or `path` itself, and how each is checked.
+def _checks(path: Path) -> list[tuple[Path, Check]]:
+    """The boards in `path`, or `path` itself, and how each is checked; what is of two kinds, as both. Other folders are refused.
 
     Raises:
         AdbenchError: there is none.
     """
     from adbench_tgan import boards
 
-    checks: dict[Path, Check] = dict.fromkeys(boards.find_boards(path), boards.verify)
-    for folder in (path, path / "audit"):
-        if (folder / "audit.csv").exists():
-            checks[folder] = boards.verify_audit
-    checks |= dict.fromkeys(boards.find_timings(path), boards.verify_timing)
+    found, audits = boards.find_boards(path), boards.find_audits(path)
+    checks: list[tuple[Path, Check]] = [(each, boards.verify) for each in found]
+    checks += [(each, boards.verify_audit) for each in audits]
+    checks += [(each, boards.verify_timing) for each in boards.find_timings(path)]
     if not checks:
         raise AdbenchError(f"there is no board in {path}; adbench publish makes one")
-    return checks
+    if path in found:
+        return checks  # it names itself what else it holds
+    known = {*(each for each, _ in checks), *([path / "curves"] if path in audits else [])}
+    return checks + [(each, boards.no_board) for each in boards.folders_in(path) if each not in known]
 
 
 def compare(

@@ -27,6 +27,9 @@ OPCODES = frozenset(  # without long numbers: as keys they can be chosen so that
     "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 GLOBAL STACK_GLOBAL REDUCE BUILD "
     "PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET".split()
 )
+EACH_OTHER = slice(None, None, 2)
+KEYS = {"SETITEM": slice(-2, -1), "SETITEMS": EACH_OTHER, "DICT": EACH_OTHER}  # where on the stack they lie
+DIMENSIONS = 32  # as many as numpy ever allowed everywhere
 NAMES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 
 
@@ -42,8 +45,10 @@ class PlainDtype:
 
     def dtype(self) -> np.dtype[Any]:
         """The numpy type; a `ValueError` unless it is a plain number."""
+        if any(type(name) is not str for name in (self.code, self.order)):
+            raise ValueError("an array of a type without a name")
         if self.code not in DTYPES or self.order not in ("|", "<", ">", "="):
-            raise ValueError(f"an array of type {self.code!r}")
+            raise ValueError(f"an array of type {self.code[:20]!r}")
         return np.dtype(DTYPES[self.code]).newbyteorder(self.order)
 
 
@@ -61,6 +66,8 @@ class PlainArray:
         _, shape, kind, fortran, raw = self.state
         if not isinstance(raw, str | bytes) or not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError("an array that is not made of bytes")
+        if len(shape) > DIMENSIONS:
+            raise ValueError(f"an array of {len(shape):,} dimensions")
         data = raw.encode("latin1") if isinstance(raw, str) else raw
         if math.prod(shape) * kind.dtype().itemsize != len(data):
             raise ValueError(f"an array of shape {tuple(shape)} in {len(data):,} bytes")
@@ -78,25 +85,31 @@ def plain_pickle(data: bytes) -> Any:
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}, which is refused")
+    if type(encoding) is not str or encoding != "latin1":
+        raise pickle.UnpicklingError("it asks for another codec than latin1, which is refused")
     return text.encode("latin1")
 
 
-def _refused(name: str) -> Callable[[Any], None]:
-    def refuse(_: Any) -> None:
-        raise pickle.UnpicklingError(f"it asks for {name}, which is refused")
+def _guarded(name: str, act: Callable[[Any], None]) -> Callable[[Any], None]:
+    """What stands for an opcode: `act`, if it is admitted, behind a look at the keys of a dictionary.
 
-    return refuse
+    Only texts and numbers are keys, since a nested tuple can take for ever to hash.
+    """
+
+    def guarded(reader: Any) -> None:
+        if name not in OPCODES:
+            raise pickle.UnpicklingError(f"it asks for {name}, which is refused")
+        if any(type(key) not in (str, bytes, int) for key in reader.stack[KEYS[name]]):
+            raise pickle.UnpicklingError("it asks for a key that is neither a text nor a whole number")
+        act(reader)
+
+    return act if name in OPCODES and name not in KEYS else guarded
 
 
 class _ArraysOnly(pickle._Unpickler):
     """Admits what pickled numpy arrays need, by their old and new names; nothing that a file names is imported."""
 
-    dispatch = {
-        code: act if NAMES[code] in OPCODES else _refused(NAMES[code])
-        for code, act in pickle._Unpickler.dispatch.items()
-    }
+    dispatch = {code: _guarded(NAMES[code], act) for code, act in pickle._Unpickler.dispatch.items()}
     admitted: dict[tuple[str, str], Any] = {
         ("numpy", "ndarray"): PlainArray,
         ("numpy", "dtype"): PlainDtype,
