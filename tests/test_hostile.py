@@ -26,6 +26,7 @@ from adbench_tgan import Detector
 from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data import cifar10
 from adbench_tgan.data.files import decode, decode_mask
+from adbench_tgan.data.plain_pickle import PlainArray, PlainDtype, plain_pickle
 from adbench_tgan.errors import AdbenchError, DataError, StoreError
 from adbench_tgan.leaderboard import results_table
 from adbench_tgan.predict import memory_limited
@@ -217,11 +218,68 @@ def test_a_small_pickle_takes_no_gigabytes(tmp_path, kind):
     assert "emory" not in str(caught.value).replace("memories", "")
 
 
-@pytest.mark.parametrize(("code", "name"), [(b"\x8a\x01\x05", "LONG1"), (b"(i__main__\nx\n", "INST")])
+@pytest.mark.parametrize(
+    ("code", "name"), [(b"\x8a\x01\x05", "LONG1"), (b"(i__main__\nx\n", "INST"), (b"Np0\n", "PUT")]
+)
 def test_what_a_pickle_may_ask_for_is_a_short_list(tmp_path, code, name):
     (tmp_path / "x").write_bytes(b"\x80\x02" + code + b".")
     with pytest.raises(DataError, match=f"asks for {name}, which is refused"):
         cifar10.read_batch(tmp_path / "x")
+
+
+def nested(levels):
+    """Opcodes that put a tuple on the stack: of the tuple before, twice, and so forth."""
+    pairs = b"".join(b"h%ch%c\x86\x940" % (level, level) for level in range(levels))
+    return b"\x80\x04)\x940" + pairs + b"h%c" % levels
+
+
+ARRAY, DTYPE, ENCODE = b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n"
+TEXT = b"X\x02\0\0\0ab"
+DEEP = nested(20)
+ENDLESS = {
+    "key": (DEEP + b"r\xff\0\0\0}j\xff\0\0\0Ns.", "keys that are no texts"),
+    "keys": (b"}(" + DEEP + b"Nu.", "keys that are no texts"),
+    "dictionary": (b"(" + DEEP + b"Nd.", "keys that are no texts"),
+    "codec": (ENCODE + TEXT + DEEP + b"\x86R.", "another codec than latin1"),
+    "arguments": (DTYPE + b"(NNNNtR.", "more than 3 arguments"),
+    "no tuple": (DTYPE + TEXT + b"R.", "more than 3 arguments"),
+    "function": (ENCODE + b"N}\x8c\x0c__defaults__)s\x86b.", "changes to what is no array"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_small_pickle_takes_no_time(tmp_path, kind):
+    """Tuples, each holding the one before twice, are neither hashed nor written down; sixty would take for ever."""
+    code, told = ENDLESS[kind]
+    (tmp_path / "x").write_bytes(code)
+    with pytest.raises(DataError, match=told) as caught:
+        cifar10.read_batch(tmp_path / "x")
+    assert len(str(caught.value)) < len(str(tmp_path)) + 200
+
+
+def test_an_array_is_of_a_plain_kind_and_of_few_dimensions():
+    array = PlainArray()
+    kind = PlainDtype("u1")
+    array.__setstate__((1, (1,) * 9, kind, False, b"a"))
+    with pytest.raises(ValueError, match="a shape that is none"):
+        array.array()
+    array.__setstate__((1, (1,) * 8, kind, False, b"a"))
+    assert array.array().tobytes() == b"a"
+    kind.__setstate__((3, ()))
+    with pytest.raises(ValueError, match="in an order that is none"):
+        array.array()
+    kind.code = ("u1",)
+    with pytest.raises(ValueError, match="other things than plain numbers"):
+        array.array()
+
+
+def test_a_text_is_encoded_once():
+    """Eight bytes name a text of any length, and would encode it again."""
+    again = b"h\0h\1h\2\x86R"
+    code = b"\x80\x04" + ENCODE + b"\x94" + TEXT + b"\x94" + b"\x8c\x06latin1\x94](" + again * 3 + b"e."
+    one, *others = plain_pickle(code)
+    assert one == b"ab"
+    assert all(other is one for other in others)
 
 
 def test_shared_lists_are_not_unfolded(tmp_path):
