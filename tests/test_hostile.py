@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from make_data import make_cifar10, make_imagefolder, make_mvtec, picture, save
@@ -22,7 +24,7 @@ from safetensors.torch import save as serialized
 from test_leaderboard import result
 
 import adbench_tgan
-from adbench_tgan import Detector
+from adbench_tgan import Detector, stored
 from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data import cifar10
 from adbench_tgan.data.files import decode, decode_mask
@@ -32,7 +34,7 @@ from adbench_tgan.leaderboard import results_table
 from adbench_tgan.predict import memory_limited
 from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.results import ResultStore, safe_name
-from adbench_tgan.stored import read, read_scores
+from adbench_tgan.stored import parquet_table, read, read_scores
 from adbench_tgan.text import cell, csv_of, plain
 
 ROOT = Path(adbench_tgan.__file__).parents[1]
@@ -432,6 +434,17 @@ def test_scores_of_another_form_are_refused(tmp_path, kind):
         pytest.raises(AdbenchError, match=r"scores\.parquet cannot be read .*run again"),
     ):
         read_scores(store.folder(put.job))
+
+
+def test_the_texts_of_a_file_are_measured_together_and_as_they_are(tmp_path, monkeypatch):
+    ids = ["x" * 500, *"a" * 999]
+    frame = pd.DataFrame({"category": "c" * 100, "key": "k" * 100, "sample_id": ids, "score": 0.5})
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "x", store_schema=False)
+    monkeypatch.setattr(stored, "TEXT_BYTES", 201_499)
+    assert parquet_table(tmp_path / "x", list(frame), list(frame)[:3]).num_rows == 1000
+    monkeypatch.setattr(stored, "TEXT_BYTES", 201_498)
+    with pytest.raises(ValueError, match="texts beyond all measure"):
+        parquet_table(tmp_path / "x", list(frame), list(frame)[:3])
 
 
 # models
