@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 SCHEMA: Literal[1] = 1
 MERSENNE = 624  # words of the twister's state, numpy's global generator
 KERNELS = ("fused", "capturable", "foreach")  # settings of optimisers that a device decides
-LARGEST = 2**35  # bytes of a checkpoint; one is a few times as large as the networks
+ROOM, TIMES = 2**30, 8  # a checkpoint has at most so many bytes, and so many times those of the networks
+LARGEST_ABOUT = 2**25  # bytes of all that is no tensor; a loss an epoch takes some thirty of them
 ABOUT = "about"  # the tensor that holds all that is no tensor, as the bytes of JSON
 
 
@@ -64,7 +65,7 @@ class Checkpoint:
             AdbenchError: what is kept belongs to other code of the detector.
         """
         self.parts = {f"network {name}": network for name, network in detector.networks.items()} | dict(parts)
-        found = self._read(detector.notes)
+        found = self._read(detector)
         if found is None:
             return 0
         kept, tensors = found
@@ -104,23 +105,35 @@ class Checkpoint:
             seconds=self.seconds + perf_counter() - self.began,
         )
         try:
-            places.replace(self.path, file_of(kept, tensors))
+            data = file_of(kept, tensors)
+            if len(data) > (limit := largest(detector)):
+                return f"its training could not be kept: {len(data):,} bytes, more than {limit:,}"
+            places.replace(self.path, data)
         except Exception as error:  # each kind of store has its own
             return f"its training could not be kept: {getattr(error, 'strerror', None) or one_line(error)}"
         return ""
 
-    def _read(self, notes: list[str]) -> tuple[Kept, dict[str, Tensor]] | None:
+    def _read(self, detector: Detector) -> tuple[Kept, dict[str, Tensor]] | None:
         """What is kept; None, and a note unless there is nothing, if it cannot be used."""
         try:
-            kept, tensors = parts_of(places.read_bounded(self.path, LARGEST))
+            kept, tensors = parts_of(places.read_bounded(self.path, largest(detector)))
             if kept.key != self.key:
                 raise ValueError("it is another job's")
         except FileNotFoundError:
             return None
         except Exception as error:  # it may hold anything
-            notes.append(f"the training began anew: {self.path.name} cannot be used: {one_line(error)}")
+            reason = f"{self.path.name} cannot be used: {one_line(error)}"
+            detector.notes.append(f"the training began anew: {reason}")
             return None
         return kept, tensors
+
+
+def largest(detector: Detector) -> int:
+    """The bytes that a checkpoint of this detector may have."""
+    tensors = [
+        each for network in detector.networks.values() for each in (*network.parameters(), *network.buffers())
+    ]
+    return ROOM + TIMES * sum(tensor.nbytes for tensor in tensors)
 
 
 def state_of(part: Any) -> Any:
@@ -228,8 +241,11 @@ def parts_of(data: bytes) -> tuple[Kept, dict[str, Tensor]]:
         ValueError: it is damaged.
         Exception: it is something else.
     """
-    inner = data[hashlib.sha256().digest_size :]
-    if data != sealed(inner):
+    size = hashlib.sha256().digest_size
+    if data[:size] != hashlib.sha256(memoryview(data)[size:]).digest():
         raise ValueError("it is damaged")
-    tensors = load(inner)
+    data = data[size:]
+    tensors = load(data)
+    if tensors[ABOUT].nbytes > LARGEST_ABOUT:
+        raise ValueError(f"it says more than {LARGEST_ABOUT:,} bytes about itself")
     return Kept.model_validate_json(tensors.pop(ABOUT).numpy().tobytes()), tensors

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 SCHEMA = 2  # of result.json; 1 had no purity_delta
 STAMP = "Description"  # a PNG text: the SHA-256 of the file that the picture shows
 LARGEST = 2**26  # bytes of a result.json; one has a few thousand
-ROWS = 10_000_000  # of scores.parquet
-CHARACTERS = 2**30  # of all its sample ids together
+ROWS = 5_000_000  # of scores.parquet, and of a board's file of scores; our largest has 450,000
+TEXT_BYTES = 2**28  # of all texts in it together, written out as UTF-8; our largest has 16 MB
 
 SHARES = set("auroc average_precision f1_max fpr95 balanced_accuracy pixel_auroc aupro".split())  # of 0 to 1
 ROUNDING = 1e-9  # by which a metric of images may be off
@@ -232,21 +232,35 @@ def parquet_table(source: Path | BytesIO, names: Sequence[str], texts: Sequence[
         for name, kind in zip(schema.names, schema.types, strict=True):
             if not (name in written or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
                 raise ValueError(f"{name} of type {kind}")
-        table = file.read(use_threads=False)
-    columns = {name: _texts(table[name]) if name in written else table[name] for name in names}
+        columns, room = {}, TEXT_BYTES
+        for (
+            name
+        ) in names:  # one after another: before they are cast, distinct texts take several times their size
+            column = file.read([name], use_threads=False)[name]
+            if name in written:
+                room -= _written_out(column)
+                if room < 0:
+                    raise ValueError("texts beyond all measure")
+                column = column.cast(pa.string())
+            columns[name] = column
     return pa.table(columns)
 
 
-def _texts(column: Any) -> Any:
-    """A column of texts that was read as numbers into a list of them, in full; unless that is larger than any."""
+def _written_out(column: Any) -> int:
+    """The bytes that a column of texts has which was read as numbers into lists of them."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    known = [text for chunk in column.chunks for text in chunk.dictionary.to_pylist()]
-    if not all(isinstance(text, str) for text in known):
-        raise ValueError("cells that are not texts")
-    if max(map(len, known), default=0) * len(column) > CHARACTERS:
-        raise ValueError("texts beyond all measure")
-    return column.cast(pa.string())
+    total = 0
+    for chunk in column.chunks:
+        kind = chunk.dictionary.type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) or chunk.dictionary.null_count:
+            raise ValueError("cells that are not texts")
+        lengths = pc.binary_length(chunk.dictionary).cast(
+            pa.int64()
+        )  # of 32 bits their sum would wrap around
+        total += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    return total
 
 
 def _damaged(path: Path, reason: str) -> AdbenchError:

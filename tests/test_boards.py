@@ -1610,6 +1610,15 @@ def test_scores_that_are_none_are_refused(change):
         check_scores(frame.assign(**change).astype(kinds), "scores/x.parquet")
 
 
+def test_an_image_twice_in_a_job_is_told_once():
+    frame = pd.DataFrame({"category": "a", "seed": 0, "key": "0" * 16, "sample_id": ["s"] * 1000})
+    frame = frame.assign(label=np.uint8(1), score=np.float32(0.5))
+    with pytest.raises(AdbenchError) as caught:
+        check_scores(frame, "scores/x.parquet")
+    told = "scores/x.parquet is not as its schema 1 says: an image (sample_id) twice in a job (key)"
+    assert str(caught.value) == told
+
+
 def test_scores_are_checked_when_they_are_read(folder):
     frame = read_score_file(folder / "scores/good.parquet")
     (folder / "scores/good.parquet").write_bytes(parquet(frame.assign(label=np.uint8(2))))

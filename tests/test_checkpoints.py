@@ -2,14 +2,17 @@
 
 import json
 import random
+import re
 import signal
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from make_process import Forked
+from safetensors.torch import save
 from test_conformance import TINY
 from test_graphs import TRAINED
 from torch import nn
@@ -181,6 +184,44 @@ def test_what_is_damaged_is_not_used_and_the_row_says_so(harm, said, tmp_path):
     (note,) = again.notes
     assert note.startswith("the training began anew: kept.checkpoint cannot be used: ")
     assert said in note
+
+
+def test_a_file_larger_than_any_checkpoint_is_neither_read_nor_written(tmp_path, monkeypatch):
+    path = tmp_path / "kept.checkpoint"
+    detector = built("ganomaly")
+    detector.build(SHAPE)
+    with path.open("wb") as file:
+        file.truncate(checkpoints.largest(detector) + 1)  # takes no room on the disk
+    monkeypatch.setattr(checkpoints, "parts_of", None)
+    Checkpoint(path, "a key").take_up(detector, {})
+    assert f"{path} has more than " in detector.notes.pop()
+    path.unlink()
+    monkeypatch.setattr(checkpoints, "TIMES", 0)
+    monkeypatch.setattr(checkpoints, "ROOM", 100_000)
+    kept = Checkpoint(path, "a key", 1)
+    kept.take_up(detector, {})
+    kept.losses.append({"loss": 1.0})
+    kept.epoch_ended(detector)
+    assert re.fullmatch(r"its training could not be kept: [\d,]+ bytes, more than 100,000", *detector.notes)
+    assert not path.exists()
+
+
+def test_a_damaged_file_is_hashed_where_it_lies():
+    data = bytes(2**24)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="it is damaged"):
+            parts_of(data)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_no_tensor_is_short(monkeypatch):
+    monkeypatch.setattr(checkpoints, "LARGEST_ABOUT", 100)
+    data = sealed(save({checkpoints.ABOUT: torch.zeros(101, dtype=torch.uint8)}))
+    with pytest.raises(ValueError, match="it says more than 100 bytes about itself"):
+        parts_of(data)
 
 
 def test_what_does_not_fit_the_detector_is_one_line(tmp_path):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from make_data import make_cifar10, make_imagefolder, make_mvtec, picture, save
@@ -22,17 +24,17 @@ from safetensors.torch import save as serialized
 from test_leaderboard import result
 
 import adbench_tgan
-from adbench_tgan import Detector
+from adbench_tgan import Detector, stored
 from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data import cifar10
 from adbench_tgan.data.files import decode, decode_mask
-from adbench_tgan.data.plain_pickle import PlainArray, PlainDtype
+from adbench_tgan.data.plain_pickle import PlainArray, PlainDtype, plain_pickle
 from adbench_tgan.errors import AdbenchError, DataError, StoreError
 from adbench_tgan.leaderboard import results_table
 from adbench_tgan.predict import memory_limited
 from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.results import ResultStore, safe_name
-from adbench_tgan.stored import read, read_scores
+from adbench_tgan.stored import parquet_table, read, read_scores
 from adbench_tgan.text import cell, csv_of, plain
 
 ROOT = Path(adbench_tgan.__file__).parents[1]
@@ -223,11 +225,68 @@ def test_a_small_pickle_takes_no_gigabytes(tmp_path, kind):
     assert "emory" not in str(caught.value).replace("memories", "")
 
 
-@pytest.mark.parametrize(("code", "name"), [(b"\x8a\x01\x05", "LONG1"), (b"(i__main__\nx\n", "INST")])
+@pytest.mark.parametrize(
+    ("code", "name"), [(b"\x8a\x01\x05", "LONG1"), (b"(i__main__\nx\n", "INST"), (b"Np0\n", "PUT")]
+)
 def test_what_a_pickle_may_ask_for_is_a_short_list(tmp_path, code, name):
     (tmp_path / "x").write_bytes(b"\x80\x02" + code + b".")
     with pytest.raises(DataError, match=f"asks for {name}, which is refused"):
         cifar10.read_batch(tmp_path / "x")
+
+
+def nested(levels):
+    """Opcodes that put a tuple on the stack: of the tuple before, twice, and so forth."""
+    pairs = b"".join(b"h%ch%c\x86\x940" % (level, level) for level in range(levels))
+    return b"\x80\x04)\x940" + pairs + b"h%c" % levels
+
+
+ARRAY, DTYPE, ENCODE = b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n"
+TEXT = b"X\x02\0\0\0ab"
+DEEP = nested(20)
+ENDLESS = {
+    "key": (DEEP + b"r\xff\0\0\0}j\xff\0\0\0Ns.", "keys that are no texts"),
+    "keys": (b"}(" + DEEP + b"Nu.", "keys that are no texts"),
+    "dictionary": (b"(" + DEEP + b"Nd.", "keys that are no texts"),
+    "codec": (ENCODE + TEXT + DEEP + b"\x86R.", "another codec than latin1"),
+    "arguments": (DTYPE + b"(NNNNtR.", "more than 3 arguments"),
+    "no tuple": (DTYPE + TEXT + b"R.", "more than 3 arguments"),
+    "function": (ENCODE + b"N}\x8c\x0c__defaults__)s\x86b.", "changes to what is no array"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_small_pickle_takes_no_time(tmp_path, kind):
+    """Tuples, each holding the one before twice, are neither hashed nor written down; sixty would take for ever."""
+    code, told = ENDLESS[kind]
+    (tmp_path / "x").write_bytes(code)
+    with pytest.raises(DataError, match=told) as caught:
+        cifar10.read_batch(tmp_path / "x")
+    assert len(str(caught.value)) < len(str(tmp_path)) + 200
+
+
+def test_an_array_is_of_a_plain_kind_and_of_few_dimensions():
+    array = PlainArray()
+    kind = PlainDtype("u1")
+    array.__setstate__((1, (1,) * 9, kind, False, b"a"))
+    with pytest.raises(ValueError, match="a shape that is none"):
+        array.array()
+    array.__setstate__((1, (1,) * 8, kind, False, b"a"))
+    assert array.array().tobytes() == b"a"
+    kind.__setstate__((3, ()))
+    with pytest.raises(ValueError, match="in an order that is none"):
+        array.array()
+    kind.code = ("u1",)
+    with pytest.raises(ValueError, match="other things than plain numbers"):
+        array.array()
+
+
+def test_a_text_is_encoded_once():
+    """Eight bytes name a text of any length, and would encode it again."""
+    again = b"h\0h\1h\2\x86R"
+    code = b"\x80\x04" + ENCODE + b"\x94" + TEXT + b"\x94" + b"\x8c\x06latin1\x94](" + again * 3 + b"e."
+    one, *others = plain_pickle(code)
+    assert one == b"ab"
+    assert all(other is one for other in others)
 
 
 def test_shared_lists_are_not_unfolded(tmp_path):
@@ -239,38 +298,6 @@ def test_shared_lists_are_not_unfolded(tmp_path):
     (tmp_path / "x").write_bytes(pickle.dumps(batch, protocol=2))
     with pytest.raises(DataError, match="labels are list, not 2 whole numbers"):
         cifar10.read_batch(tmp_path / "x")
-
-
-LEVELS = 18
-NESTED = b"h" + bytes(
-    [LEVELS]
-)  # a tuple of two tuples of two ...; each level doubles the time of a hash or a text
-TYPED = b"}(C\x04datacnumpy\nndarray\n)R(N)%sNC\x00tbC\x06labels]u"
-ENDLESS = {
-    "SETITEM": (b"}%sNs" % NESTED, "asks for a key that"),
-    "SETITEMS": (b"}(%sNu" % NESTED, "asks for a key that"),
-    "DICT": (b"(C\x04dataN%sNd" % NESTED, "asks for a key that"),
-    "codec": (b"c_codecs\nencode\nC\x01x%s\x86R" % NESTED, "asks for another codec"),
-    "type": (TYPED % (b"cnumpy\ndtype\n%s\x85R" % NESTED), "type without a name"),
-    "order": (TYPED % (b"cnumpy\ndtype\nX\x02\0\0\0u1\x85R(N%stb" % NESTED), "type without a name"),
-}
-
-
-@pytest.mark.parametrize("kind", ENDLESS)
-def test_nested_tuples_are_neither_hashed_nor_shown(tmp_path, kind):
-    code, told = ENDLESS[kind]
-    levels = b"".join(b"h%ch%c\x86\x940" % (i, i) for i in range(LEVELS))
-    (tmp_path / "x").write_bytes(b"\x80\x04)\x940" + levels + code + b".")
-    with pytest.raises(DataError, match=told) as caught:
-        cifar10.read_batch(tmp_path / "x")
-    assert len(str(caught.value)) < 500
-
-
-def test_an_array_has_few_dimensions():
-    array = PlainArray()
-    array.__setstate__((1, (2**31 - 1,) * 100_000, PlainDtype("u1"), False, b""))
-    with pytest.raises(ValueError, match="an array of 100,000 dimensions"):
-        array.array()
 
 
 # files that are none
@@ -412,6 +439,17 @@ def test_scores_of_another_form_are_refused(tmp_path, kind):
         pytest.raises(AdbenchError, match=r"scores\.parquet cannot be read .*run again"),
     ):
         read_scores(store.folder(put.job))
+
+
+def test_the_texts_of_a_file_are_measured_together_and_as_they_are(tmp_path, monkeypatch):
+    ids = ["x" * 500, *"a" * 999]
+    frame = pd.DataFrame({"category": "c" * 100, "key": "k" * 100, "sample_id": ids, "score": 0.5})
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "x", store_schema=False)
+    monkeypatch.setattr(stored, "TEXT_BYTES", 201_499)
+    assert parquet_table(tmp_path / "x", list(frame), list(frame)[:3]).num_rows == 1000
+    monkeypatch.setattr(stored, "TEXT_BYTES", 201_498)
+    with pytest.raises(ValueError, match="texts beyond all measure"):
+        parquet_table(tmp_path / "x", list(frame), list(frame)[:3])
 
 
 # models

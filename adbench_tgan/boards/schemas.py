@@ -101,9 +101,12 @@ def check_scores(frame: pd.DataFrame, file: str) -> None:
         {name: columns[name] for name in SCORE_COLUMNS},
         strict=True,
         ordered=True,
-        unique=["key", "sample_id"],
     )
     _validate(schema, frame, file)
+    if frame.duplicated(["key", "sample_id"]).any():  # pandera would list them all
+        raise AdbenchError(
+            f"{file} is not as its schema {SCHEMA} says: an image (sample_id) twice in a job (key)"
+        )
 
 
 def _column(pa: Any, name: str, words: bool) -> Any:
