@@ -20,11 +20,21 @@ from typing import Self
 from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.jobs import Job
 from adbench_tgan.listing import found
-from adbench_tgan.places import answering, create, is_remote, is_there, stamp, touch, unwritten
+from adbench_tgan.places import (
+    answering,
+    create,
+    is_remote,
+    is_there,
+    read_bounded,
+    stamp,
+    touch,
+    unwritten,
+)
 from adbench_tgan.results import CLAIMS
 
 BEAT = 10.0  # seconds between two touches
 EXPIRY = 90.0  # seconds without a touch after which a claim is dead
+LARGEST = 4096  # bytes of a claim; one has a few hundred
 
 
 class Claims:
@@ -85,7 +95,8 @@ class Claims:
 
     def _numbers(self, job: Job) -> list[int]:
         names = (name.rpartition("-")[2] for name in found(self.folder, f"{job.key}-*"))
-        return sorted(int(name) for name in names if name.isdecimal())
+        # Of 007 the number would not give the name back.
+        return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
     def _create(self, path: Path) -> bool:
         """Create a claim; False if another run was faster."""
@@ -109,8 +120,8 @@ class Claims:
     def _is_dead(self, path: Path) -> bool:
         """Whether a claim's process is known to be gone, or has not touched it for as long as it takes."""
         try:
+            owner = _owner(path)
             with answering():
-                owner = path.read_text(encoding="utf-8", errors="replace")
                 changed = stamp(path)
         except OSError:  # released just now; the next look will tell
             return False
@@ -129,3 +140,15 @@ class Claims:
             for key in list(self.held):
                 with self.lock, suppress(Exception):  # a file server may be away for a while
                     touch(self.held[key], draft_name())
+
+
+def _owner(path: Path) -> str:
+    """Whose a claim is; empty for what no run of ours wrote, which is dead once it stays as it is.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+    """
+    try:
+        return read_bounded(path, LARGEST).decode(errors="replace")
+    except (ValueError, IsADirectoryError):
+        return ""

@@ -56,7 +56,7 @@ def owner_is_gone(draft: str) -> bool:
         os.kill(int(number), 0)
     except ProcessLookupError:
         return True
-    except (ValueError, OSError):
+    except (ValueError, OverflowError, OSError):
         return False
     return _has_ended(number)
 

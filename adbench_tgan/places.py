@@ -165,10 +165,12 @@ def ensure_ours(out: Path, first: Mapping[str, str]) -> None:
         raise AdbenchError(f"{out} is a published board; give --out another folder")
     for name, begins in first.items():
         try:
-            with answering(), (out / name).open("rb") as file:
+            with open_regular(out / name) as file, answering():
                 there = file.read(len(begins.encode()))
         except (*ABSENT, IsADirectoryError):
             continue
+        except ValueError:
+            there = None
         except OSError as error:
             raise unreadable(out / name, error) from None
         if there not in (b"", begins.encode()):
@@ -219,7 +221,12 @@ def open_regular(path: Path) -> BufferedReader:
         with answering():
             return path.open("rb")
     # To open a pipe would wait for a writer.
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        file = os.fdopen(number, "rb")
+    except OSError:  # a folder, which stays open
+        os.close(number)
+        raise
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise ValueError(f"{path} is not a regular file")

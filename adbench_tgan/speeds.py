@@ -18,10 +18,21 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
+from adbench_tgan.places import read_bounded
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Reporter, begun
 from adbench_tgan.speed import Effort, measure_speed, prepare
-from adbench_tgan.timing_board import FIRST, Board, Record, fingerprint, parse, with_record, write_board
+from adbench_tgan.stored import LARGEST
+from adbench_tgan.timing_board import (
+    FIRST,
+    Board,
+    Record,
+    files_of,
+    fingerprint,
+    parse,
+    with_record,
+    write_board,
+)
 from adbench_tgan.torch_settings import precision
 
 if TYPE_CHECKING:
@@ -119,11 +130,14 @@ def read_board(out: Path | None, this: Board) -> Board:
     Raises:
         AdbenchError: it is damaged, or of another machine: times of different machines share no table.
     """
+    from adbench_tgan.boards.verify import MISREAD
+
     if out is None or not (out / "timing.json").exists():
         return this
     try:
-        board = parse((out / "timing.json").read_bytes())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        board = parse(read_bounded(out / "timing.json", LARGEST))
+        files_of(board)  # or what is measured could not be written beside it
+    except MISREAD as error:
         raise AdbenchError(
             f"{out / 'timing.json'} cannot be read ({error}); give --out another folder"
         ) from None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SCHEMA = 2  # of result.json; 1 had no purity_delta
 STAMP = "Description"  # a PNG text: the SHA-256 of the file that the picture shows
 LARGEST = 2**26  # bytes of a result.json; one has a few thousand
+LOSSES = 2**24  # bytes of a losses.csv; one of 100,000 epochs and four losses has 8 million
 ROWS = 5_000_000  # of scores.parquet, and of a board's file of scores; our largest has 450,000
 TEXT_BYTES = 2**28  # of all texts in it together, written out as UTF-8; our largest has 16 MB
 
@@ -154,15 +155,21 @@ def read_losses(folder: Path) -> pd.DataFrame:
 
     Raises:
         AdbenchError: as for `read_scores`.
+        StoreError: it cannot be read.
     """
     import pandas as pd
 
     facts = read(folder)
     if facts is not None and "losses.csv" not in facts.files:
         return pd.DataFrame({"epoch": []})
-    path = vouched(folder, "losses.csv")
+    path = folder / "losses.csv"
+    if (_size(path) or 0) > LOSSES:  # before all of it is hashed
+        raise _damaged(path, f"it has more than {LOSSES:,} bytes")
+    vouched(folder, path.name)
     try:
-        table = pd.read_csv(opened(path), engine="python", dtype=str).rename(columns=unmarked)
+        with reading(path):
+            data = BytesIO(read_bounded(path, LOSSES))
+        table = pd.read_csv(data, engine="python", dtype=str).rename(columns=unmarked)
         # As text first: what pandas before 3.1 makes of a number is often not the one that was written.
         return table.astype({name: "int64" if name == "epoch" else "float64" for name in table.columns})
     except ValueError as error:

@@ -25,6 +25,7 @@ COLUMNS = (
 ).split()
 TITLE = "# Timing on "
 FIRST = {"README.md": TITLE, "timing.csv": ",".join(COLUMNS[:3]), "timing.json": "{"}  # how files begin
+TEXTS = "detector preset precision key error".split()  # of each record: they name and order it
 NEEDED = {50: 5, 95: 20, 99: 100}  # samples under which a percentile is not given
 Record = dict[str, Any]
 
@@ -73,9 +74,14 @@ def parse(data: bytes) -> Board:
     """
     content = json.loads(data)
     board = Board(facts=content["facts"], machine=content["machine"], records=tuple(content["records"]))
-    if content["schema"] != SCHEMA or not all({"key", "error"} <= set(record) for record in board.records):
+    known = isinstance(board.facts, dict) and isinstance(board.machine, str)
+    if content["schema"] != SCHEMA or not known or not all(map(_is_named, board.records)):
         raise ValueError("another schema")
     return board
+
+
+def _is_named(record: object) -> bool:
+    return isinstance(record, dict) and all(isinstance(record.get(name), str) for name in TEXTS)
 
 
 def with_record(board: Board, record: Record) -> Board:

@@ -1,6 +1,7 @@
 """The audit: what train mode and class-pure batches do to scores, and that training is untouched by it."""
 
 import json
+import os
 import shutil
 import signal
 from dataclasses import asdict, replace
@@ -13,6 +14,7 @@ import torch
 from make_data import make_mnist
 from PIL import Image
 from rich.console import Console
+from test_hostile import in_time
 from torch import nn
 
 from adbench_baselines.egbad import EGBAD
@@ -503,3 +505,14 @@ def test_what_was_changed_in_an_audit_is_named_and_enters_no_board(harm, said, a
     assert said in " ".join(": ".join(each) for each in differences(tmp_path / "audit"))
     with pytest.raises(AdbenchError, match="does not match itself"):
         read_audit(tmp_path / "audit/audit.csv", ())
+
+
+def test_an_audit_that_is_a_pipe_or_no_table_is_named_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "wide.csv").write_text("key,as_published\n" + "x" * 200_000)
+    for name in ("pipe.csv", "wide.csv"):
+        with (
+            in_time(5),
+            pytest.raises(AdbenchError, match=r"cannot be read as an audit\.csv: .*(regular|limit)"),
+        ):
+            read_audit(tmp_path / name, ())

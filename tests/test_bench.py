@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import shutil
 import signal
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 from make_runs import toy_job
 from rich.console import Console
+from test_hostile import in_time
 
 from adbench_tgan import DetectorInfo, boards, speed, speeds, timing_board
 from adbench_tgan.boards.timings import _measured
@@ -254,8 +256,17 @@ def test_another_machines_times_are_refused(tmp_path):
     timing_board.write_board(there, tmp_path)
     with pytest.raises(AdbenchError, match=r"another machine or other versions \(cpu\)"):
         speeds.read_board(tmp_path, here)
-    (tmp_path / "timing.json").write_text("{")
-    with pytest.raises(AdbenchError, match="cannot be read"):
+    named = json.dumps(
+        {"schema": 2, "machine": here.machine, "facts": {}, "records": [{"key": [], "error": ""}]}
+    )
+    facts = '{"schema": 2, "machine": "x", "facts": [], "records": []}'
+    for text in ("{", '{"a":' * 100_000, facts, named):
+        (tmp_path / "timing.json").write_text(text)
+        with pytest.raises(AdbenchError, match="cannot be read"):
+            speeds.read_board(tmp_path, here)
+    (tmp_path / "timing.json").unlink()
+    os.mkfifo(tmp_path / "timing.json")
+    with in_time(5), pytest.raises(AdbenchError, match="cannot be read"):
         speeds.read_board(tmp_path, here)
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from make_board import NOTHING
 from make_process import Forked
+from test_hostile import in_time
 from test_leaderboard import result
 from test_runner import Silent
 
@@ -136,6 +137,44 @@ def test_of_several_claims_that_of_the_highest_number_counts(
 def test_a_claim_that_was_removed_just_now_is_not_dead(tmp_path: Path) -> None:
     """Else its next number would be ours while another run may create the first one anew."""
     assert not Claims(tmp_path)._is_dead(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "too large"])
+def test_a_claim_that_no_run_wrote_is_not_believed_and_is_dead_when_it_stays_as_it_is(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = elsewhere(tmp_path)
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/null")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text("x" * (claims.LARGEST + 1))
+    heard: list[str] = []
+    monkeypatch.setattr(claims, "owner_is_gone", lambda owner: bool(heard.append(owner)))
+    taken = []
+    before = len(os.listdir("/dev/fd"))
+    run = Claims(tmp_path, expiry=90)
+    for now in (0, 80, 95):
+        monkeypatch.setattr(claims, "monotonic", lambda now=now: 5000.0 + now)
+        with in_time(5):
+            taken.append(run.take(JOB))
+    assert taken == [False, False, True]
+    assert heard == [""] * 3
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_claim_whose_number_does_not_give_its_name_back_is_none(tmp_path: Path) -> None:
+    path = elsewhere(tmp_path)
+    path.rename(path.with_name(f"{JOB.key}-007"))
+    assert Claims(tmp_path).take(JOB)
+
+
+def test_a_claim_of_a_process_that_no_machine_has_is_not_dead() -> None:
+    assert not owner_is_gone(draft_name().replace(f"+{os.getpid()}+", f"+{10**30}+"))
 
 
 def test_a_claim_outlives_several_touches_that_failed() -> None:

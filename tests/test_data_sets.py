@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import os
 import pickle
 import shutil
 import tarfile
@@ -415,6 +416,19 @@ def test_an_mnist_file_that_is_none_is_named(tmp_path):
         mnist.load_mnist(tmp_path, False)
 
 
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_an_mnist_file_that_is_larger_than_any_is_not_read(tmp_path, name, monkeypatch):
+    make_mnist(tmp_path)
+    kind = name.removeprefix("train-")
+    monkeypatch.setitem(mnist.LARGEST, kind, (tmp_path / name).stat().st_size)
+    mnist.load_mnist(tmp_path, False)
+    os.truncate(tmp_path / name, mnist.LARGEST[kind] + 1)
+    with pytest.raises(
+        DataError, match=rf"{name} is not .* \(it has more than {mnist.LARGEST[kind]:,} bytes\)"
+    ):
+        mnist.load_mnist(tmp_path, False)
+
+
 def test_missing_mnist_file_is_named(tmp_path):
     make_mnist(tmp_path)
     (tmp_path / "t10k-images-idx3-ubyte").unlink()
@@ -507,6 +521,18 @@ def test_damaged_stl10_is_named(tmp_path, name, content, reason):
         stl10.load(tmp_path, False)
     remedy = "remove its folder and fetch it again"
     assert str(caught.value) == f"{path} is not a sound STL-10 file ({reason}); {remedy}"
+
+
+@pytest.mark.parametrize("kind", ["X", "y"])
+def test_an_stl10_file_that_is_larger_than_any_is_not_read(tmp_path, kind, monkeypatch):
+    path = make_stl10(tmp_path) / f"train_{kind}.bin"
+    monkeypatch.setitem(stl10.LARGEST, kind, path.stat().st_size)
+    stl10.load(tmp_path, False)
+    os.truncate(path, stl10.LARGEST[kind] + 1)
+    with pytest.raises(
+        DataError, match=rf"{path.name} is not .* \(it has more than {stl10.LARGEST[kind]:,} bytes\)"
+    ):
+        stl10.load(tmp_path, False)
 
 
 # MVTec AD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import uuid
@@ -15,6 +16,7 @@ import pytest
 from conftest import Ended
 from make_process import Forked
 from test_claims import taken_at_once
+from test_hostile import in_time
 from test_leaderboard import result
 from test_runner import Silent
 
@@ -149,6 +151,10 @@ def test_only_a_file_that_is_empty_or_ours_is_written_over(tmp_path: Path) -> No
         places.ensure_ours(tmp_path, {"results.csv": "detector,"})
     (tmp_path / "results.csv").write_text("detectors of smoke\n")
     with pytest.raises(AdbenchError, match=r"results\.csv is not adbench's, and would be written over"):
+        places.ensure_ours(tmp_path, {"results.csv": "detector,"})
+    (tmp_path / "results.csv").unlink()
+    os.mkfifo(tmp_path / "results.csv")
+    with in_time(5), pytest.raises(AdbenchError, match=r"results\.csv is not adbench's"):
         places.ensure_ours(tmp_path, {"results.csv": "detector,"})
 
 

@@ -186,6 +186,17 @@ def test_losses_that_were_changed_or_that_nothing_vouches_for_are_refused(store)
         store.losses(put.job)
 
 
+def test_losses_that_are_larger_than_any_are_not_read(store, monkeypatch):
+    put = replace(result("d"), losses=({"g": 1.5},))
+    store.put(put)
+    path = store.folder(put.job) / "losses.csv"
+    monkeypatch.setattr(stored, "LOSSES", path.stat().st_size)
+    assert store.losses(put.job)["g"].tolist() == [1.5]
+    monkeypatch.setattr(stored, "LOSSES", path.stat().st_size - 1)
+    with pytest.raises(AdbenchError, match=r"losses\.csv cannot be read \(it has more than \d+ bytes\)"):
+        store.losses(put.job)
+
+
 def test_more_scores_than_any_test_set_has_are_not_read(store, monkeypatch):
     store.put(result("d"))
     monkeypatch.setattr(stored, "ROWS", 99)

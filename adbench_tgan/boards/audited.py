@@ -6,9 +6,11 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from adbench_tgan.audit_table import differences
+from adbench_tgan.audit_table import differences, lines_of
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.places import read_bounded
 from adbench_tgan.results import Result
+from adbench_tgan.stored import LARGEST
 
 
 def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
@@ -22,9 +24,9 @@ def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
         told = ": ".join(part for part in wrong if part)
         raise AdbenchError(f"{path.parent} does not match itself ({told}); audit again")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            found = {line["key"]: float(line["as_published"]) for line in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        lines = lines_of(read_bounded(path, LARGEST).decode())
+        found = {line["key"]: float(line["as_published"]) for line in lines}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise AdbenchError(f"{path} cannot be read as an audit.csv: {error}") from None
     return {key: value for key, value in sorted(found.items()) if key in wanted}
 

@@ -97,9 +97,7 @@ def read_batch(path: Path) -> Labelled:
         DataError: the file is missing, damaged, asks for anything but plain arrays, or holds other data.
     """
     try:
-        only_regular(path)
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        only_regular(path, LARGEST)
         return _checked(plain_pickle(path.read_bytes()))
     except Exception as error:  # a damaged pickle raises nearly every kind of error
         remedy = "remove its folder and run 'adbench data fetch cifar10'"

@@ -293,17 +293,20 @@ def _repeated(grey: NDArray[np.int64] | NDArray[np.float64]) -> Pixels:
     return np.repeat(grey.astype(np.uint8)[None], 3, axis=0)
 
 
-def only_regular(path: Path) -> None:
+def only_regular(path: Path, largest: int | None = None) -> None:
     """Raise unless `path` is a file, or a link to one: not a pipe, a device or a socket.
 
     Raises:
-        OSError: it is missing, or is something else.
+        OSError: it is missing, is something else, or has more than `largest` bytes.
     """
-    mode = path.stat().st_mode
+    facts = path.stat()
+    mode = facts.st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "Is a directory")
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not a regular file")
+    if largest is not None and facts.st_size > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes")
 
 
 def reason_of(error: Exception) -> str:

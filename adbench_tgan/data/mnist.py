@@ -21,6 +21,7 @@ CLOTHES = (
     *("sandal", "shirt", "sneaker", "bag", "ankle-boot"),
 )
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+LARGEST = {IMAGES: 2**29, LABELS: 2**20}  # bytes of a file; the official ones have 47 million and 60,008
 OFFICIAL = "60,000 + 10,000 images"  # of both
 
 
@@ -82,9 +83,10 @@ def _part(folder: Path, part: str) -> Labelled:
 def _read(path: Path) -> np.ndarray:
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
+    kind, read = (IMAGES, read_image_file) if path.name.endswith(IMAGES) else (LABELS, read_label_file)
     try:
-        only_regular(path)
-        array = np.asarray((read_image_file if path.name.endswith(IMAGES) else read_label_file)(str(path)))
+        only_regular(path, LARGEST[kind])
+        array = np.asarray(read(str(path)))
     except Exception as error:  # torchvision raises nearly every kind of error on a damaged file
         raise _damaged(path, reason_of(error)) from None
     if array.size == 0:
