@@ -22,9 +22,8 @@ AVERAGE = "average"  # how the table of published numbers calls a mean over cate
 # What an AUROC is called there, and of how many it is a share.
 METRICS = {"AUROC": 1, "image AUROC": 1, "AUROC (as printed)": 1, "AUROC percent": 100}
 NUMBERED = re.compile(r"\d+ \((\w+)\)")  # a class's number before its name
-SETTING = re.compile(
-    r"\((\w+=\w+)\)"
-)  # what a source says of the settings that make a detector the published one
+# What a source says of the settings that make a detector the published one.
+SETTING = re.compile(r"\((\w+=\w+)\)")
 NEEDED = "source table protocol category metric value our_detector our_dataset our_protocol".split()
 
 

@@ -240,9 +240,7 @@ def parquet_table(source: Path | BytesIO, names: Sequence[str], texts: Sequence[
             if not (name in written or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
                 raise ValueError(f"{name} of type {kind}")
         columns, room = {}, TEXT_BYTES
-        for (
-            name
-        ) in names:  # one after another: before they are cast, distinct texts take several times their size
+        for name in names:  # one by one: before they are cast, texts take several times their size
             column = file.read([name], use_threads=False)[name]
             if name in written:
                 room -= _written_out(column)
@@ -263,9 +261,8 @@ def _written_out(column: Any) -> int:
         kind = chunk.dictionary.type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) or chunk.dictionary.null_count:
             raise ValueError("cells that are not texts")
-        lengths = pc.binary_length(chunk.dictionary).cast(
-            pa.int64()
-        )  # of 32 bits their sum would wrap around
+        # Of 32 bits their sum would wrap around.
+        lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
         total += pc.sum(lengths.take(chunk.indices)).as_py() or 0
     return total
 
