@@ -132,6 +132,8 @@ def comparable_cells(
 
     `preset` is that of a row, with what was set by hand: "paper; epochs=1".
     """
+    if printed is None:
+        return None, source
     base, *own = preset.split("; ")
     if unofficial:
         unlike = "on the official images"
@@ -141,8 +143,6 @@ def comparable_cells(
         unlike = f"with {lacking[0]}"
     else:
         return printed, source
-    if printed is None:
-        return None, source
     return None, f"{printed:.3f} published {unlike} ({source}): not comparable"
 
 
