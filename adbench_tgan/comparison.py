@@ -13,7 +13,7 @@ import pandas as pd
 from adbench_tgan.codebase import state_of
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.leaderboard import Standing
-from adbench_tgan.statistics import Floats, holm, interval, p_floor, wilcoxon
+from adbench_tgan.statistics import DIGITS, Floats, holm, interval, p_floor, wilcoxon
 from adbench_tgan.text import counted
 
 PAIR_COLUMNS = (
@@ -86,7 +86,7 @@ def compare(a: Standing, b: Standing) -> Comparison:
             category="",
             auroc_a=means[0],
             auroc_b=means[1],
-            difference=means[0] - means[1],
+            difference=_less(*means),
             ci_low=low,
             ci_high=high,
         ),
@@ -103,10 +103,15 @@ def _difference(category: str, a: Standing, b: Standing) -> Difference:
         category=category,
         auroc_a=first,
         auroc_b=second,
-        difference=first - second,
+        difference=_less(first, second),
         ci_low=low,
         ci_high=high,
     )
+
+
+def _less(a: float, b: float) -> float:
+    """``a - b`` to `DIGITS`: zero, and no minus before it, where they differ by rounding alone."""
+    return round(a - b, DIGITS) + 0.0
 
 
 def _spread(names: Sequence[str], each: Standing) -> Floats:

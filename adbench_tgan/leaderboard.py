@@ -323,7 +323,7 @@ def device_of(device: str, machine: Mapping[str, Any]) -> str:
 def over_categories(table: pd.DataFrame, column: str) -> float | None:
     """The mean over seeds first, then over categories; absent if a category lacks it, whose rivals would have it."""
     values = table.groupby("category")[column].mean()
-    return float(values.mean()) if len(values) and values.notna().all() else None
+    return round(float(values.mean()), DIGITS) if len(values) and values.notna().all() else None
 
 
 def seed_std(table: pd.DataFrame) -> float | None:

@@ -23,7 +23,7 @@ def settings_now() -> dict[str, Any]:
     return {
         "grad mode": torch.is_grad_enabled(),
         "default dtype": torch.get_default_dtype(),
-        "default device": torch.get_default_device(),
+        "default device": torch.empty(0).device,
         "hooks of all modules": {name: dict(hooks) for name, hooks in module_hooks().items()},
         "threads": torch.get_num_threads(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
@@ -89,8 +89,11 @@ def settings_kept() -> Iterator[dict[str, Any]]:
     finally:
         os.chdir(folder)  # first, for what torch imports next asks where it is
         device = before["default device"]
-        # None, which costs no time, is the CPU.
-        torch.set_default_device(None if device.type == "cpu" else device)
+        if (
+            torch.empty(0).device != device
+        ):  # only then, for torch 2.6 can tell no default device after a None
+            # None, which costs no time, is the CPU.
+            torch.set_default_device(None if device.type == "cpu" else device)
         for name, hooks in module_hooks().items():
             hooks.clear()
             hooks.update(before["hooks of all modules"].get(name, {}))

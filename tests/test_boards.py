@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -48,6 +49,7 @@ from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS, check, chec
 from adbench_tgan.boards.soundness import _changed, _impossible, sound_scores
 from adbench_tgan.boards.verify import _audits, _hashes, _names, _recorded, _seals
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.leaderboard import over_categories
 from adbench_tgan.predict import memory_limited
 from adbench_tgan.published import Paper, comparable_cells, papers_of, published_cells, read_published
 from adbench_tgan.registry import Registry
@@ -1311,6 +1313,21 @@ def test_labelled_anomalies_that_were_chosen_otherwise_do_not_compare(tmp_path):
     results[-1] = replace(results[-1], anomalies_fingerprint="b" * 64)
     with pytest.raises(AdbenchError, match="on 2 different sets of images"):
         board_of(tmp_path / "runs", results)
+
+
+def test_a_difference_of_rounding_is_zero_on_every_machine(tmp_path):
+    """NumPy's and pandas' sums round as their version and the processor do; a board is to have the same bytes."""
+    row = board_of(tmp_path, grid(("good", "fair"))).standings[0]
+    a, b = (
+        replace(row, members=tuple(replace(each, metrics={"auroc": auroc}) for each in row.members))
+        for auroc in (0.1 + 0.2, 0.3)
+    )
+    assert a.aurocs != b.aurocs
+    for found in (comparison.compare(a, b), comparison.compare(b, a)):
+        assert [row.difference for row in (found.overall, *found.categories)] == [0, 0, 0]
+        assert math.copysign(1, found.overall.difference) == 1
+    table = pd.DataFrame({"category": [*"abc"], "auroc": [0.1, 0.2, 0.3]})
+    assert over_categories(table, "auroc") == over_categories(table.assign(category=[*"cba"]), "auroc") == 0.2
 
 
 def test_the_verdict_is_the_same_in_both_directions(tmp_path):
