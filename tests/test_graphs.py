@@ -221,6 +221,9 @@ ON_FAKE_GPU = {
 
 # The file that anomalib_stfpm's weights come from cannot be read into fake tensors; its SGD needs no options.
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU: see the tests at the end")
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.6"), reason="fake tensors of torch 2.6 ask for CUDA's driver"
+)
 @pytest.mark.parametrize("name", [name for name in TRAINED if name != "anomalib_stfpm"])
 def test_a_step_on_a_gpu_mixes_no_devices_and_its_optimisers_can_be_captured(name, fake_gpu, monkeypatch):
     train = train_set(name)
