@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import signal
@@ -72,11 +73,16 @@ MISTAKES = {
     "run --precision fp16": "unknown precision 'fp16'; did you mean bf16 or fp32?",
     "run --out file": "cannot write to file: ",
     "run --out file/below": "cannot write to file/below: Not a directory; give --out another folder",
-    "run --tensorboard file": "cannot write to file: File exists; give --tensorboard another folder",
+    "run --tensorboard file": "cannot write to file: Not a directory; give --tensorboard another folder",
     "audit --out file": "cannot write to file: ",
     "bench --out file": "cannot write to file: ",
     "report --out file/page.html": "cannot write to file: ",
     "publish --board toy --out file": "cannot write to file: ",
+    "publish --board toy --runs .": "these runs hold no such result; adbench run makes some",
+    "audit --detectors nope": "unknown detector 'nope'",
+    "bench --detectors nope --out times": "unknown detector 'nope'",
+    "run --tensorboard events --categories 11": "unknown category of digits '11'",
+    "report --runs . --out pages/page.html": ". holds no results; ",
     "run --data folder --data-root nowhere": "nowhere",
     "run --data imagefolder --data-root nowhere": "nowhere",
     "data info digits --categories 12": "unknown category of digits '12'; did you mean",
@@ -100,6 +106,7 @@ def test_mistake_is_one_line_and_status_2(words: str, adbench: Call) -> None:
     assert ended.status == 2
     assert MISTAKES[words] in ended.error
     assert ended.out == ""
+    assert os.listdir() == ["file"]
 
 
 @pytest.mark.parametrize("command", ["run", "bench", "audit"])
