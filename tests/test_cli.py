@@ -109,6 +109,32 @@ def test_mistake_is_one_line_and_status_2(words: str, adbench: Call) -> None:
     assert os.listdir() == ["file"]
 
 
+EMPTY = (
+    "run --preset",
+    "run --detectors",
+    "run --protocol",
+    "bench --preset",
+    "bench --category",
+    "audit --preset",
+    "info ganomaly --preset",
+    "check pca --preset",
+    "publish --board toy --preset",
+    "publish --board toy --note",
+    "publish --board",
+    "compare pca knn --data",
+    "report --protocol",
+)
+
+
+@pytest.mark.parametrize("equals", [False, True])
+@pytest.mark.parametrize("words", EMPTY)
+def test_empty_option_is_refused(words: str, equals: bool, adbench: Call) -> None:
+    *rest, option = words.split()
+    ended = adbench(*rest, *([f"{option}="] if equals else [option, ""]))
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.error == f"{option} is empty; give it a value, or leave it out"
+
+
 @pytest.mark.parametrize("command", ["run", "bench", "audit"])
 def test_tf32_is_refused_without_a_gpu(adbench: Call, command: str) -> None:
     ended = adbench(command, "--device", "cpu", "--detectors", "mean_image", "--precision", "tf32")
