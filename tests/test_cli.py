@@ -56,6 +56,7 @@ MISTAKES = {
     "run --executor locl": "unknown executor 'locl'; did you mean local",
     "run --preset quik": "detector 'mean_image' has no preset 'quik'; it has paper, quick",
     "run --set epochs=3": "--set epochs=3: write it as DETECTOR.KEY=VALUE",
+    "run --set .=3": "--set .=3: write it as DETECTOR.KEY=VALUE",
     "run --set mean_image.image_size": "--set mean_image.image_size: write it as DETECTOR.KEY=VALUE",
     "run --set mean_image.imagesize=8": "unknown setting of mean_image 'imagesize'; did you mean image_size?",
     "run --set mean_image.image_size=big": "--set mean_image.image_size=big: Input should be a valid integer",
@@ -95,6 +96,9 @@ MISTAKES = {
     "data info cifar10 --data-root nowhere": "nowhere holds no cifar-10-batches-py",
     "data info folder --data-root nowhere": "nowhere",
     "predict nowhere image.png": "nowhere",
+    "check json:JSONDecoder": "not a subclass of adbench_tgan.Detector; derive the class from it",
+    "check no.such:Class": "No module named 'no'; is the module installed, and all spelt so?",
+    "check pca:Nope": "No module named 'pca'; is the module installed, and all spelt so?",
 }
 
 

@@ -153,7 +153,9 @@ def verify(
         if not as_json:
             for finding in findings:
                 print(finding)
-            tell(f"{place}: {f'{len(findings)} findings' if findings else 'every cell matches'}")
+            tell(
+                f"{place}: {counted(len(findings), 'finding', 'findings') if findings else 'every cell matches'}"
+            )
     for place in (place for place, check in checks if against and check is boards.verify):
         again, differing = boards.rerun(place, against or ())
         found += differing
