@@ -146,6 +146,11 @@ def test_tf32_is_refused_without_a_gpu(adbench: Call, command: str) -> None:
     assert "--precision tf32 needs a CUDA device, not cpu; use fp32 or bf16" in ended.err.splitlines()[-1]
 
 
+def test_publish_reads_nothing_where_nothing_is(adbench: Call) -> None:
+    ended = adbench("publish", "--board", "toy", "--runs", "nowhere")
+    assert ended.err == ("adbench: --runs nowhere is no folder; give the folder that adbench run wrote to\n")
+
+
 USAGE = {
     "run --frob": "No such option: --frob; adbench run --help shows how",
     "frobnicate": "No such command 'frobnicate'; adbench --help shows how",

@@ -104,9 +104,12 @@ def publish(
     if kept and not runs and not cut:
         made = _alone(kept, choice, audit)
     else:
+        places = runs or ([] if kept else [Path("runs")])
+        for place in places:
+            boards.store_of(place)  # refuses what is no folder, before it is said to be read
         warn("reading results and scores, resampling them")
         made = boards.from_runs(
-            runs or ([] if kept else [Path("runs")]),
+            places,
             found,
             name=board,
             choice=choice,
