@@ -77,7 +77,7 @@ def benchmark(
     device = on_cluster(settings) or usable(settings.device)
     ensure_offered(request.precision, device)
     check_packing(replace(settings, device=device))
-    store = open_store(out, request)
+    store = fit_store(out, request)
     settings = replace(
         settings,
         device=device,
@@ -86,6 +86,7 @@ def benchmark(
         checkpoints=str(store.checkpoints.absolute()),
     )
     planned = plan(request, registry, reporter.warn)
+    store.open()
     fresh: dict[str, Result] = {}
     missing, before = unfinished(planned.jobs, store, with_model=settings.save_models)
     refuse_newer(store, missing)
@@ -126,15 +127,14 @@ def ensure_fit(out: Path, request: Request, first: Mapping[str, str]) -> None:
     ensure_ours(out, first)
 
 
-def open_store(out: Path, request: Request) -> ResultStore:
-    """The results in a folder, once it is known that it is fit for more and can be listed: before the work.
+def fit_store(out: Path, request: Request) -> ResultStore:
+    """The results in a folder, still to be opened, once it is known that it is fit for more and can be listed: before the work.
 
     Raises:
         AdbenchError: it is not, or cannot be.
     """
     ensure_fit(out, request, FIRST)
     store = ResultStore(out)
-    store.open()
     store.listed()
     return store
 

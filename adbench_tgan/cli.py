@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -46,12 +47,16 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
 
 class Command(TyperCommand):
-    """A command that says so when of an option that is given twice only the last one counts."""
+    """A command that refuses an empty option, and says so when of one that is given twice only the last one counts."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As any command does."""
         given = [word.partition("=")[0] for word in args]
+        empty = {word for word, value in pairwise(args) if not value}
+        empty |= {word.removesuffix("=") for word in args if word.endswith("=")}
         for option in self.params:
+            if empty.intersection(option.opts) and not ctx.resilient_parsing:  # which completion does
+                raise AdbenchError(f"{option.opts[0]} is empty; give it a value, or leave it out")
             takes_one = isinstance(option, TyperOption) and not (option.multiple or option.is_flag)
             if takes_one and sum(word in option.opts for word in given) > 1:
                 warn(f"note: {option.opts[0]} is given more than once; the last one counts")

@@ -45,7 +45,7 @@ def find_detector(word: str) -> type[Detector]:
     if word.endswith(".py"):
         return _only(word, detectors_in(load(word)))
     search_last(Path.cwd())  # a package may be tried out before it is installed
-    return detector_class(word, load(word))
+    return detector_class(word, load(word, "is the module installed, and all spelt so?"))
 
 
 def detector_class(name: str, found: object) -> type[Detector]:
@@ -57,7 +57,9 @@ def detector_class(name: str, found: object) -> type[Detector]:
     from adbench_tgan.detector import Detector
 
     if not (isinstance(found, type) and issubclass(found, Detector)):
-        raise AdbenchError(f"detector {name!r} is {found!r}, not a subclass of adbench_tgan.Detector")
+        raise AdbenchError(
+            f"detector {name!r} is {found!r}, not a subclass of adbench_tgan.Detector; derive the class from it"
+        )
     if inspect.isabstract(found):
         missing = " and ".join(sorted(found.__abstractmethods__))
         raise AdbenchError(f"detector {name!r} cannot be made: {found.__name__} lacks {missing}; write it")

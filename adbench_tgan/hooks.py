@@ -89,8 +89,10 @@ def adbench_job_finished(job: Any, result: Any) -> None:
     """Told after a job ran, also when it failed. `result` is a frozen `adbench_tgan.results.Result`."""
 
 
-def load(target: str) -> Any:
+def load(target: str, missing: str = "mend or uninstall its plugin") -> Any:
     """Import what ``"module:attribute"`` names, or ``"path.py:attribute"``, or ``"path.py"`` as a whole.
+
+    `missing` is the remedy where it cannot be imported.
 
     Raises:
         AdbenchError: it names no module, or one that cannot be imported, in whatever way it fails, or that lacks the
@@ -98,16 +100,14 @@ def load(target: str) -> Any:
     """
     module, attribute = (target, "") if target.endswith(".py") else target.rpartition(":")[::2]
     if not module:
-        raise AdbenchError(
-            f"{target} cannot be imported: a target is 'module:attribute'; mend or uninstall its plugin"
-        )
+        raise AdbenchError(f"{target} cannot be imported: a target is 'module:attribute'; {missing}")
     try:
         loaded = load_module(module)
         return getattr(loaded, attribute) if attribute else loaded
     except (AdbenchError, KeyboardInterrupt):
         raise
     except BaseException as failure:  # a stranger's module may fail in any way
-        remedy = "mend it" if module.endswith(".py") else "mend or uninstall its plugin"
+        remedy = "mend it" if module.endswith(".py") else missing
         raise AdbenchError(f"{target} cannot be imported: {one_line(failure)}; {remedy}") from failure
 
 

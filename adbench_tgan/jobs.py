@@ -145,7 +145,7 @@ def check_overrides(request: Request, registry: Registry) -> None:
     names = {registry.find("detector", name).name for name in request.detectors}
     for override in request.overrides:
         target, dot, _ = override.partition("=")[0].partition(".")
-        if "=" not in override or not dot:
+        if "=" not in override or not dot or not target:
             raise AdbenchError(f"--set {override}: write it as DETECTOR.KEY=VALUE")
         if registry.find("detector", target).name not in names:
             raise AdbenchError(

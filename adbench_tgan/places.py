@@ -136,22 +136,31 @@ def is_there(path: Path) -> bool:
         return path.exists()
 
 
-def ensure_writable(root: Path, option: str = "--out") -> None:
-    """Make a folder if it is not there, and find out whether it can be written: before the work, not after it.
+def ensure_writable(root: Path, option: str = "--out", *, make: bool = False) -> None:
+    """Find out, before the work, whether a folder can be written. Only `make` makes it: what is refused leaves nothing.
 
     Raises:
         AdbenchError: it cannot; `option` is the one that named it.
     """
-    path = root / f"probe-{uuid.uuid4().hex}"
     try:
-        if not is_remote(root):
+        if make and not is_remote(root):
             root.mkdir(parents=True, exist_ok=True)
+        path = (root if is_remote(root) else _nearest(root)) / f"probe-{uuid.uuid4().hex}"
         path.write_bytes(b"")
         path.unlink()
     except Exception as error:  # each kind of object store has its own
         reason = getattr(error, "strerror", None) or one_line(error)[:300]
         kind = "place" if is_remote(root) else "folder"
         raise AdbenchError(f"cannot write to {root}: {reason}; give {option} another {kind}") from None
+
+
+def _nearest(folder: Path) -> Path:
+    """A folder, or the lowest one above it that is there."""
+    try:
+        os.lstat(folder)
+    except FileNotFoundError:
+        return _nearest(folder.parent)
+    return folder
 
 
 def ensure_ours(out: Path, first: Mapping[str, str]) -> None:
@@ -248,7 +257,7 @@ def contents(path: Path, limit: int) -> bytes | None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write a file all at once: until it is whole on the disk, what stood there before stands there still.
+    """Write a file all at once, and make its folder: until it is whole on the disk, what stood there stands there still.
 
     Raises:
         OSError: it cannot be written.
@@ -258,6 +267,7 @@ def replace(path: Path, data: bytes) -> None:
             path.write_bytes(data)
         return
     draft = path.with_name(f".{draft_name()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with draft.open("wb") as file:
             file.write(data)
@@ -356,7 +366,4 @@ def create(path: Path, text: str) -> None:
 
 def touch(path: Path, text: str) -> None:
     """Change a file of ours, so that others see that we live; an object gets the new `text`."""
-    if is_remote(path):
-        path.write_text(text)
-    else:
-        os.utime(path)
+    path.write_text(text) if is_remote(path) else os.utime(path)

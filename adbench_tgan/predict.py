@@ -21,6 +21,7 @@ from adbench_tgan.detector import Detector
 from adbench_tgan.development import is_of_file
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
+from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, read_result
 from adbench_tgan.scoring import check_scores, scores_of
@@ -199,16 +200,27 @@ def meaning_of(result: Result, scores: pd.DataFrame) -> str:
     return f"above the threshold are {normal:.0%} of the normal and {abnormal:.0%} of the abnormal test images of this job"
 
 
-def draw(
-    detector: Detector, result: Result, predictions: Sequence[Prediction], images: Tensor, out: Path
-) -> None:
-    """Write a PNG with a row an image: the image, its reconstruction if there is one, and its anomaly map.
+def ensure_drawable(detector: Detector, out: Path) -> None:
+    """Refuse a picture that could not be drawn or written: before the scores, not after them.
 
     Raises:
         AdbenchError: the detector has no maps, or `out` cannot be written.
     """
     if not detector.has_maps:
         raise AdbenchError("this detector has no anomaly maps; leave out --heatmap")
+    if out.is_dir():
+        raise AdbenchError(f"--heatmap {out} is a folder; name a file, such as {out / 'map.png'}")
+    ensure_writable(out.parent, "--heatmap")
+
+
+def draw(
+    detector: Detector, result: Result, predictions: Sequence[Prediction], images: Tensor, out: Path
+) -> None:
+    """Write a PNG with a row an image: the image, its reconstruction if there is one, and its anomaly map.
+
+    Raises:
+        AdbenchError: `out` cannot be written.
+    """
     from matplotlib.figure import Figure
 
     pixels = images.to(detector.device)
@@ -235,6 +247,7 @@ def draw(
             axis.set_xticks([])
             axis.set_yticks([])
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, format="png", dpi=110)
     except OSError as error:
         raise AdbenchError(f"cannot write {out}: {error.strerror}; name another file") from None

@@ -92,10 +92,10 @@ class ResultStore:
         Raises:
             AdbenchError: the folder cannot be written.
         """
-        places.ensure_writable(self.root)
+        places.ensure_writable(self.root, make=True)
         if is_remote(self.root):
             return
-        places.ensure_writable(self.root / PARTIAL)
+        places.ensure_writable(self.root / PARTIAL, make=True)
         clear(self.root / PARTIAL, self._home)
 
     def _home(self, left: Path) -> Path | None:

@@ -386,7 +386,7 @@ def test_a_digit_of_the_table_is_named(timing, adbench):
     assert ended.status == 1
     told = f"net paper fp32 {0:016x}, latency_ms_p50: is '{digit(value)}', recomputed '{value}'"
     assert ended.out.splitlines()[0] == f"timing-cpu/timing.csv: {told}"
-    assert ended.out.splitlines()[1].endswith("1 findings")
+    assert ended.out.splitlines()[1].endswith("1 finding")
 
 
 def edit(timing, change):

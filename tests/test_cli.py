@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import signal
@@ -55,6 +56,7 @@ MISTAKES = {
     "run --executor locl": "unknown executor 'locl'; did you mean local",
     "run --preset quik": "detector 'mean_image' has no preset 'quik'; it has paper, quick",
     "run --set epochs=3": "--set epochs=3: write it as DETECTOR.KEY=VALUE",
+    "run --set .=3": "--set .=3: write it as DETECTOR.KEY=VALUE",
     "run --set mean_image.image_size": "--set mean_image.image_size: write it as DETECTOR.KEY=VALUE",
     "run --set mean_image.imagesize=8": "unknown setting of mean_image 'imagesize'; did you mean image_size?",
     "run --set mean_image.image_size=big": "--set mean_image.image_size=big: Input should be a valid integer",
@@ -72,11 +74,16 @@ MISTAKES = {
     "run --precision fp16": "unknown precision 'fp16'; did you mean bf16 or fp32?",
     "run --out file": "cannot write to file: ",
     "run --out file/below": "cannot write to file/below: Not a directory; give --out another folder",
-    "run --tensorboard file": "cannot write to file: File exists; give --tensorboard another folder",
+    "run --tensorboard file": "cannot write to file: Not a directory; give --tensorboard another folder",
     "audit --out file": "cannot write to file: ",
     "bench --out file": "cannot write to file: ",
     "report --out file/page.html": "cannot write to file: ",
     "publish --board toy --out file": "cannot write to file: ",
+    "publish --board toy --runs .": "these runs hold no such result; adbench run makes some",
+    "audit --detectors nope": "unknown detector 'nope'",
+    "bench --detectors nope --out times": "unknown detector 'nope'",
+    "run --tensorboard events --categories 11": "unknown category of digits '11'",
+    "report --runs . --out pages/page.html": ". holds no results; ",
     "run --data folder --data-root nowhere": "nowhere",
     "run --data imagefolder --data-root nowhere": "nowhere",
     "data info digits --categories 12": "unknown category of digits '12'; did you mean",
@@ -89,6 +96,9 @@ MISTAKES = {
     "data info cifar10 --data-root nowhere": "nowhere holds no cifar-10-batches-py",
     "data info folder --data-root nowhere": "nowhere",
     "predict nowhere image.png": "nowhere",
+    "check json:JSONDecoder": "not a subclass of adbench_tgan.Detector; derive the class from it",
+    "check no.such:Class": "No module named 'no'; is the module installed, and all spelt so?",
+    "check pca:Nope": "No module named 'pca'; is the module installed, and all spelt so?",
 }
 
 
@@ -100,6 +110,33 @@ def test_mistake_is_one_line_and_status_2(words: str, adbench: Call) -> None:
     assert ended.status == 2
     assert MISTAKES[words] in ended.error
     assert ended.out == ""
+    assert os.listdir() == ["file"]
+
+
+EMPTY = (
+    "run --preset",
+    "run --detectors",
+    "run --protocol",
+    "bench --preset",
+    "bench --category",
+    "audit --preset",
+    "info ganomaly --preset",
+    "check pca --preset",
+    "publish --board toy --preset",
+    "publish --board toy --note",
+    "publish --board",
+    "compare pca knn --data",
+    "report --protocol",
+)
+
+
+@pytest.mark.parametrize("equals", [False, True])
+@pytest.mark.parametrize("words", EMPTY)
+def test_empty_option_is_refused(words: str, equals: bool, adbench: Call) -> None:
+    *rest, option = words.split()
+    ended = adbench(*rest, *([f"{option}="] if equals else [option, ""]))
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.error == f"{option} is empty; give it a value, or leave it out"
 
 
 @pytest.mark.parametrize("command", ["run", "bench", "audit"])
@@ -107,6 +144,11 @@ def test_tf32_is_refused_without_a_gpu(adbench: Call, command: str) -> None:
     ended = adbench(command, "--device", "cpu", "--detectors", "mean_image", "--precision", "tf32")
     assert ended.status == 2
     assert "--precision tf32 needs a CUDA device, not cpu; use fp32 or bf16" in ended.err.splitlines()[-1]
+
+
+def test_publish_reads_nothing_where_nothing_is(adbench: Call) -> None:
+    ended = adbench("publish", "--board", "toy", "--runs", "nowhere")
+    assert ended.err == ("adbench: --runs nowhere is no folder; give the folder that adbench run wrote to\n")
 
 
 USAGE = {

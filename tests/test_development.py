@@ -250,9 +250,9 @@ MISTAKES = {
     "two.py": "two.py defines 2 detectors; name one: two.py:One or two.py:Two",
     "two.py:Three": "two.py:Three cannot be imported: AttributeError: module 'two' has no attribute 'Three'; mend it",
     "json:JSONDecoder": "detector 'json:JSONDecoder' is <class 'json.decoder.JSONDecoder'>, not a subclass of "
-    "adbench_tgan.Detector",
-    "nowhere:X": "nowhere:X cannot be imported: ModuleNotFoundError: No module named 'nowhere'; mend or uninstall "
-    "its plugin",
+    "adbench_tgan.Detector; derive the class from it",
+    "nowhere:X": "nowhere:X cannot be imported: ModuleNotFoundError: No module named 'nowhere'; is the module "
+    "installed, and all spelt so?",
     "clash.py": "detector 'pca' comes from both adbench-tgan:plugins and clash.py; rename one",
 }
 FILES = {

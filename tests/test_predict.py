@@ -93,6 +93,18 @@ def test_a_heat_map_is_a_picture_with_a_row_an_image(adbench, job, data, tmp_pat
     assert height == pytest.approx(660, abs=2)
 
 
+def test_a_heat_map_is_refused_before_the_scores_and_its_folder_made(adbench, job, data, tmp_path):
+    folder, image = job("mean_image", "--save-models"), data / "screw/test/good/000.png"
+    ended = adbench("predict", folder, image, "--heatmap", image / "map.png")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.error == f"cannot write to {image}: Not a directory; give --heatmap another folder"
+    ended = adbench("predict", folder, image, "--heatmap", tmp_path)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.error == f"--heatmap {tmp_path} is a folder; name a file, such as {tmp_path / 'map.png'}"
+    assert adbench("predict", folder, image, "--heatmap", tmp_path / "new" / "map.png").status == 0
+    assert (tmp_path / "new" / "map.png").is_file()
+
+
 def test_a_model_of_grey_images_takes_colour_files(adbench, tmp_path):
     ended = adbench(
         "run", "--detectors", "mean_image", "--categories", "0", "--save-models", "--out", tmp_path / "out"
@@ -119,9 +131,8 @@ def test_each_thing_that_is_missing_is_named_with_its_remedy(adbench, job, data,
     saved = job("random", "--save-models")
     assert saved == plain  # the same job, run again for its model
     assert adbench("predict", saved, image).status == 0
-    assert adbench("predict", saved, image, "--heatmap", tmp_path / "x.png").error == (
-        "this detector has no anomaly maps; leave out --heatmap"
-    )
+    drawn = adbench("predict", saved, image, "--heatmap", tmp_path / "x.png")
+    assert (drawn.out, drawn.error) == ("", "this detector has no anomaly maps; leave out --heatmap")
     gone = adbench("predict", saved, tmp_path / "gone.png")
     assert "gone.png" in gone.error
     assert gone.status == 2

@@ -397,7 +397,8 @@ def test_target_that_is_no_detector_is_an_error_when_used(site: Path, adbench: C
     ended = adbench(*RUN, "--detectors", "fraud")
     assert ended.status == 2
     assert ended.error == (
-        "detector 'fraud' is <class 'json.decoder.JSONDecoder'>, not a subclass of adbench_tgan.Detector"
+        "detector 'fraud' is <class 'json.decoder.JSONDecoder'>, not a subclass of adbench_tgan.Detector; "
+        "derive the class from it"
     )
 
 

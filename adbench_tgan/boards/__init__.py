@@ -2,7 +2,7 @@
 
 from adbench_tgan.boards.board import Board, assemble
 from adbench_tgan.boards.folder import check_name, publish, put_back, read, rebuild
-from adbench_tgan.boards.gather import Choice, check_lost, from_runs
+from adbench_tgan.boards.gather import Choice, check_lost, from_runs, store_of
 from adbench_tgan.boards.part import Part
 from adbench_tgan.boards.rerun import rerun
 from adbench_tgan.boards.soundness import impure
@@ -38,6 +38,7 @@ __all__ = [
     "read",
     "rebuild",
     "rerun",
+    "store_of",
     "unsound",
     "verify",
     "verify_audit",

@@ -104,9 +104,12 @@ def publish(
     if kept and not runs and not cut:
         made = _alone(kept, choice, audit)
     else:
+        places = runs or ([] if kept else [Path("runs")])
+        for place in places:
+            boards.store_of(place)  # refuses what is no folder, before it is said to be read
         warn("reading results and scores, resampling them")
         made = boards.from_runs(
-            runs or ([] if kept else [Path("runs")]),
+            places,
             found,
             name=board,
             choice=choice,
@@ -153,7 +156,9 @@ def verify(
         if not as_json:
             for finding in findings:
                 print(finding)
-            tell(f"{place}: {f'{len(findings)} findings' if findings else 'every cell matches'}")
+            tell(
+                f"{place}: {counted(len(findings), 'finding', 'findings') if findings else 'every cell matches'}"
+            )
     for place in (place for place, check in checks if against and check is boards.verify):
         again, differing = boards.rerun(place, against or ())
         found += differing

@@ -34,6 +34,8 @@ def predict(
     from adbench_tgan.results import read_scores
 
     detector, result = saved.load_detector(job_folder, registry(plugin), usable(device))
+    if heatmap is not None:
+        saved.ensure_drawable(detector, heatmap)
     assert result.shape is not None
     images = saved.read_images(image, result.shape)
     found = saved.predict(detector, result, image, images)

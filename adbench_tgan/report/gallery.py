@@ -14,8 +14,8 @@ CASES = ("found: anomalies scored highest", "missed: anomalies scored lowest")
 FALSE = "false alarms: normal images scored highest"
 RANDOM = "at random"
 RULE = (
-    f"{EACH} images of each kind, by the stored scores of the lowest seed: the anomalies scored highest (best) and "
-    f"lowest (worst), the normal images scored highest (worst), and {EACH} of all test images drawn with seed {SEED}."
+    f"{EACH} images of each kind, by the stored scores of the seed that is the smallest number: the anomalies scored "
+    f"highest (best) and lowest (worst), the normal images scored highest (worst), and {EACH} of all test images drawn with seed {SEED}."
 )
 
 
