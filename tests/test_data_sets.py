@@ -932,7 +932,9 @@ def test_no_command_makes_a_folder_for_results_among_the_class_folders(tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("make, mixed", [(make_mvtec, "screw/test/0.normal"), (make_ganomaly, "test/good")])
+@pytest.mark.parametrize(
+    ("make", "mixed"), [(make_mvtec, "screw/test/0.normal"), (make_ganomaly, "test/good")]
+)
 def test_two_layouts_in_one_folder_are_refused(tmp_path, make, mixed):
     make(tmp_path)
     save(tmp_path / mixed / "000.png", picture(1))
@@ -945,7 +947,7 @@ def test_two_layouts_in_one_folder_are_refused(tmp_path, make, mixed):
 
 @pytest.mark.parametrize("name", ["a,b", " a"])
 @pytest.mark.parametrize(
-    "make, dataset", [(make_mvtec, mvtec), (make_mvtec, folder), (make_imagefolder, imagefolder)]
+    ("make", "dataset"), [(make_mvtec, mvtec), (make_mvtec, folder), (make_imagefolder, imagefolder)]
 )
 def test_a_category_that_no_option_can_give_is_refused(tmp_path, make, dataset, name):
     make(tmp_path, ["gan", name])
