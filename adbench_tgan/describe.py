@@ -60,6 +60,7 @@ def passport(tasks: Tasks, category: str) -> dict[str, Any]:
         "chance_f1": 2 * share / (1 + share),  # of calling everything an anomaly
         "brightness_auroc": auroc(brightness, cut.labels, 0.0),
         "fingerprint": tasks.fingerprint(category),
+        "notes": list(tasks.notes(category)),
     }
 
 

@@ -91,7 +91,7 @@ def aupro(maps: Floats, masks: Labels) -> float:
     """Area under the per-region overlap curve up to 30 % false positive rate, normalised to 1 (anomalib's).
 
     Raises:
-        ValueError: the maps are not finite; anomalib's would count such pixels as if they were.
+        ValueError: the maps are not finite, which anomalib's would not notice, or defects cover every pixel.
     """
     import numpy as np
     import torch
@@ -99,6 +99,21 @@ def aupro(maps: Floats, masks: Labels) -> float:
 
     if not np.isfinite(maps).all():
         raise ValueError("the anomaly maps are not finite")
+    if masks.all():
+        raise ValueError("the masks leave no pixel without a defect, so there is no false positive rate")
     metric = _AUPRO(fpr_limit=0.3)
+    regions = torch.from_numpy(_regions(masks))[:, None]  # (N, 1, H, W)
+    metric.perform_cca = lambda: regions  # anomalib's takes a mask that covers its whole image for background
     metric.update(torch.from_numpy(maps).float(), torch.from_numpy(masks).long())
     return float(metric.compute())
+
+
+def _regions(masks: Labels) -> NDArray[np.int32]:
+    """The defects' number at each pixel, (N, H, W), 0 where there is none: pixels that touch, at corners too, are one."""
+    import numpy as np
+    from scipy.ndimage import label
+
+    touching = np.zeros((3, 3, 3), int)
+    touching[1] = 1  # within an image, not from one to the next
+    numbers: NDArray[np.int32] = label(masks, touching)[0]
+    return numbers

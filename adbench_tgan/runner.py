@@ -230,7 +230,7 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
         shape=split.test.shape,
         device=device_name(device),
         machine={**machine(device), "code": begin.code},
-        notes=(*notes_of(detector), *unmeasured, *notes),
+        notes=(*split.notes, *notes_of(detector), *unmeasured, *notes),
         declared=dict(registry.find("detector", job.detector).expected_failures),
         suite=SUITE,
         code=registry.code(job.detector),

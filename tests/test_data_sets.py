@@ -930,3 +930,26 @@ def test_no_command_makes_a_folder_for_results_among_the_class_folders(tmp_path,
     with pytest.raises(AdbenchError, match="where every folder is a class of images"):
         begin(request, Registry.discover(), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "mixed"), [(make_mvtec, "screw/test/0.normal"), (make_ganomaly, "test/good")]
+)
+def test_two_layouts_in_one_folder_are_refused(tmp_path, make, mixed):
+    make(tmp_path)
+    save(tmp_path / mixed / "000.png", picture(1))
+    with pytest.raises(DataError) as caught:
+        folder.load(tmp_path, False)
+    own = {"0.normal": "good", "good": "0.normal"}[(tmp_path / mixed).name]
+    told = f"is of another layout than train/{own}; move its images to {(tmp_path / mixed).parent / own}, or remove it"
+    assert str(caught.value) == f"{tmp_path / mixed} {told}"
+
+
+@pytest.mark.parametrize("name", ["a,b", " a"])
+@pytest.mark.parametrize(
+    ("make", "dataset"), [(make_mvtec, mvtec), (make_mvtec, folder), (make_imagefolder, imagefolder)]
+)
+def test_a_category_that_no_option_can_give_is_refused(tmp_path, make, dataset, name):
+    make(tmp_path, ["gan", name])
+    with pytest.raises(DataError, match=f"{name} has a comma .* which --categories cannot give; rename it"):
+        dataset.load(tmp_path, False)

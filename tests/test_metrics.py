@@ -125,3 +125,38 @@ def test_maps_that_are_not_finite_have_no_pixel_metric(metric, value):
     maps[0, 0, 0], masks[0, 2:4, 2:4] = value, 1
     with pytest.raises(ValueError, match=r"not finite|NaN|infinity"):
         metric(maps, masks)
+
+
+def touching_masks() -> np.ndarray:
+    """Of three images: a square, two pixels that touch at a corner, nothing."""
+    masks = np.zeros((3, 8, 8), np.uint8)
+    masks[0, 2:5, 2:5] = masks[1, 1, 1] = masks[1, 2, 2] = 1
+    return masks
+
+
+def test_regions_are_those_of_anomalib_where_each_mask_leaves_a_pixel_free():
+    import torch
+    from anomalib.metrics.aupro import _AUPRO
+
+    draw = np.random.default_rng(0)
+    for masks in (
+        touching_masks(),
+        *((draw.random((4, 24, 24)) < share).astype(np.uint8) for share in (0.1, 0.4)),
+    ):
+        maps = (draw.random(masks.shape) + 0.3 * masks).astype(np.float32)
+        theirs = _AUPRO(fpr_limit=0.3)
+        theirs.update(torch.from_numpy(maps), torch.from_numpy(masks).long())
+        assert metrics.aupro(maps, masks) == float(theirs.compute())
+
+
+@pytest.mark.parametrize("whole", [1, 2])
+def test_a_mask_that_covers_its_whole_image_is_a_region(whole):
+    masks = touching_masks()
+    masks[:whole] = 1
+    assert metrics.aupro(masks.astype(np.float32), masks) == 1
+
+
+def test_masks_that_leave_no_pixel_free_have_no_false_positive_rate():
+    masks = np.ones((2, 8, 8), np.uint8)
+    with pytest.raises(ValueError, match="no false positive rate"):
+        metrics.aupro(masks.astype(np.float32), masks)

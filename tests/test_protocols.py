@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from make_data import make_imagefolder, make_mnist, make_mvtec, save
+from make_data import make_imagefolder, make_mnist, make_mvtec, picture, save
 from make_runs import toy_job
 from PIL import Image
 
@@ -826,8 +826,11 @@ def test_a_mask_that_lies_on_its_side_is_refused():
         classes=["dent"],
         parts=["test"],
     )
-    with pytest.raises(DataError, match=r"^mask of a is 4x8 pixels, its image 8x4; replace the mask$"):
+    with pytest.raises(DataError) as caught:
         samples.masks(np.array([0]))
+    assert str(caught.value) == (
+        "mask of a is 4x8 pixels, its image 8x4 (a rotation noted in EXIF is not applied); replace the mask"
+    )
 
 
 def test_large_masks_are_judged_at_256(tmp_path):
@@ -917,3 +920,27 @@ def test_labelled_anomalies_that_change_after_they_were_hashed_are_noticed(tmp_p
     pixels[chosen[0]] += 1
     with pytest.raises(ChangedError, match="train-"):
         samples.images(chosen, 4)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_masks_that_lose_their_defect_at_the_size_of_judging_are_told(tmp_path, lost):
+    make_mvtec(tmp_path, train=1, good=1, defects={"dent": 2}, size=512)
+    thin = np.zeros((512, 512), np.uint8)
+    thin[2] = 255  # every second row is left
+    for i in range(lost):
+        save(tmp_path / f"screw/ground_truth/dent/{i:03}_mask.png", thin)
+    registry = Registry.discover()
+    tasks = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), tmp_path)
+    told = (f"{lost} of 2 masks have no defect pixel left at 256 x 256",)
+    assert tasks.split("screw", 16, labelled=False).notes == told
+    assert passport(tasks, "screw")["notes"] == list(told)
+
+
+def test_test_images_with_the_pixels_of_training_images_are_told(tmp_path):
+    make_mvtec(tmp_path, good=3)
+    save(tmp_path / "screw/test/good/001.png", picture(2))  # as train/good/002.png
+    registry = Registry.discover()
+    tasks = Tasks(registry.find("dataset", "folder"), registry.find("protocol", "official"), tmp_path)
+    told = ("1 of 7 test images have the pixels of a training image",)
+    assert tasks.split("screw", 16, labelled=False).notes == told
+    assert passport(tasks, "screw")["notes"] == list(told)

@@ -52,7 +52,12 @@ def info(
     )
     tell(f"found: {cards['note']}")
     lines = [card | {"fingerprint": card["fingerprint"][:12]} for card in good]  # whole in --json
+    for line in lines:
+        del line["notes"]  # sentences, which follow the table
     show(lines, name, spare=SPARE)
+    for card in good:
+        for note in card["notes"]:
+            tell(f"{card['category']}: {note}")
     for card in cards["categories"]:
         if "error" in card:
             warn(f"{card['category']}: {card['error']}")

@@ -127,6 +127,14 @@ def _entries(folder: Path) -> list[Path]:
     return paths
 
 
+def ensure_choosable(categories: Iterable[Path]) -> None:
+    """Raise `DataError` when a category's folder has a name that a list of names with commas cannot hold."""
+    for folder in categories:
+        if "," in folder.name or folder.name != folder.name.strip():
+            unfit = "has a comma in its name, or a space at an end of it"
+            raise DataError(f"{folder} {unfit}, which --categories cannot give; rename it")
+
+
 def existing(root: Path) -> Path:
     """`root`, when it is a folder.
 

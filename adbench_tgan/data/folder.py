@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from adbench_tgan.data.files import existing, left_out, list_folders
+from adbench_tgan.data.files import ensure_choosable, existing, left_out, list_folders
 from adbench_tgan.data.mvtec import Category, DefectDataset, incomplete, is_category, name_of
 from adbench_tgan.errors import DataError
 from adbench_tgan.text import unbroken
+
+GOOD = ("0.normal", "good")  # names of the folders of normal images in the two layouts
 
 
 def load(root: Path, fetch: bool) -> DefectDataset:
     """The one category that `root` is, or those that its folders are. Masks are read where ground_truth exists.
 
     Raises:
-        DataError: neither `root` nor a folder in it has one of the two layouts.
+        DataError: neither `root` nor a folder in it has one of the two layouts, one has both, or its name no
+            option can give.
     """
     if (only := _category(existing(root))) is not None:
         return _dataset([only])
@@ -29,15 +32,25 @@ def load(root: Path, fetch: bool) -> DefectDataset:
         layouts = "train/0.normal and test, or train/good and test"
         remedy = "arrange the images so, or name another folder with --data-root"
         raise DataError(f"neither {root} nor a folder in it holds {layouts}; {remedy}")
+    ensure_choosable(category.folder for category in categories)
     return _dataset(categories, incomplete(folders, categories))
 
 
 def _category(folder: Path) -> Category | None:
-    for good in ("0.normal", "good"):
+    for good, other in (GOOD, GOOD[::-1]):
         if is_category(folder, good):
+            _check_layout(folder, good, other)
             masked = (folder / "ground_truth").is_dir()
             return Category(name=name_of(folder), folder=folder, good=good, masked=masked)
     return None
+
+
+def _check_layout(folder: Path, good: str, other: str) -> None:
+    """Raise `DataError` when normal images lie where the other layout has them: they would count as defects."""
+    for mixed in (folder / part / other for part in ("train", "test")):
+        if mixed.is_dir():
+            text = f"{mixed} is of another layout than train/{good}"
+            raise DataError(f"{text}; move its images to {mixed.parent / good}, or remove it")
 
 
 def _dataset(categories: Sequence[Category], broken: Sequence[str] = ()) -> DefectDataset:

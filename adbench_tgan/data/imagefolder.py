@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adbench_tgan.data.classfolders import PARTS, homes
-from adbench_tgan.data.files import Cache, existing, left_out, list_folders, list_images, loose
+from adbench_tgan.data.files import (
+    Cache,
+    ensure_choosable,
+    existing,
+    left_out,
+    list_folders,
+    list_images,
+    loose,
+)
 from adbench_tgan.data.samples import ClassDataset, Samples
 from adbench_tgan.errors import DataError
 from adbench_tgan.text import unbroken
@@ -40,6 +48,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     if len(classes) < 2:
         remedy = "add one, or name another folder with --data-root"
         raise DataError(f"{root} holds {len(classes)} class folders, and two are needed; {remedy}")
+    ensure_choosable(dict.fromkeys(item.path.parent for item in items if item.part == "train"))
     cache = Cache()
     split = "own" if divided else "4 : 1"
     folders = dict.fromkeys(item.path.parent for item in items)

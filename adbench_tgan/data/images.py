@@ -103,6 +103,7 @@ class Split:
     anomalies_fingerprint: str = ""  # empty when the protocol offers none
     of_categories: int | None = None  # categories that the dataset has
     unofficial: str = ""  # how the images differ from the dataset's own, where that is known
+    notes: tuple[str, ...] = ()  # what else a reader of its rows must know of the images
 
     def leave_gpu(self) -> None:
         """As `ImageSet.leave_gpu`."""

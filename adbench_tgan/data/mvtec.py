@@ -19,6 +19,7 @@ from adbench_tgan.data.archives import fetch_archive
 from adbench_tgan.data.files import (
     Cache,
     decode_mask,
+    ensure_choosable,
     fetch_folder,
     list_folders,
     list_images,
@@ -106,6 +107,7 @@ def _categories(root: Path) -> tuple[tuple[Category, ...], list[str]]:
     """The categories in `root`, and the names of folders that look like one with a part missing."""
     folders = list_folders(root) if root.is_dir() else []
     found = tuple(Category(name=folder.name, folder=folder) for folder in folders if is_category(folder))
+    ensure_choosable(category.folder for category in found)
     return found, incomplete(folders, found)
 
 

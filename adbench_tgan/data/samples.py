@@ -165,9 +165,12 @@ class Samples:
         for i in map(int, indices):
             mask, image = self._mask(i), self.read(i)
             if mask.shape != image.shape[1:]:
+                turned = (
+                    " (a rotation noted in EXIF is not applied)" if mask.shape == image.shape[:0:-1] else ""
+                )
                 raise DataError(
                     f"mask of {self.ids[i]} is {mask.shape[1]}x{mask.shape[0]} pixels, "
-                    f"its image {image.shape[2]}x{image.shape[1]}; replace the mask"
+                    f"its image {image.shape[2]}x{image.shape[1]}{turned}; replace the mask"
                 )
             self._compare(self._mask_digests, i, hashlib.sha256(_bits(mask)).digest())
             masks.append(mask)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from adbench_tgan.data.cuts import check_offer, checked, chosen_anomalies
 from adbench_tgan.data.images import Split
+from adbench_tgan.data.remarks import remarks
 from adbench_tgan.data.samples import (
     ChangedError,
     Cut,
@@ -92,6 +93,12 @@ class Tasks:
                 self._fingerprints[category] = fingerprint(samples, cut)
         return self._fingerprints[category]
 
+    def notes(self, category: str) -> tuple[str, ...]:
+        """What a reader of its rows must know of its images."""
+        samples, cut = self.cut(category)
+        with self._reading(category):
+            return remarks(samples, cut, samples.masks(cut.test))
+
     def anomalies(self, category: str) -> Indices | None:
         """The training images chosen as labelled anomalies; None when the protocol offers none."""
         if category not in self._anomalies:
@@ -136,10 +143,11 @@ class Tasks:
             chosen = self.anomalies(category) if labelled else None
             with self._reading(category):
                 made = split(samples, cut, category, size, known, chosen)
+                notes = remarks(samples, cut, made.masks)
         except ChangedError:
             raise changed(category) from None
         unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell
-        return replace(made, of_categories=len(self.categories), unofficial=unofficial)
+        return replace(made, of_categories=len(self.categories), unofficial=unofficial, notes=notes)
 
     def _who(self, category: str) -> str:
         """Whose mistake a wrong cut is."""
