@@ -156,11 +156,7 @@ def ensure_writable(root: Path, option: str = "--out", *, make: bool = False) ->
 
 def _nearest(folder: Path) -> Path:
     """A folder, or the lowest one above it that is there."""
-    try:
-        os.lstat(folder)
-    except FileNotFoundError:
-        return _nearest(folder.parent)
-    return folder
+    return next(each for each in (folder, *folder.parents) if os.path.lexists(each))
 
 
 def ensure_ours(out: Path, first: Mapping[str, str]) -> None:
@@ -366,4 +362,7 @@ def create(path: Path, text: str) -> None:
 
 def touch(path: Path, text: str) -> None:
     """Change a file of ours, so that others see that we live; an object gets the new `text`."""
-    path.write_text(text) if is_remote(path) else os.utime(path)
+    if is_remote(path):
+        path.write_text(text)
+    else:
+        os.utime(path)

@@ -30,7 +30,7 @@ LAYERS = (  # bottom up; a module imports from its own layer or below
     mps records scoring statements torch_settings
     data data.archives data.cifar10 data.classfolders data.cuts data.digits data.files data.folder data.imagefolder
     data.images data.mnist
-    data.mvtec data.plain_pickle data.protocols data.samples data.spec data.stl10 data.tasks
+    data.mvtec data.plain_pickle data.protocols data.remarks data.samples data.spec data.stl10 data.tasks
     """,
     "registry development jobs again stored results published audit_table timing_board claims describe testing audit scaffold",
     "runner keeping failures spreads selection leaderboard comparison boards predict report progress events views speed",
