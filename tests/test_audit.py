@@ -22,6 +22,7 @@ from adbench_tgan import AdbenchError, Detector, DetectorConfig, DetectorInfo, I
 from adbench_tgan.audit import audit, modes_kept, orders_of, score_as
 from adbench_tgan.audit_table import (
     COLUMNS,
+    CURVES,
     curves_in,
     differences,
     file_of,
@@ -30,11 +31,11 @@ from adbench_tgan.audit_table import (
     read_record,
     table_of,
 )
-from adbench_tgan.audits import run_audits
+from adbench_tgan.audits import draw, run_audits
 from adbench_tgan.boards import verify_audit
 from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.data.images import Split
-from adbench_tgan.errors import StoreError
+from adbench_tgan.errors import StoreError, TrainingDiverged
 from adbench_tgan.jobs import Job, Request
 from adbench_tgan.metrics import auroc
 from adbench_tgan.progress import TerminalReporter
@@ -115,6 +116,54 @@ class NotesAText(Normed):
         self.notes = "all well"
 
 
+class Modal(Normed):
+    """Turns its scores round where all of its networks train, and draws by chance; notes how it is asked."""
+
+    @property
+    def networks(self):
+        return {"norm": self.norm, "other": self.other}
+
+    def build(self, shape):
+        super().build(shape)
+        self.other = nn.Dropout().eval()  # whatever the first one's mode is
+
+    def score(self, images):
+        both = self.norm.training and self.other.training
+        return (-1 if both else 1) * images.float().mean((1, 2, 3)) + 1e-9 * torch.rand(1)
+
+
+class Infinite(Normed):
+    def score(self, images):
+        return super().score(images) * torch.inf
+
+
+class Diverges(Normed):
+    def epochs(self, train):
+        for _ in super().epochs(train):
+            yield {"loss": float("nan")}
+
+
+class Leaves(Normed):
+    def epochs(self, train):
+        raise SystemExit(3)
+
+
+class NeedsShortFloats(Normed):
+    def epochs(self, train):
+        assert torch.is_autocast_enabled("cpu")
+        yield from super().epochs(train)
+
+    def score(self, images):
+        assert torch.is_autocast_enabled("cpu")
+        return super().score(images)
+
+
+class NeedsLabels(Normed):
+    def epochs(self, train):
+        self.notes.append(f"{len(train.anomalies) > 0}: there were anomalies")
+        yield from super().epochs(train)
+
+
 def split():
     """Anomalies are brighter by a constant: batch norm over class-pure batches takes just that away."""
     test = smooth_images(len(LABELS), (3, 16, 16), seed=1)
@@ -138,6 +187,25 @@ def test_batch_statistics_and_class_pure_batches_change_an_auroc_and_nothing_els
     assert min(found.clean) > 0.95  # brighter is more anomalous, seen image by image
     assert found.batch_statistics[-1] > 0.95  # mixed batches keep the difference, pure ones take it away
     assert 0.3 < found.class_sorted[-1] < 0.7
+
+
+def test_each_way_of_scoring_has_its_modes_in_every_network():
+    torch.manual_seed(0)
+    found = audit(Modal(), split(), TrainSet(split().normal))
+    assert min(found.clean) > 0.95
+    assert max(*found.batch_statistics, *found.class_sorted) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("toy", "error", "told"),
+    [
+        (Infinite, AdbenchError, "^Infinite: scores are NaN or infinite$"),
+        (Diverges, TrainingDiverged, "^loss loss became nan in epoch 1; "),
+    ],
+)
+def test_an_audit_ends_at_the_first_number_that_is_none(toy, error, told):
+    with pytest.raises(error, match=told):
+        audit(toy(), split(), TrainSet(split().normal))
 
 
 def test_the_last_point_is_of_the_weights_with_which_the_training_ends():
@@ -175,11 +243,12 @@ def test_orders_are_fixed_and_of_the_test_set():
     assert orders["batch_statistics"][:4].tolist() == [125, 53, 102, 34]  # published curves rest on it
 
 
-def test_training_ends_the_same_with_and_without_an_audit():
+@pytest.mark.parametrize("toy", [Normed, Modal])
+def test_training_ends_the_same_with_and_without_an_audit(toy):
     ends = []
     for audited in (True, False):
         torch.manual_seed(0)
-        detector = Normed()
+        detector = toy()
         if audited:
             audit(detector, split(), TrainSet(split().normal))
         else:
@@ -225,8 +294,9 @@ def test_an_audit_of_another_job_or_with_curves_of_two_lengths_counts_as_absent(
         file_of(tmp_path, each).write_text(json.dumps(content))
     assert read_record(tmp_path, job) is not None
     assert read_record(tmp_path, other) is None
-    file_of(tmp_path, job).write_text(json.dumps(content | {"clean": content["clean"][1:]}))
-    assert read_record(tmp_path, job) is None
+    for name in CURVES:
+        file_of(tmp_path, job).write_text(json.dumps(content | {name: content[name][1:]}))
+        assert read_record(tmp_path, job) is None
 
 
 def test_a_detector_without_networks_is_refused():
@@ -300,13 +370,18 @@ def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path):
     assert not (tmp_path / "a/failed.csv").exists()
 
 
-def audited(out, *detectors):
+TOYS = (Normed, Scribbles, TurnsSettings, GoesOnAfterCtrlC, TurnsCtrlCIntoAnError, NotesAText)
+TOYS += (Leaves, NeedsShortFloats, NeedsLabels)
+
+
+def audited(out, *detectors, **more):
     """The rows of an audit of toys and others, and how many failed."""
     registry = Registry.discover()
-    for toy in (Normed, Scribbles, TurnsSettings, GoesOnAfterCtrlC, TurnsCtrlCIntoAnError, NotesAText):
-        info = DetectorInfo(name=toy.__name__.lower(), target=f"{__name__}:{toy.__name__}")
+    for toy in TOYS:
+        kind = "labelled" if toy is NeedsLabels else "one-class"
+        info = DetectorInfo(name=toy.__name__.lower(), target=f"{__name__}:{toy.__name__}", supervision=kind)
         registry._offers["detector"].append((info, "tests"))
-    request = Request(detectors=detectors, categories=["0"], overrides=[f"{detectors[-1]}.epochs=2"])
+    request = Request(detectors=detectors, categories=["0"], overrides=[f"{detectors[-1]}.epochs=2"], **more)
     reporter = TerminalReporter(Console(stderr=True))
     return run_audits(request, Settings(), registry, reporter, out, NUMBERS)
 
@@ -325,6 +400,45 @@ def test_what_one_detector_does_is_not_the_next_ones_fault(before, tmp_path):
     if failed:
         error = "it wrote to its training images; let it work on a copy, images.on(device).clone()"
         assert behind["error"][0] == error
+
+
+def test_a_detector_that_leaves_the_program_is_a_row_with_an_error(tmp_path):
+    table, failed = audited(tmp_path, "leaves", "normed")
+    assert (list(table["detector"]), failed) == (["leaves", "normed"], 1)
+    assert table["error"].notna().tolist() == [True, False]
+
+
+def test_an_audit_is_in_the_precision_that_was_asked_for(tmp_path):
+    table, failed = audited(tmp_path, "needsshortfloats", precision="bf16")
+    assert (failed, list(table["precision"])) == (0, ["bf16"])
+
+
+def test_an_audit_hands_labelled_anomalies_on_and_says_notes_and_code(tmp_path, capsys):
+    _, failed = audited(tmp_path, "needslabels")
+    told = " ".join(capsys.readouterr().err.split())
+    assert failed == 0, told
+    assert "needslabels on digits/0 seed 0: True: there were anomalies" in told
+    (path,) = curves_in(tmp_path)
+    assert json.loads(path.read_text())["machine"]["code"]["framework"]
+
+
+def test_the_picture_of_an_audit_draws_its_curves(tmp_path, monkeypatch):
+    drawn = {}
+
+    def look(figure, *_, **__):
+        for line in figure.axes[0].lines:
+            drawn[line.get_label()] = (list(line.get_xdata()), list(line.get_ydata()))
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", look)
+    record = curves_of("sagan", "frog", "leave-one-out-6k")
+    record |= {"clean": (0.1, 0.2, 0.3), "batch_statistics": (0.4, 0.5, 0.6), "class_sorted": (0.7, 0.9, 0.8)}
+    draw(record, tmp_path / "x.png", "")
+    names = ("clean: eval mode", "+ batch statistics, shuffled", "+ sorted by class")
+    expected = dict(zip(names, (record[name] for name in CURVES), strict=True))
+    expected["+ best epoch so far = as published"] = (0.7, 0.9, 0.9)
+    assert {name: drawn[name] for name in expected} == {
+        name: ([1, 2, 3], list(values)) for name, values in expected.items()
+    }
 
 
 @pytest.mark.parametrize("detector", ["goesonafterctrlc", "turnsctrlcintoanerror"])
@@ -446,6 +560,18 @@ def test_a_cell_that_the_curves_do_not_say_is_named(adbench, tmp_path, monkeypat
     assert alone.out.splitlines()[0] in ended.out.splitlines()
     monkeypatch.chdir(tmp_path / "audit")
     assert {finding.board for finding in verify_audit(Path("."))} == {"audit"}
+
+
+def test_a_published_number_in_an_audits_table_is_that_of_the_table_beside_it(tmp_path):
+    shutil.copytree(LEADERBOARDS / "audit", tmp_path / "audit")
+    text = NUMBERS.read_text()
+    (tmp_path / "published_numbers.csv").write_text(text)
+    assert list(differences(tmp_path / "audit")) == []
+    (tmp_path / "published_numbers.csv").write_text(text.replace("SAGAN paper (ICIP 2021)", "another paper"))
+    found = {where.rpartition(", ")[2] for _, where, _ in differences(tmp_path / "audit")}
+    assert found == {"published_source"}
+    (tmp_path / "published_numbers.csv").unlink()  # as in a folder of one's own
+    assert list(differences(tmp_path / "audit")) == []
 
 
 def test_among_boards_every_audit_is_checked_and_every_other_folder_is_named(adbench, tmp_path):

@@ -29,7 +29,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.registry import Registry
-from adbench_tgan.timing import Clock, clocks, latency
+from adbench_tgan.timing import Clock, PeakMemory, clocks, latency
 
 IMAGES = torch.arange(6 * 3 * 8 * 8).reshape(6, 3, 8, 8).to(torch.uint8)
 FEW = ("--detectors", "pca,mean_image", "--seconds", "0.05", "--max-batch", "4", "--device", "cpu")
@@ -125,6 +125,76 @@ def test_one_detector_is_measured_in_full():
     assert [line["batch"] for line in found["batches"]] == [1, 2, 4, 8][: len(found["batches"])]
     assert found["images_per_second"] == max(line["images_per_second"] for line in found["batches"])
     assert found["joules_per_image"] is None  # the CPU has no meter
+
+
+class Undefined(Net):
+    """Has no finite score before it is fitted."""
+
+    def score(self, images):
+        return super().score(images) + (0 if self.fitted else torch.nan)
+
+
+def test_one_whose_scores_are_no_numbers_as_built_is_fitted_on_evenly_spaced_images():
+    assert prepared(Undefined(), fit_images=3)[1] == "fitted on 3 images"
+    some = speed._some(ImageSet(IMAGES), 3).on("cpu")
+    assert torch.equal(some, IMAGES[[0, 2, 5]])
+
+
+def test_latency_is_the_devices_time_and_wall_the_wall_clocks(monkeypatch):
+    monkeypatch.setattr(speed, "clocks", lambda *_: [Clock(0.5, gpu_seconds=0.25)] * 20)
+    detector, _, effort = prepared(Net())
+    found = speed.measure_speed(detector, IMAGES, effort)
+    assert (found["latency_ms_p50"], found["wall_ms_p50"]) == (250.0, 500.0)
+    assert found["batches"][0]["images_per_second"] == 4
+
+
+def test_energy_is_measured_at_the_best_batch(monkeypatch):
+    asked = []
+    monkeypatch.setattr(speed, "energy", lambda detector, images, effort: asked.append(len(images)) or {})
+    lines = [{"batch": size, "images_per_second": rate} for size, rate in ((1, 5.0), (16, 9.0), (32, 8.0))]
+    lines = [line | {"peak_memory_mb": 1.0} for line in lines]
+    monkeypatch.setattr(speed, "throughput", lambda *_: lines)
+    detector, _, effort = prepared(Net())
+    assert speed.measure_speed(detector, IMAGES, effort)["best_batch"] == 16
+    assert asked == [16]
+
+
+def test_the_page_has_the_fastest_first_and_each_number_in_its_column():
+    record = {"preset": "paper", "precision": "fp32", "error": "", "weights": "untrained", "max_batch": 8}
+    record |= {"images_per_second": 1234.0, "best_batch": 4, "peak_memory_mb": 56.0, "joules_per_image": 0.5}
+    record |= {"parameters": 7000, "flops_per_image": 2_500_000_000}
+    times = {"slow": (30.0, 40.0, 50.0), "fast": (1.0, 2.0, None), "also": (10.0, 20.0, 25.0)}
+    board = timing_board.Board(facts={"device": "cpu"}, machine="m")
+    for name, given in times.items():
+        own = dict(zip(("latency_ms_p50", "latency_ms_p95", "latency_ms_p99"), given, strict=True))
+        board = timing_board.with_record(board, record | own | {"detector": name, "key": name})
+    rows = [line for line in timing_board.readme(board).splitlines() if line.startswith("| `")]
+    rest = "1,234 | 4 of 8 | 56 | 2.5 | 7,000 | 0.5 | untrained |"
+    assert rows == [
+        f"| `fast` | paper | 1.000 | 2.000 |  | {rest}",
+        f"| `also` | paper | 10.000 | 20.000 | 25.000 | {rest}",
+        f"| `slow` | paper | 30.000 | 40.000 | 50.000 | {rest}",
+    ]
+
+
+def test_a_board_of_an_older_schema_is_not_read_as_one_of_this():
+    content = {"schema": timing_board.SCHEMA - 1, "machine": "m", "facts": {}, "records": []}
+    with pytest.raises(ValueError, match="another schema"):
+        timing_board.parse(json.dumps(content).encode())
+
+
+def test_peak_memory_is_in_mebibytes(monkeypatch, tmp_path):
+    status, clear = tmp_path / "status", tmp_path / "clear_refs"
+    status.write_text("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1024 kB\n")
+    monkeypatch.setattr("adbench_tgan.timing.STATUS", status)
+    monkeypatch.setattr("adbench_tgan.timing.CLEAR", clear)
+    memory = PeakMemory("cpu")
+    assert memory.megabytes() is None  # it would be that of the process's whole life
+    memory.reset()
+    assert (clear.read_text(), memory.megabytes()) == ("5", 2.0)
+    monkeypatch.setattr("adbench_tgan.timing.CLEAR", tmp_path / "no folder" / "clear_refs")
+    memory.reset()
+    assert memory.megabytes() is None
 
 
 def test_a_batch_that_does_not_fit_ends_the_search_only():

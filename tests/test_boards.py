@@ -1684,11 +1684,52 @@ def test_scores_that_cannot_be_read_are_refused_in_one_line(damage, tmp_path):
     assert one_line_of(error)
 
 
+def test_a_comparison_is_of_the_categories_that_both_have_and_of_each_against_the_other(tmp_path):
+    named = {each.line["detector"]: each for each in board_of(tmp_path, grid(("good", "fair"))).standings}
+    good, fair = named["good"], named["fair"]
+    fewer = replace(
+        fair,
+        spread={"bee": fair.spread["bee"]},
+        members=tuple(each for each in fair.members if each.job.category == "bee"),
+    )
+    found, back = comparison.compare(good, fewer), comparison.compare(fewer, good)
+    for each in (found, back):
+        (row,) = each.categories
+        assert replace(row, category="") == each.overall
+        assert (each.wilcoxon_p, each.p_floor) == (1.0, 1.0)
+        assert not any("same seeds" in caution for caution in each.cautions)  # in what both have they were
+    assert 0 < found.overall.ci_low < found.overall.difference < found.overall.ci_high
+    assert (back.overall.ci_low, back.overall.ci_high) == pytest.approx(
+        (-found.overall.ci_high, -found.overall.ci_low)
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "floor", "told"),
+    [(0.049, 0.01, "agrees"), (0.051, 0.049, "does not show it"), (0.1, 0.05, "cannot show it with so few")],
+)
+def test_a_verdict_says_what_the_signed_rank_test_makes_of_it_at_five_percent(p, floor, told):
+    numbers = {"auroc_a": 0.9, "auroc_b": 0.8, "difference": 0.1, "ci_low": 0.05, "ci_high": 0.15}
+    mean = comparison.Difference(category="", **numbers)
+    found = comparison.Comparison(a="a", b="b", categories=(mean,), overall=mean, wilcoxon_p=p, p_floor=floor)
+    assert found.verdict.endswith(f"the signed-rank test over categories {told}")
+    unsure = replace(found, overall=replace(mean, ci_low=-0.05))
+    assert unsure.verdict == "no difference shown: a is ahead by 0.100 AUROC, and the interval holds zero"
+
+
+def test_pairs_are_of_ranked_rows_and_adjusted_for_as_many_as_there_are(tmp_path):
+    ordered = board_of(tmp_path, grid(("good", "fair"))).standings
+    (line,) = comparison.pairs(ordered).to_dict("records")
+    assert (line["holm_p"], line["holm_floor"]) == (line["wilcoxon_p"], line["p_floor"]) == (0.5, 0.5)
+    assert comparison.pairs([ordered[0], replace(ordered[1], ranked=False)]).empty
+
+
 def test_a_comparison_of_different_seeds_says_so(tmp_path):
     results = [each for each in grid() if (each.job.detector, each.job.seed) != ("fair", 2)]
     named = {each.line["detector"]: each for each in board_of(tmp_path, results).standings}
-    (caution,) = [c for c in comparison.compare(named["good"], named["fair"]).cautions if "seeds:" in c]
-    assert caution.startswith("they were not run with the same seeds")
+    for a, b in (("good", "fair"), ("fair", "good")):
+        (caution,) = [c for c in comparison.compare(named[a], named[b]).cautions if "seeds:" in c]
+        assert caution.startswith("they were not run with the same seeds")
     assert not any("same seeds" in c for c in comparison.compare(named["good"], named["poor"]).cautions)
 
 

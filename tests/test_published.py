@@ -8,7 +8,7 @@ from make_data import make_cifar10
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.options import published_table
-from adbench_tgan.published import SHIPPED, Printed, read_published
+from adbench_tgan.published import SHIPPED, Paper, Printed, published_cells, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.report.material import from_store
 
@@ -80,6 +80,56 @@ def test_the_numbers_of_protocols_that_have_a_name_now_are_found():
         0.997676,
     )
     assert a03ki.source.endswith(" (arch=mlp)")  # not the default
+
+
+def papers(*lines: tuple[str, str, str, float]) -> list[Paper]:
+    """Of a source, under a protocol, in a category."""
+    names = ("source", "protocol", "category", "auroc")
+    return [Paper(detector="pca", **dict(zip(names, line, strict=True))) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("printed", "number", "told"),
+    [
+        ([("A", "p", "a", 0.1), ("B", "p", "a", 0.6), ("B", "p", "b", 0.8)], 0.7, "B"),  # no source is mixed
+        ([("A", "p", "a", 0.1), ("A", "p", "c", 0.9)], None, "0.100 over 1 of 2 categories only (A)"),
+        ([("A", "p", "c", 0.9)], None, ""),  # what it prints is of none of the row's categories
+        (
+            [("A", "q", "a", 0.2), ("A", "q", "b", 0.4), ("A", "q", "average", 0.9)],
+            None,
+            "0.300 published under q (A): not comparable",
+        ),
+        (
+            [("A", "q", "a", 0.2), ("A", "q", "average", 0.9)],
+            None,
+            "0.900 published on average under q (A): not comparable",
+        ),
+        (
+            [("A", "q", "a", 0.2), ("A", "q", "c", 0.6), ("A", "r", "b", 1.0)],
+            None,
+            "0.400 published on average under q (A): not comparable; "
+            "1.000 published on average under r (A): not comparable",
+        ),
+    ],
+)
+def test_a_rows_number_is_of_one_source_that_prints_all_its_categories(printed, number, told):
+    found, source = published_cells("pca", "p", ["a", "b"], papers(*printed))
+    assert (found, source) == (number and pytest.approx(number), told)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "auroc"),
+    [
+        ("AUROC", "0.75", 0.75),
+        ("image AUROC", "0.75", 0.75),
+        ("AUROC (as printed)", "0.75", 0.75),
+        ("AUROC percent", "75", 0.75),
+    ],
+)
+def test_every_unit_of_an_auroc_is_read(metric, value, auroc, tmp_path):
+    line = LINE.replace("AUROC percent,75", f"{metric},{value}")
+    (found,) = read_published(written(tmp_path / "p.csv", HEAD, line))
+    assert found.auroc == auroc
 
 
 def test_which_table_is_read(tmp_path, monkeypatch):

@@ -1,0 +1,264 @@
+"""The numbers of a page's charts and tables, against ones worked out by hand, and what of them each chart draws."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from make_runs import LABELS, made, make_runs
+from sklearn.metrics import average_precision_score
+
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.registry import Registry
+from adbench_tgan.report import audited, charts, curves, examples, tables
+from adbench_tgan.report.gallery import CASES, EACH, FALSE, RANDOM
+from adbench_tgan.report.material import from_store
+
+SCORES, ANOMALIES = np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    results = [made("one", seed=1), made("one", seed=2, shift=3.0), made("two", shift=2.0)]
+    return from_store(make_runs(tmp_path_factory.mktemp("runs"), *results), Registry.discover())
+
+
+@pytest.fixture(scope="module")
+def records(material):
+    return list(curves.curve_records(material))
+
+
+def encoded(spec, number=0):
+    """Of a chart, or of one of its layers, the field or the constant behind each channel."""
+    layer = spec["layer"][number] if "layer" in spec else spec
+    found = layer["encoding"].items()
+    return {name: each.get("field", each.get("datum")) for name, each in found if isinstance(each, dict)}
+
+
+# --- curves ------------------------------------------------------------------------------------------------------
+
+
+def test_precision_and_recall_are_those_of_each_threshold_from_the_highest():
+    recall, precision = curves.precision_recall(SCORES, ANOMALIES)
+    assert (recall, precision) == ([0.5, 0.5, 1.0, 1.0], [1.0, 0.5, 0.6667, 0.5])
+    draw = np.random.default_rng(0)
+    labels = draw.random(20_000) < 0.3
+    scores = draw.normal(size=20_000) + labels
+    recall, precision = curves.precision_recall(scores, labels)
+    area = np.dot(np.diff(recall, prepend=0), precision)
+    assert area == pytest.approx(average_precision_score(labels, scores), abs=0.005)
+
+
+def test_bars_are_shares_of_the_images_of_their_own_kind():
+    found = curves.histogram(SCORES, ANOMALIES)
+    edges = np.array(found["edges"])
+    for name, scores in (("normal", [0.1, 0.4]), ("abnormal", [0.35, 0.8])):
+        bars = np.flatnonzero(found[name])
+        assert [found[name][bar] for bar in bars] == [0.5, 0.5]
+        np.testing.assert_allclose(edges[bars], scores, atol=2 * (edges[1] - edges[0]))
+    half = curves.histogram(np.arange(1000.0), np.zeros(1000, bool))
+    assert (half["edges"][0], half["edges"][-1]) == pytest.approx((5, 994), abs=0.1)
+
+
+def test_each_record_is_of_its_own_jobs_scores_and_threshold(material, records):
+    assert [(each["entry"], each["category"]) for each in records] == [("one", "a"), ("two", "a")]
+    for record, result in zip(records, (made("one", seed=1), made("two", shift=2.0)), strict=True):
+        scores = result.scores["score"].to_numpy("float64")
+        assert record["threshold"] == result.threshold
+        assert (record["false"], record["true"]) == curves.roc(scores, LABELS == 1)
+        assert (record["recall"], record["precision"]) == curves.precision_recall(scores, LABELS == 1)
+        assert record["histogram"] == curves.histogram(scores, LABELS == 1)
+
+
+def test_many_epochs_are_thinned_evenly_and_the_last_one_is_kept(tmp_path):
+    losses = tuple({"loss": float(number)} for number in range(1, 1001))
+    runs = make_runs(tmp_path, made("one", losses=losses))
+    (record,) = curves.loss_records(from_store(runs, Registry.discover()))
+    assert (record["epoch"][0], record["epoch"][-1], len(record["epoch"])) == (1, 1000, curves.POINTS)
+    assert max(np.diff(record["epoch"])) <= 6
+    assert record["value"] == [float(number) for number in record["epoch"]]
+
+
+def test_of_a_long_audit_the_last_epoch_and_the_best_so_far_are_drawn():
+    count = 2 * curves.POINTS + 1
+    rising, once = [n / count for n in range(count)], [0.9] + [0.5] * (count - 1)
+    audit = {"audit": "x", "clean": rising, "batch_statistics": [0.7] * count, "class_sorted": once}
+    found = {record["scored"]: record for record in audited.curve_records([audit])}
+    for record in found.values():
+        assert record["epoch"][-1] == count
+        assert set(np.diff(record["epoch"])) == {3}
+        assert record["epoch"][0] <= 3
+        assert curves.POINTS / 2 < len(record["epoch"]) <= curves.POINTS
+    clean, batch, pure, best = found.values()
+    assert clean["auroc"] == [round(rising[epoch - 1], 4) for epoch in clean["epoch"]]
+    assert [set(each["auroc"]) for each in (batch, pure, best)] == [{0.7}, {0.5}, {0.9}]
+    assert list(found) == [
+        "clean: eval mode",
+        "+ batch statistics, shuffled",
+        "+ sorted by class",
+        "+ best epoch so far = as published",
+    ]
+
+
+# --- charts ------------------------------------------------------------------------------------------------------
+
+
+def test_bars_of_intervals_go_from_their_low_to_their_high_end_around_the_mean(material):
+    spec = charts.intervals(material.leaderboard)
+    bars, points, chance = (encoded(spec, number) for number in range(3))
+    assert (bars["x"], bars["x2"], points["x"], chance["x"]) == (
+        "auroc_ci_low",
+        "auroc_ci_high",
+        "auroc_mean",
+        0.5,
+    )
+
+
+def test_roc_and_precision_recall_draw_what_their_axes_say(records):
+    roc = charts.roc(records, ["one", "two"])
+    lines, chance = encoded(roc), encoded(roc, 1)
+    assert (lines["x"], lines["y"], lines["order"]) == ("false", "true", "false")
+    assert (chance["x"], chance["y"], chance["x2"], chance["y2"]) == (0, 0, 1, 1)
+    assert roc["layer"][0]["mark"]["interpolate"] == "linear"
+    found = charts.precision_recall(records, ["one", "two"])
+    assert (encoded(found)["x"], encoded(found)["y"], encoded(found)["order"]) == (
+        "recall",
+        "precision",
+        "recall",
+    )
+    assert found["mark"]["interpolate"] == "step-before"  # as average precision counts
+
+
+def test_histograms_draw_each_kind_in_its_colour_and_the_threshold_where_it_is(records):
+    spec = charts.histograms(records)
+    bars = encoded(spec)
+    assert (bars["x"], bars["x2"], bars["y"], bars["color"]) == ("from", "to", "share", "images")
+    scale = spec["layer"][0]["encoding"]["color"]["scale"]
+    assert scale == {"domain": ["normal", "abnormal"], "range": [charts.NORMAL, charts.ABNORMAL]}
+    first, drawn = records[0]["histogram"], spec["layer"][0]["data"]["values"]
+    for line, kind in zip(drawn[:2], ("normal", "abnormal"), strict=True):
+        assert (line["images"], line["share"]) == (kind, first[kind])
+        assert (line["from"], line["to"]) == (first["edges"][:-1], first["edges"][1:])
+    assert encoded(spec, 1)["x"] == "at"
+
+
+def test_what_ties_in_one_of_both_is_beaten_by_the_other_and_equals_beat_nobody():
+    def best(*lines):
+        board = pd.DataFrame(lines, columns=["entry", "auroc_mean", "latency_ms_p50"])
+        board = board.assign(supervision="one-class", rank=1, images_per_second=1.0)
+        values = charts.pareto(board)["data"]["values"]
+        return [line["entry"] for line in values if line["best"]]
+
+    assert best(("a", 0.9, 1.0), ("b", 0.9, 2.0)) == ["a"]
+    assert best(("a", 0.9, 1.0), ("b", 0.8, 1.0)) == ["a"]
+    assert best(("a", 0.9, 1.0), ("b", 0.9, 1.0)) == ["a", "b"]
+
+
+def test_each_kind_of_supervision_and_each_way_of_an_audit_has_its_own_sign(material):
+    board = material.leaderboard.assign(supervision=["one-class", "labelled"])
+    shape = charts.intervals(board)["layer"][1]["encoding"]["shape"]["scale"]
+    assert dict(zip(shape["domain"], shape["range"], strict=True)) == {
+        "one-class": "circle",
+        "labelled": "diamond",
+    }
+
+
+def test_what_was_not_measured_is_no_zero(material):
+    board = material.leaderboard.copy()
+    board.loc[0, "auroc_ci_low"] = np.nan
+    values = charts.intervals(board)["data"]["values"]
+    assert values[0]["auroc_ci_low"] is None
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+
+def test_heat_is_the_mean_over_seeds_and_its_distance_from_chance(material):
+    aurocs = [made("one", seed=1).metrics["auroc"], made("one", seed=2, shift=3.0).metrics["auroc"]]
+    (cell,) = tables.heat_table(material)["one"]
+    assert float(cell.value) == pytest.approx(np.mean(aurocs))
+    assert cell.text == f"{np.mean(aurocs):.3f}"
+    for auroc, strength, below in ((0.5, 0, False), (0.25, 0.5, True), (1.0, 1.0, False), (0.0, 1.0, True)):
+        heat = tables._heat(auroc)
+        assert (heat.strength, heat.below_chance) == (strength, below)
+
+
+def test_an_interval_is_written_from_low_to_high_and_pretrained_in_words():
+    cells = tables._interval(pd.Series({"auroc_ci_low": 0.25, "auroc_ci_high": 0.75, "auroc_mean": 0.5}))
+    assert (cells.text, cells.value) == ("0.250 to 0.750", "0.25")
+    assert [tables._word(each) for each in (False, "False", "resnet50")] == ["no", "no", "resnet50"]
+
+
+def test_the_row_of_an_audit_is_of_last_epochs_but_for_the_best_one():
+    curves_ = {"clean": [0.9, 0.6], "batch_statistics": [0.2, 0.7], "class_sorted": [0.95, 0.8]}
+    (row,) = tables.audit_rows([{"audit": "x", **curves_}])
+    assert list(row.values()) == ["x", "2", "0.600", "0.700", "0.800", "0.950", "+0.350"]
+
+
+# --- examples ----------------------------------------------------------------------------------------------------
+
+
+class Brightness:
+    """Scores by brightness; its map is an image's first channel."""
+
+    device, has_maps = "cpu", True
+    reconstruct = examples.Detector.reconstruct
+
+    def score(self, images):
+        return images.float().mean((1, 2, 3))
+
+    def anomaly_map(self, images):
+        return images[:, 0].float()
+
+
+def test_each_example_is_the_image_that_its_score_and_label_are_of():
+    names = [f"test-{number:03}" for number in range(100)]
+    scores = pd.DataFrame({"sample_id": names, "label": LABELS, "score": np.arange(100.0)})
+    asked = []
+
+    def images(indices, size):
+        asked.extend(indices)
+        shades = torch.tensor([index - 500 for index in indices], dtype=torch.uint8)
+        return shades[:, None, None, None].expand(-1, 1, size, size)
+
+    samples = SimpleNamespace(images=images)
+    tasks = SimpleNamespace(cut=lambda category: (samples, SimpleNamespace(test=np.arange(500, 600))))
+    job = SimpleNamespace(category="a", precision="fp32")
+    result = SimpleNamespace(job=job, shape=(1, 8, 8))
+    found = examples.gallery("one", Brightness(), result, scores, tasks)
+    assert found.note == ""  # scored again, each gives the score that is stored for it
+    rows = [int(each.sample_id.removeprefix("test-")) for each in found.examples]
+    assert asked == [500 + row for row in rows]
+    assert [each.case for each in found.examples] == [
+        case for case in (*CASES, FALSE, RANDOM) for _ in range(EACH)
+    ]
+    for each, row in zip(found.examples, rows, strict=True):
+        assert (each.score, each.label) == (float(row), "anomaly" if LABELS[row] else "normal")
+    assert rows[3 * EACH :] != list(range(EACH))
+    whole = images([500 + row for row in rows], 8)
+    maps = examples.coloured(Brightness().anomaly_map(whole))
+    for each, image, heat in zip(found.examples, whole, maps, strict=True):
+        shown = {picture.title: picture.uri for picture in each.pictures}
+        assert shown == {"image": examples.encode(image), "map": examples.encode(heat)}
+
+
+def test_no_examples_are_drawn_of_images_that_are_not_those_that_were_scored(material, tmp_path, monkeypatch):
+    result = made("one")
+    monkeypatch.setattr(examples, "load_detector", lambda *_: (None, result))
+    tasks = SimpleNamespace(fingerprint=lambda category: "f" * 64, root="data")
+    with pytest.raises(AdbenchError, match="the images of 'a' in data are not those that were scored"):
+        examples.gallery_of("one", tmp_path, material, tasks, Registry.discover(), "cpu")
+
+
+def test_machines_are_those_on_which_jobs_ended_well(tmp_path):
+    lost = made("bad", status="failed", device="a GPU", machine={"cpu": "another"})
+    found = from_store(make_runs(tmp_path, made("one"), lost), Registry.discover())
+    assert [each["device"] for each in found.machines] == ["cpu"]
+
+
+def test_maps_are_dark_where_lowest_and_light_where_highest_of_all_maps():
+    maps = torch.tensor([[[10.0, 20.0]], [[20.0, 30.0]]])
+    low, middle, same, high = examples.coloured(maps).permute(0, 2, 3, 1).reshape(4, 3).int().sum(1).tolist()
+    assert low < middle == same < high
+    assert (low, high) == (68 + 1 + 84, 253 + 231 + 37)  # the ends of viridis
