@@ -1,5 +1,6 @@
 """The numbers of a page's charts and tables, against ones worked out by hand, and what of them each chart draws."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, tables
 from adbench_tgan.report.gallery import CASES, EACH, FALSE, RANDOM
-from adbench_tgan.report.material import from_store
+from adbench_tgan.report.material import from_board, from_store
 
 SCORES, ANOMALIES = np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])
 
@@ -69,6 +70,13 @@ def test_each_record_is_of_its_own_jobs_scores_and_threshold(material, records):
         assert (record["false"], record["true"]) == curves.roc(scores, LABELS == 1)
         assert (record["recall"], record["precision"]) == curves.precision_recall(scores, LABELS == 1)
         assert record["histogram"] == curves.histogram(scores, LABELS == 1)
+
+
+def test_a_published_board_keeps_the_thresholds_of_its_jobs():
+    material = from_board(Path(__file__).parent.parent / "leaderboards/mvtec-screw")
+    good = material.results[material.results["status"] == "ok"]
+    assert set(material.thresholds) == set(good["key"])
+    assert all(np.isfinite(value) for value in material.thresholds.values())
 
 
 def test_many_epochs_are_thinned_evenly_and_the_last_one_is_kept(tmp_path):
