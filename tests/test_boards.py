@@ -825,7 +825,7 @@ def test_a_hostile_board_keeps_no_other_from_being_checked(adbench, tmp_path):
     assert ended.status == 1
     assert [each["board"] for each in json.loads(ended.out)["findings"]] == ["a", "b\x1b[31mred", "c"]
     ended = adbench("verify", "boards")
-    assert ended.out.count(": 1 findings") == 3
+    assert ended.out.count(": 1 finding\n") == 3
     assert all(line.isprintable() for line in (ended.out + ended.err).splitlines())
 
 

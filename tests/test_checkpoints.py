@@ -1,6 +1,8 @@
 """A training that is cut short and taken up again ends like one that was not; what is kept can be nobody's trap."""
 
+import errno
 import json
+import os
 import random
 import re
 import signal
@@ -234,12 +236,16 @@ def test_what_does_not_fit_the_detector_is_one_line(tmp_path):
         trained("ganomaly", path, width=4)
 
 
-def test_a_full_disk_costs_the_checkpoint_alone(tmp_path):
+def test_a_full_disk_costs_the_checkpoint_alone(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     whole, _ = trained("ganomaly")
-    again, _ = trained("ganomaly", tmp_path / "no folder/kept.checkpoint", 1)
+    monkeypatch.setattr("adbench_tgan.places.replace", full)
+    again, _ = trained("ganomaly", tmp_path / "kept.checkpoint", 1)
     assert_equal(again.state(), whole.state())
     (note,) = again.notes
-    assert note.startswith("its training could not be kept: No such file or directory")
+    assert note.startswith("its training could not be kept: No space left on device")
 
 
 class Plain(Detector):

@@ -468,8 +468,8 @@ def test_command_writes_a_page_with_examples(adbench, tmp_path):
 
 def test_mistakes_are_one_line(adbench, tmp_path, monkeypatch):
     assert adbench("report").error.startswith("runs holds no results; name the folder")
-    for out, file in ((".", "report.html"), ("runs/", "runs/report.html"), ("", "report.html")):
-        told = f"--out {out or '.'} is a folder; name a file, such as {file}"
+    for out, file in ((".", "report.html"), ("runs/", "runs/report.html")):
+        told = f"--out {out} is a folder; name a file, such as {file}"
         assert adbench("report", "--out", out).error == told
     assert not (tmp_path / "runs").exists()
     make_runs(tmp_path / "runs", made("one"))
