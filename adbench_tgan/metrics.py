@@ -101,9 +101,13 @@ def aupro(maps: Floats, masks: Labels) -> float:
         raise ValueError("the anomaly maps are not finite")
     if masks.all():
         raise ValueError("the masks leave no pixel without a defect, so there is no false positive rate")
-    metric = _AUPRO(fpr_limit=0.3)
     regions = torch.from_numpy(_regions(masks))[:, None]  # (N, 1, H, W)
-    metric.perform_cca = lambda: regions  # anomalib's takes a mask that covers its whole image for background
+
+    class OfRegions(_AUPRO):
+        def perform_cca(self) -> torch.Tensor:
+            return regions  # anomalib's takes a mask that covers its whole image for background
+
+    metric = OfRegions(fpr_limit=0.3)
     metric.update(torch.from_numpy(maps).float(), torch.from_numpy(masks).long())
     return float(metric.compute())
 
@@ -115,5 +119,5 @@ def _regions(masks: Labels) -> NDArray[np.int32]:
 
     touching = np.zeros((3, 3, 3), int)
     touching[1] = 1  # within an image, not from one to the next
-    numbers: NDArray[np.int32] = label(masks, touching)[0]
-    return numbers
+    numbers = label(masks, touching)[0]
+    return np.asarray(numbers, np.int32)
