@@ -156,6 +156,21 @@ def tasks_of(
     return Tasks(dataset, found.find("protocol", protocol or dataset.protocol), root(data_root), fetch=fetch)
 
 
+def file_of(option: str, given: str, example: str) -> Path:
+    """The file to write that an option names: before the work.
+
+    Raises:
+        AdbenchError: it is a folder, or ends in a slash as one, or its folder cannot be written.
+    """
+    from adbench_tgan.places import ensure_writable
+
+    file = Path(given)
+    if file.is_dir() or given.endswith("/"):
+        raise AdbenchError(f"{option} {given} is a folder; name a file, such as {file / example}")
+    ensure_writable(file.parent, option)
+    return file
+
+
 @contextmanager
 def interruptible(say: Callable[[str], None], out: Path | None) -> Iterator[None]:
     """Let Ctrl-C, a polite kill and a terminal that is closed end a run with a line that says how to go on."""

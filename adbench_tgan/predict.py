@@ -21,7 +21,6 @@ from adbench_tgan.detector import Detector
 from adbench_tgan.development import is_of_file
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
-from adbench_tgan.places import ensure_writable
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, read_result
 from adbench_tgan.scoring import check_scores, scores_of
@@ -200,17 +199,10 @@ def meaning_of(result: Result, scores: pd.DataFrame) -> str:
     return f"above the threshold are {normal:.0%} of the normal and {abnormal:.0%} of the abnormal test images of this job"
 
 
-def ensure_drawable(detector: Detector, out: Path) -> None:
-    """Refuse a picture that could not be drawn or written: before the scores, not after them.
-
-    Raises:
-        AdbenchError: the detector has no maps, or `out` cannot be written.
-    """
+def ensure_maps(detector: Detector) -> None:
+    """Raise `AdbenchError` when a detector has no anomaly maps: before the scores, not after them."""
     if not detector.has_maps:
         raise AdbenchError("this detector has no anomaly maps; leave out --heatmap")
-    if out.is_dir():
-        raise AdbenchError(f"--heatmap {out} is a folder; name a file, such as {out / 'map.png'}")
-    ensure_writable(out.parent, "--heatmap")
 
 
 def draw(

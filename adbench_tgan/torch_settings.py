@@ -89,9 +89,8 @@ def settings_kept() -> Iterator[dict[str, Any]]:
     finally:
         os.chdir(folder)  # first, for what torch imports next asks where it is
         device = before["default device"]
-        if (
-            torch.empty(0).device != device
-        ):  # only then, for torch 2.6 can tell no default device after a None
+        # Only where it was turned: after a None torch 2.6 can tell no default device.
+        if torch.empty(0).device != device:
             # None, which costs no time, is the CPU.
             torch.set_default_device(None if device.type == "cpu" else device)
         for name, hooks in module_hooks().items():

@@ -117,7 +117,7 @@ class NotesAText(Normed):
 
 
 class Modal(Normed):
-    """Turns its scores round where all of its networks train, and draws by chance; notes how it is asked."""
+    """Turns its scores round where all of its networks train, and draws by chance."""
 
     @property
     def networks(self):

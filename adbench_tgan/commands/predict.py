@@ -14,6 +14,7 @@ from adbench_tgan.options import (
     Device,
     Json,
     Plugins,
+    file_of,
     registry,
 )
 
@@ -35,7 +36,8 @@ def predict(
 
     detector, result = saved.load_detector(job_folder, registry(plugin), usable(device))
     if heatmap is not None:
-        saved.ensure_drawable(detector, heatmap)
+        saved.ensure_maps(detector)
+        file_of("--heatmap", str(heatmap), "map.png")
     assert result.shape is not None
     images = saved.read_images(image, result.shape)
     found = saved.predict(detector, result, image, images)

@@ -15,6 +15,7 @@ from adbench_tgan.options import (
     Plugins,
     Published,
     complete,
+    file_of,
     published_table,
     registry,
     root,
@@ -63,14 +64,12 @@ def report(
     from adbench_tgan.report import check_extra
 
     check_extra()
-    from adbench_tgan.places import ensure_writable
     from adbench_tgan.report import page
     from adbench_tgan.report.audited import audits_of
     from adbench_tgan.report.material import from_board, from_store
     from adbench_tgan.results import write_atomically
 
-    file = file_of(out)
-    ensure_writable(file.parent)
+    file = file_of("--out", out, "report.html")
     found = registry(plugin)
     if board and (data or protocol or published):
         raise AdbenchError(f"--data, --protocol and --published are of runs; {board} has its own")
@@ -84,18 +83,6 @@ def report(
     text = page.render(material, galleries, no_examples, audits, no_audits)
     write_atomically(file, text)
     print(f"wrote {file}, {len(text.encode()) / 1e6:.1f} MB")
-
-
-def file_of(out: str) -> Path:
-    """The page that ``--out`` names.
-
-    Raises:
-        AdbenchError: it is a folder, or ends in a slash as one.
-    """
-    file = Path(out)
-    if file.is_dir() or out.endswith("/"):
-        raise AdbenchError(f"--out {out or '.'} is a folder; name a file, such as {file / 'report.html'}")
-    return file
 
 
 def galleries_of(
