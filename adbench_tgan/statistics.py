@@ -67,22 +67,27 @@ def _drawn(random: np.random.RandomState, images: int) -> Counts:
 def resampled_auroc(scores: NDArray[np.floating[Any]], drawn: Draws) -> Floats:
     """The AUROC of each resample, (RESAMPLES,); ties count half.
 
-    An anomaly wins over the normals below it: anomalies are added up by how many that are, all resamples at once.
+    An anomaly wins over the normals below it: images of the larger group are added up by how many images of the
+    smaller are below them, all resamples at once. All sums are exact.
     """
     from scipy.sparse import csr_matrix
 
-    normal, abnormal = scores[~drawn.labels], scores[drawn.labels]
-    normal_rows, abnormal_rows = drawn.rows[~drawn.labels], drawn.rows[drawn.labels]
-    order = np.argsort(normal, kind="stable")
-    below = np.zeros((len(normal) + 1, drawn.counts.shape[1]))
-    np.cumsum(drawn.counts[normal_rows[order]], axis=0, out=below[1:])  # drawn normals among the lowest k
-    ends = [np.searchsorted(normal[order], abnormal, side=side) for side in ("left", "right")]
-    columns = np.tile(abnormal_rows, 2)
+    anomalies_are_few = 2 * int(drawn.labels.sum()) < len(drawn.labels)
+    is_few = drawn.labels == anomalies_are_few
+    few, many = scores[is_few], scores[~is_few]
+    order = np.argsort(few, kind="stable")
+    # How many are drawn among the lowest k, exact below 2**24; row by row, which is four times as fast as cumsum.
+    below = np.zeros((len(few) + 1, drawn.counts.shape[1]), np.float32)
+    for place, row in enumerate(drawn.rows[is_few][order]):
+        np.add(below[place], drawn.counts[row], out=below[place + 1])
+    ends = [np.searchsorted(few[order], many, side=side) for side in ("left", "right")]
+    columns = np.tile(drawn.rows[~is_few], 2)
     halves = np.full(len(columns), 0.5, np.float32)
     shape = (len(below), len(drawn.counts))
     gathered = csr_matrix((halves, (np.concatenate(ends), columns)), shape=shape) @ drawn.counts
-    wins = np.einsum("kr,kr->r", gathered, below)
-    total: Floats = wins / (len(abnormal) * len(normal))  # as many as there are are drawn
+    above = np.einsum("kr,kr->r", gathered, below, dtype=np.float64)  # pairs that the larger group wins
+    pairs = len(few) * len(many)  # as many as there are are drawn
+    total: Floats = (pairs - above if anomalies_are_few else above) / pairs
     return total
 
 

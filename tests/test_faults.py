@@ -32,13 +32,6 @@ COMPUTED = [
 ]
 
 
-def fresh(out):
-    """Run to the end in a process that inherits nothing."""
-    words = [sys.executable, "-m", "adbench_tgan.cli", *RUN, str(out)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def scores(out):
     """Bytes of every job's scores, by folder."""
     return {p.parent.name: p.read_bytes() for p in sorted(Path(out).glob("*/*/*/*/scores.parquet"))}
@@ -55,13 +48,15 @@ def assert_same(out, whole):
 def whole(tmp_path_factory):
     """An uninterrupted run."""
     out = tmp_path_factory.mktemp("whole")
-    fresh(out)
+    Forked(*RUN, out).finish()
     assert len(scores(out)) == 4
     return out
 
 
-def test_two_fresh_processes_give_the_same_bytes(whole, tmp_path):
-    fresh(tmp_path)
+def test_a_process_that_inherits_nothing_gives_the_same_bytes(whole, tmp_path):
+    words = [sys.executable, "-m", "adbench_tgan.cli", *RUN, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert_same(tmp_path, whole)
 
 

@@ -110,7 +110,8 @@ def canonical(scores: pd.DataFrame) -> pd.DataFrame:
 
 def labels_hash(scores: pd.DataFrame) -> str:
     """SHA-256 of the test images' names and labels."""
-    lines = (f"{name}\t{label}\n" for name, label in zip(scores["sample_id"], scores["label"], strict=True))
+    columns = (scores[name].tolist() for name in ("sample_id", "label"))  # lists are quicker to walk through
+    lines = (f"{name}\t{label}\n" for name, label in zip(*columns, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -107,8 +107,8 @@ def _labels(
     wrong: list[str] = []
     for key, table in tables.items():
         if key in records:
-            category = records[key]["category"]
-            if labels_hash(table) == labels.setdefault(category, labels_hash(table)):
+            category, digest = records[key]["category"], labels_hash(table)
+            if digest == labels.setdefault(category, digest):
                 right[category] = table
             else:
                 wrong.append(key)

@@ -32,9 +32,7 @@ def main() -> int:
     steered = not asked.plain and importlib.util.find_spec("atheris") is not None
     if asked.child:
         return steer(asked.child, asked.seconds, asked.crashes)
-    from targets import TARGETS
-
-    names = asked.target or list(TARGETS)
+    names = asked.target or every()
     asked.crashes.mkdir(parents=True, exist_ok=True)
     print("by atheris" if steered else "by random changes", flush=True)
     total = failed = 0
@@ -44,6 +42,12 @@ def main() -> int:
         total, failed = total + tried, failed + crashes
     print(f"{'all':10} {total:10,} inputs  {failed} crashes")
     return 1 if failed else 0
+
+
+def every() -> list[str]:
+    from targets import TARGETS
+
+    return list(TARGETS)
 
 
 def parent(name: str, seconds: float, crashes: Path) -> tuple[int, int]:
