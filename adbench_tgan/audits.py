@@ -114,7 +114,7 @@ def audit_job(
         found = audit(
             detector, begin.split, train, lambda number, means: reporter.epoch(number, total, means, job)
         )
-        for note in notes_of(detector):
+        for note in (*begin.split.notes, *notes_of(detector)):
             reporter.warn(f"{job}: {note}")
     facts = {
         "device": device_name(device),

@@ -35,6 +35,7 @@ from adbench_tgan.audits import draw, run_audits
 from adbench_tgan.boards import verify_audit
 from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.data.images import Split
+from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import StoreError, TrainingDiverged
 from adbench_tgan.jobs import Job, Request
 from adbench_tgan.metrics import auroc
@@ -413,10 +414,14 @@ def test_an_audit_is_in_the_precision_that_was_asked_for(tmp_path):
     assert (failed, list(table["precision"])) == (0, ["bf16"])
 
 
-def test_an_audit_hands_labelled_anomalies_on_and_says_notes_and_code(tmp_path, capsys):
+def test_an_audit_hands_labelled_anomalies_on_and_says_notes_and_code(tmp_path, capsys, monkeypatch):
+    cut = Tasks.split
+    noted = {"notes": ("one mask is lost",)}
+    monkeypatch.setattr(Tasks, "split", lambda *words, **more: replace(cut(*words, **more), **noted))
     _, failed = audited(tmp_path, "needslabels")
     told = " ".join(capsys.readouterr().err.split())
     assert failed == 0, told
+    assert "needslabels on digits/0 seed 0: one mask is lost" in told
     assert "needslabels on digits/0 seed 0: True: there were anomalies" in told
     (path,) = curves_in(tmp_path)
     assert json.loads(path.read_text())["machine"]["code"]["framework"]

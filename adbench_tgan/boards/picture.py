@@ -29,7 +29,10 @@ def draw(board: Board, pairs_csv: bytes) -> bytes:
     panels = figure.subplots(len(kinds), squeeze=False)[:, 0]
     for kind, axes in zip(kinds, panels, strict=True):
         _diagram(board, kind, axes)
+        floor = board.pairs.loc[board.pairs["supervision"] == kind, "holm_floor"].iloc[0]
+        bars = f"a bar joins those with Holm's p of 0.05 or more; the smallest that it can be here is {floor:.2g}"
         axes.set_title(f"{board.facts.name}, {kind}: mean rank, 1 = best", parse_math=False)
+        axes.text(0.5, 0, bars, transform=axes.transAxes, ha="center", va="top", fontsize="small")
     out = io.BytesIO()
     metadata = {"Software": None, STAMP: hashlib.sha256(pairs_csv).hexdigest()}
     figure.savefig(out, format="png", dpi=100, metadata=metadata)
