@@ -128,9 +128,9 @@ def beside_papers(
 def comparable_cells(
     printed: float | None, source: str, preset: str, *, unofficial: bool
 ) -> tuple[float | None, str]:
-    """A published number and its source; no number beside other images or networks, and the source says so.
+    """A published number and its source; no number beside other images or another preset, and the source says so.
 
-    `preset` is that of a row, with what was set by hand: "paper; epochs=1".
+    `preset` is that of a row, with what was set by hand: "paper; epochs=1". That is for the reader to weigh.
     """
     if printed is None:
         return None, source

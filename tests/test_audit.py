@@ -521,7 +521,7 @@ def test_an_audit_keeps_how_its_images_differ_from_the_official_ones(adbench, tm
     ended = adbench("audit", *COMMAND, *words, "--out", tmp_path / "a")
     assert ended.status == 0, ended.err
     (record,) = [read_curves(path) for path in (tmp_path / "a").rglob("*.json")]
-    assert record["unofficial"] == "300 + 100 images; not the official 60,000 + 10,000 images"
+    assert record["unofficial"] == "300 + 100 images; not the official 60,000 + 10,000"
 
 
 def curves_of(detector, category, protocol, unofficial=""):

@@ -367,14 +367,28 @@ def test_mnist_is_found(tmp_path, name, torchvision_name, fourth, place):
     samples = dataset.samples(fourth)
     assert len(dataset.categories) == 10
     assert not any("/" in category or " " in category for category in dataset.categories)  # names of folders
-    assert dataset.note == "30 + 20 images"
-    assert dataset.unofficial == "30 + 20 images; not the official 60,000 + 10,000 images"
+    assert dataset.note == dataset.unofficial == "30 + 20 images; not the official 60,000 + 10,000"
     assert (samples.classes[4], samples.parts[4], samples.ids[34]) == (fourth, "train", "test-00004")
     assert counts(samples)["train", fourth] == 3
     assert counts(samples)["test", fourth] == 2
     expected = np.random.default_rng(1).integers(0, 256, (20, 28, 28), dtype=np.uint8)
     assert samples.read(34).shape == (1, 28, 28)  # grey stays one channel
     assert (samples.read(34)[0] == expected[4]).all()
+
+
+@pytest.mark.parametrize(("name", "torchvision_name", "fourth"), MNISTS)
+def test_other_images_of_the_official_number_are_not_the_official_ones(
+    tmp_path, name, torchvision_name, fourth, monkeypatch
+):
+    """KMNIST has the names and the numbers of MNIST, too."""
+    make_mnist(tmp_path, train=60_000, test=10_000)
+    told = "60,000 + 10,000 images; not the official pixels and labels"
+    assert LOADERS[name](tmp_path, False).unofficial == told
+    official = mnist.OFFICIAL[torchvision_name]
+    for file in official:
+        monkeypatch.setitem(official, file, hashlib.md5((tmp_path / file).read_bytes()).hexdigest())
+    dataset = LOADERS[name](tmp_path, False)
+    assert (dataset.note, dataset.unofficial) == ("official files", "")
 
 
 @pytest.mark.parametrize("count", [19, 21])
@@ -452,11 +466,11 @@ def test_mnist_is_fetched_from_the_first_mirror_that_answers(tmp_path, monkeypat
         Path(root, filename).write_bytes(packed)
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
-    assert mnist.load_mnist(tmp_path / "root", True).note == "30 + 20 images"
+    assert mnist.load_mnist(tmp_path / "root", True).note.startswith("30 + 20 images")
     assert len(asked) == 4 + 1
     assert len({url.rpartition("/")[0] for url in asked}) == 2
     assert len(list((tmp_path / "root/MNIST/raw").iterdir())) == 4  # nothing packed is left
-    assert mnist.load_mnist(tmp_path / "root", False).note == "30 + 20 images"
+    assert mnist.load_mnist(tmp_path / "root", False).note.startswith("30 + 20 images")
 
 
 # STL-10
@@ -468,7 +482,7 @@ def test_stl10_is_found(tmp_path, place, inside):
     path = make_stl10(tmp_path / place)
     dataset = stl10.load(path if inside else tmp_path, False)
     samples = dataset.samples("monkey")
-    assert dataset.note == "20 + 10 images; not the official 5,000 + 8,000"
+    assert dataset.note == dataset.unofficial == "20 + 10 images; not the official 5,000 + 8,000"
     assert (samples.classes[7], samples.classes[27], samples.ids[27]) == ("monkey", "monkey", "test-00007")
     expected = np.random.default_rng(1).integers(0, 256, (10, 3, 96, 96), dtype=np.uint8)
     assert (samples.read(27) == expected[7]).all()  # rows are rows again
@@ -498,7 +512,8 @@ def test_stl10_official_files_are_known(tmp_path, monkeypatch):
     monkeypatch.setattr(STL10, "train_list", [*listed("train"), ["unlabeled_X.bin", "not needed"]])
     assert stl10.load(tmp_path, False).note == "20 + 10 images; not the official 5,000 + 8,000"
     monkeypatch.setattr(STL10, "test_list", listed("test"))
-    assert stl10.load(tmp_path, False).note == "official files"
+    dataset = stl10.load(tmp_path, False)
+    assert (dataset.note, dataset.unofficial) == ("official files", "")
 
 
 @pytest.mark.parametrize(

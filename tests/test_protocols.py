@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -863,6 +864,24 @@ def test_resizing_takes_in_every_pixel_and_rounds_to_the_nearest():
     small = samples.images(np.array([0]), 4)[0, 0]
     assert small.unique(dim=0).tolist() == [[46, 0, 0, 0]]
     assert samples.images(np.array([1]), 8)[0, 0, 0].tolist() == [10, 10, 10, 11, 12, 13, 13, 13]
+
+
+def test_photographs_are_resized_one_after_another_not_all_at_once():
+    """Seven hundred of a phone at their own size would fill 25 GB."""
+    held: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def read(index: int) -> np.ndarray:
+        nonlocal most
+        image = np.full((1, 64, 64), index, np.uint8)
+        held.append(weakref.ref(image))
+        most = max(most, sum(each() is not None for each in held))
+        return image
+
+    names = [str(number) for number in range(9)]
+    samples = Samples(read=read, ids=names, classes=["good"] * 9, parts=["train"] * 9)
+    assert samples.images(np.arange(9), 8)[:, 0, 0, 0].tolist() == list(range(9))
+    assert most <= 2
 
 
 def test_a_large_mask_is_sampled_at_the_middle_of_its_pixels():

@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import lzma
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -136,3 +136,15 @@ def pieces(file: IO[bytes], limit: int) -> Iterator[bytes]:
         if total > limit:
             raise ArchiveError(f"it unpacks to more than {limit:,} bytes")
         yield piece
+
+
+def unlike(folder: Path, files: Mapping[str, str], counts: str, official: str) -> str:
+    """How the images in a folder differ from the official ones, in words; empty if its files have those MD5s."""
+    if all(_md5(folder / name) == md5 for name, md5 in files.items()):
+        return ""
+    return f"{counts} images; not the official {official if counts != official else 'pixels and labels'}"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from adbench_tgan.data.archives import fetch_gzip
+from adbench_tgan.data.archives import fetch_gzip, unlike
 from adbench_tgan.data.files import fetch_folder, not_found, only_regular, reason_of
 from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
 from adbench_tgan.errors import DataError
@@ -22,7 +22,20 @@ CLOTHES = (
 )
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 LARGEST = {IMAGES: 2**29, LABELS: 2**20}  # bytes of a file; the official ones have 47 million and 60,008
-OFFICIAL = "60,000 + 10,000 images"  # of both
+OFFICIAL = {  # MD5s of the unpacked files, by torchvision's name of the dataset
+    "MNIST": {
+        f"train-{IMAGES}": "6bbc9ace898e44ae57da46a324031adb",
+        f"train-{LABELS}": "a25bea736e30d166cdddb491f175f624",
+        f"t10k-{IMAGES}": "2646ac647ad5339dbf082846283269ea",
+        f"t10k-{LABELS}": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "FashionMNIST": {
+        f"train-{IMAGES}": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        f"train-{LABELS}": "9018921c3c673c538a1fc5bad174d6f9",
+        f"t10k-{IMAGES}": "8181f5470baa50b63fa0f6fddb340f0a",
+        f"t10k-{LABELS}": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
+}
 
 
 def load_mnist(root: Path, fetch: bool) -> ClassDataset:
@@ -55,9 +68,10 @@ def _load(
             )
         folder = fetch_folder(root, name, lambda place: _download(name, place)) / "raw"
     train, test = _part(folder, "train"), _part(folder, "t10k")
-    note = f"{len(train[1]):,} + {len(test[1]):,} images"
-    unofficial = "" if note == OFFICIAL else f"{note}; not the official {OFFICIAL}"
+    counts = f"{len(train[1]):,} + {len(test[1]):,}"
+    unofficial = unlike(folder, OFFICIAL[name], counts, "60,000 + 10,000")
     images = labelled_arrays(classes, train, test)
+    note = unofficial or "official files"
     return ClassDataset(categories=classes, images=images, note=note, unofficial=unofficial)
 
 

@@ -5,12 +5,11 @@ Coates, Lee, Ng, "An Analysis of Single-Layer Networks in Unsupervised Feature L
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
-from adbench_tgan.data.archives import fetch_archive
+from adbench_tgan.data.archives import fetch_archive, unlike
 from adbench_tgan.data.files import fetch_folder, not_found, only_regular, reason_of
 from adbench_tgan.data.samples import ClassDataset, Labelled, Pixels, labelled_arrays
 from adbench_tgan.errors import DataError
@@ -33,10 +32,19 @@ def load(root: Path, fetch: bool) -> ClassDataset:
         if not fetch:
             raise not_found("stl10", root, f"{FOLDER} or stl10/{FOLDER}")
         folder = fetch_folder(root, FOLDER, _download)
-    samples = labelled_arrays(NAMES, _part(folder, "train"), _part(folder, "test"))
-    return ClassDataset(
-        categories=NAMES, images=samples, note=_note(folder, samples.parts.count("train"), len(samples))
-    )
+    train, test = _part(folder, "train"), _part(folder, "test")
+    counts = f"{len(train[1]):,} + {len(test[1]):,}"
+    unofficial = unlike(folder, _official_files(), counts, "5,000 + 8,000")
+    images = labelled_arrays(NAMES, train, test)
+    note = unofficial or "official files"
+    return ClassDataset(categories=NAMES, images=images, note=note, unofficial=unofficial)
+
+
+def _official_files() -> dict[str, str]:
+    """Their MD5s, but for that of the unlabelled images."""
+    from torchvision.datasets import STL10
+
+    return {name: md5 for name, md5 in STL10.train_list + STL10.test_list if "unlabeled" not in name}
 
 
 def _find(root: Path) -> Path | None:
@@ -50,23 +58,6 @@ def _download(place: Path) -> None:
     from torchvision.datasets import STL10
 
     fetch_archive(place, STL10.url, md5=STL10.tgz_md5)
-
-
-def _note(folder: Path, train: int, images: int) -> str:
-    from torchvision.datasets import STL10
-
-    expected = {name: md5 for name, md5 in STL10.train_list + STL10.test_list if "unlabeled" not in name}
-    official = all(_md5(folder / name) == md5 for name, md5 in expected.items())
-    return (
-        "official files"
-        if official
-        else f"{train:,} + {images - train:,} images; not the official 5,000 + 8,000"
-    )
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _part(folder: Path, part: str) -> Labelled:
