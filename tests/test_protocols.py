@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from make_data import make_imagefolder, make_mnist, make_mvtec, picture, save
+from make_data import make_imagefolder, make_mnist, make_mvtec, save
 from make_runs import toy_job
 from PIL import Image
 
@@ -955,11 +956,23 @@ def test_masks_that_lose_their_defect_at_the_size_of_judging_are_told(tmp_path, 
     assert passport(tasks, "screw")["notes"] == list(told)
 
 
-def test_test_images_with_the_pixels_of_training_images_are_told(tmp_path):
-    make_mvtec(tmp_path, good=3)
-    save(tmp_path / "screw/test/good/001.png", picture(2))  # as train/good/002.png
+@pytest.mark.parametrize(
+    ("copies", "note"),
+    [
+        ({"train/good/002.png": ["good/001.png"]}, "1 of 7 test images have the pixels of a training image"),
+        ({"test/dent/000.png": ["good/001.png"]}, "1 picture is in the test set with both labels"),
+        (
+            {"test/dent/000.png": ["good/001.png"], "test/dent/001.png": ["good/000.png", "good/002.png"]},
+            "2 pictures are in the test set with both labels",
+        ),
+    ],
+)
+def test_copies_of_one_picture_are_told(copies, note, tmp_path):
+    make_mvtec(tmp_path, good=3, defects={"dent": 4})
+    for source, targets in copies.items():
+        for target in targets:
+            shutil.copy(tmp_path / "screw" / source, tmp_path / "screw/test" / target)
     registry = Registry.discover()
     tasks = Tasks(registry.find("dataset", "folder"), registry.find("protocol", "official"), tmp_path)
-    told = ("1 of 7 test images have the pixels of a training image",)
-    assert tasks.split("screw", 16, labelled=False).notes == told
-    assert passport(tasks, "screw")["notes"] == list(told)
+    assert tasks.split("screw", 16, labelled=False).notes == (note,)
+    assert passport(tasks, "screw")["notes"] == [note]

@@ -7,7 +7,7 @@ from adbench_tgan.data.samples import Cut, Indices, Pixels, Samples
 
 def remarks(samples: Samples, cut: Cut, masks: Pixels | None) -> tuple[str, ...]:
     """Notes on a cut's images; `masks` (n, H, W) are those of its test images as they are judged."""
-    return (*_lost(samples, cut, masks), *_repeated(samples, cut))
+    return (*_lost(samples, cut, masks), *_repeated(samples, cut), *_both(samples, cut))
 
 
 def _lost(samples: Samples, cut: Cut, masks: Pixels | None) -> list[str]:
@@ -29,6 +29,14 @@ def _repeated(samples: Samples, cut: Cut) -> list[str]:
     both = set(test).intersection(_hashes(samples, cut.normal))
     count = sum(each in both for each in test)
     return [f"{count} of {len(test)} test images have the pixels of a training image"] if count else []
+
+
+def _both(samples: Samples, cut: Cut) -> list[str]:
+    """How many pictures, by their pixels, the test set has with both labels."""
+    normal, abnormal = (set(_hashes(samples, cut.test[cut.labels == label])) for label in (0, 1))
+    count = len(normal & abnormal)
+    pictures = f"{count} pictures are" if count > 1 else "1 picture is"
+    return [f"{pictures} in the test set with both labels"] if count else []
 
 
 def _hashes(samples: Samples, indices: Indices) -> list[bytes]:
