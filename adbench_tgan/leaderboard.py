@@ -245,7 +245,11 @@ def impurity(members: Sequence[Result]) -> str:
     """By how much scores depend on their batch, in words; empty if they do not."""
     impure = [result for result in members if not is_pure(result)]
     worst = max((result.purity_delta or 0.0 for result in impure), default=0.0)
-    return f"impure: scores change with their batch, by up to {worst:.2g} of the largest" if impure else ""
+    return (
+        f"impure: scores or maps change with their batch, by up to {worst:.2g} of the largest"
+        if impure
+        else ""
+    )
 
 
 def declarations(members: Sequence[Result]) -> str:

@@ -35,16 +35,16 @@ LARGEST_SIDE = 8192  # pixels of an image that a model may ask for
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One image's score, and the threshold over which it counts as anomalous."""
+    """One image's score, and the threshold over which it counts as anomalous, if the job has one."""
 
     path: Path
     score: float
-    threshold: float
+    threshold: float | None
 
     @property
-    def anomalous(self) -> bool:
-        """Whether the score is above the 0.95 quantile of training scores."""
-        return self.score > self.threshold
+    def anomalous(self) -> bool | None:
+        """Whether the score is above the 0.95 quantile of training scores, as far as that is known."""
+        return None if self.threshold is None else self.score > self.threshold
 
 
 def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detector, Result]:
@@ -183,9 +183,8 @@ def predict(detector: Detector, result: Result, paths: Sequence[Path], images: T
         raise AdbenchError(
             f"the saved model gives no scores ({reason}); {remedy(result.job.detector)}"
         ) from None
-    threshold = float("nan") if result.threshold is None else result.threshold
     return [
-        Prediction(path=path, score=float(score), threshold=threshold)
+        Prediction(path=path, score=float(score), threshold=result.threshold)
         for path, score in zip(paths, scores, strict=True)
     ]
 
@@ -232,8 +231,8 @@ def draw(
             axes[row][column].set_title(title)
         heat = axes[row][-1].imshow(maps[row], cmap="inferno", vmin=maps.min(), vmax=maps.max())
         figure.colorbar(heat, ax=axes[row][-1], shrink=0.8)
-        verdict = "anomalous" if prediction.anomalous else "normal"
-        axes[row][-1].set_title(f"map: {prediction.score:.4g}, {verdict}")
+        verdict = {True: ", anomalous", False: ", normal", None: ""}[prediction.anomalous]
+        axes[row][-1].set_title(f"map: {prediction.score:.4g}{verdict}")
         axes[row][0].set_ylabel(plain("/".join(prediction.path.parts[-2:])), parse_math=False)
         for axis in axes[row]:
             axis.set_xticks([])

@@ -37,6 +37,7 @@ from adbench_tgan.scoring import (
     map_all,
     operations,
     purity,
+    purity_of_maps,
     reconstruction_error,
     score_all,
     score_some,
@@ -214,6 +215,8 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
 
         reporter.phase("metrics", job)
         maps = maps_of(detector, split, device, tell)
+        if maps is not None:
+            purity_delta = max(purity_delta, purity_of_maps(detector, split.test, maps, device))
         metrics, notes = evaluate(maps, split.masks, scores, split.labels, threshold, registry, device)
         shown = pictures(detector, split.normal) if settings.pictures else {}
 

@@ -95,13 +95,35 @@ def purity(detector: Detector, images: ImageSet, scores: np.ndarray, device: str
 
     Relative as in `statistics.relative_change`. Above rounding, a score depends on more than its own image.
     """
-    count = min(len(images), PURITY_IMAGES)
-    chosen = np.random.default_rng(len(images)).permutation(len(images))[:count]
-    chosen = np.flip(np.sort(chosen)).copy()  # some drawn orders are the test set's own
-    few = images.on("cpu")[torch.from_numpy(chosen)]
+    chosen, few = some(images)
     alone = np.concatenate([score_all(detector, ImageSet(image[None]), device) for image in few])
     together = score_all(detector, ImageSet(few), device)
     return relative_change(scores[chosen], np.stack([alone, together]), scores)
+
+
+def purity_of_maps(detector: Detector, images: ImageSet, maps: np.ndarray, device: str) -> float:
+    """How much a few images' maps change when they are drawn alone, and together in the reverse of their order.
+
+    The mean change of a pixel, relative to the mean distance of pixels from their mean. 0 of maps that are not finite,
+    which no metric takes.
+    """
+    chosen, few = some(images)
+    before, size = maps[chosen].astype(np.float64), maps.shape[1:]
+    if not np.isfinite(before).all():
+        return 0.0
+    alone = np.concatenate([map_all(detector, ImageSet(image[None]), size, device) for image in few])
+    together = map_all(detector, ImageSet(few), size, device)
+    change = max(float(np.abs(after - before).mean()) for after in (alone, together))
+    spread = float(np.abs(before - before.mean()).mean())
+    return change / max(spread, float(np.finfo(np.float32).tiny)) if np.isfinite(change) else 1.0
+
+
+def some(images: ImageSet) -> tuple[np.ndarray, Tensor]:
+    """The positions of `PURITY_IMAGES` images, the last first, and these images."""
+    count = min(len(images), PURITY_IMAGES)
+    chosen = np.random.default_rng(len(images)).permutation(len(images))[:count]
+    chosen = np.flip(np.sort(chosen)).copy()  # some drawn orders are the test set's own
+    return chosen, images.on("cpu")[torch.from_numpy(chosen)]
 
 
 def reconstruction_error(detector: Detector, images: ImageSet, device: str) -> float | None:

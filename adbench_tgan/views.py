@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WORDS = ("detector", "preset", "pretrained")  # columns of text; the others hold numbers
 LONGEST = 40  # characters of a name that is not folded
+MOST_DECIMALS = 8  # of a number in a table
 
 
 def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
@@ -140,7 +141,7 @@ def _records(records: Sequence[Mapping[str, Any]], names: Sequence[str], title: 
         values = [record[name] for record in records]
         number = all(_is_number(value) or not _filled(value) for value in values)
         filled.append(_numbers(values) if number else [escape(text_of(value)) for value in values])
-        whole = name == names[0] and max(map(len, filled[-1])) <= LONGEST
+        whole = name in (names[0], "category") and max(map(len, filled[-1])) <= LONGEST
         _add_column(table, _heading(name), filled[-1], number=number, whole=whole)
     for line in zip(*filled, strict=True):
         table.add_row(*line)
@@ -169,13 +170,17 @@ def _is_number(value: Any) -> bool:
 
 
 def _numbers(values: Sequence[Any]) -> list[str]:
-    """Four digits of the largest, and two of the smallest unless it takes more than three decimals."""
+    """Four digits of the largest, and two of the smallest unless it takes more than three decimals.
+
+    Where that takes more than `MOST_DECIMALS`, each has four digits and a power of ten.
+    """
     if all(isinstance(value, int) for value in values):
         return [f"{value:,d}" for value in values]
     sizes = [abs(value) for value in values if _filled(value) and value] or [1]
     largest, smallest = (ceil(log10(size)) for size in (max(sizes), min(sizes)))
     decimals = max(0, 4 - largest, min(3, 2 - smallest))
-    return [f"{value:,.{decimals}f}" if _filled(value) else "" for value in values]
+    form = f",.{decimals}f" if decimals <= MOST_DECIMALS else ".3e"
+    return [format(value, form) if _filled(value) else "" for value in values]
 
 
 def escape(text: str) -> str:

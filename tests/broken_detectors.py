@@ -353,6 +353,12 @@ class SmallMaps(Sound):
         return torch.zeros(len(images), 4, 4)
 
 
+class MapsOfTheirBatch(Sound):
+    def anomaly_map(self, images):
+        maps = super().anomaly_map(images)
+        return maps - maps.mean(0)
+
+
 class SummedMaps(Sound):
     """Declared to have the score as the mean of the map."""
 
@@ -363,6 +369,13 @@ class SummedMaps(Sound):
 class FloatImages(Sound):
     def reconstruct(self, images):
         return images.float()
+
+
+class DrawsTheMean(Sound):
+    """Of all images of the batch."""
+
+    def reconstruct(self, images):
+        return images.float().mean(0, keepdim=True).expand_as(images).to(torch.uint8)
 
 
 class ForgetsOnSave(Sound):

@@ -355,14 +355,15 @@ def test_the_clean_number_is_that_of_a_run(adbench, tmp_path):
     assert clean == pytest.approx(pd.read_csv(tmp_path / "r/results.csv")["auroc"][0], abs=1e-6)
 
 
-def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path):
+def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
     words = ["--detectors", "pca,ganomaly", *COMMAND[2:], "--out", tmp_path / "a"]
     ended = adbench("audit", *words)
     assert ended.status == 1
     assert "PCA has no networks; an audit is about their modes" in ended.err
     assert list(pd.read_csv(tmp_path / "a/audit.csv")["detector"]) == ["ganomaly"]
-    assert "│ error" in ended.out.replace("┃", "│")
-    assert "PCA has no networks" in " ".join(ended.out.replace("│", " ").split())
+    assert "category" in ended.out  # there is room for it: reasons stand above
+    assert "error" not in ended.out
     failed = pd.read_csv(tmp_path / "a/failed.csv")
     assert list(failed["detector"]) == ["pca"]
     assert failed["error"][0].startswith("PCA has no networks")

@@ -707,7 +707,9 @@ def test_a_row_with_impure_scores_is_refused_as_ranked(folder):
     forge(folder, purity_delta=0.5)
     found = boards.verify(folder)
     ranks = [str(each) for each in found if each.file == "leaderboard.csv" and each.where.endswith(", rank")]
-    assert any("not ranked: impure: scores change with their batch, by up to 0.5" in rank for rank in ranks)
+    assert any(
+        "not ranked: impure: scores or maps change with their batch, by up to 0.5" in rank for rank in ranks
+    )
 
 
 @pytest.mark.parametrize(
@@ -894,7 +896,9 @@ def test_few_seeds_missing_categories_and_impure_scores_are_shown_unranked(tmp_p
     assert remark["good"] == ""
     assert remark["fair"] == "not ranked: 2 of the 3 seeds that it takes"
     assert remark["poor"] == "not ranked: no result for bee"
-    assert remark["taught"].startswith("not ranked: impure: scores change with their batch, by up to 0.01")
+    assert remark["taught"].startswith(
+        "not ranked: impure: scores or maps change with their batch, by up to 0.01"
+    )
     assert remark["unknown"] == "not ranked: whether its scores depend on their batch was not probed"
     assert board.leaderboard.set_index("detector")["rank"].notna().sum() == 1
     assert boards.publish(board, tmp_path)

@@ -122,8 +122,10 @@ BROKEN = {
     "SwitchesGradOff": {"scoring leaves the settings of torch alone"},
     "TunesCudnn": {"scoring leaves the settings of torch alone"},
     "SmallMaps": {"maps match the images"},
+    "MapsOfTheirBatch": {"maps match the images"},
     "SummedMaps": {"maps add up to the scores where declared"},
     "FloatImages": {"reconstructions match the images"},
+    "DrawsTheMean": {"reconstructions match the images"},
     "ForgetsOnSave": {
         "a loaded state gives equal scores",
         "it moves between devices",

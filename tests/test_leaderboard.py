@@ -158,7 +158,7 @@ def test_impure_scores_are_flagged_and_rounding_is_not(precision, rounding):
     ]
     remarks = board(rows).set_index("detector")["remark"]
     assert remarks["pure"] == ""
-    assert remarks["impure"].startswith("impure: scores change with their batch, by up to 0.0")
+    assert remarks["impure"].startswith("impure: scores or maps change with their batch, by up to 0.0")
 
 
 def test_declared_failures_are_shown_with_their_reasons():
@@ -292,7 +292,7 @@ def test_a_row_with_a_remark_has_a_star_and_its_remark_below_the_table():
     lines = shown.get().splitlines()
     assert ["impure *" in line for line in lines].count(True) == 1
     assert "pure *" not in shown.get().replace("impure *", "")
-    assert "* impure: impure: scores change with their batch" in " ".join(shown.get().split())
+    assert "* impure: impure: scores or maps change with their batch" in " ".join(shown.get().split())
 
 
 def test_remarks_have_a_line_each_and_name_all_whose_they_are():

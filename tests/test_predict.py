@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 import resource
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -65,6 +67,26 @@ def test_a_saved_model_scores_as_the_run_did(detector, precision, adbench, job, 
     assert ended.err.splitlines()[-1] == told.format(*shares)
     assert [r["threshold"] for r in records] == [threshold] * len(records)
     assert [r["anomalous"] for r in records] == [bool(r["score"] > threshold) for r in records]
+
+
+def test_without_a_threshold_there_is_no_verdict(adbench, job, data, monkeypatch):
+    folder = job("mean_image", "--save-models")
+
+    def without(*words):
+        detector, result = load_detector(*words)
+        return detector, replace(result, threshold=None)
+
+    monkeypatch.setattr("adbench_tgan.predict.load_detector", without)
+    words = ("predict", folder, data / "screw/test/good/000.png")
+    (record,) = json.loads(adbench(*words, "--json").out, parse_constant=pytest.fail)
+    assert (record["threshold"], record["anomalous"]) == (None, None)
+    ended = adbench(*words)
+    assert "anomalous" not in ended.out
+    assert "this job has no threshold" in ended.err
+    titles = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda axes, text, **more: titles.append(text))
+    assert adbench(*words, "--heatmap", "map.png").status == 0
+    assert re.fullmatch(r"map: [\d.]+", titles[-1])
 
 
 def test_a_model_is_built_within_bounds_before_a_gpu_reserves_what_it_likes(job, monkeypatch):

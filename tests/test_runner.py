@@ -9,11 +9,14 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from textwrap import dedent
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from make_data import make_mvtec
 
 from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, runner, scoring, timing
 from adbench_tgan.benchmark import benchmark, usable
@@ -483,6 +486,56 @@ def test_purity_is_measured_stored_and_printed_in_the_row(registry, tmp_path):
     remarks = outcome.leaderboard.set_index("detector")["remark"]
     assert remarks["plain"] == ""
     assert "impure" in remarks["relativetobatch"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "pure"),
+    [
+        (lambda maps: 0, True),
+        (lambda maps: 1000, True),
+        (lambda maps: -maps.mean(0), False),
+        (lambda maps: torch.arange(len(maps))[:, None, None], False),
+        (lambda maps: (len(maps) == 1) * 0.1, False),
+        (lambda maps: (len(maps) > 1) * math.nan, True),  # no metric takes them
+    ],
+)
+def test_maps_of_a_few_images_are_drawn_again_alone_and_in_another_order(extra, pure):
+    def drawn(images):
+        maps = images.float().mean(1) / 255
+        return maps + extra(maps)
+
+    images = ImageSet(torch.from_numpy(np.random.default_rng(0).integers(0, 256, (9, 3, 8, 8), np.uint8)))
+    detector = SimpleNamespace(anomaly_map=drawn)
+    maps = scoring.map_all(detector, images, (16, 16), "cpu")
+    assert (scoring.purity_of_maps(detector, images, maps, "cpu") < 1e-4) == pure
+
+
+MAPPED = """
+    from adbench_tgan import Detector
+
+    class Mapped(Detector):
+        def fit(self, train):
+            return self
+
+        def score(self, images):
+            return images.float().mean((1, 2, 3))
+
+        def anomaly_map(self, images):
+            maps = images.float().mean(1)
+            return maps - maps.mean(0)
+"""
+
+
+def test_maps_that_depend_on_their_batch_make_a_row_impure(adbench, tmp_path):
+    make_mvtec(tmp_path / "data")
+    (tmp_path / "mapped.py").write_text(dedent(MAPPED))
+    data = ("--data", "mvtec", "--data-root", tmp_path / "data", "--set", "mapped.image_size=16")
+    ended = adbench(
+        "run", "--plugin", "mapped.py", "--detectors", "mapped", *data, "--no-timing", "--out", "runs"
+    )
+    assert ended.status == 0, ended.err
+    assert pd.read_csv("runs/results.csv")["purity_delta"][0] > 0.1
+    assert "impure" in " ".join(ended.out.split())
 
 
 @pytest.mark.parametrize("wrong_in", [None, "alone", "together"])

@@ -67,7 +67,7 @@ def audit(
         warn(f"{out / 'failed.csv'} says which {failed} of these {len(table)} failed, and why")
     if failed == len(table):
         raise typer.Exit(1)
-    shown = table[[name for name in (*SHOWN.split(), "error") if name in table]].astype(object)
+    shown = table[SHOWN.split()].astype(object)
     lines = shown.where(shown.notna(), "")  # what no paper printed stays empty
     records = [{str(name): value for name, value in line.items()} for _, line in lines.iterrows()]
     cut = found.find("protocol", request.protocol or found.find("dataset", data).protocol)

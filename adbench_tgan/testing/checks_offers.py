@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,15 +13,17 @@ from torch.utils._pytree import tree_leaves
 
 from adbench_tgan.detector import Detector
 from adbench_tgan.testing.outcome import Skipped, expect, skip
-from adbench_tgan.testing.trial import SEED, Trial, gap
+from adbench_tgan.testing.trial import SEED, TOLERANCE, Trial, gap
 from adbench_tgan.training import seed_everything
 
 SUM_TOLERANCE = 1e-3  # relative: sums of a map's pixels in another order, and in float32
+FEW = 3  # pictures that are drawn again in other company
+LEVEL = 1  # of 255: a pixel may be rounded to the next
 DEVICE_TOLERANCE = 1e-2  # relative: other kernels, and a search of many steps
 
 
 def maps_match_the_images(trial: Trial) -> None:
-    """One finite float32 map per image, of the image's height and width."""
+    """One finite float32 map per image, of the image's height and width, which depends on its own image alone."""
     if not trial.detector.has_maps:
         skip("it has no maps")
     _, height, width = trial.shape
@@ -30,6 +33,9 @@ def maps_match_the_images(trial: Trial) -> None:
         expect(maps.dtype == torch.float32, f"maps are {maps.dtype}")
         expect(not maps.requires_grad, "maps carry a gradient")
         expect(bool(maps.isfinite().all()), "maps are not finite")
+    largest = float(trial.detector.anomaly_map(trial.probe).abs().max())
+    for way, change in changes(trial, trial.detector.anomaly_map).items():
+        expect(change <= TOLERANCE * largest, f"{way} changes maps by {change:.2g} of {largest:.2g}")
 
 
 def maps_add_up_to_the_scores_where_declared(trial: Trial) -> None:
@@ -44,12 +50,24 @@ def maps_add_up_to_the_scores_where_declared(trial: Trial) -> None:
 
 
 def reconstructions_match_the_images(trial: Trial) -> None:
-    """One uint8 image per image, of the same shape."""
+    """One uint8 image per image, of the same shape, which depends on its own image alone."""
     if type(trial.detector).reconstruct is Detector.reconstruct:
         skip("it reconstructs nothing")
     images = trial.detector.reconstruct(trial.probe)
     expect(images.shape == trial.probe.shape, f"reconstructions are {tuple(images.shape)}")
     expect(images.dtype == torch.uint8, f"reconstructions are {images.dtype}")
+    for way, change in changes(trial, trial.detector.reconstruct).items():
+        expect(change <= LEVEL, f"{way} changes reconstructions by {change:.0f} of 255")
+
+
+def changes(trial: Trial, draw: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """How much a few pictures change at most when they are drawn in other company."""
+    together = draw(trial.probe)[:FEW].double()
+    others = {
+        "another batch": torch.cat([draw(image[None]) for image in trial.probe[:FEW]]),
+        "another order": draw(trial.probe.flip(0)).flip(0)[:FEW],
+    }
+    return {way: float((each.double() - together).abs().max()) for way, each in others.items()}
 
 
 def a_loaded_state_gives_equal_scores(trial: Trial) -> None:
