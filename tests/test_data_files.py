@@ -225,6 +225,32 @@ def test_first_page_is_read(tmp_path):
     assert rgb(write(tmp_path / "a.tiff", pages[0], save_all=True, append_images=pages[1:])) == [[7] * 3]
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}], ids=["raw", "lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["tiff", "png", "jpg"])
+def test_a_noted_rotation_is_not_applied(tmp_path, suffix, orientation, options):
+    """Not to masks either, so that a mask without the note lies where its image's defect does."""
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:8, :8] = 255  # no two ways of turning it look the same
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[274] = orientation
+    path = write(tmp_path / f"a.{suffix}", image, exif=exif, **(options if suffix == "tiff" else {}))
+    assert Image.open(path).getexif()[274] == orientation
+    assert (decode(path) == pixels.transpose(2, 0, 1)).all()
+    assert (decode_mask(path) == pixels[..., 0] // 255).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_deep_values_are_not_turned_either(tmp_path, kind):
+    image = Image.fromarray(np.array([[1, 0], [0, 0], [1, 1]], kind))
+    assert decode_mask(write(tmp_path / "a.tiff", image, tiffinfo={274: 6})).tolist() == [
+        [1, 0],
+        [0, 0],
+        [1, 1],
+    ]
+
+
 def test_an_image_of_one_pixel_is_writeable(tmp_path):
     assert rgb(save(tmp_path / "a.png", np.array([[[1, 2, 3]]], np.uint8))) == [[1, 2, 3]]
 

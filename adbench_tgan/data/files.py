@@ -24,7 +24,16 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 PLAIN = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
-PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # tags of a TIFF file
+PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 262, 274, 339  # tags of a TIFF file
+UNTURNED = {  # what takes back Pillow's turning of a TIFF, by the orientation that it notes
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 RESAVE = "save it as 8- or 16-bit unsigned, BlackIsZero, without transparency"
 BUDGET = 2**31  # bytes of decoded images kept
 
@@ -42,7 +51,7 @@ def decode(path: Path) -> Pixels:
     * 16-bit colour: the high byte, as Pillow reads it
 
     Refused is what Pillow would misread: a transparent colour of 16 bits, WhiteIsZero of more than 8, signed 8 bits.
-    The first page of a file with several is read. A rotation noted in EXIF is not applied.
+    The first page of a file with several is read. A rotation noted in EXIF or in a TIFF's tags is not applied.
 
     Raises:
         DataError: the file is missing, damaged, too large, of another format or out of range.
@@ -209,11 +218,14 @@ def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
         only_regular(path)  # to open a pipe would wait for ever
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            # A file, not its path: given a path Pillow maps some TIFFs into memory, and those that are to be
+            # turned by 90 degrees with width and height exchanged.
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 deep = any("16" in str(tile[3]) for tile in image.tile)  # which loading forgets
+                orientation = image.getexif().get(ORIENTATION, 1) if isinstance(image, TiffImageFile) else 1
                 image.load()
                 _check_meaning(image, deep)
-                return convert(image)
+                return convert(_unturned(image, orientation))
     except Exception as error:  # damaged files raise nearly every kind of error in Pillow
         reason = _reason(path, error)
         remedy = RESAVE if isinstance(error, _MisreadError) else "replace or remove it"
@@ -252,6 +264,12 @@ def _check_meaning(image: Image.Image, deep: bool) -> None:
             raise _MisreadError("WhiteIsZero of more than 8 bits")
         if image.mode in PLAIN and 2 in np.ravel(tags.get(SAMPLE_FORMAT, 1)):
             raise _MisreadError("signed 8-bit values")
+
+
+def _unturned(image: Image.Image, orientation: int) -> Image.Image:
+    """The image as it is stored: Pillow turns a TIFF while loading it, as no other format."""
+    method = UNTURNED.get(orientation)
+    return image if method is None else image.transpose(method)
 
 
 def _rgb(image: Image.Image) -> Pixels:
