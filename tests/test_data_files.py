@@ -98,19 +98,27 @@ def test_sixteen_bit_grey_is_divided_by_257_and_rounded(tmp_path, suffix):
 
 
 def tiff(
-    path: Path, *, order: str, bits: int, values: list[int], photometric: int = 1, kind: int = 1
+    path: Path, *, order: str, bits: int, values: list[int], planes: int = 1, **tags: int | list[int]
 ) -> Path:
-    """A grey TIFF of one row written by hand, of kinds that Pillow does not write."""
-    size = len(values) * bits // 8
-    tags = {256: len(values), 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: size}
-    tags |= {} if kind == 1 else {339: kind}
-    table = b"".join(
-        struct.pack(f"{order}HHI", tag, 3, 1) + struct.pack(f"{order}HH", value, 0)
-        for tag, value in tags.items()
-    )
-    pixels = struct.pack(f"{order}{len(values)}{ {8: 'B', 16: 'H', 32: 'I'}[bits] }", *values)
-    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8 + size)
-    path.write_bytes(head + pixels + struct.pack(f"{order}H", len(tags)) + table + bytes(4))
+    """A TIFF of one row written by hand, of kinds that Pillow does not write: `values` of each plane in turn.
+
+    `tags` ("t262") are set over those of plain grey.
+    """
+    pixels = struct.pack(f"{order}{len(values)}{ {8: 'B', 16: 'H', 32: 'I', 64: 'Q'}[bits] }", *values)
+    size = len(pixels) // planes
+    offsets = [8 + plane * size for plane in range(planes)]
+    fields = {256: len(values) // planes, 257: 1, 258: [bits] * planes, 259: 1, 262: 1}
+    fields |= {273: offsets, 277: planes, 278: 1, 279: [size] * planes}
+    fields |= {int(name[1:]): value for name, value in tags.items()}
+    table, beside = b"", b""
+    for tag, value in sorted(fields.items()):
+        shorts = np.array(value, f"{order}u2", ndmin=1).tobytes()
+        if len(shorts) > 4:
+            place = 8 + len(pixels) + len(beside)
+            beside, shorts = beside + shorts, struct.pack(f"{order}I", place)
+        table += struct.pack(f"{order}HHI", tag, 3, np.size(value)) + shorts.ljust(4, b"\0")
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8 + len(pixels + beside))
+    path.write_bytes(head + pixels + beside + struct.pack(f"{order}H", len(fields)) + table + bytes(4))
     return path
 
 
@@ -120,7 +128,7 @@ def test_big_endian_sixteen_bit_grey(tmp_path):
     assert rgb(path) == [[1] * 3, [255] * 3]
 
 
-RESAVE = "save it as 8- or 16-bit unsigned, BlackIsZero, without transparency"
+RESAVE = "save it as an 8- or 16-bit PNG without transparency"
 
 
 @pytest.mark.parametrize("reader", [decode, decode_mask])
@@ -135,12 +143,35 @@ RESAVE = "save it as 8- or 16-bit unsigned, BlackIsZero, without transparency"
 def test_a_tiff_that_would_be_misread_is_refused(tmp_path, reader, bits, kind, values, reason):
     photometric = int(reason.startswith("signed"))
     path = tmp_path / "a.tiff"
-    tiff(path, order="<", bits=bits, values=values, photometric=photometric, kind=kind)
+    tiff(path, order="<", bits=bits, values=values, t262=photometric, t339=kind)
     assert refused(path, reader, RESAVE) == reason
 
 
+@pytest.mark.parametrize("reader", [decode, decode_mask])
+def test_a_tiff_of_twelve_bits_is_refused(tmp_path, reader):
+    """Pillow gives 0 to 4095, which would come out nearly black."""
+    path = tiff(tmp_path / "a.tiff", order="<", bits=8, values=[255] * 3, t256=2, t258=12)
+    assert np.asarray(Image.open(path)).tolist() == [[4095, 4095]]
+    assert refused(path, reader, RESAVE) == "12 bits a sample, not scaled to 16"
+
+
+@pytest.mark.parametrize("reader", [decode, decode_mask])
+@pytest.mark.parametrize(("bits", "planes", "tags"), [(16, 3, {"t262": 2}), (8, 1, {"t262": 0})])
+def test_separate_planes_that_would_be_misread_are_refused(tmp_path, reader, bits, planes, tags):
+    """Of 16 bits Pillow takes every byte for a value; that white is at zero it forgets."""
+    path = tmp_path / "a.tiff"
+    tiff(path, order="<", bits=bits, values=[0x81] * 3 * planes, planes=planes, t284=2, **tags)
+    Image.open(path).load()  # without a word
+    assert refused(path, reader, RESAVE) == "uncompressed separate planes of other than plain 8 bits"
+
+
+def test_separate_planes_of_eight_bits_are_read(tmp_path):
+    path = tiff(tmp_path / "a.tiff", order="<", bits=8, values=[1, 2, 3], planes=3, t262=2, t284=2)
+    assert rgb(path) == [[1, 2, 3]]
+
+
 def test_eight_bits_may_be_white_at_zero(tmp_path):
-    path = tiff(tmp_path / "a.tiff", order="<", bits=8, values=[0, 55], photometric=0)
+    path = tiff(tmp_path / "a.tiff", order="<", bits=8, values=[0, 55], t262=0)
     assert rgb(path) == [[255] * 3, [200] * 3]
 
 
@@ -171,6 +202,19 @@ def test_a_transparent_colour_of_sixteen_bits_is_refused(tmp_path, reader, kind,
     row = b"\0" + struct.pack(f">{len(colour)}H", *colour)
     path = png(tmp_path / "a.png", side=1, bits=16, kind=kind, row=row, transparent=colour)
     assert refused(path, reader, RESAVE) == "16 bits with a transparent colour"
+
+
+@pytest.mark.parametrize("reader", [decode, decode_mask])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_transparent_grey_of_few_bits_is_refused(tmp_path, reader, bits):
+    """Pillow scales the pixels to 8 bits and not the colour."""
+    path = png(tmp_path / "a.png", side=1, bits=bits, kind=0, row=b"\0\xff", transparent=(2**bits - 1,))
+    assert refused(path, reader, RESAVE) == "grey of 2 or 4 bits with a transparent colour"
+
+
+def test_a_transparent_grey_of_one_bit_becomes_black(tmp_path):
+    path = png(tmp_path / "a.png", side=1, bits=1, kind=0, row=b"\0\xff", transparent=(1,))
+    assert rgb(path) == [[0] * 3]
 
 
 @pytest.mark.parametrize(("kind", "colour"), [(0, (9,)), (2, (9, 8, 7))])

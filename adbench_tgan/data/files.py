@@ -24,7 +24,14 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 PLAIN = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
-PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 262, 274, 339  # tags of a TIFF file
+BITS, PHOTOMETRIC, FILL_ORDER, ORIENTATION, PLANAR, SAMPLE_FORMAT = (
+    258,
+    262,
+    266,
+    274,
+    284,
+    339,
+)  # a TIFF's tags
 UNTURNED = {  # what takes back Pillow's turning of a TIFF, by the orientation that it notes
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,7 +41,7 @@ UNTURNED = {  # what takes back Pillow's turning of a TIFF, by the orientation t
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-RESAVE = "save it as 8- or 16-bit unsigned, BlackIsZero, without transparency"
+RESAVE = "save it as an 8- or 16-bit PNG without transparency"
 BUDGET = 2**31  # bytes of decoded images kept
 
 
@@ -50,7 +57,7 @@ def decode(path: Path) -> Pixels:
     * floating point (mode F, range [0, 1]): times 255 and rounded, repeated
     * 16-bit colour: the high byte, as Pillow reads it
 
-    Refused is what Pillow would misread: a transparent colour of 16 bits, WhiteIsZero of more than 8, signed 8 bits.
+    Refused is what Pillow would misread: see `_check_meaning`.
     The first page of a file with several is read. A rotation noted in EXIF or in a TIFF's tags is not applied.
 
     Raises:
@@ -221,10 +228,12 @@ def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
             # A file, not its path: given a path Pillow maps some TIFFs into memory, and those that are to be
             # turned by 90 degrees with width and height exchanged.
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-                deep = any("16" in str(tile[3]) for tile in image.tile)  # which loading forgets
+                raw = " ".join(
+                    str(tile[3]) for tile in image.tile
+                )  # how pixels lie there: loading forgets it
                 orientation = image.getexif().get(ORIENTATION, 1) if isinstance(image, TiffImageFile) else 1
                 image.load()
-                _check_meaning(image, deep)
+                _check_meaning(image, raw)
                 return convert(_unturned(image, orientation))
     except Exception as error:  # damaged files raise nearly every kind of error in Pillow
         reason = _reason(path, error)
@@ -254,12 +263,21 @@ class _MisreadError(_UnsuitableError):
     """The file is sound, but Pillow would give other values than it means."""
 
 
-def _check_meaning(image: Image.Image, deep: bool) -> None:
+def _check_meaning(image: Image.Image, raw: str) -> None:
     """Raise `_MisreadError` for what Pillow reads without a word as something else."""
-    if image.format == "PNG" and deep and "transparency" in image.info:
-        raise _MisreadError("16 bits with a transparent colour")
+    if image.format == "PNG" and "transparency" in image.info:
+        if "16" in raw:
+            raise _MisreadError("16 bits with a transparent colour")
+        if raw in ("L;2", "L;4"):  # the colour is not scaled to 8 bits, the pixels are
+            raise _MisreadError("grey of 2 or 4 bits with a transparent colour")
     if isinstance(image, TiffImageFile):
         tags = image.tag_v2
+        bits = max(tags.get(BITS, (1,)))
+        if 8 < bits < 16:
+            raise _MisreadError(f"{bits} bits a sample, not scaled to 16")
+        plain = bits == 8 and tags.get(PHOTOMETRIC) != 0 and tags.get(FILL_ORDER) != 2
+        if tags.get(PLANAR) == 2 and image.info["compression"] == "raw" and not plain:  # taken for plain ones
+            raise _MisreadError("uncompressed separate planes of other than plain 8 bits")
         if tags.get(PHOTOMETRIC) == 0 and image.mode in (*SIXTEEN_BITS, "F"):
             raise _MisreadError("WhiteIsZero of more than 8 bits")
         if image.mode in PLAIN and 2 in np.ravel(tags.get(SAMPLE_FORMAT, 1)):
