@@ -128,7 +128,7 @@ def test_big_endian_sixteen_bit_grey(tmp_path):
     assert rgb(path) == [[1] * 3, [255] * 3]
 
 
-RESAVE = "save it as an 8- or 16-bit PNG without transparency"
+RESAVE = "replace it with an 8- or 16-bit PNG without transparency"
 
 
 @pytest.mark.parametrize("reader", [decode, decode_mask])
@@ -205,16 +205,11 @@ def test_a_transparent_colour_of_sixteen_bits_is_refused(tmp_path, reader, kind,
 
 
 @pytest.mark.parametrize("reader", [decode, decode_mask])
-@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("bits", [1, 2, 4])
 def test_a_transparent_grey_of_few_bits_is_refused(tmp_path, reader, bits):
     """Pillow scales the pixels to 8 bits and not the colour."""
     path = png(tmp_path / "a.png", side=1, bits=bits, kind=0, row=b"\0\xff", transparent=(2**bits - 1,))
-    assert refused(path, reader, RESAVE) == "grey of 2 or 4 bits with a transparent colour"
-
-
-def test_a_transparent_grey_of_one_bit_becomes_black(tmp_path):
-    path = png(tmp_path / "a.png", side=1, bits=1, kind=0, row=b"\0\xff", transparent=(1,))
-    assert rgb(path) == [[0] * 3]
+    assert refused(path, reader, RESAVE) == "grey of less than 8 bits with a transparent colour"
 
 
 @pytest.mark.parametrize(("kind", "colour"), [(0, (9,)), (2, (9, 8, 7))])
@@ -343,7 +338,7 @@ def test_damaged_checksum(tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(b"IHDR") + 17] ^= 255  # the header's checksum
     path.write_bytes(data)
-    assert refused(path).startswith(("corrupt file: ", "not a PNG"))
+    assert refused(path, remedy=RESAVE) == unsupported("PNG")
 
 
 def test_text_named_png(tmp_path):
@@ -355,6 +350,34 @@ def test_other_formats_are_refused_by_content(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "x.gif")
     path = (tmp_path / "x.gif").rename(tmp_path / "x.png")
     assert refused(path) == "not a PNG, JPEG, BMP or TIFF image"
+
+
+def unsupported(name: str) -> str:
+    return f"a {name} that is damaged or of a kind that is not supported"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("bits", "planes", "tags"),
+    [
+        (64, 1, {"t339": 3}),  # grey of floats
+        (16, 1, {"t339": 3}),
+        (32, 3, {"t262": 2, "t339": [3] * 3}),  # colour of floats
+        (16, 2, {"t338": 2}),  # grey and alpha
+    ],
+)
+def test_a_tiff_of_an_unsupported_kind_is_called_one(tmp_path, order, bits, planes, tags):
+    path = tmp_path / "a.png"  # whatever its name
+    tiff(path, order=order, bits=bits, values=[0] * planes, planes=planes, **tags)
+    assert refused(path, remedy=RESAVE) == unsupported("TIFF")
+
+
+@pytest.mark.parametrize("name", ["PNG", "BMP"])
+def test_a_file_that_breaks_off_in_its_header_is_called_by_its_format(tmp_path, name):
+    Image.new("RGB", (4, 4)).save(tmp_path / "whole", format=name)
+    path = tmp_path / "a.tiff"
+    path.write_bytes((tmp_path / "whole").read_bytes()[:8])
+    assert refused(path, remedy=RESAVE) == unsupported(name)
 
 
 @pytest.mark.parametrize("side", [10_000, 30_000])  # Pillow warns of the first and refuses the second
