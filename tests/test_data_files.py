@@ -98,19 +98,27 @@ def test_sixteen_bit_grey_is_divided_by_257_and_rounded(tmp_path, suffix):
 
 
 def tiff(
-    path: Path, *, order: str, bits: int, values: list[int], photometric: int = 1, kind: int = 1
+    path: Path, *, order: str, bits: int, values: list[int], planes: int = 1, **tags: int | list[int]
 ) -> Path:
-    """A grey TIFF of one row written by hand, of kinds that Pillow does not write."""
-    size = len(values) * bits // 8
-    tags = {256: len(values), 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: size}
-    tags |= {} if kind == 1 else {339: kind}
-    table = b"".join(
-        struct.pack(f"{order}HHI", tag, 3, 1) + struct.pack(f"{order}HH", value, 0)
-        for tag, value in tags.items()
-    )
-    pixels = struct.pack(f"{order}{len(values)}{ {8: 'B', 16: 'H', 32: 'I'}[bits] }", *values)
-    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8 + size)
-    path.write_bytes(head + pixels + struct.pack(f"{order}H", len(tags)) + table + bytes(4))
+    """A TIFF of one row written by hand, of kinds that Pillow does not write: `values` of each plane in turn.
+
+    `tags` ("t262") are set over those of plain grey.
+    """
+    pixels = struct.pack(f"{order}{len(values)}{ {8: 'B', 16: 'H', 32: 'I', 64: 'Q'}[bits] }", *values)
+    size = len(pixels) // planes
+    offsets = [8 + plane * size for plane in range(planes)]
+    fields = {256: len(values) // planes, 257: 1, 258: [bits] * planes, 259: 1, 262: 1}
+    fields |= {273: offsets, 277: planes, 278: 1, 279: [size] * planes}
+    fields |= {int(name[1:]): value for name, value in tags.items()}
+    table, beside = b"", b""
+    for tag, value in sorted(fields.items()):
+        shorts = np.array(value, f"{order}u2", ndmin=1).tobytes()
+        if len(shorts) > 4:
+            place = 8 + len(pixels) + len(beside)
+            beside, shorts = beside + shorts, struct.pack(f"{order}I", place)
+        table += struct.pack(f"{order}HHI", tag, 3, np.size(value)) + shorts.ljust(4, b"\0")
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8 + len(pixels + beside))
+    path.write_bytes(head + pixels + beside + struct.pack(f"{order}H", len(fields)) + table + bytes(4))
     return path
 
 
@@ -120,7 +128,7 @@ def test_big_endian_sixteen_bit_grey(tmp_path):
     assert rgb(path) == [[1] * 3, [255] * 3]
 
 
-RESAVE = "save it as 8- or 16-bit unsigned, BlackIsZero, without transparency"
+RESAVE = "replace it with an 8- or 16-bit PNG without transparency"
 
 
 @pytest.mark.parametrize("reader", [decode, decode_mask])
@@ -135,12 +143,35 @@ RESAVE = "save it as 8- or 16-bit unsigned, BlackIsZero, without transparency"
 def test_a_tiff_that_would_be_misread_is_refused(tmp_path, reader, bits, kind, values, reason):
     photometric = int(reason.startswith("signed"))
     path = tmp_path / "a.tiff"
-    tiff(path, order="<", bits=bits, values=values, photometric=photometric, kind=kind)
+    tiff(path, order="<", bits=bits, values=values, t262=photometric, t339=kind)
     assert refused(path, reader, RESAVE) == reason
 
 
+@pytest.mark.parametrize("reader", [decode, decode_mask])
+def test_a_tiff_of_twelve_bits_is_refused(tmp_path, reader):
+    """Pillow gives 0 to 4095, which would come out nearly black."""
+    path = tiff(tmp_path / "a.tiff", order="<", bits=8, values=[255] * 3, t256=2, t258=12)
+    assert np.asarray(Image.open(path)).tolist() == [[4095, 4095]]
+    assert refused(path, reader, RESAVE) == "12 bits a sample, not scaled to 16"
+
+
+@pytest.mark.parametrize("reader", [decode, decode_mask])
+@pytest.mark.parametrize(("bits", "planes", "tags"), [(16, 3, {"t262": 2}), (8, 1, {"t262": 0})])
+def test_separate_planes_that_would_be_misread_are_refused(tmp_path, reader, bits, planes, tags):
+    """Of 16 bits Pillow takes every byte for a value; that white is at zero it forgets."""
+    path = tmp_path / "a.tiff"
+    tiff(path, order="<", bits=bits, values=[0x81] * 3 * planes, planes=planes, t284=2, **tags)
+    Image.open(path).load()  # without a word
+    assert refused(path, reader, RESAVE) == "uncompressed separate planes of other than plain 8 bits"
+
+
+def test_separate_planes_of_eight_bits_are_read(tmp_path):
+    path = tiff(tmp_path / "a.tiff", order="<", bits=8, values=[1, 2, 3], planes=3, t262=2, t284=2)
+    assert rgb(path) == [[1, 2, 3]]
+
+
 def test_eight_bits_may_be_white_at_zero(tmp_path):
-    path = tiff(tmp_path / "a.tiff", order="<", bits=8, values=[0, 55], photometric=0)
+    path = tiff(tmp_path / "a.tiff", order="<", bits=8, values=[0, 55], t262=0)
     assert rgb(path) == [[255] * 3, [200] * 3]
 
 
@@ -171,6 +202,14 @@ def test_a_transparent_colour_of_sixteen_bits_is_refused(tmp_path, reader, kind,
     row = b"\0" + struct.pack(f">{len(colour)}H", *colour)
     path = png(tmp_path / "a.png", side=1, bits=16, kind=kind, row=row, transparent=colour)
     assert refused(path, reader, RESAVE) == "16 bits with a transparent colour"
+
+
+@pytest.mark.parametrize("reader", [decode, decode_mask])
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_transparent_grey_of_few_bits_is_refused(tmp_path, reader, bits):
+    """Pillow scales the pixels to 8 bits and not the colour."""
+    path = png(tmp_path / "a.png", side=1, bits=bits, kind=0, row=b"\0\xff", transparent=(2**bits - 1,))
+    assert refused(path, reader, RESAVE) == "grey of less than 8 bits with a transparent colour"
 
 
 @pytest.mark.parametrize(("kind", "colour"), [(0, (9,)), (2, (9, 8, 7))])
@@ -225,6 +264,32 @@ def test_first_page_is_read(tmp_path):
     assert rgb(write(tmp_path / "a.tiff", pages[0], save_all=True, append_images=pages[1:])) == [[7] * 3]
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}], ids=["raw", "lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["tiff", "png", "jpg"])
+def test_a_noted_rotation_is_not_applied(tmp_path, suffix, orientation, options):
+    """Not to masks either, so that a mask without the note lies where its image's defect does."""
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:8, :8] = 255  # no two ways of turning it look the same
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[274] = orientation
+    path = write(tmp_path / f"a.{suffix}", image, exif=exif, **(options if suffix == "tiff" else {}))
+    assert Image.open(path).getexif()[274] == orientation
+    assert (decode(path) == pixels.transpose(2, 0, 1)).all()
+    assert (decode_mask(path) == pixels[..., 0] // 255).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_deep_values_are_not_turned_either(tmp_path, kind):
+    image = Image.fromarray(np.array([[1, 0], [0, 0], [1, 1]], kind))
+    assert decode_mask(write(tmp_path / "a.tiff", image, tiffinfo={274: 6})).tolist() == [
+        [1, 0],
+        [0, 0],
+        [1, 1],
+    ]
+
+
 def test_an_image_of_one_pixel_is_writeable(tmp_path):
     assert rgb(save(tmp_path / "a.png", np.array([[[1, 2, 3]]], np.uint8))) == [[1, 2, 3]]
 
@@ -273,7 +338,7 @@ def test_damaged_checksum(tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(b"IHDR") + 17] ^= 255  # the header's checksum
     path.write_bytes(data)
-    assert refused(path).startswith(("corrupt file: ", "not a PNG"))
+    assert refused(path, remedy=RESAVE) == unsupported("PNG")
 
 
 def test_text_named_png(tmp_path):
@@ -285,6 +350,34 @@ def test_other_formats_are_refused_by_content(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "x.gif")
     path = (tmp_path / "x.gif").rename(tmp_path / "x.png")
     assert refused(path) == "not a PNG, JPEG, BMP or TIFF image"
+
+
+def unsupported(name: str) -> str:
+    return f"a {name} that is damaged or of a kind that is not supported"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("bits", "planes", "tags"),
+    [
+        (64, 1, {"t339": 3}),  # grey of floats
+        (16, 1, {"t339": 3}),
+        (32, 3, {"t262": 2, "t339": [3] * 3}),  # colour of floats
+        (16, 2, {"t338": 2}),  # grey and alpha
+    ],
+)
+def test_a_tiff_of_an_unsupported_kind_is_called_one(tmp_path, order, bits, planes, tags):
+    path = tmp_path / "a.png"  # whatever its name
+    tiff(path, order=order, bits=bits, values=[0] * planes, planes=planes, **tags)
+    assert refused(path, remedy=RESAVE) == unsupported("TIFF")
+
+
+@pytest.mark.parametrize("name", ["PNG", "BMP"])
+def test_a_file_that_breaks_off_in_its_header_is_called_by_its_format(tmp_path, name):
+    Image.new("RGB", (4, 4)).save(tmp_path / "whole", format=name)
+    path = tmp_path / "a.tiff"
+    path.write_bytes((tmp_path / "whole").read_bytes()[:8])
+    assert refused(path, remedy=RESAVE) == unsupported(name)
 
 
 @pytest.mark.parametrize("side", [10_000, 30_000])  # Pillow warns of the first and refuses the second

@@ -10,22 +10,35 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from adbench_tgan.data.samples import Pixels
 from adbench_tgan.errors import DataError
 from adbench_tgan.text import counted
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+STARTS = {"PNG": (b"\x89PNG",), "JPEG": (b"\xff\xd8\xff",), "BMP": (b"BM",), "TIFF": TIFF_STARTS}  # of files
+FORMATS = tuple(STARTS)
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 PLAIN = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
-PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # tags of a TIFF file
-RESAVE = "save it as 8- or 16-bit unsigned, BlackIsZero, without transparency"
+BITS, PHOTOMETRIC, FILL_ORDER = 258, 262, 266  # tags of a TIFF file
+ORIENTATION, PLANAR, SAMPLE_FORMAT = 274, 284, 339
+UNTURNED = {  # what takes back Pillow's turning of a TIFF, by the orientation that it notes
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+RESAVE = "replace it with an 8- or 16-bit PNG without transparency"
 BUDGET = 2**31  # bytes of decoded images kept
 
 
@@ -41,8 +54,8 @@ def decode(path: Path) -> Pixels:
     * floating point (mode F, range [0, 1]): times 255 and rounded, repeated
     * 16-bit colour: the high byte, as Pillow reads it
 
-    Refused is what Pillow would misread: a transparent colour of 16 bits, WhiteIsZero of more than 8, signed 8 bits.
-    The first page of a file with several is read. A rotation noted in EXIF is not applied.
+    Refused is what Pillow would misread: see `_check_meaning`.
+    The first page of a file with several is read. A rotation noted in EXIF or in a TIFF's tags is not applied.
 
     Raises:
         DataError: the file is missing, damaged, too large, of another format or out of range.
@@ -209,15 +222,31 @@ def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
         only_regular(path)  # to open a pipe would wait for ever
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                deep = any("16" in str(tile[3]) for tile in image.tile)  # which loading forgets
+            # A file, not its path: given a path Pillow maps some TIFFs into memory, and those that are to be
+            # turned by 90 degrees with width and height exchanged.
+            with path.open("rb") as file, _identified(file) as image:
+                raw = " ".join(str(tile[3]) for tile in image.tile)  # which loading forgets
+                orientation = image.getexif().get(ORIENTATION, 1) if isinstance(image, TiffImageFile) else 1
                 image.load()
-                _check_meaning(image, deep)
-                return convert(image)
+                _check_meaning(image, raw)
+                return convert(_unturned(image, orientation))
     except Exception as error:  # damaged files raise nearly every kind of error in Pillow
         reason = _reason(path, error)
-        remedy = RESAVE if isinstance(error, _MisreadError) else "replace or remove it"
+        remedy = RESAVE if isinstance(error, _OtherKindError) else "replace or remove it"
         raise DataError(f"{path} cannot be read as an image ({reason}); {remedy}") from None
+
+
+def _identified(file: BinaryIO) -> ImageFile.ImageFile:
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        start = file.read(4)
+        for name in STARTS:
+            if start.startswith(STARTS[name]):
+                reason = f"a {name} that is damaged or of a kind that is not supported"
+                raise _OtherKindError(reason) from None
+        raise
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -238,20 +267,35 @@ class _UnsuitableError(Exception):
     """The file is sound, but its values have no documented conversion."""
 
 
-class _MisreadError(_UnsuitableError):
-    """The file is sound, but Pillow would give other values than it means."""
+class _OtherKindError(_UnsuitableError):
+    """Of a kind that Pillow does not know, or reads without a word as other values than it means."""
 
 
-def _check_meaning(image: Image.Image, deep: bool) -> None:
-    """Raise `_MisreadError` for what Pillow reads without a word as something else."""
-    if image.format == "PNG" and deep and "transparency" in image.info:
-        raise _MisreadError("16 bits with a transparent colour")
+def _check_meaning(image: Image.Image, raw: str) -> None:
+    """Raise `_OtherKindError` for what Pillow reads without a word as something else."""
+    if image.format == "PNG" and "transparency" in image.info:
+        if "16" in raw:
+            raise _OtherKindError("16 bits with a transparent colour")
+        if raw in ("1", "L;2", "L;4"):  # the pixels are scaled to 8 bits, the colour is not
+            raise _OtherKindError("grey of less than 8 bits with a transparent colour")
     if isinstance(image, TiffImageFile):
         tags = image.tag_v2
+        bits = max(tags.get(BITS, (1,)))
+        if 8 < bits < 16:
+            raise _OtherKindError(f"{bits} bits a sample, not scaled to 16")
+        plain = bits == 8 and tags.get(PHOTOMETRIC) != 0 and tags.get(FILL_ORDER) != 2
+        if tags.get(PLANAR) == 2 and image.info["compression"] == "raw" and not plain:  # taken for plain ones
+            raise _OtherKindError("uncompressed separate planes of other than plain 8 bits")
         if tags.get(PHOTOMETRIC) == 0 and image.mode in (*SIXTEEN_BITS, "F"):
-            raise _MisreadError("WhiteIsZero of more than 8 bits")
+            raise _OtherKindError("WhiteIsZero of more than 8 bits")
         if image.mode in PLAIN and 2 in np.ravel(tags.get(SAMPLE_FORMAT, 1)):
-            raise _MisreadError("signed 8-bit values")
+            raise _OtherKindError("signed 8-bit values")
+
+
+def _unturned(image: Image.Image, orientation: int) -> Image.Image:
+    """The image as it is stored: Pillow turns a TIFF while loading it, as no other format."""
+    method = UNTURNED.get(orientation)
+    return image if method is None else image.transpose(method)
 
 
 def _rgb(image: Image.Image) -> Pixels:
