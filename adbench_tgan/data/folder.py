@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from adbench_tgan.data.files import ensure_choosable, existing, left_out, list_folders
+from adbench_tgan.data.contents import ensure_choosable, existing, left_out, list_folders
 from adbench_tgan.data.mvtec import Category, DefectDataset, incomplete, is_category, name_of
 from adbench_tgan.errors import DataError
 from adbench_tgan.text import unbroken

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adbench_tgan.data.classfolders import PARTS, homes
-from adbench_tgan.data.files import (
-    Cache,
+from adbench_tgan.data.contents import (
     ensure_choosable,
     existing,
     left_out,
@@ -18,6 +17,7 @@ from adbench_tgan.data.files import (
     list_images,
     loose,
 )
+from adbench_tgan.data.files import Cache
 from adbench_tgan.data.samples import ClassDataset, Samples
 from adbench_tgan.errors import DataError
 from adbench_tgan.text import unbroken

@@ -16,15 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from adbench_tgan.data.archives import fetch_archive
-from adbench_tgan.data.files import (
-    Cache,
-    decode_mask,
-    ensure_choosable,
-    fetch_folder,
-    list_folders,
-    list_images,
-    not_found,
-)
+from adbench_tgan.data.contents import ensure_choosable, list_folders, list_images
+from adbench_tgan.data.files import Cache, decode_mask, fetch_folder, not_found
 from adbench_tgan.data.samples import Pixels, Samples
 from adbench_tgan.errors import DataError, unknown
 
