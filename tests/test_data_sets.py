@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gzip
 import hashlib
 import os
 import pickle
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -642,6 +644,64 @@ def test_a_category_without_test_is_reported(tmp_path):
     dataset = mvtec.load(tmp_path, False)
     assert dataset.categories == ("screw",)
     assert dataset.note.endswith("; left out for lack of train/good or test: zipper")
+
+
+def close(monkeypatch, folder: Path, *, listed: bool = False) -> None:
+    """Let a folder be as another user's: what is in it cannot be looked up, nor `listed`. Of root's too."""
+
+    def forbidding(question, asked_of):
+        def ask(path, *args, **kwargs):
+            if asked_of(path) is not None:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return question(path, *args, **kwargs)
+
+        return ask
+
+    def inside(path):
+        return folder if folder in path.parents else None
+
+    for name in ("stat", "is_dir", "is_file", "exists"):
+        monkeypatch.setattr(Path, name, forbidding(getattr(Path, name), inside))
+    if not listed:
+        shut = forbidding(Path.iterdir, lambda path: folder if path == folder else inside(path))
+        monkeypatch.setattr(Path, "iterdir", shut)
+
+
+@pytest.mark.parametrize("load", [mvtec.load, folder.load])
+def test_a_folder_of_another_user_beside_the_categories_is_left_out(tmp_path, monkeypatch, load):
+    make_mvtec(tmp_path)
+    (tmp_path / "lost+found").mkdir()
+    close(monkeypatch, tmp_path / "lost+found")
+    dataset = load(tmp_path, False)
+    assert dataset.categories == ("screw",)
+    said = "left out because they cannot be looked into: lost+found"
+    assert dataset.note.endswith(f"; {said}")
+    (tmp_path / "screw/train/good").rename(tmp_path / "screw/train/fine")
+    with pytest.raises(DataError, match=re.escape(f"; {said}; ")):
+        load(tmp_path, False)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(
+    "place", [".", "screw", "train", "train/good", "test", "test/dent", "ground_truth/dent"]
+)
+@pytest.mark.parametrize("load", [mvtec.load, folder.load])
+def test_a_closed_folder_that_is_needed_is_named(tmp_path, monkeypatch, load, place, listed):
+    root = make_mvtec(tmp_path) / "screw"
+    closed = tmp_path if place == "." else root if place == "screw" else root / place
+    close(monkeypatch, closed, listed=listed)
+
+    def read():
+        samples = load(tmp_path if place == "." else root, False).samples("screw")
+        samples.masks(samples.where("test"))
+
+    with pytest.raises(DataError) as caught:
+        read()
+    assert re.fullmatch(
+        rf"{re.escape(str(closed))} cannot be (looked into|listed) \(Permission denied\); "
+        "let this user read it, or name another folder with --data-root",
+        str(caught.value),
+    )
 
 
 def test_odd_names_are_just_text(tmp_path):

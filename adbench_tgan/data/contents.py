@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from adbench_tgan.errors import DataError
@@ -27,7 +27,11 @@ def list_images(folder: Path) -> list[Path]:
 
 def other_files(folder: Path) -> Counter[str]:
     """The files directly in `folder` that `list_images` passes over, by suffix."""
-    others = (path for path in _entries(folder) if path.suffix.lower() not in SUFFIXES and path.is_file())
+    others = (
+        path
+        for path in _entries(folder)
+        if path.suffix.lower() not in SUFFIXES and _asked(path, Path.is_file)
+    )
     return Counter(path.suffix.lower() or "no suffix" for path in others)
 
 
@@ -57,7 +61,7 @@ def loose(folders: Iterable[Path]) -> str:
 
 
 def _images(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not is_folder(path)]
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -66,14 +70,71 @@ def list_folders(folder: Path) -> list[Path]:
     Raises:
         DataError: there is no such folder, or a name is not valid Unicode.
     """
-    return [path for path in _entries(folder) if path.is_dir()]
+    return [path for path in _entries(folder) if is_folder(path)]
+
+
+def open_folders(folder: Path) -> tuple[list[Path], str]:
+    """The folders directly in `folder` that can be looked into, and what a note says of others.
+
+    Such as ``lost+found``, which a disk has at its root.
+
+    Raises:
+        DataError: as `list_folders`.
+    """
+    folders = list_folders(folder)
+    closed = [path for path in folders if _is_closed(path)]
+    names = ", ".join(path.name for path in closed)
+    note = f"; left out because they cannot be looked into: {names}" if closed else ""
+    return [path for path in folders if path not in closed], note
+
+
+def _is_closed(folder: Path) -> bool:
+    try:
+        is_folder(folder / "train")
+    except DataError:
+        return True
+    return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder, or a link to one.
+
+    Raises:
+        DataError: that cannot be told, as where the folder it is in cannot be looked into.
+    """
+    return _asked(path, Path.is_dir)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything at `path`.
+
+    Raises:
+        DataError: as `is_folder`.
+    """
+    return _asked(path, Path.exists)
+
+
+def _asked(path: Path, question: Callable[[Path], bool]) -> bool:
+    try:
+        return question(path)
+    except PermissionError as error:
+        raise _unreadable(path.parent, "looked into", error) from None
+    except OSError as error:
+        raise _unreadable(path, "looked up", error) from None
+
+
+def _unreadable(path: Path, what: str, error: OSError) -> DataError:
+    remedy = "restore the folder"
+    if isinstance(error, PermissionError):
+        remedy = "let this user read it, or name another folder with --data-root"
+    return DataError(f"{path} cannot be {what} ({error.strerror}); {remedy}")
 
 
 def _entries(folder: Path) -> list[Path]:
     try:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{folder} cannot be listed ({error.strerror}); restore the folder") from None
+        raise _unreadable(folder, "listed", error) from None
     for path in paths:
         if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # bytes that are not UTF-8
             raise DataError(f"{path} has a name that is not valid Unicode; rename it")
@@ -94,6 +155,6 @@ def existing(root: Path) -> Path:
     Raises:
         DataError: it is not.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"{root} is not a folder; give the data's folder with --data-root or $ADBENCH_DATA")
     return root

@@ -16,10 +16,18 @@ from typing import NamedTuple
 import numpy as np
 
 from adbench_tgan.data.archives import fetch_archive
-from adbench_tgan.data.contents import ensure_choosable, list_folders, list_images
+from adbench_tgan.data.contents import (
+    ensure_choosable,
+    is_folder,
+    is_there,
+    list_folders,
+    list_images,
+    open_folders,
+)
 from adbench_tgan.data.files import Cache, decode_mask, fetch_folder, not_found
 from adbench_tgan.data.samples import Pixels, Samples
 from adbench_tgan.errors import DataError, unknown
+from adbench_tgan.text import unbroken
 
 PLACES = ("", "mvtec", "MVTecAD")  # below root
 OFFICIAL = 15  # categories
@@ -76,19 +84,23 @@ def load(root: Path, fetch: bool) -> DefectDataset:
     """
     if is_category(root):
         return DefectDataset(found=(Category(name=name_of(root), folder=root),), note=_note(1))
+    passed_over = ""
     for place in PLACES:
         found, others = _categories(root / place)
         if found:
             return DefectDataset(found=found, note=_note(len(found), others))
+        passed_over += others
     if not fetch:
-        raise not_found("mvtec", root, "folder with train/good and test, nor does its mvtec or MVTecAD")
+        layout = "folder with train/good and test, nor does its mvtec or MVTecAD"
+        raise not_found("mvtec", root, layout + passed_over)
     found, others = _categories(fetch_folder(root, "mvtec", _download))
     return DefectDataset(found=found, note=_note(len(found), others))
 
 
 def is_category(folder: Path, good: str = "good") -> bool:
     """Whether `folder` holds train/<good> and test."""
-    return (folder / "train" / good).is_dir() and (folder / "test").is_dir()
+    parts = ("train", f"train/{good}", "test")  # the first tells whether `folder` itself can be looked into
+    return all(is_folder(folder / part) for part in parts)
 
 
 def name_of(folder: Path) -> str:
@@ -96,24 +108,25 @@ def name_of(folder: Path) -> str:
     return Path(os.path.abspath(folder)).name
 
 
-def _categories(root: Path) -> tuple[tuple[Category, ...], list[str]]:
-    """The categories in `root`, and the names of folders that look like one with a part missing."""
-    folders = list_folders(root) if root.is_dir() else []
+def _categories(root: Path) -> tuple[tuple[Category, ...], str]:
+    """The categories in `root`, and what a note says of folders that are left out."""
+    folders, closed = open_folders(root) if is_folder(root) else ([], "")
     found = tuple(Category(name=folder.name, folder=folder) for folder in folders if is_category(folder))
     ensure_choosable(category.folder for category in found)
-    return found, incomplete(folders, found)
+    return found, incomplete(folders, found, "train/good or test") + closed
 
 
-def incomplete(folders: Sequence[Path], found: Sequence[Category]) -> list[str]:
-    """The names of the folders that look like a category and are none of those `found`."""
-    names = {category.name for category in found}
-    return [folder.name for folder in folders if folder.name not in names and (folder / "train").is_dir()]
+def incomplete(folders: Sequence[Path], found: Sequence[Category], parts: str) -> str:
+    """What a note says of folders that look like a category and lack one of its `parts`; empty when none do."""
+    whole = {category.folder for category in found}
+    names = [folder.name for folder in folders if folder not in whole and is_folder(folder / "train")]
+    return f"; left out for lack of {parts}: {', '.join(names)}" if names else ""
 
 
-def _note(count: int, broken: Sequence[str] = ()) -> str:
+def _note(count: int, others: str = "") -> str:
     plural = "category" if count == 1 else "categories"
     note = f"{count} {plural}" if count == OFFICIAL else f"{count} {plural}; the official set has {OFFICIAL}"
-    return f"{note}; left out for lack of train/good or test: {', '.join(broken)}" if broken else note
+    return unbroken(note + others)
 
 
 def _download(place: Path) -> None:
@@ -169,6 +182,6 @@ def _check_names(items: Sequence[Item]) -> None:
 
 def _mask_of(item: Item, category: Category) -> Path:
     path = category.folder / "ground_truth" / item.kind / f"{item.path.stem}_mask.png"
-    if not path.exists():
+    if not is_there(path):
         raise DataError(f"{path}, the mask of {item.path}, is missing; add it or remove the image")
     return path
