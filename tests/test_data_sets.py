@@ -641,9 +641,12 @@ def test_a_bad_folder_spoils_only_its_category(tmp_path):
 def test_a_category_without_test_is_reported(tmp_path):
     make_mvtec(tmp_path, ["screw"])
     save(tmp_path / "zipper/train/good/000.png", picture(0))
+    (tmp_path / "grid/test").mkdir(parents=True)
+    (tmp_path / "wood/ground_truth").mkdir(parents=True)
+    (tmp_path / "notes").mkdir()
     dataset = mvtec.load(tmp_path, False)
     assert dataset.categories == ("screw",)
-    assert dataset.note.endswith("; left out for lack of train/good or test: zipper")
+    assert dataset.note.endswith("; left out for lack of train/good or test: grid, wood, zipper")
 
 
 def close(monkeypatch, folder: Path, *, listed: bool = False) -> None:
@@ -902,9 +905,26 @@ def test_images_beside_the_class_folders_are_said(tmp_path, parts):
     places = [".", "train", "test"] if parts else ["."]
     for number, place in enumerate(places):
         save(tmp_path / place / f"{number}.png", picture(0))
-    beside = "3 images beside the class folders are" if parts else "1 image beside the class folders is"
-    said = f"; {beside} left out, the first 0.png"
+    beside = "images beside the folders of images are" if parts else "image beside the folders of images is"
+    said = f"; {len(places)} {beside} left out, the first {tmp_path.name}/0.png"
     assert imagefolder.load(tmp_path, False).note.endswith(f" split{said}")
+
+
+@pytest.mark.parametrize("load", [mvtec.load, folder.load])
+def test_what_a_category_holds_besides_its_images_is_said(tmp_path, load):
+    make_mvtec(tmp_path, ["nut", "screw"])
+    plain = load(tmp_path, False).note
+    (tmp_path / "screw/test/dent/a.webp").write_bytes(b"")
+    save(tmp_path / "screw/test/good/more/0.png", picture(0))
+    for place in ("nut/test/1.png", "screw/train/2.png", "screw/train/3.png"):
+        save(tmp_path / place, picture(0))
+    others = (
+        "; 1 file is no PNG, JPEG, BMP or TIFF image and is left out (.webp)"
+        "; 1 folder among the images is left out, the first good/more"
+        "; 3 images beside the folders of images are left out, the first test/1.png"
+    )
+    assert load(tmp_path, False).note == plain + others
+    assert load(tmp_path / "screw", False).note.endswith(" left out, the first train/2.png")
 
 
 def test_an_empty_class_folder_is_named(tmp_path):

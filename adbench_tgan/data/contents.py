@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from adbench_tgan.errors import DataError
@@ -36,12 +37,16 @@ def other_files(folder: Path) -> Counter[str]:
 
 
 def left_out(folders: Iterable[Path]) -> str:
-    """What a note says of all in these folders of images that is passed over; empty when nothing is."""
+    """What a note says of all in these folders of images that is passed over; empty when nothing is.
+
+    Of a folder that cannot be read the error says so when its images are listed.
+    """
     others: Counter[str] = Counter()
     inner: list[str] = []
     for folder in folders:
-        others += other_files(folder)
-        inner += [f"{folder.name}/{path.name}" for path in list_folders(folder)]
+        with suppress(DataError):
+            others += other_files(folder)
+            inner += [f"{folder.name}/{path.name}" for path in list_folders(folder)]
     note = ""
     if others:
         one = "file is no PNG, JPEG, BMP or TIFF image and is left out"
@@ -55,9 +60,13 @@ def left_out(folders: Iterable[Path]) -> str:
 
 def loose(folders: Iterable[Path]) -> str:
     """What a note says of images that lie beside the folders of images, not in them; empty when none do."""
-    found = [path for folder in folders for path in _images(folder)]
-    beside = counted(len(found), "image beside the class folders is", "images beside the class folders are")
-    return f"; {beside} left out, the first {found[0].name}" if found else ""
+    found: list[Path] = []
+    for folder in folders:
+        with suppress(DataError):  # one that can be looked into, but not listed
+            found += _images(folder)
+    one, many = "image beside the folders of images is", "images beside the folders of images are"
+    first = "/".join(found[0].absolute().parts[-2:]) if found else ""
+    return f"; {counted(len(found), one, many)} left out, the first {first}" if found else ""
 
 
 def _images(folder: Path) -> list[Path]:

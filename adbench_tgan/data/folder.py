@@ -13,13 +13,11 @@ from adbench_tgan.data.contents import (
     ensure_choosable,
     existing,
     is_folder,
-    left_out,
-    list_folders,
     open_folders,
 )
-from adbench_tgan.data.mvtec import Category, DefectDataset, incomplete, is_category, name_of
+from adbench_tgan.data.mvtec import Category, DefectDataset, incomplete, is_category, name_of, passed_over
 from adbench_tgan.errors import DataError
-from adbench_tgan.text import unbroken
+from adbench_tgan.text import counted, unbroken
 
 GOOD = ("0.normal", "good")  # names of the folders of normal images in the two layouts
 
@@ -63,12 +61,6 @@ def _check_layout(folder: Path, good: str, other: str) -> None:
 
 def _dataset(categories: Sequence[Category], others: str = "") -> DefectDataset:
     masked = sum(category.masked for category in categories)
-    plural = "category" if len(categories) == 1 else "categories"
-    note = f"{len(categories)} {plural}, {masked} with masks{others}"
-    note += left_out(folder for category in categories for folder in _folders(category))
+    count = counted(len(categories), "category", "categories")
+    note = f"{count}, {masked} with masks{others}{passed_over(categories)}"
     return DefectDataset(found=tuple(categories), note=unbroken(note))
-
-
-def _folders(category: Category) -> list[Path]:
-    """The folders of a category's images."""
-    return [category.folder / "train" / category.good, *list_folders(category.folder / "test")]

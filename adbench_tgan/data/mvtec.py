@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +21,16 @@ from adbench_tgan.data.contents import (
     ensure_choosable,
     is_folder,
     is_there,
+    left_out,
     list_folders,
     list_images,
+    loose,
     open_folders,
 )
 from adbench_tgan.data.files import Cache, decode_mask, fetch_folder, not_found
 from adbench_tgan.data.samples import Pixels, Samples
 from adbench_tgan.errors import DataError, unknown
-from adbench_tgan.text import unbroken
+from adbench_tgan.text import counted, unbroken
 
 PLACES = ("", "mvtec", "MVTecAD")  # below root
 OFFICIAL = 15  # categories
@@ -83,18 +86,19 @@ def load(root: Path, fetch: bool) -> DefectDataset:
         DataError: there is none and the set cannot be downloaded.
     """
     if is_category(root):
-        return DefectDataset(found=(Category(name=name_of(root), folder=root),), note=_note(1))
+        only = (Category(name=name_of(root), folder=root),)
+        return DefectDataset(found=only, note=_note(only))
     passed_over = ""
     for place in PLACES:
         found, others = _categories(root / place)
         if found:
-            return DefectDataset(found=found, note=_note(len(found), others))
+            return DefectDataset(found=found, note=_note(found, others))
         passed_over += others
     if not fetch:
         layout = "folder with train/good and test, nor does its mvtec or MVTecAD"
         raise not_found("mvtec", root, layout + passed_over)
     found, others = _categories(fetch_folder(root, "mvtec", _download))
-    return DefectDataset(found=found, note=_note(len(found), others))
+    return DefectDataset(found=found, note=_note(found, others))
 
 
 def is_category(folder: Path, good: str = "good") -> bool:
@@ -119,14 +123,30 @@ def _categories(root: Path) -> tuple[tuple[Category, ...], str]:
 def incomplete(folders: Sequence[Path], found: Sequence[Category], parts: str) -> str:
     """What a note says of folders that look like a category and lack one of its `parts`; empty when none do."""
     whole = {category.folder for category in found}
-    names = [folder.name for folder in folders if folder not in whole and is_folder(folder / "train")]
+    names = [folder.name for folder in folders if folder not in whole and _is_begun(folder)]
     return f"; left out for lack of {parts}: {', '.join(names)}" if names else ""
 
 
-def _note(count: int, others: str = "") -> str:
-    plural = "category" if count == 1 else "categories"
-    note = f"{count} {plural}" if count == OFFICIAL else f"{count} {plural}; the official set has {OFFICIAL}"
-    return unbroken(note + others)
+def _is_begun(folder: Path) -> bool:
+    """Whether it has a part of a category, as one that is half unpacked has."""
+    return any(is_folder(folder / part) for part in ("train", "test", "ground_truth"))
+
+
+def passed_over(categories: Sequence[Category]) -> str:
+    """What a note says of all in the categories' folders that is left out; empty when nothing is."""
+    homes = [category.folder / part for category in categories for part in ("train", "test")]
+    folders = [category.folder / "train" / category.good for category in categories]
+    for category in categories:
+        with suppress(DataError):  # which says so when the category's images are listed
+            folders += list_folders(category.folder / "test")
+    return left_out(folders) + loose(homes)
+
+
+def _note(found: Sequence[Category], others: str = "") -> str:
+    note = counted(len(found), "category", "categories")
+    if len(found) != OFFICIAL:
+        note += f"; the official set has {OFFICIAL}"
+    return unbroken(note + others + passed_over(found))
 
 
 def _download(place: Path) -> None:
