@@ -11,6 +11,7 @@ import pickle
 import re
 import shutil
 import tarfile
+import unicodedata
 from pathlib import Path
 from urllib.error import URLError
 
@@ -36,6 +37,7 @@ from adbench_tgan.data.classfolders import ensure_apart
 from adbench_tgan.data.samples import Samples, labelled_arrays
 from adbench_tgan.errors import AdbenchError, DataError
 from adbench_tgan.jobs import Request
+from adbench_tgan.options import tasks_of
 from adbench_tgan.published import SHIPPED
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
@@ -925,6 +927,62 @@ def test_what_a_category_holds_besides_its_images_is_said(tmp_path, load):
     )
     assert load(tmp_path, False).note == plain + others
     assert load(tmp_path / "screw", False).note.endswith(" left out, the first train/2.png")
+
+
+NAMES = ("zebra", "école", "facade", "ärger", "eel", "übel", "ulm", "çelik", "casa", "nacht")
+
+
+def renamed(form: str, *folders: Path) -> None:
+    """Give every file in the folders one of `NAMES` in a Unicode form, what follows `000` to `009` kept."""
+    for path in [path for each in folders for path in each.iterdir()]:
+        name = NAMES[int(path.name[:3])] + path.name[3:]
+        path.rename(path.with_name(unicodedata.normalize(form, name)))
+
+
+def test_names_in_either_unicode_form_are_the_same_class_folders(tmp_path):
+    found = []
+    for form in ("NFC", "NFD"):
+        root = make_imagefolder(tmp_path / form, ["cat", unicodedata.normalize(form, "école")])
+        renamed(form, *root.iterdir())
+        tasks = tasks_of(Registry.discover(), "imagefolder", root, None, fetch=False)
+        samples, cut = tasks.cut("école")
+        found.append((tasks.categories, samples.ids, tasks.fingerprint("école"), cut.test.tolist()))
+        assert {tasks.named(unicodedata.normalize(asked, "école")) for asked in ("NFC", "NFD")} == {"école"}
+    assert found[0] == found[1]
+    assert [name[4:-4] for name in found[0][1][:10]] == sorted(NAMES)
+
+
+def test_names_in_either_unicode_form_are_the_same_category_with_masks(tmp_path):
+    found = []
+    forms = [("NFC", "NFC", "NFC"), ("NFD", "NFC", "NFD"), ("NFC", "NFD", "NFC"), ("NFD", "NFD", "NFC")]
+    for number, (images, masks, defect) in enumerate(forms):
+        name, dent = unicodedata.normalize(images, "Bär"), unicodedata.normalize(defect, "Übel")
+        home = make_mvtec(tmp_path / str(number), [name], defects={dent: 10}) / name
+        renamed(images, home / "test" / dent, home / "test/good", home / "train/good")
+        renamed(masks, home / "ground_truth" / dent)
+        (home / "ground_truth" / dent).rename(home / "ground_truth" / unicodedata.normalize(masks, "Übel"))
+        for dataset in ("mvtec", "folder"):
+            tasks = tasks_of(Registry.discover(), dataset, tmp_path / str(number), None, fetch=False)
+            samples, _ = tasks.cut("Bär")
+            found.append((tasks.categories, samples.ids, samples.classes, tasks.fingerprint("Bär")))
+    assert all(each == found[0] for each in found)
+
+
+def test_a_class_has_one_name_in_train_and_test(tmp_path):
+    root = make_imagefolder(tmp_path, ["école", "dog"], parts=True)
+    (root / "test/école").rename(root / "test" / unicodedata.normalize("NFD", "école"))
+    dataset = imagefolder.load(root, False)
+    assert dataset.categories == ("dog", "école")
+    assert set(dataset.samples("école").classes) == {"dog", "école"}
+
+
+def test_one_name_in_both_unicode_forms_is_refused(tmp_path):
+    twins = [unicodedata.normalize(form, "école") for form in ("NFD", "NFC")]
+    make_imagefolder(tmp_path, [*twins, "dog"])
+    with pytest.raises(DataError) as caught:
+        imagefolder.load(tmp_path, False)
+    remedy = "its name in two Unicode forms; rename or remove one"
+    assert str(caught.value) == f"{tmp_path / twins[0]} is there twice, {remedy}"
 
 
 def test_an_empty_class_folder_is_named(tmp_path):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 from adbench_tgan.errors import DataError
-from adbench_tgan.text import counted
+from adbench_tgan.text import composed, counted
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
@@ -114,13 +115,18 @@ def is_folder(path: Path) -> bool:
     return _asked(path, Path.is_dir)
 
 
-def is_there(path: Path) -> bool:
-    """Whether there is anything at `path`.
+def found_as(path: Path) -> Path | None:
+    """`path`, or what is beside it by the same name in another Unicode form; None when neither is there.
 
     Raises:
-        DataError: as `is_folder`.
+        DataError: as `list_folders` and `is_folder`.
     """
-    return _asked(path, Path.exists)
+    if _asked(path, Path.exists):
+        return path
+    if path.name.isascii() or not is_folder(path.parent):
+        return None
+    beside = (other for other in _entries(path.parent) if composed(other.name) == composed(path.name))
+    return next(beside, None)
 
 
 def _asked(path: Path, question: Callable[[Path], bool]) -> bool:
@@ -141,12 +147,16 @@ def _unreadable(path: Path, what: str, error: OSError) -> DataError:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise _unreadable(folder, "listed", error) from None
+    paths = sorted(found, key=lambda path: (composed(path.name), path.name))
     for path in paths:
         if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # bytes that are not UTF-8
             raise DataError(f"{path} has a name that is not valid Unicode; rename it")
+    for path, after in pairwise(paths):
+        if composed(path.name) == composed(after.name):
+            raise DataError(f"{path} is there twice, its name in two Unicode forms; rename or remove one")
     return paths
 
 

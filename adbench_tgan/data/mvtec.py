@@ -19,8 +19,8 @@ import numpy as np
 from adbench_tgan.data.archives import fetch_archive
 from adbench_tgan.data.contents import (
     ensure_choosable,
+    found_as,
     is_folder,
-    is_there,
     left_out,
     list_folders,
     list_images,
@@ -30,7 +30,7 @@ from adbench_tgan.data.contents import (
 from adbench_tgan.data.files import Cache, decode_mask, fetch_folder, not_found
 from adbench_tgan.data.samples import Pixels, Samples
 from adbench_tgan.errors import DataError, unknown
-from adbench_tgan.text import counted, unbroken
+from adbench_tgan.text import composed, counted, unbroken
 
 PLACES = ("", "mvtec", "MVTecAD")  # below root
 OFFICIAL = 15  # categories
@@ -108,14 +108,14 @@ def is_category(folder: Path, good: str = "good") -> bool:
 
 
 def name_of(folder: Path) -> str:
-    """A folder's own name, also when it is given as "." or ".."."""
-    return Path(os.path.abspath(folder)).name
+    """A folder's own name in one Unicode form, also when it is given as "." or ".."."""
+    return composed(Path(os.path.abspath(folder)).name)
 
 
 def _categories(root: Path) -> tuple[tuple[Category, ...], str]:
     """The categories in `root`, and what a note says of folders that are left out."""
     folders, closed = open_folders(root) if is_folder(root) else ([], "")
-    found = tuple(Category(name=folder.name, folder=folder) for folder in folders if is_category(folder))
+    found = tuple(Category(name=name_of(folder), folder=folder) for folder in folders if is_category(folder))
     ensure_choosable(category.folder for category in found)
     return found, incomplete(folders, found, "train/good or test") + closed
 
@@ -177,7 +177,9 @@ def _samples(category: Category, cache: Cache) -> Samples:
     return Samples(
         read=read,
         read_mask=read_mask if category.masked else None,
-        ids=[f"{category.name}/{item.path.relative_to(category.folder).as_posix()}" for item in items],
+        ids=[
+            composed(f"{category.name}/{item.path.relative_to(category.folder).as_posix()}") for item in items
+        ],
         classes=[item.kind for item in items],
         parts=[item.part for item in items],
     )
@@ -186,7 +188,7 @@ def _samples(category: Category, cache: Cache) -> Samples:
 def _items(category: Category) -> list[Item]:
     items = [Item(path, "good", "train") for path in list_images(category.folder / "train" / category.good)]
     for folder in list_folders(category.folder / "test"):
-        kind = "good" if folder.name == category.good else folder.name
+        kind = "good" if folder.name == category.good else composed(folder.name)
         items += [Item(path, kind, "test") for path in list_images(folder)]
     return items
 
@@ -195,13 +197,14 @@ def _check_names(items: Sequence[Item]) -> None:
     """Raise `DataError` when two images of defects would have one mask."""
     seen: dict[tuple[str, str], Path] = {}
     for item in items:
-        other = seen.setdefault((item.kind, item.path.stem), item.path)
+        other = seen.setdefault((item.kind, composed(item.path.stem)), item.path)
         if item.kind != "good" and other != item.path:
             raise DataError(f"{item.path} and {other.name} would share one mask; rename one of them")
 
 
 def _mask_of(item: Item, category: Category) -> Path:
-    path = category.folder / "ground_truth" / item.kind / f"{item.path.stem}_mask.png"
-    if not is_there(path):
+    asked = category.folder / "ground_truth" / item.path.parent.name
+    path = (found_as(asked) or asked) / f"{item.path.stem}_mask.png"
+    if (found := found_as(path)) is None:
         raise DataError(f"{path}, the mask of {item.path}, is missing; add it or remove the image")
-    return path
+    return found
