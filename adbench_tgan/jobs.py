@@ -114,9 +114,7 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
     tasks = Tasks(dataset, protocol, request.data_root)
     if tasks.note:
         say(f"{dataset.name}: {tasks.note}")
-    wanted = request.categories or tasks.categories
-    for category in wanted:
-        tasks.ensure_known(category)
+    wanted = tuple(map(tasks.named, request.categories)) or tasks.categories
     if not wanted:
         raise AdbenchError(f"dataset {dataset.name!r} has no category under {request.data_root}")
     jobs = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def _escape(character: str) -> str:
 def unbroken(text: str) -> str:
     """`text` with a space for each line break, and printable."""
     return plain(" ".join(text.splitlines()))
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's form NFC: the same text for a file that went through a Mac, which may take letters apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -11,7 +11,8 @@ import pytest
 from make_data import picture, save
 from PIL import Image
 
-from adbench_tgan.data.files import Cache, decode, decode_mask, fetch_folder, list_folders, list_images
+from adbench_tgan.data.contents import list_folders, list_images
+from adbench_tgan.data.files import Cache, decode, decode_mask, fetch_folder
 from adbench_tgan.errors import DataError
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gzip
 import hashlib
 import os
 import pickle
+import re
 import shutil
 import tarfile
+import unicodedata
 from pathlib import Path
 from urllib.error import URLError
 
@@ -34,6 +37,7 @@ from adbench_tgan.data.classfolders import ensure_apart
 from adbench_tgan.data.samples import Samples, labelled_arrays
 from adbench_tgan.errors import AdbenchError, DataError
 from adbench_tgan.jobs import Request
+from adbench_tgan.options import tasks_of
 from adbench_tgan.published import SHIPPED
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
@@ -654,9 +658,70 @@ def test_a_bad_folder_spoils_only_its_category(tmp_path):
 def test_a_category_without_test_is_reported(tmp_path):
     make_mvtec(tmp_path, ["screw"])
     save(tmp_path / "zipper/train/good/000.png", picture(0))
+    (tmp_path / "grid/test").mkdir(parents=True)
+    (tmp_path / "wood/ground_truth").mkdir(parents=True)
+    (tmp_path / "notes").mkdir()
     dataset = mvtec.load(tmp_path, False)
     assert dataset.categories == ("screw",)
-    assert dataset.note.endswith("; left out for lack of train/good or test: zipper")
+    assert dataset.note.endswith("; left out for lack of train/good or test: grid, wood, zipper")
+
+
+def close(monkeypatch, folder: Path, *, listed: bool = False) -> None:
+    """Let a folder be as another user's: what is in it cannot be looked up, nor `listed`. Of root's too."""
+
+    def forbidding(question, asked_of):
+        def ask(path, *args, **kwargs):
+            if asked_of(path) is not None:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return question(path, *args, **kwargs)
+
+        return ask
+
+    def inside(path):
+        return folder if folder in path.parents else None
+
+    for name in ("stat", "is_dir", "is_file", "exists"):
+        monkeypatch.setattr(Path, name, forbidding(getattr(Path, name), inside))
+    if not listed:
+        shut = forbidding(Path.iterdir, lambda path: folder if path == folder else inside(path))
+        monkeypatch.setattr(Path, "iterdir", shut)
+
+
+@pytest.mark.parametrize("load", [mvtec.load, folder.load])
+def test_a_folder_of_another_user_beside_the_categories_is_left_out(tmp_path, monkeypatch, load):
+    make_mvtec(tmp_path)
+    (tmp_path / "lost+found").mkdir()
+    close(monkeypatch, tmp_path / "lost+found")
+    dataset = load(tmp_path, False)
+    assert dataset.categories == ("screw",)
+    said = "left out because they cannot be looked into: lost+found"
+    assert dataset.note.endswith(f"; {said}")
+    (tmp_path / "screw/train/good").rename(tmp_path / "screw/train/fine")
+    with pytest.raises(DataError, match=re.escape(f"; {said}; ")):
+        load(tmp_path, False)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(
+    "place", [".", "screw", "train", "train/good", "test", "test/dent", "ground_truth/dent"]
+)
+@pytest.mark.parametrize("load", [mvtec.load, folder.load])
+def test_a_closed_folder_that_is_needed_is_named(tmp_path, monkeypatch, load, place, listed):
+    root = make_mvtec(tmp_path) / "screw"
+    closed = tmp_path if place == "." else root if place == "screw" else root / place
+    close(monkeypatch, closed, listed=listed)
+
+    def read():
+        samples = load(tmp_path if place == "." else root, False).samples("screw")
+        samples.masks(samples.where("test"))
+
+    with pytest.raises(DataError) as caught:
+        read()
+    assert re.fullmatch(
+        rf"{re.escape(str(closed))} cannot be (looked into|listed) \(Permission denied\); "
+        "let this user read it, or name another folder with --data-root",
+        str(caught.value),
+    )
 
 
 def test_odd_names_are_just_text(tmp_path):
@@ -857,9 +922,82 @@ def test_images_beside_the_class_folders_are_said(tmp_path, parts):
     places = [".", "train", "test"] if parts else ["."]
     for number, place in enumerate(places):
         save(tmp_path / place / f"{number}.png", picture(0))
-    beside = "3 images beside the class folders are" if parts else "1 image beside the class folders is"
-    said = f"; {beside} left out, the first 0.png"
+    beside = "images beside the folders of images are" if parts else "image beside the folders of images is"
+    said = f"; {len(places)} {beside} left out, the first {tmp_path.name}/0.png"
     assert imagefolder.load(tmp_path, False).note.endswith(f" split{said}")
+
+
+@pytest.mark.parametrize("load", [mvtec.load, folder.load])
+def test_what_a_category_holds_besides_its_images_is_said(tmp_path, load):
+    make_mvtec(tmp_path, ["nut", "screw"])
+    plain = load(tmp_path, False).note
+    (tmp_path / "screw/test/dent/a.webp").write_bytes(b"")
+    save(tmp_path / "screw/test/good/more/0.png", picture(0))
+    for place in ("nut/test/1.png", "screw/train/2.png", "screw/train/3.png"):
+        save(tmp_path / place, picture(0))
+    others = (
+        "; 1 file is no PNG, JPEG, BMP or TIFF image and is left out (.webp)"
+        "; 1 folder among the images is left out, the first good/more"
+        "; 3 images beside the folders of images are left out, the first test/1.png"
+    )
+    assert load(tmp_path, False).note == plain + others
+    assert load(tmp_path / "screw", False).note.endswith(" left out, the first train/2.png")
+
+
+NAMES = ("zebra", "école", "facade", "ärger", "eel", "übel", "ulm", "çelik", "casa", "nacht")
+
+
+def renamed(form: str, *folders: Path) -> None:
+    """Give every file in the folders one of `NAMES` in a Unicode form, what follows `000` to `009` kept."""
+    for path in [path for each in folders for path in each.iterdir()]:
+        name = NAMES[int(path.name[:3])] + path.name[3:]
+        path.rename(path.with_name(unicodedata.normalize(form, name)))
+
+
+def test_names_in_either_unicode_form_are_the_same_class_folders(tmp_path):
+    found = []
+    for form in ("NFC", "NFD"):
+        root = make_imagefolder(tmp_path / form, ["cat", unicodedata.normalize(form, "école")])
+        renamed(form, *root.iterdir())
+        tasks = tasks_of(Registry.discover(), "imagefolder", root, None, fetch=False)
+        samples, cut = tasks.cut("école")
+        found.append((tasks.categories, samples.ids, tasks.fingerprint("école"), cut.test.tolist()))
+        assert {tasks.named(unicodedata.normalize(asked, "école")) for asked in ("NFC", "NFD")} == {"école"}
+    assert found[0] == found[1]
+    assert [name[4:-4] for name in found[0][1][:10]] == sorted(NAMES)
+
+
+def test_names_in_either_unicode_form_are_the_same_category_with_masks(tmp_path):
+    found = []
+    forms = [("NFC", "NFC", "NFC"), ("NFD", "NFC", "NFD"), ("NFC", "NFD", "NFC"), ("NFD", "NFD", "NFC")]
+    for number, (images, masks, defect) in enumerate(forms):
+        name, dent = unicodedata.normalize(images, "Bär"), unicodedata.normalize(defect, "Übel")
+        home = make_mvtec(tmp_path / str(number), [name], defects={dent: 10}) / name
+        renamed(images, home / "test" / dent, home / "test/good", home / "train/good")
+        renamed(masks, home / "ground_truth" / dent)
+        (home / "ground_truth" / dent).rename(home / "ground_truth" / unicodedata.normalize(masks, "Übel"))
+        for dataset in ("mvtec", "folder"):
+            tasks = tasks_of(Registry.discover(), dataset, tmp_path / str(number), None, fetch=False)
+            samples, _ = tasks.cut("Bär")
+            found.append((tasks.categories, samples.ids, samples.classes, tasks.fingerprint("Bär")))
+    assert all(each == found[0] for each in found)
+
+
+def test_a_class_has_one_name_in_train_and_test(tmp_path):
+    root = make_imagefolder(tmp_path, ["école", "dog"], parts=True)
+    (root / "test/école").rename(root / "test" / unicodedata.normalize("NFD", "école"))
+    dataset = imagefolder.load(root, False)
+    assert dataset.categories == ("dog", "école")
+    assert set(dataset.samples("école").classes) == {"dog", "école"}
+
+
+def test_one_name_in_both_unicode_forms_is_refused(tmp_path):
+    twins = [unicodedata.normalize(form, "école") for form in ("NFD", "NFC")]
+    make_imagefolder(tmp_path, [*twins, "dog"])
+    with pytest.raises(DataError) as caught:
+        imagefolder.load(tmp_path, False)
+    remedy = "its name in two Unicode forms; rename or remove one"
+    assert str(caught.value) == f"{tmp_path / twins[0]} is there twice, {remedy}"
 
 
 def test_an_empty_class_folder_is_named(tmp_path):

@@ -28,7 +28,7 @@ LAYERS = (  # bottom up; a module imports from its own layer or below
     """
     adbench_tgan errors text hooks interrupts sources codebase places listing drafts info detector checkpoints metrics timing energy machine training graphs builtins statistics
     mps records scoring statements torch_settings
-    data data.archives data.cifar10 data.classfolders data.cuts data.digits data.files data.folder data.imagefolder
+    data data.archives data.cifar10 data.classfolders data.contents data.cuts data.digits data.files data.folder data.imagefolder
     data.images data.mnist
     data.mvtec data.plain_pickle data.protocols data.remarks data.samples data.spec data.stl10 data.tasks
     """,

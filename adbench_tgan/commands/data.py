@@ -37,9 +37,7 @@ def info(
 
     tasks = tasks_of(registry(plugin), name, data_root, protocol, fetch=False)
     chosen = split(categories, "--categories") if categories is not None else tasks.categories
-    for category in chosen:
-        tasks.ensure_known(category)
-    cards = passports(tasks, tuple(chosen))
+    cards = passports(tasks, tuple(map(tasks.named, chosen)))
     good = [card for card in cards["categories"] if "error" not in card]
     status = 0 if len(good) == len(cards["categories"]) else 1
     if as_json:

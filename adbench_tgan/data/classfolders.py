@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adbench_tgan.data.contents import is_folder
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.places import is_remote
 
@@ -13,7 +14,7 @@ PARTS = ("train", "test")
 def homes(root: Path) -> tuple[Path, ...]:
     """The folders whose every folder is a class: ``train`` and ``test`` in `root` where both are there, else `root`."""
     parts = tuple(root / part for part in PARTS)
-    return parts if all(part.is_dir() for part in parts) else (root,)
+    return parts if all(is_folder(part) for part in parts) else (root,)
 
 
 def ensure_apart(out: Path, dataset: str, root: Path) -> None:

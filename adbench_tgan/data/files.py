@@ -1,4 +1,4 @@
-"""Image files: found, decoded by one documented rule, and kept while memory lasts."""
+"""Image files: decoded by one documented rule, and kept while memory lasts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import errno
 import stat
 import tempfile
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +18,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from adbench_tgan.data.samples import Pixels
 from adbench_tgan.errors import DataError
-from adbench_tgan.text import counted
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 STARTS = {"PNG": (b"\x89PNG",), "JPEG": (b"\xff\xd8\xff",), "BMP": (b"BM",), "TIFF": TIFF_STARTS}  # of files
 FORMATS = tuple(STARTS)
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 PLAIN = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
 BITS, PHOTOMETRIC, FILL_ORDER = 258, 262, 266  # tags of a TIFF file
@@ -70,93 +67,6 @@ def decode_mask(path: Path) -> Pixels:
         DataError: as `decode`.
     """
     return _read(path, _defect)
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The image files directly in `folder`, by suffix, sorted by name; hidden files are left out.
-
-    Raises:
-        DataError: there is no such folder, it holds no image, or a name is not valid Unicode.
-    """
-    images = _images(folder)
-    if not images:
-        remedy = "add images or remove the folder, or name another folder with --data-root"
-        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image; {remedy}")
-    return images
-
-
-def other_files(folder: Path) -> Counter[str]:
-    """The files directly in `folder` that `list_images` passes over, by suffix."""
-    others = (path for path in _entries(folder) if path.suffix.lower() not in SUFFIXES and path.is_file())
-    return Counter(path.suffix.lower() or "no suffix" for path in others)
-
-
-def left_out(folders: Iterable[Path]) -> str:
-    """What a note says of all in these folders of images that is passed over; empty when nothing is."""
-    others: Counter[str] = Counter()
-    inner: list[str] = []
-    for folder in folders:
-        others += other_files(folder)
-        inner += [f"{folder.name}/{path.name}" for path in list_folders(folder)]
-    note = ""
-    if others:
-        one = "file is no PNG, JPEG, BMP or TIFF image and is left out"
-        many = "files are no PNG, JPEG, BMP or TIFF images and are left out"
-        note = f"; {counted(others.total(), one, many)} ({', '.join(sorted(others))})"
-    if inner:
-        among = counted(len(inner), "folder among the images is", "folders among the images are")
-        note += f"; {among} left out, the first {inner[0]}"
-    return note
-
-
-def loose(folders: Iterable[Path]) -> str:
-    """What a note says of images that lie beside the folders of images, not in them; empty when none do."""
-    found = [path for folder in folders for path in _images(folder)]
-    beside = counted(len(found), "image beside the class folders is", "images beside the class folders are")
-    return f"; {beside} left out, the first {found[0].name}" if found else ""
-
-
-def _images(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
-
-
-def list_folders(folder: Path) -> list[Path]:
-    """The folders directly in `folder`, sorted by name; hidden ones are left out.
-
-    Raises:
-        DataError: there is no such folder, or a name is not valid Unicode.
-    """
-    return [path for path in _entries(folder) if path.is_dir()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder} cannot be listed ({error.strerror}); restore the folder") from None
-    for path in paths:
-        if any("\ud800" <= letter <= "\udfff" for letter in path.name):  # bytes that are not UTF-8
-            raise DataError(f"{path} has a name that is not valid Unicode; rename it")
-    return paths
-
-
-def ensure_choosable(categories: Iterable[Path]) -> None:
-    """Raise `DataError` when a category's folder has a name that a list of names with commas cannot hold."""
-    for folder in categories:
-        if "," in folder.name or folder.name != folder.name.strip():
-            unfit = "has a comma in its name, or a space at an end of it"
-            raise DataError(f"{folder} {unfit}, which --categories cannot give; rename it")
-
-
-def existing(root: Path) -> Path:
-    """`root`, when it is a folder.
-
-    Raises:
-        DataError: it is not.
-    """
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder; give the data's folder with --data-root or $ADBENCH_DATA")
-    return root
 
 
 def not_found(dataset: str, root: Path, layout: str) -> DataError:

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from adbench_tgan.data.files import ensure_choosable, existing, left_out, list_folders
-from adbench_tgan.data.mvtec import Category, DefectDataset, incomplete, is_category, name_of
+from adbench_tgan.data.contents import (
+    ensure_choosable,
+    existing,
+    is_folder,
+    open_folders,
+)
+from adbench_tgan.data.mvtec import Category, DefectDataset, incomplete, is_category, name_of, passed_over
 from adbench_tgan.errors import DataError
-from adbench_tgan.text import unbroken
+from adbench_tgan.text import counted, unbroken
 
 GOOD = ("0.normal", "good")  # names of the folders of normal images in the two layouts
 
@@ -26,21 +31,22 @@ def load(root: Path, fetch: bool) -> DefectDataset:
     """
     if (only := _category(existing(root))) is not None:
         return _dataset([only])
-    folders = list_folders(root)
+    folders, closed = open_folders(root)
     categories = [category for category in map(_category, folders) if category is not None]
     if not categories:
         layouts = "train/0.normal and test, or train/good and test"
         remedy = "arrange the images so, or name another folder with --data-root"
-        raise DataError(f"neither {root} nor a folder in it holds {layouts}; {remedy}")
+        raise DataError(f"neither {root} nor a folder in it holds {layouts}{closed}; {remedy}")
     ensure_choosable(category.folder for category in categories)
-    return _dataset(categories, incomplete(folders, categories))
+    lacking = incomplete(folders, categories, "train/good, train/0.normal or test")
+    return _dataset(categories, lacking + closed)
 
 
 def _category(folder: Path) -> Category | None:
     for good, other in (GOOD, GOOD[::-1]):
         if is_category(folder, good):
             _check_layout(folder, good, other)
-            masked = (folder / "ground_truth").is_dir()
+            masked = is_folder(folder / "ground_truth")
             return Category(name=name_of(folder), folder=folder, good=good, masked=masked)
     return None
 
@@ -48,21 +54,13 @@ def _category(folder: Path) -> Category | None:
 def _check_layout(folder: Path, good: str, other: str) -> None:
     """Raise `DataError` when normal images lie where the other layout has them: they would count as defects."""
     for mixed in (folder / part / other for part in ("train", "test")):
-        if mixed.is_dir():
+        if is_folder(mixed):
             text = f"{mixed} is of another layout than train/{good}"
             raise DataError(f"{text}; move its images to {mixed.parent / good}, or remove it")
 
 
-def _dataset(categories: Sequence[Category], broken: Sequence[str] = ()) -> DefectDataset:
+def _dataset(categories: Sequence[Category], others: str = "") -> DefectDataset:
     masked = sum(category.masked for category in categories)
-    plural = "category" if len(categories) == 1 else "categories"
-    note = f"{len(categories)} {plural}, {masked} with masks"
-    if broken:
-        note += f"; left out for lack of train/good, train/0.normal or test: {', '.join(broken)}"
-    note += left_out(folder for category in categories for folder in _folders(category))
+    count = counted(len(categories), "category", "categories")
+    note = f"{count}, {masked} with masks{others}{passed_over(categories)}"
     return DefectDataset(found=tuple(categories), note=unbroken(note))
-
-
-def _folders(category: Category) -> list[Path]:
-    """The folders of a category's images."""
-    return [category.folder / "train" / category.good, *list_folders(category.folder / "test")]

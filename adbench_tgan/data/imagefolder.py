@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adbench_tgan.data.classfolders import PARTS, homes
-from adbench_tgan.data.files import (
-    Cache,
+from adbench_tgan.data.contents import (
     ensure_choosable,
     existing,
     left_out,
@@ -18,9 +17,10 @@ from adbench_tgan.data.files import (
     list_images,
     loose,
 )
+from adbench_tgan.data.files import Cache
 from adbench_tgan.data.samples import ClassDataset, Samples
 from adbench_tgan.errors import DataError
-from adbench_tgan.text import unbroken
+from adbench_tgan.text import composed, unbroken
 
 EVERY = 5  # of a class without a test folder, the 5th, 10th, ... image by name is a test image
 
@@ -55,7 +55,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     aside = loose(dict.fromkeys([root, *places]))
     samples = Samples(
         read=lambda index: cache.read(items[index].path),
-        ids=[item.path.relative_to(root).as_posix() for item in items],
+        ids=[composed(item.path.relative_to(root).as_posix()) for item in items],
         classes=[item.kind for item in items],
         parts=[item.part for item in items],
     )
@@ -70,7 +70,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
 
 def _divided(root: Path) -> list[Item]:
     return [
-        Item(path, folder.name, part)
+        Item(path, composed(folder.name), part)
         for part in PARTS
         for folder in list_folders(root / part)
         for path in list_images(folder)
@@ -85,7 +85,7 @@ def _undivided(root: Path) -> list[Item]:
             remedy = "add some, or make folders train/ and test/"
             raise DataError(f"{folder} holds {len(paths)} images, fewer than {EVERY}; {remedy}")
         items += [
-            Item(path, folder.name, "train" if number % EVERY else "test")
+            Item(path, composed(folder.name), "train" if number % EVERY else "test")
             for number, path in enumerate(paths, start=1)
         ]
     return items

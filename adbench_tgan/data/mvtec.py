@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,17 +17,20 @@ from typing import NamedTuple
 import numpy as np
 
 from adbench_tgan.data.archives import fetch_archive
-from adbench_tgan.data.files import (
-    Cache,
-    decode_mask,
+from adbench_tgan.data.contents import (
     ensure_choosable,
-    fetch_folder,
+    found_as,
+    is_folder,
+    left_out,
     list_folders,
     list_images,
-    not_found,
+    loose,
+    open_folders,
 )
+from adbench_tgan.data.files import Cache, decode_mask, fetch_folder, not_found
 from adbench_tgan.data.samples import Pixels, Samples
 from adbench_tgan.errors import DataError, unknown
+from adbench_tgan.text import composed, counted, unbroken
 
 PLACES = ("", "mvtec", "MVTecAD")  # below root
 OFFICIAL = 15  # categories
@@ -82,45 +86,67 @@ def load(root: Path, fetch: bool) -> DefectDataset:
         DataError: there is none and the set cannot be downloaded.
     """
     if is_category(root):
-        return DefectDataset(found=(Category(name=name_of(root), folder=root),), note=_note(1))
+        only = (Category(name=name_of(root), folder=root),)
+        return DefectDataset(found=only, note=_note(only))
+    passed_over = ""
     for place in PLACES:
         found, others = _categories(root / place)
         if found:
-            return DefectDataset(found=found, note=_note(len(found), others))
+            return DefectDataset(found=found, note=_note(found, others))
+        passed_over += others
     if not fetch:
-        raise not_found("mvtec", root, "folder with train/good and test, nor does its mvtec or MVTecAD")
+        layout = "folder with train/good and test, nor does its mvtec or MVTecAD"
+        raise not_found("mvtec", root, layout + passed_over)
     found, others = _categories(fetch_folder(root, "mvtec", _download))
-    return DefectDataset(found=found, note=_note(len(found), others))
+    return DefectDataset(found=found, note=_note(found, others))
 
 
 def is_category(folder: Path, good: str = "good") -> bool:
     """Whether `folder` holds train/<good> and test."""
-    return (folder / "train" / good).is_dir() and (folder / "test").is_dir()
+    parts = ("train", f"train/{good}", "test")  # the first tells whether `folder` itself can be looked into
+    return all(is_folder(folder / part) for part in parts)
 
 
 def name_of(folder: Path) -> str:
-    """A folder's own name, also when it is given as "." or ".."."""
-    return Path(os.path.abspath(folder)).name
+    """A folder's own name in one Unicode form, also when it is given as "." or ".."."""
+    return composed(Path(os.path.abspath(folder)).name)
 
 
-def _categories(root: Path) -> tuple[tuple[Category, ...], list[str]]:
-    """The categories in `root`, and the names of folders that look like one with a part missing."""
-    folders = list_folders(root) if root.is_dir() else []
-    found = tuple(Category(name=folder.name, folder=folder) for folder in folders if is_category(folder))
+def _categories(root: Path) -> tuple[tuple[Category, ...], str]:
+    """The categories in `root`, and what a note says of folders that are left out."""
+    folders, closed = open_folders(root) if is_folder(root) else ([], "")
+    found = tuple(Category(name=name_of(folder), folder=folder) for folder in folders if is_category(folder))
     ensure_choosable(category.folder for category in found)
-    return found, incomplete(folders, found)
+    return found, incomplete(folders, found, "train/good or test") + closed
 
 
-def incomplete(folders: Sequence[Path], found: Sequence[Category]) -> list[str]:
-    """The names of the folders that look like a category and are none of those `found`."""
-    names = {category.name for category in found}
-    return [folder.name for folder in folders if folder.name not in names and (folder / "train").is_dir()]
+def incomplete(folders: Sequence[Path], found: Sequence[Category], parts: str) -> str:
+    """What a note says of folders that look like a category and lack one of its `parts`; empty when none do."""
+    whole = {category.folder for category in found}
+    names = [folder.name for folder in folders if folder not in whole and _is_begun(folder)]
+    return f"; left out for lack of {parts}: {', '.join(names)}" if names else ""
 
 
-def _note(count: int, broken: Sequence[str] = ()) -> str:
-    plural = "category" if count == 1 else "categories"
-    note = f"{count} {plural}" if count == OFFICIAL else f"{count} {plural}; the official set has {OFFICIAL}"
-    return f"{note}; left out for lack of train/good or test: {', '.join(broken)}" if broken else note
+def _is_begun(folder: Path) -> bool:
+    """Whether it has a part of a category, as one that is half unpacked has."""
+    return any(is_folder(folder / part) for part in ("train", "test", "ground_truth"))
+
+
+def passed_over(categories: Sequence[Category]) -> str:
+    """What a note says of all in the categories' folders that is left out; empty when nothing is."""
+    homes = [category.folder / part for category in categories for part in ("train", "test")]
+    folders = [category.folder / "train" / category.good for category in categories]
+    for category in categories:
+        with suppress(DataError):  # which says so when the category's images are listed
+            folders += list_folders(category.folder / "test")
+    return left_out(folders) + loose(homes)
+
+
+def _note(found: Sequence[Category], others: str = "") -> str:
+    note = counted(len(found), "category", "categories")
+    if len(found) != OFFICIAL:
+        note += f"; the official set has {OFFICIAL}"
+    return unbroken(note + others + passed_over(found))
 
 
 def _download(place: Path) -> None:
@@ -151,7 +177,9 @@ def _samples(category: Category, cache: Cache) -> Samples:
     return Samples(
         read=read,
         read_mask=read_mask if category.masked else None,
-        ids=[f"{category.name}/{item.path.relative_to(category.folder).as_posix()}" for item in items],
+        ids=[
+            composed(f"{category.name}/{item.path.relative_to(category.folder).as_posix()}") for item in items
+        ],
         classes=[item.kind for item in items],
         parts=[item.part for item in items],
     )
@@ -160,7 +188,7 @@ def _samples(category: Category, cache: Cache) -> Samples:
 def _items(category: Category) -> list[Item]:
     items = [Item(path, "good", "train") for path in list_images(category.folder / "train" / category.good)]
     for folder in list_folders(category.folder / "test"):
-        kind = "good" if folder.name == category.good else folder.name
+        kind = "good" if folder.name == category.good else composed(folder.name)
         items += [Item(path, kind, "test") for path in list_images(folder)]
     return items
 
@@ -169,13 +197,14 @@ def _check_names(items: Sequence[Item]) -> None:
     """Raise `DataError` when two images of defects would have one mask."""
     seen: dict[tuple[str, str], Path] = {}
     for item in items:
-        other = seen.setdefault((item.kind, item.path.stem), item.path)
+        other = seen.setdefault((item.kind, composed(item.path.stem)), item.path)
         if item.kind != "good" and other != item.path:
             raise DataError(f"{item.path} and {other.name} would share one mask; rename one of them")
 
 
 def _mask_of(item: Item, category: Category) -> Path:
-    path = category.folder / "ground_truth" / item.kind / f"{item.path.stem}_mask.png"
-    if not path.exists():
+    asked = category.folder / "ground_truth" / item.path.parent.name
+    path = (found_as(asked) or asked) / f"{item.path.stem}_mask.png"
+    if (found := found_as(path)) is None:
         raise DataError(f"{path}, the mask of {item.path}, is missing; add it or remove the image")
-    return path
+    return found

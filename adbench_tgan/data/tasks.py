@@ -23,6 +23,7 @@ from adbench_tgan.data.samples import (
 from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import load, one_line
+from adbench_tgan.text import composed
 
 
 class Tasks:
@@ -61,11 +62,19 @@ class Tasks:
         with self._loading():
             return self.loaded.note
 
-    def ensure_known(self, category: str) -> None:
-        """Raise `AdbenchError` when there is no such category."""
-        if category not in self.categories:
-            under = f" under {self.protocol.name}" if self.protocol.categories else ""
-            raise unknown(f"category of {self.dataset.name}{under}", category, self.categories)
+    def named(self, category: str) -> str:
+        """The category of that name, in whichever Unicode form it is given.
+
+        Raises:
+            AdbenchError: there is no such category.
+        """
+        if category in self.categories:
+            return category
+        for known in self.categories:
+            if composed(known) == composed(category):
+                return known
+        under = f" under {self.protocol.name}" if self.protocol.categories else ""
+        raise unknown(f"category of {self.dataset.name}{under}", category, self.categories)
 
     def cut(self, category: str) -> tuple[Samples, Cut]:
         """The images of a category and how the protocol cuts them.
@@ -74,7 +83,7 @@ class Tasks:
             AdbenchError: there is no such category, or nothing can be learned or measured on it.
         """
         if category not in self._cuts:
-            self.ensure_known(category)
+            self.named(category)
             with self._loading():
                 samples = self.loaded.samples(category)
                 if not isinstance(samples, Samples):
