@@ -26,8 +26,10 @@ from adbench_tgan.testing import (
     smooth_images,
     subject,
 )
+from adbench_tgan.testing.outcome import Skipped
 from adbench_tgan.testing.pictures import negative
 from adbench_tgan.testing.traces import traced
+from adbench_tgan.testing.trial import Trial
 
 GREY = ((1, 32, 32),)
 RGB = ((3, 32, 32),)
@@ -235,6 +237,29 @@ def test_a_tensor_that_stays_behind_is_named():
         checks_offers.moved(trial, "meta")
     twin.mean = twin.mean.to("meta")
     assert checks_offers.moved(trial, "meta") is twin
+
+
+class DrawsThere(Sound):
+    """Sound: noise of its own, drawn on the images' device."""
+
+    def scaled(self, images):
+        draw = torch.Generator(device=images.device).manual_seed(self.seed)
+        return super().scaled(images) + torch.rand((), generator=draw, device=images.device)
+
+
+class LooksAtNumbers(Sound):
+    """Sound: what it does depends on the images' numbers."""
+
+    def scaled(self, images):
+        return super().scaled(images) / max(int(images.max()), 1)
+
+
+@pytest.mark.parametrize("kind", [DrawsThere, LooksAtNumbers])
+def test_what_only_a_gpu_could_show_is_left_out(kind, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    trial = Trial(subject(kind), (1, 8, 8), None)
+    with pytest.raises(Skipped, match=r"^score looks at numbers, which only a GPU could give"):
+        checks_offers.it_moves_between_devices(trial)
 
 
 def test_networks_are_found_wherever_a_detector_keeps_them():
