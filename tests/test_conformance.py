@@ -101,6 +101,7 @@ BROKEN = {
     "TrainMode": {"networks are in eval mode after fit"},
     "LearnsNothing": {IN_TRAINING},
     "KeepsHalf": {INTERRUPTED},
+    "NamesAStranger": {INTERRUPTED},
     "Remembers": {AGAIN},
     "IgnoresSeed": {AGAIN},  # and the same seed in another process
     "OneSeed": {SEEDS},
