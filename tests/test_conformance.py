@@ -344,6 +344,23 @@ def test_failures_name_the_check_the_shape_and_the_reason():
     assert str(caught.value) == (f"1 of 26 checks failed: {FORM}: on 1x32x32 dtype torch.float64")
 
 
+class Sized(Sound):
+    """Sound: its networks have the size that its settings say."""
+
+    class Config(Sound.Config):
+        image_size: int = 16
+
+    def build(self, shape):
+        super().build((shape[0], self.config.image_size, self.config.image_size))
+
+
+@pytest.mark.parametrize("side", [16, 20])
+def test_images_are_as_large_as_the_settings_say(side):
+    who = subject(Sized, settings={"image_size": side})
+    report = examine(who, checks=[checks_fitting.it_fits_and_scores])
+    assert (report.failed, report.shapes) == ([], (f"1x{side}x{side}", f"3x{side}x{side}"))
+
+
 def declared(**failures):
     return DetectorInfo(
         name="closed", target="broken_detectors:Closed", deterministic=True, expected_failures=failures
