@@ -20,6 +20,7 @@ from adbench_tgan.testing import (
     checks_building,
     checks_fitting,
     checks_offers,
+    checks_processes,
     examine,
     parametrize_with_checks,
     sentence,
@@ -28,6 +29,7 @@ from adbench_tgan.testing import (
 )
 from adbench_tgan.testing.outcome import Skipped
 from adbench_tgan.testing.pictures import negative
+from adbench_tgan.testing.processes import Finding
 from adbench_tgan.testing.traces import traced
 from adbench_tgan.testing.trial import Trial
 
@@ -261,6 +263,34 @@ def test_what_only_a_gpu_could_show_is_left_out(kind, monkeypatch):
     trial = Trial(subject(kind), (1, 8, 8), None)
     with pytest.raises(Skipped, match=r"^score looks at numbers, which only a GPU could give"):
         checks_offers.it_moves_between_devices(trial)
+
+
+REMEDY = "; keep what fit learns in networks, which build makes, or in tensor attributes, or write state and load_state"
+
+
+def test_what_a_loaded_state_lacks_is_said_with_the_remedy():
+    told = "it raises AttributeError: 'ForgetsOnSave' object has no attribute 'scale'" + REMEDY
+    trial = Trial(subject(broken_detectors.ForgetsOnSave), (1, 8, 8), None)
+    failing(checks_offers.a_loaded_state_gives_equal_scores, trial, told)
+
+
+@pytest.mark.parametrize(
+    ("error", "scores", "told"),
+    [
+        (
+            "scoring with the saved state raises KeyError",
+            None,
+            "scoring with the saved state raises KeyError",
+        ),
+        ("", torch.ones(10), "scores differ by 0"),
+    ],
+)
+def test_what_a_saved_state_lacks_is_said_with_the_remedy(error, scores, told):
+    finding = Finding(load_error=error, loaded=scores)
+    trial = SimpleNamespace(finding=finding, scores=torch.arange(10.0))
+    with pytest.raises(CheckFailed, match=told) as caught:
+        checks_processes.a_saved_state_gives_equal_scores_in_another_process(trial)
+    assert str(caught.value).endswith(REMEDY)
 
 
 def test_networks_are_found_wherever_a_detector_keeps_them():

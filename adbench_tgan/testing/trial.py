@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-5  # relative: the largest difference of two scores that should be the same
 SEED, OTHER_SEED = 0, 1
+KEEP = "keep what fit learns in networks, which build makes, or in tensor attributes, or write state and load_state"
 
 
 class Trial:
