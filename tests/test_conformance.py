@@ -1,6 +1,7 @@
 """Every registered detector keeps the contract; each check is proven by detectors that break just it."""
 
 import json
+import threading
 from types import SimpleNamespace
 
 import broken_detectors
@@ -21,6 +22,7 @@ from adbench_tgan.testing import (
     checks_fitting,
     checks_offers,
     checks_processes,
+    child,
     examine,
     parametrize_with_checks,
     sentence,
@@ -366,6 +368,35 @@ def test_a_function_from_a_seed_is_checked_in_this_process():
     reason = "no other process can import it; give a name or module:Class"
     assert [check for check, detail in left_out.items() if detail == reason] == [WORKER, SAME, SAVED, CTRL_C]
     assert f"26 of 32 checks of suite {SUITE} ran: 26 passed" in str(report)
+
+
+class EndsItsThread:
+    """Keeps a thread until nobody holds it, as a loader keeps its workers."""
+
+    def __init__(self):
+        self.end = threading.Event()
+        self.thread = threading.Thread(target=self.end.wait, args=(60,), name="loader")
+        self.thread.start()
+
+    def __del__(self):
+        self.end.set()
+        self.thread.join()
+
+
+class HoldsALoader(Sound):
+    def fit(self, train):
+        loader = EndsItsThread()
+        return super().fit(train) if loader else None
+
+
+def test_what_ends_with_the_training_is_not_left_over():
+    assert child.interrupt(Trial(subject(HoldsALoader), (1, 8, 8), None), at=1) == ""
+
+
+def test_what_ends_with_the_process_is_not_left_over(monkeypatch):
+    workers = [SimpleNamespace(name=f"daemon={daemon}", daemon=daemon) for daemon in (True, False)]
+    monkeypatch.setattr("multiprocessing.active_children", lambda: workers)
+    assert child.left_over() == "after Ctrl-C still at work: daemon=False"
 
 
 def test_failures_name_the_check_the_shape_and_the_reason():
