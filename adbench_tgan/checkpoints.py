@@ -96,20 +96,26 @@ class Checkpoint:
     def _write(self, detector: Detector) -> str:
         """Why it could not be written, if so."""
         assert self.parts is not None
+        if strangers := [name for name, part in self.parts.items() if not keepable(part)]:
+            kind = type(self.parts[strangers[0]])
+            return (
+                f"its training could not be kept: {strangers[0]}, named in resume, is a {kind.__module__}."
+                f"{kind.__name__}; name tensors, torch.Generators, or what has state_dict and load_state_dict"
+            )
         tensors: dict[str, Tensor] = {}
-        kept = Kept(
-            key=self.key,
-            losses=self.losses,
-            parts={name: packed(state_of(part), name, tensors) for name, part in self.parts.items()},
-            dice=packed(dice(detector.device), "dice", tensors),
-            seconds=self.seconds + perf_counter() - self.began,
-        )
         try:
+            kept = Kept(
+                key=self.key,
+                losses=self.losses,
+                parts={name: packed(state_of(part), name, tensors) for name, part in self.parts.items()},
+                dice=packed(dice(detector.device), "dice", tensors),
+                seconds=self.seconds + perf_counter() - self.began,
+            )
             data = file_of(kept, tensors)
             if len(data) > (limit := largest(detector)):
                 return f"its training could not be kept: {len(data):,} bytes, more than {limit:,}"
             places.replace(self.path, data)
-        except Exception as error:  # each kind of store has its own
+        except Exception as error:  # each kind of part and of store has its own
             return f"its training could not be kept: {getattr(error, 'strerror', None) or one_line(error)}"
         return ""
 
@@ -134,6 +140,12 @@ def largest(detector: Detector) -> int:
         each for network in detector.networks.values() for each in (*network.parameters(), *network.buffers())
     ]
     return ROOM + TIMES * sum(tensor.nbytes for tensor in tensors)
+
+
+def keepable(part: Any) -> bool:
+    """Whether a part is of a kind that `state_of` and `put_back` know."""
+    known = isinstance(part, Tensor | torch.Generator)
+    return known or (hasattr(part, "state_dict") and hasattr(part, "load_state_dict"))
 
 
 def state_of(part: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -178,23 +178,23 @@ class Detector(ABC):
             self.build(shape)
         finally:
             self.loading = False
-        for name, network in self.networks.items():
-            own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+        networks = self.networks
+        owners = {key: owner(key, networks) for key in state}
+        for name, network in networks.items():
+            own = {key.removeprefix(f"{name}."): state[key] for key in state if owners[key] == name}
             try:
                 network.load_state_dict(own)
             except RuntimeError as error:
                 reason = str(error).splitlines()[-1].strip()
                 raise AdbenchError(f"the saved model does not fit network {name!r}: {reason}") from None
             network.eval()
-        for name in state:
-            owner, dot, _ = name.partition(".")
-            if dot and owner not in self.networks:
+        for name in (key for key in state if owners[key] is None):
+            if "." in name:
                 raise AdbenchError(
                     f"the saved model holds {name!r}, which is no part of {type(self).__name__}"
                 )
-            if not dot:
-                self._check_tensor(name, state[name])
-                setattr(self, name, state[name].to(self.device))
+            self._check_tensor(name, state[name])
+            setattr(self, name, state[name].to(self.device))
         return self
 
     def _check_tensor(self, name: str, tensor: Tensor) -> None:
@@ -210,3 +210,8 @@ class Detector(ABC):
         taken = taken or not (held is None or isinstance(held, torch.Tensor))
         if taken or not name.isidentifier() or keyword.iskeyword(name):
             raise AdbenchError(f"the saved model holds {name!r}, which is no tensor of {type(self).__name__}")
+
+
+def owner(key: str, networks: Iterable[str]) -> str | None:
+    """The network that a tensor of `Detector.state` is of, if any; the names of networks may have dots."""
+    return max((name for name in networks if key.startswith(f"{name}.")), key=len, default=None)

@@ -178,7 +178,7 @@ class KeepsHalf(Sound):
         self.net.train()
         images = self.prepared(train)
         optimizer = torch.optim.Adam(self.net.parameters(), lr=0.01)
-        for _ in range(self.resume(), 4):
+        for _ in range(self.resume(**self.parts()), 4):
             loss = self.net[:2](images).square().mean()
             optimizer.zero_grad()
             loss.backward()
@@ -186,6 +186,19 @@ class KeepsHalf(Sound):
             with torch.no_grad():
                 self.net(images)
             yield {"loss": loss.item()}
+
+    def parts(self):
+        return {}
+
+
+class NamesAStranger(Sound):
+    """What it names in resume is of no kind that can be kept."""
+
+    fit = Detector.fit
+    epochs = KeepsHalf.epochs
+
+    def parts(self):
+        return {"rng": np.random.default_rng(self.seed)}
 
 
 class Remembers(Sound):

@@ -9,6 +9,7 @@ import signal
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -265,6 +266,45 @@ def test_a_detector_that_does_not_resume_says_so(tmp_path):
     assert detector.notes == ["its training is not kept: its epochs do not call resume"]
     assert not path.exists()
     assert detector.checkpoint is None
+
+
+class Naming(Plain):
+    """Names one part in resume."""
+
+    def epochs(self, train):
+        self.resume(part=self.part)
+        yield {"loss": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (
+            np.random.default_rng(0),
+            "part, named in resume, is a numpy.random._generator.Generator; name tensors, torch.Generators, or what "
+            "has state_dict and load_state_dict",
+        ),
+        (SimpleNamespace(state_dict=dict), "part, named in resume, is a types.SimpleNamespace; name tensors"),
+        (
+            SimpleNamespace(state_dict=lambda: {1: object()}, load_state_dict=None),
+            "PydanticSerializationError: ",
+        ),
+        (
+            SimpleNamespace(state_dict=lambda: 1 / 0, load_state_dict=None),
+            "ZeroDivisionError: division by zero",
+        ),
+    ],
+)
+@pytest.mark.parametrize("every", [1, None])
+def test_a_part_that_cannot_be_kept_costs_the_checkpoint_alone(part, said, every, tmp_path):
+    path = tmp_path / "kept.checkpoint"
+    detector = Naming()
+    detector.part = part
+    assert fit(detector, trainset(), checkpoint=Checkpoint(path, "a key", every)) == [{"loss": 1.0}]
+    told = detector.notes.pop() if every else f"its training could not be kept: {said}"
+    assert told.startswith(f"its training could not be kept: {said}")
+    assert detector.notes == []
+    assert not path.exists()
 
 
 RUN = ("run", "--detectors", "ganomaly", "--categories", "0", "--device", "cpu", "--no-timing")

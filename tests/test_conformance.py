@@ -1,6 +1,7 @@
 """Every registered detector keeps the contract; each check is proven by detectors that break just it."""
 
 import json
+import threading
 from types import SimpleNamespace
 
 import broken_detectors
@@ -20,14 +21,19 @@ from adbench_tgan.testing import (
     checks_building,
     checks_fitting,
     checks_offers,
+    checks_processes,
+    child,
     examine,
     parametrize_with_checks,
     sentence,
     smooth_images,
     subject,
 )
+from adbench_tgan.testing.outcome import Skipped
 from adbench_tgan.testing.pictures import negative
+from adbench_tgan.testing.processes import Finding
 from adbench_tgan.testing.traces import traced
+from adbench_tgan.testing.trial import Trial
 
 GREY = ((1, 32, 32),)
 RGB = ((3, 32, 32),)
@@ -99,6 +105,7 @@ BROKEN = {
     "TrainMode": {"networks are in eval mode after fit"},
     "LearnsNothing": {IN_TRAINING},
     "KeepsHalf": {INTERRUPTED},
+    "NamesAStranger": {INTERRUPTED},
     "Remembers": {AGAIN},
     "IgnoresSeed": {AGAIN},  # and the same seed in another process
     "OneSeed": {SEEDS},
@@ -239,6 +246,57 @@ def test_a_tensor_that_stays_behind_is_named():
     assert checks_offers.moved(trial, "meta") is twin
 
 
+class DrawsThere(Sound):
+    """Sound: noise of its own, drawn on the images' device."""
+
+    def scaled(self, images):
+        draw = torch.Generator(device=images.device).manual_seed(self.seed)
+        return super().scaled(images) + torch.rand((), generator=draw, device=images.device)
+
+
+class LooksAtNumbers(Sound):
+    """Sound: what it does depends on the images' numbers."""
+
+    def scaled(self, images):
+        return super().scaled(images) / max(int(images.max()), 1)
+
+
+@pytest.mark.parametrize("kind", [DrawsThere, LooksAtNumbers])
+def test_what_only_a_gpu_could_show_is_left_out(kind, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    trial = Trial(subject(kind), (1, 8, 8), None)
+    with pytest.raises(Skipped, match=r"^score looks at numbers, which only a GPU could give"):
+        checks_offers.it_moves_between_devices(trial)
+
+
+REMEDY = "; keep what fit learns in networks, which build makes, or in tensor attributes, or write state and load_state"
+
+
+def test_what_a_loaded_state_lacks_is_said_with_the_remedy():
+    told = "it raises AttributeError: 'ForgetsOnSave' object has no attribute 'scale'" + REMEDY
+    trial = Trial(subject(broken_detectors.ForgetsOnSave), (1, 8, 8), None)
+    failing(checks_offers.a_loaded_state_gives_equal_scores, trial, told)
+
+
+@pytest.mark.parametrize(
+    ("error", "scores", "told"),
+    [
+        (
+            "scoring with the saved state raises KeyError",
+            None,
+            "scoring with the saved state raises KeyError",
+        ),
+        ("", torch.ones(10), "scores differ by 0"),
+    ],
+)
+def test_what_a_saved_state_lacks_is_said_with_the_remedy(error, scores, told):
+    finding = Finding(load_error=error, loaded=scores)
+    trial = SimpleNamespace(finding=finding, scores=torch.arange(10.0))
+    with pytest.raises(CheckFailed, match=told) as caught:
+        checks_processes.a_saved_state_gives_equal_scores_in_another_process(trial)
+    assert str(caught.value).endswith(REMEDY)
+
+
 def test_networks_are_found_wherever_a_detector_keeps_them():
     tensor, network = torch.zeros(1), torch.nn.Identity()
     for value in (tensor, network, [network], (1, tensor), {"a": tensor}, {"a": [{"b": network}]}):
@@ -314,10 +372,56 @@ def test_a_function_from_a_seed_is_checked_in_this_process():
     assert f"26 of 32 checks of suite {SUITE} ran: 26 passed" in str(report)
 
 
+class EndsItsThread:
+    """Keeps a thread until nobody holds it, as a loader keeps its workers."""
+
+    def __init__(self):
+        self.end = threading.Event()
+        self.thread = threading.Thread(target=self.end.wait, args=(60,), name="loader")
+        self.thread.start()
+
+    def __del__(self):
+        self.end.set()
+        self.thread.join()
+
+
+class HoldsALoader(Sound):
+    def fit(self, train):
+        loader = EndsItsThread()
+        return super().fit(train) if loader else None
+
+
+def test_what_ends_with_the_training_is_not_left_over():
+    assert child.interrupt(Trial(subject(HoldsALoader), (1, 8, 8), None), at=1) == ""
+
+
+def test_what_ends_with_the_process_is_not_left_over(monkeypatch):
+    workers = [SimpleNamespace(name=f"daemon={daemon}", daemon=daemon) for daemon in (True, False)]
+    monkeypatch.setattr("multiprocessing.active_children", lambda: workers)
+    assert child.left_over() == "after Ctrl-C still at work: daemon=False"
+
+
 def test_failures_name_the_check_the_shape_and_the_reason():
     with pytest.raises(AdbenchError) as caught:
         check_detector(lambda seed: broken_detectors.DoublePrecision(seed=seed), checks=IN_PROCESS)
     assert str(caught.value) == (f"1 of 26 checks failed: {FORM}: on 1x32x32 dtype torch.float64")
+
+
+class Sized(Sound):
+    """Sound: its networks have the size that its settings say."""
+
+    class Config(Sound.Config):
+        image_size: int = 16
+
+    def build(self, shape):
+        super().build((shape[0], self.config.image_size, self.config.image_size))
+
+
+@pytest.mark.parametrize("side", [16, 20])
+def test_images_are_as_large_as_the_settings_say(side):
+    who = subject(Sized, settings={"image_size": side})
+    report = examine(who, checks=[checks_fitting.it_fits_and_scores])
+    assert (report.failed, report.shapes) == ([], (f"1x{side}x{side}", f"3x{side}x{side}"))
 
 
 def declared(**failures):

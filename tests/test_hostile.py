@@ -519,6 +519,26 @@ def test_a_saved_tensor_takes_the_place_of_a_none():
     assert (toy.learned.tolist(), toy.basis.tolist()) == ([1] * 5, [1] * 3)
 
 
+@pytest.mark.parametrize("names", [("net.0", "net.1"), ("net.0", "net"), ("net", "net.10", "net.1")])
+def test_names_of_networks_may_have_dots(names):
+    class Several(Toy):
+        def build(self, shape):
+            self.nets = {name: torch.nn.Linear(3, 2) for name in names}
+            self.centre = torch.zeros(2)
+
+        @property
+        def networks(self):
+            return self.nets
+
+    one = Several()
+    one.build((3, 4, 4))
+    state = one.state()
+    again = Several().load_state(state, (3, 4, 4)).state()
+    assert len(state) == 2 * len(names) + 1
+    assert all(torch.equal(again.pop(name), tensor) for name, tensor in state.items())
+    assert again == {}
+
+
 def test_tensors_of_no_network_or_another_shape_are_refused():
     with pytest.raises(AdbenchError, match=r"holds 'other\.weight', which is no part of Toy"):
         Toy().load_state(SOUND | {"other.weight": torch.ones(1)}, (3, 4, 4))

@@ -106,3 +106,5 @@ def test_the_example_is_a_project_as_new_plugin_writes_them() -> None:
     theirs.read_string(written["tox.ini"])
     assert {name: dict(ours[name]) for name in ours} == {name: dict(theirs[name]) for name in theirs}
     assert shlex.split(theirs["testenv"]["commands"]) == ["pytest", "{posargs}"]
+    for tests in (written["tests/test_detector.py"], (EXAMPLE / "tests/test_detector.py").read_text()):
+        assert re.search(r'check_detector\("\S+"\)', tests), "by name, which another process can import too"

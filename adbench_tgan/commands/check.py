@@ -29,7 +29,7 @@ def check(
         list[str] | None,
         typer.Option(
             metavar="CxHxW",
-            help="Shape of the images; may be given several times.  [default: 1x32x32 and 3x32x32]",
+            help="Shape of the images; may be given several times.  [default: grey and RGB of its image_size]",
         ),
     ] = None,
     labelled: Annotated[
@@ -45,9 +45,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Run the conformance checks on a detector. A line a check, and how many ran; exit status 1 if one failed."""
-    from adbench_tgan.testing import SHAPES, examine, subject
+    from adbench_tgan.testing import examine, subject
 
-    shapes = tuple(shape_of(text) for text in shape) if shape else SHAPES
+    shapes = tuple(shape_of(text) for text in shape) if shape else None
     settings, offered, word = settings_of(set_ or []), None, detector
     if plugin:
         found = registry(plugin)

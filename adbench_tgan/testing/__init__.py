@@ -7,13 +7,12 @@ from adbench_tgan.info import SUITE
 from adbench_tgan.testing.outcome import CheckFailed, Outcome, Report, Skipped
 from adbench_tgan.testing.parametrize import parametrize_with_checks
 from adbench_tgan.testing.pictures import smooth_images
-from adbench_tgan.testing.subject import SHAPES, Subject, subject
+from adbench_tgan.testing.subject import Subject, subject
 from adbench_tgan.testing.suite import CHECKS, IN_PROCESS, check_detector, examine, sentence
 
 __all__ = [
     "CHECKS",
     "IN_PROCESS",
-    "SHAPES",
     "SUITE",
     "CheckFailed",
     "Outcome",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from adbench_tgan.testing.outcome import CheckFailed, expect, skip
-from adbench_tgan.testing.trial import Trial, gap
+from adbench_tgan.testing.trial import KEEP, Trial, gap
 
 
 def a_worker_process_can_run_it(trial: Trial) -> None:
@@ -28,9 +28,9 @@ def a_saved_state_gives_equal_scores_in_another_process(trial: Trial) -> None:
     if finding.crash:
         skip("the other process crashed")
     if finding.load_error:
-        raise CheckFailed(finding.load_error)
+        raise CheckFailed(f"{finding.load_error}; {KEEP}")
     there = _given(finding.loaded, "there was no state to load")
-    expect(torch.equal(trial.scores, there), f"scores differ by {gap(trial.scores, there):.2g}")
+    expect(torch.equal(trial.scores, there), f"scores differ by {gap(trial.scores, there):.2g}; {KEEP}")
 
 
 def ctrl_c_stops_training(trial: Trial) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -108,16 +109,19 @@ def interrupt(trial: Trial, at: int) -> str:
         with Interrupting(at):
             detector.fit(trial.train)
     except KeyboardInterrupt:
-        return left_over()
+        pass  # its traceback holds what fit held, and what that would end with itself
     except (Exception, SystemExit) as error:
         return f"Ctrl-C came out of fit as {one_line(error)}"
-    return "fit went on after Ctrl-C"
+    else:
+        return "fit went on after Ctrl-C"
+    gc.collect()
+    return left_over()
 
 
 def left_over() -> str:
     """What still runs beside the main thread and would keep the process from ending."""
     threads = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
-    workers = [process.name for process in multiprocessing.active_children()]
+    workers = [process.name for process in multiprocessing.active_children() if not process.daemon]
     still = ", ".join(threads + workers)
     return f"after Ctrl-C still at work: {still}" if still else ""
 

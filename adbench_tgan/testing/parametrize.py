@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adbench_tgan.detector import Shape
 from adbench_tgan.testing.outcome import CheckFailed, Skipped
-from adbench_tgan.testing.subject import SHAPES, Checkable, Subject, subject
+from adbench_tgan.testing.subject import Checkable, Subject, subject
 from adbench_tgan.testing.suite import CHECKS, Check, Examination
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def parametrize_with_checks(
     detectors: Sequence[Checkable | Subject],
     *,
-    shapes: Sequence[Shape] = SHAPES,
+    shapes: Sequence[Shape] | None = None,
     checks: Sequence[Check] = CHECKS,
 ) -> pytest.MarkDecorator:
     """Decorate a test of one argument, `check`, that does nothing but call it.

@@ -14,7 +14,6 @@ from adbench_tgan.registry import Registry
 
 Build = Callable[[int], Detector]  # from a seed
 Checkable = str | type[Detector] | Build
-SHAPES: tuple[Shape, ...] = ((1, 32, 32), (3, 32, 32))  # grey and RGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +25,12 @@ class Subject:
     config: DetectorConfig
     preset: str = "paper"
     word: str = ""  # by which another process finds the class; empty where none can
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of the images unless others are asked for: grey and RGB, as large as the runner makes them for it."""
+        side = self.config.image_size
+        return (1, side, side), (3, side, side)
 
     def built(self, seed: int, device: str = "cpu") -> Detector:
         """A detector that has done no work yet; where its tensors will be may still be said."""

@@ -18,7 +18,7 @@ from adbench_tgan.testing.checks_processes import PROCESSES
 from adbench_tgan.testing.checks_scoring import SCORING
 from adbench_tgan.testing.outcome import CheckFailed, Outcome, Report, Skipped
 from adbench_tgan.testing.processes import Finding, look_from_outside
-from adbench_tgan.testing.subject import SHAPES, Checkable, Subject, subject
+from adbench_tgan.testing.subject import Checkable, Subject, subject
 from adbench_tgan.testing.traces import dice_kept
 from adbench_tgan.testing.trial import Trial
 from adbench_tgan.torch_settings import settings_kept
@@ -31,9 +31,9 @@ CHECKS: tuple[Check, ...] = (*IN_PROCESS, *PROCESSES)
 class Examination:
     """One detector under examination: its trials are made once and serve every check."""
 
-    def __init__(self, subject: Subject, shapes: Sequence[Shape] = SHAPES):
+    def __init__(self, subject: Subject, shapes: Sequence[Shape] | None = None):
         self.subject = subject
-        self.trials = [Trial(subject, shape, self.finding) for shape in shapes]
+        self.trials = [Trial(subject, shape, self.finding) for shape in shapes or subject.shapes]
         check_declared(subject.info)
 
     @cached_property
@@ -117,7 +117,7 @@ def sentence(check: Check | str) -> str:
 
 def examine(
     who: Subject,
-    shapes: Sequence[Shape] = SHAPES,
+    shapes: Sequence[Shape] | None = None,
     checks: Sequence[Check] = CHECKS,
     say: Callable[[Outcome], None] = lambda _: None,
 ) -> Report:
@@ -131,7 +131,7 @@ def examine(
         detector=who.info.name,
         suite=SUITE,
         preset=who.preset,
-        shapes=tuple("x".join(map(str, shape)) for shape in shapes),
+        shapes=tuple("x".join(map(str, trial.shape)) for trial in examination.trials),
         outcomes=tuple(outcomes),
     )
 
@@ -142,7 +142,7 @@ def check_detector(
     info: DetectorInfo | None = None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    shapes: Sequence[Shape] = SHAPES,
+    shapes: Sequence[Shape] | None = None,
     checks: Sequence[Check] = CHECKS,
 ) -> Report:
     """Run every check on a detector, given as `subject` takes it: name, ``module:Class``, class, or build from a seed.

@@ -17,7 +17,7 @@ from adbench_tgan.data.images import ImageSet
 from adbench_tgan.detector import Detector, Shape
 from adbench_tgan.hooks import one_line
 from adbench_tgan.statistics import relative_change
-from adbench_tgan.testing.outcome import Skipped
+from adbench_tgan.testing.outcome import CheckFailed, Skipped
 from adbench_tgan.testing.pictures import negative, other_images, smooth_images
 from adbench_tgan.testing.subject import Subject
 from adbench_tgan.testing.traces import Traces, traced
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-5  # relative: the largest difference of two scores that should be the same
 SEED, OTHER_SEED = 0, 1
+KEEP = "keep what fit learns in networks, which build makes, or in tensor attributes, or write state and load_state"
 
 
 class Trial:
@@ -108,22 +109,30 @@ class Trial:
 
     @cached_property
     def resumed(self) -> Tensor | None:
-        """Scores of the probe after a training that was cut after its first epoch; None where none can be taken up."""
+        """Scores of the probe after a training that was cut after its first epoch; None where none can be taken up.
+
+        Raises:
+            CheckFailed: it calls `resume`, and could not be kept.
+        """
         if type(self.detector).fit is not Detector.fit:
             return None
         with TemporaryDirectory() as folder:
             path = Path(folder) / "kept.checkpoint"
+            detector = self._seeded()
+            first = Checkpoint(path, "trial", every=1)
             with suppress(Cut):
-                self._trained(Checkpoint(path, "trial", every=1), cut)
+                fit(detector, self.train, cut, first)
             if not path.exists():
+                if first.parts is not None:
+                    raise CheckFailed(detector.notes[-1])
                 return None
-            return self._trained(Checkpoint(path, "trial")).score(self.probe)
+            detector = self._seeded()
+            fit(detector, self.train, checkpoint=Checkpoint(path, "trial"))
+            return detector.score(self.probe)
 
-    def _trained(self, kept: Checkpoint, on_epoch: Callable[..., None] | None = None) -> Detector:
+    def _seeded(self) -> Detector:
         seed_everything(SEED)
-        detector = self.subject.built(SEED)
-        fit(detector, self.train, on_epoch, kept)
-        return detector
+        return self.subject.built(SEED)
 
     @cached_property
     def finding(self) -> Finding:

@@ -7,7 +7,7 @@ from adbench_example_pca.detector import PCAPatches
 
 
 def test_conformance():
-    check_detector(lambda seed: PCAPatches(seed=seed))
+    check_detector("pca_patches")
 
 
 def fitted(pixels, **settings):
