@@ -606,7 +606,8 @@ def test_a_missing_mask_is_named_when_it_is_read(tmp_path):
     with pytest.raises(DataError) as caught:
         samples.masks(samples.where("test"))
     image = tmp_path / "screw/test/dent/001.png"
-    assert str(caught.value) == f"{path}, the mask of {image}, is missing; add it or remove the image"
+    remedy = "add it or remove the image; without masks remove ground_truth/ and use --data folder"
+    assert str(caught.value) == f"{path}, the mask of {image}, is missing; {remedy}"
     other = dataset.samples("bottle")
     assert other.masks(other.where("test")).shape == (7, 16, 16)
 

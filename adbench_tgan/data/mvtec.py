@@ -206,5 +206,6 @@ def _mask_of(item: Item, category: Category) -> Path:
     asked = category.folder / "ground_truth" / item.path.parent.name
     path = (found_as(asked) or asked) / f"{item.path.stem}_mask.png"
     if (found := found_as(path)) is None:
-        raise DataError(f"{path}, the mask of {item.path}, is missing; add it or remove the image")
+        remedy = "add it or remove the image; without masks remove ground_truth/ and use --data folder"
+        raise DataError(f"{path}, the mask of {item.path}, is missing; {remedy}")
     return found
