@@ -321,10 +321,12 @@ def test_what_is_absent_is_said(tmp_path, registry):
         "there are no times",
         "there are no scores",
         "No audit was given",
-        "none trains in epochs",
+        "there are no losses",
     ):
         assert sentence in text
     assert "RuntimeError: boom" in text
+    make_runs(tmp_path, made("good", losses=()))
+    assert "No job that ended well reports losses" in rendered(tmp_path, registry)
 
 
 def test_two_rows_of_one_detector_have_two_names(tmp_path, registry):

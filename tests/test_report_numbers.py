@@ -163,6 +163,12 @@ def test_what_ties_in_one_of_both_is_beaten_by_the_other_and_equals_beat_nobody(
     assert best(("a", 0.9, 1.0), ("b", 0.9, 1.0)) == ["a", "b"]
 
 
+@pytest.mark.parametrize(("chart", "layer", "channel"), [(charts.intervals, 0, "x"), (charts.pareto, 1, "y")])
+def test_an_axis_of_one_auroc_has_its_decimals(material, chart, layer, channel):
+    axis = chart(material.leaderboard[:1])["layer"][layer]["encoding"][channel]["axis"]
+    assert axis["labelExpr"] == f"span(domain('{channel}')) ? datum.label : format(datum.value, '.3~f')"
+
+
 def test_each_kind_of_supervision_and_each_way_of_an_audit_has_its_own_sign(material):
     board = material.leaderboard.assign(supervision=["one-class", "labelled"])
     shape = charts.intervals(board)["layer"][1]["encoding"]["shape"]["scale"]

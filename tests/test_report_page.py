@@ -246,6 +246,9 @@ def test_prints_every_column_and_no_controls(opened):
     assert tab.locator("select:visible, form:visible").count() == 0
     assert tab.locator("#detector label").first.get_attribute("data-chosen") in names(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    chart = tab.locator("#intervals .chart svg")
+    chart.evaluate("chart => chart.setAttribute('viewBox', '0 0 1000 2000')")  # as of many rows
+    assert chart.bounding_box()["height"] < 186 / 25.4 * 96  # pixels between the margins
     tab.evaluate("dispatchEvent(new Event('afterprint'))")
     assert tab.locator("details:not([open])").count() == 1
 

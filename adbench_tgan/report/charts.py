@@ -46,7 +46,7 @@ def intervals(board: pd.DataFrame) -> Spec:
     )
     zero = alt.Scale(zero=False, nice=False, padding=PADDING)
     bars = base.mark_rule(strokeWidth=3).encode(
-        x=alt.X("auroc_ci_low:Q", title="AUROC", scale=zero),
+        x=alt.X("auroc_ci_low:Q", title="AUROC", scale=zero, axis=_decimals("x")),
         x2="auroc_ci_high:Q",
         color=_colour(order),
     )
@@ -65,6 +65,11 @@ def _two_lines() -> alt.Axis:
         labelExpr="split(replace(datum.label, ' (', '\\n('), '\\n')",
         labelBaseline={"condition": {"test": two, "value": "bottom"}, "value": "middle"},
     )
+
+
+def _decimals(channel: str) -> alt.Axis:
+    """Of a scale that may span one number: Vega takes the decimals from the distance of two, and then writes none."""
+    return alt.Axis(labelExpr=f"span(domain('{channel}')) ? datum.label : format(datum.value, '.3~f')")
 
 
 def _chance() -> alt.Chart:
@@ -91,7 +96,8 @@ def pareto(board: pd.DataFrame) -> Spec:
         title="milliseconds to score one image, median",
         scale=alt.Scale(type="log", padding=45),
     )
-    y = alt.Y("auroc_mean:Q", title="AUROC", scale=alt.Scale(zero=False, nice=False, padding=PADDING))
+    zero = alt.Scale(zero=False, nice=False, padding=PADDING)
+    y = alt.Y("auroc_mean:Q", title="AUROC", scale=zero, axis=_decimals("y"))
     front = base.transform_filter("datum.best").mark_line(color=GREY, strokeDash=[2, 2])
     front = front.encode(x=x, y=y, detail="supervision:N")
     points = base.mark_point(size=90, filled=True, opacity=1).encode(

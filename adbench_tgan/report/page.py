@@ -198,9 +198,16 @@ def detail_charts(records: Sequence[curves.Record], losses: Sequence[curves.Reco
             title="Training losses",
             empty="No losses: a detector that does not train in epochs reports none.",
             spec=charts.losses(losses) if losses else None,
-            absent="No detector here reports losses: none trains in epochs.",
+            absent=no_losses(records),
         ),
     ]
+
+
+def no_losses(records: Sequence[curves.Record]) -> str:
+    """Why there are none to show."""
+    if not records:
+        return "No job ended well, so there are no losses."
+    return "No job that ended well reports losses: a detector that does not train in epochs has none."
 
 
 def audit_chart(audits: Sequence[dict[str, Any]]) -> Chart | None:
