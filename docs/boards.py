@@ -243,16 +243,15 @@ def line(folder: Path) -> dict[str, str]:
     with (folder / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     name, link = entities(folder.name), quote(folder.name)
+    seeds = [int(row["n_seeds"]) for row in rows]
     return {
         "board": f"[{name}]({link}/README.md)<br>[charts]({link}/{CHARTS})",
         "dataset, protocol": "<br>".join(entities(content[kind]["name"]) for kind in ("dataset", "protocol")),
-        "categories": images(content["categories"]),
-        "detectors": str(len({row["detector"] for row in rows})),
-        "seeds": span([int(row["n_seeds"]) for row in rows]),
+        "categories, size": f"{images(content['categories'])}<br>{size(folder, content)}",
+        "detectors, seeds": f"{len({row['detector'] for row in rows})}<br>seeds: {span(seeds)}",
         "ranked": entities(ranked(rows)),
         "highest one-class": highest(rows, "one-class"),
         "highest labelled": highest(rows, "labelled"),
-        "size": size(folder, content),
     }
 
 

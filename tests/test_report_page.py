@@ -203,6 +203,30 @@ def test_selectors_change_the_charts(opened):
     assert "does not train in epochs" in tab.locator("#losses .empty").text_content()
 
 
+def test_names_beside_points_do_not_lie_on_each_other(opened, tmp_path):
+    long = "with_a_long_name_" * 4
+    rows = [
+        made(name, shift=shift) for name, shift in (("best", 3.0), ("next", 2.99), ("a", 1.0), (long, 2.0))
+    ]
+    make_runs(tmp_path / "runs", *rows)
+    file = tmp_path / "page.html"
+    file.write_text(pages.render(from_store(tmp_path / "runs", Registry.discover())))
+    tab = opened(1280)
+    tab.goto(file.as_uri())
+    tab.wait_for_selector("html[data-drawn]")
+    drawn = tab.locator("#pareto .names_marks text")
+    assert drawn.count() == 4
+    assert sorted(name[:8] for name in drawn.locator("visible=true").all_text_contents()) == [
+        "a",
+        "best",
+        "with_a_l",
+    ]
+    picture, widest = tab.locator("#pareto svg").bounding_box(), drawn.last.bounding_box()
+    assert picture["x"] <= widest["x"] < widest["x"] + widest["width"] <= picture["x"] + picture["width"]
+    tab.get_by_label("detector").first.fill("next")
+    sync_api.expect(drawn.locator("visible=true")).to_have_text(["next"])
+
+
 def test_many_losses_are_all_named_at_whole_epochs(opened):
     tab = opened(360)
     tab.locator("#detector").get_by_label("detector").select_option("fair")

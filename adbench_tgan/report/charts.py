@@ -100,17 +100,19 @@ def pareto(board: pd.DataFrame) -> Spec:
     y = alt.Y("auroc_mean:Q", title="AUROC", scale=zero, axis=_decimals("y"))
     front = base.transform_filter("datum.best").mark_line(color=GREY, strokeDash=[2, 2])
     front = front.encode(x=x, y=y, detail="supervision:N")
-    points = base.mark_point(size=90, filled=True, opacity=1).encode(
+    points = base.mark_point(size=90, filled=True, opacity=1).properties(name="points")
+    points = points.encode(
         x=x,
         y=y,
         color=_colour(order),
         shape=_supervision(lines),
         tooltip=["entry:N", "supervision:N", _three("auroc_mean:Q"), _three("latency_ms_p50:Q"), "best:N"],
     )
-    left = base.transform_filter("!datum.right").mark_text(align="left", dx=6, dy=-9)
-    right = base.transform_filter("datum.right").mark_text(align="right", dx=-6, dy=-9)
-    labels = [text.encode(x=x, y=y, text="entry:N") for text in (left, right)]
-    return _spec(front + points + labels[0] + labels[1])
+    # The page hides names that would lie on others, or on points of others.
+    side = alt.ExprRef("datum.right ? 'right' : 'left'")
+    away, room = alt.ExprRef("datum.right ? -6 : 6"), alt.ExprRef("width / 2")
+    texts = base.properties(name="names").mark_text(align=side, dx=away, dy=-9, limit=room)
+    return _spec(front + points + texts.encode(x=x, y=y, text="entry:N"))
 
 
 def _middle(values: Sequence[float]) -> float:

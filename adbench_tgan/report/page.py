@@ -143,6 +143,7 @@ def overview(material: Material) -> list[Chart]:
             title="AUROC against latency",
             about="Up and to the left is better; a dashed line joins the ranked ones of one supervision that no "
             "other of them beats in both. "
+            "A name that would lie on another, or on another's mark, is left out: point at the mark to read it. "
             "Only detectors all of whose jobs ran on one device have a latency here.",
             spec=charts.pareto(timed) if devices(material) == 1 and len(timed) else None,
             absent=no_times(material),

@@ -59,6 +59,7 @@
 
   function finish(view) {
     markEmpty(view);
+    hideCovered(view);
     if (view.legend) drawLegend(view);
   }
 
@@ -67,6 +68,18 @@
     const drawn = figure.querySelector(".role-mark:not(.chance_marks) :is(path[d]:not([d='']), line)");
     figure.querySelector(".empty").hidden = Boolean(drawn);
     figure.querySelector(".chart").classList.toggle("nothing", !drawn);
+  }
+
+  function hideCovered(view) { // of names beside points, those that lie on an earlier row's name or on another's point
+    const boxes = (marks) => [...view.container().querySelectorAll(marks)].map((mark) => [mark, mark.getBoundingClientRect()]);
+    const points = boxes(".points_marks path").map(([, box]) => box);
+    const written = [];
+    boxes(".names_marks text").forEach(([name, box], i) => {
+      const meets = (other) => box.left < other.right && other.left < box.right && box.top < other.bottom && other.top < box.bottom;
+      const covered = written.some(meets) || points.some((point, j) => j !== i && meets(point));
+      name.style.visibility = covered ? "hidden" : "";
+      if (!covered) written.push(box);
+    });
   }
 
   function drawLegend(view) {
@@ -106,6 +119,7 @@
     view.legend = spec.usermeta.legend;
     views.set(name, view);
     for (const [signal, value] of Object.entries(choices)) set(view, signal, value);
+    view.addResizeListener(() => setTimeout(() => finish(view))); // called before it is drawn anew
     finish(view);
   }
 
