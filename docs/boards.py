@@ -287,7 +287,7 @@ def highest(rows: list[dict[str, str]], supervision: str) -> str:
     sharing = sum(row["rank"] == best["rank"] for row in found) - 1 if best["rank"] else 0
     told = [
         best["detector"],
-        f"{mean} ({low} to {high})",
+        f"{mean} ({low}\u00a0to\u00a0{high})",
         *([f"rank shared with {sharing} more"] if sharing else []),
     ]
     return "<br>".join(map(entities, told))
