@@ -391,7 +391,7 @@ class HoldsALoader(Sound):
         return super().fit(train) if loader else None
 
 
-def test_what_ends_with_the_training_is_not_left_over():
+def test_what_ends_with_the_training_is_not_left_over(ctrl_c):
     assert child.interrupt(Trial(subject(HoldsALoader), (1, 8, 8), None), at=1) == ""
 
 
