@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ class Standing:
         """Detector and preset."""
         return self.line["detector"], self.line["preset"]
 
-    @property
+    @cached_property
     def aurocs(self) -> dict[str, float]:
         """The mean over seeds, for each category."""
         table = pd.DataFrame([(r.job.category, r.metrics["auroc"]) for r in self.members if r.status == "ok"])

@@ -103,7 +103,7 @@ def aupro(maps: Floats, masks: Labels) -> float:
         raise ValueError("the masks leave no pixel without a defect, so there is no false positive rate")
     regions = torch.from_numpy(_regions(masks))[:, None]  # (N, 1, H, W)
 
-    class OfRegions(_AUPRO):
+    class OfRegions(_AUPRO):  # type: ignore[misc]
         def perform_cca(self) -> torch.Tensor:
             return regions  # anomalib's takes a mask that covers its whole image for background
 

@@ -1,4 +1,4 @@
-"""Processes of the command that begin where its imports end: forked from a server that has done those once.
+"""Processes that begin where the command's imports end: forked from a server that has done those once.
 
 They are processes as any other, to be killed and raced. Where nothing may be inherited, a test starts a fresh one.
 """
@@ -7,14 +7,30 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import reduction
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any
+
+import torch
 
 # What `adbench run` on the digits imports sooner or later.
 IMPORTED = ["adbench_tgan.benchmark", "sklearn.datasets", "sklearn.metrics", "torch._dynamo"]
+
+
+def imported() -> ForkServerContext:
+    """Where processes are forked."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    return context
 
 
 class Forked:
@@ -22,8 +38,7 @@ class Forked:
 
     def __init__(self, *words: object, cwd: Path | None = None, first: Callable[[], object] | None = None):
         """Start it in the folder `cwd`; there, `first` is called before the command is."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
+        context = imported()
         reader, writer = context.Pipe(duplex=False)
         given = (list(map(str, words)), cwd or Path.cwd(), dict(os.environ), first, writer)
         self.process = context.Process(target=command, args=given)
@@ -71,3 +86,92 @@ def command(
     from adbench_tgan.cli import main
 
     main()
+
+
+class ForkedModule:
+    """What `subprocess.Popen` is to ``python -m MODULE WORDS``, as far as the framework asks for it."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        stdin: int,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+        env: Mapping[str, str],
+        start_new_session: bool = False,
+    ):
+        given = list(words[words.index("-m") + 1 :])
+        ends = [ends_of(stream, number) for number, stream in enumerate((stdin, stdout, stderr))]
+        self.stdin, self.stdout, self.stderr = (ours for ours, _ in ends)
+        theirs = [Sent(descriptor) for _, descriptor in ends]
+        self.process = imported().Process(target=module, args=(given, theirs, dict(env), start_new_session))
+        self.process.start()
+        for _, descriptor in ends:
+            os.close(descriptor)
+        self.pid = self.process.pid
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired("a forked module", timeout or 0)
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+FORKING = SimpleNamespace(  # what the framework needs of the module `subprocess`
+    Popen=ForkedModule,
+    PIPE=subprocess.PIPE,
+    DEVNULL=subprocess.DEVNULL,
+    TimeoutExpired=subprocess.TimeoutExpired,
+)
+
+
+def ends_of(stream: int | IO[bytes], number: int) -> tuple[Any, int]:
+    """The two ends of one of the three standard streams: a file of ours, if it is a pipe, and a descriptor of theirs."""
+    if stream == subprocess.DEVNULL:
+        return None, os.open(os.devnull, os.O_RDWR)
+    if stream != subprocess.PIPE:
+        return None, os.dup(stream if isinstance(stream, int) else stream.fileno())
+    reader, writer = os.pipe()
+    return (os.fdopen(writer, "wb"), reader) if number == 0 else (os.fdopen(reader, "rb"), writer)
+
+
+class Sent:
+    """A descriptor that goes along to a process that is being started."""
+
+    def __init__(self, descriptor: int):
+        self.descriptor = descriptor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return received, (reduction.DupFd(self.descriptor),)
+
+
+def received(sent: Any) -> int:
+    """What a sent descriptor is there."""
+    return int(sent.detach())
+
+
+def module(words: list[str], streams: list[int], environment: dict[str, str], new_session: bool) -> None:
+    """What the process of a module does."""
+    if new_session:
+        os.setsid()
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:0] = [path for path in environment["PYTHONPATH"].split(os.pathsep) if path not in sys.path]
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    sys.argv = words
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")  # it is imported already
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)

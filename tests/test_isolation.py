@@ -18,12 +18,12 @@ import pytest
 from conftest import Ended
 from make_data import make_ganomaly
 from make_plugin import make_plugin
-from make_process import Forked
+from make_process import FORKING, Forked
 from test_leaderboard import result
 from test_registry import LISTENER, VISITOR, VISITOR_PARTS
 from test_runner import Silent
 
-from adbench_tgan import worker
+from adbench_tgan import processes, worker
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
@@ -96,19 +96,20 @@ REASONS = {
     "raisesinscore": "RuntimeError: no score",
     "crashes": "the process died by signal SIGSEGV in string_at (__init__.py, line ",
     "leaves": "the process ended with exit status 3; it said last: I am off",
-    "hangs": "no result after 20 s: stopped; raise --job-timeout if it needs longer",
+    "hangs": "no result after 8 s: stopped; raise --job-timeout if it needs longer",
 }
 
 
 def test_each_mistake_of_a_plugin_is_one_row_or_one_line_and_the_rest_of_the_run_is_intact(
-    site: Path, images: Path, adbench: Call
+    site: Path, images: Path, adbench: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(processes, "subprocess", FORKING)
     make_plugin(site, "bad_import", "raise ImportError('half installed')")
     make_plugin(site, "bad_hook", BAD_HOOK)
     make_plugin(site, "trouble", OFFERS, files={"trouble_detectors": DETECTORS})
     ended = adbench(
         *(*RUN, "--detectors", ",".join(["hangs", *REASONS, "sound"]), "--out", "runs"),
-        *("--workers", "2", "--job-timeout", "20"),
+        *("--workers", "2", "--job-timeout", "8"),
     )
     assert ended.status == 1
     rows = pd.read_csv("runs/results.csv", keep_default_na=False).set_index("detector")

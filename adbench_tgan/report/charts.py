@@ -281,7 +281,7 @@ def _one(lines: list[Record], entry: str, category: str) -> alt.Chart:
 
 
 def _inline(lines: list[Record]) -> alt.Data:
-    return alt.Data(values=lines)  # type: ignore[no-untyped-call]
+    return alt.Data(values=lines)
 
 
 def _colour(order: Sequence[str]) -> alt.Color:
