@@ -118,11 +118,15 @@ def leaderboard_table(ordered: Sequence[Standing]) -> pd.DataFrame:
 
 
 def standings(
-    results: Sequence[Result], read: Callable[[Job], pd.DataFrame], rules: Rules | None = None
+    results: Sequence[Result],
+    read: Callable[[Job], pd.DataFrame],
+    rules: Rules | None = None,
+    judged: bool = False,
 ) -> list[Standing]:
     """All detectors in the order in which they are shown, ranked within their kind of supervision.
 
-    `results` share one dataset and protocol; `read` gives a job's per-image scores.
+    `results` share one dataset and protocol; `read` gives a job's per-image scores. If they are `judged`, their AUROCs
+    were computed from these very scores; else they are compared with them.
 
     Raises:
         AdbenchError: a category has results on different images.
@@ -131,7 +135,7 @@ def standings(
     for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
         variants.setdefault(variant_of(result.job), []).append(result)
     everything = {result.job.category for result in results}
-    spreads = bootstrap(results, read)
+    spreads = bootstrap(results, read, judged)
     presets = shown_presets(results)
     unranked = [
         _standing(members, spreads[name], presets[members[0].job.key], everything, rules or Rules())

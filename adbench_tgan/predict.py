@@ -89,10 +89,8 @@ def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detect
 
 def remedy(name: str) -> str:
     """What helps where a model does not fit its detector: the file may be to blame, or the detector."""
-    return (
-        f"run the job again with --save-models; if that does not help, {name} must keep what fit learns in networks, "
-        f"which build makes, or in tensor attributes: adbench check {name} shows it"
-    )
+    again = "run the job again with --save-models"
+    return f"{again}; if that does not help, adbench check {name} says what the detector has to keep"
 
 
 def rebuild(kind: type[Detector], result: Result, state: Mapping[str, Tensor], device: str) -> Detector:

@@ -18,11 +18,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ["OMP_NUM_THREADS"] = "1"  # small networks on few cores: threads would only wait for each other
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than processors: a fifth of the time a test waits for processes that it started."""
-    return (os.cpu_count() or 1) + 1
-
-
 @dataclass(frozen=True)
 class Ended:
     """How a command ended."""

@@ -1359,6 +1359,12 @@ def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):
         0,
         f"{tmp_path / 'toy'}: jobs run again: 24, with the same scores: 24",
     )
+    half = next(runs.glob("*/*/*/*/result.json"))
+    half.write_text('{"trunc')
+    ended = adbench("verify", tmp_path / "toy", "--against", runs)
+    assert ended.out.splitlines()[-1].endswith("jobs run again: 23, with the same scores: 23")
+    told = [line for line in ended.err.splitlines() if line.startswith("note: ")]
+    assert told == [f"note: {half} is left alone and not compared: damaged; run its job again"]
     one = made("good", "ant", 0, 2.0)
     one.scores.iloc[0, 2] += 1
     ended = adbench("verify", tmp_path / "toy", "--against", stored(tmp_path / "own", [one]))

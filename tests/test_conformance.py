@@ -125,6 +125,7 @@ BROKEN = {
     "OneForAll": {FORM, BATCH},  # scores of single images cannot be put together
     "NeedsCompany": {FORM, BATCH},
     "RelativeToBatch": {BATCH},
+    "KnowsItsImages": {BATCH},
     "BehindAConstant": {BATCH},
     "FirstIsSpecial": {BATCH, "a score does not depend on its place in the batch"},
     "Jitters": {"scoring twice gives the same scores", AGAIN},

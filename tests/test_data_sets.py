@@ -934,11 +934,13 @@ def test_what_a_category_holds_besides_its_images_is_said(tmp_path, load):
     plain = load(tmp_path, False).note
     (tmp_path / "screw/test/dent/a.webp").write_bytes(b"")
     save(tmp_path / "screw/test/good/more/0.png", picture(0))
+    save(tmp_path / "screw/train/bad/0.png", picture(0))
     for place in ("nut/test/1.png", "screw/train/2.png", "screw/train/3.png"):
         save(tmp_path / place, picture(0))
     others = (
         "; 1 file is no PNG, JPEG, BMP or TIFF image and is left out (.webp)"
         "; 1 folder among the images is left out, the first good/more"
+        "; 1 folder beside the normal images of train is left out, the first train/bad"
         "; 3 images beside the folders of images are left out, the first test/1.png"
     )
     assert load(tmp_path, False).note == plain + others

@@ -276,6 +276,15 @@ def test_a_result_that_cannot_be_read_is_named(tmp_path, registry):
     )
 
 
+def test_of_many_results_that_cannot_be_read_a_few_are_named(tmp_path, registry):
+    store = ResultStore(make_runs(tmp_path, *(made("one", seed=seed) for seed in range(8))))
+    for seed in range(1, 8):
+        (store.folder(made("one", seed=seed).job) / "result.json").write_text("{")
+    *named, rest = from_store(tmp_path, registry).notes
+    assert [note.partition(" is left alone")[1] for note in named] == [" is left alone"] * 5
+    assert rest == "2 more results are left alone"
+
+
 def test_what_is_to_be_said_of_rows_stands_at_their_names_and_once_below_the_table(tmp_path, registry):
     material = from_store(make_runs(tmp_path, made("one"), made("two"), made("three")), registry)
     board = material.leaderboard

@@ -64,7 +64,8 @@ def assemble(
     table = results_table(judged)
     place = {key: position for position, key in enumerate(table["key"])}
     judged = tuple(sorted(judged, key=lambda result: place[result.job.key]))
-    ordered = tuple(completed(each, facts) for each in standings(judged, lambda job: scores[job.key], rules))
+    ranked = standings(judged, lambda job: scores[job.key], rules, judged=True)
+    ordered = tuple(completed(each, facts) for each in ranked)
     return Board(
         facts=facts,
         measured=judged,

@@ -10,7 +10,7 @@ import pandas as pd
 from adbench_tgan import metrics
 from adbench_tgan.boards.board import canonical
 from adbench_tgan.boards.folder import read
-from adbench_tgan.boards.gather import Source, homes, store_of
+from adbench_tgan.boards.gather import PassedOver, Source, homes, ignore, store_of
 from adbench_tgan.boards.verify import MISREAD, Finding
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
@@ -19,17 +19,18 @@ from adbench_tgan.results import Result
 from adbench_tgan.statistics import relative_change
 
 
-def rerun(path: Path, runs: Sequence[Path]) -> tuple[int, list[Finding]]:
+def rerun(path: Path, runs: Sequence[Path], passed_over: PassedOver = ignore) -> tuple[int, list[Finding]]:
     """How many of a board's jobs `runs` hold too, and those whose scores differ by more than rounding.
 
-    A board that cannot be read is a finding, and so are missing scores of a job.
+    A board that cannot be read is a finding, and so are missing scores of a job. `passed_over` is told of each result
+    of the runs that cannot be read.
 
     Raises:
         AdbenchError: a file of the runs is damaged.
     """
     own = {
         key: found
-        for key, found in homes(store_of(path, "--against") for path in runs).items()
+        for key, found in homes((store_of(path, "--against") for path in runs), passed_over).items()
         if found[0].status == "ok"
     }
     name = path.resolve().name

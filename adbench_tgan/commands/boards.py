@@ -159,14 +159,17 @@ def verify(
             tell(
                 f"{place}: {counted(len(findings), 'finding', 'findings') if findings else 'every cell matches'}"
             )
+    unread: dict[Path, str] = {}
     for place in (place for place, check in checks if against and check is boards.verify):
-        again, differing = boards.rerun(place, against or ())
+        again, differing = boards.rerun(place, against or (), unread.__setitem__)
         found += differing
         if not as_json:
             for finding in differing:
                 print(finding)
             others = len({finding.where for finding in differing if finding.where})
             tell(f"{place}: jobs run again: {again}, with the same scores: {again - others}")
+    for of_runs, why in unread.items():
+        warn(f"note: {of_runs} is left alone and not compared: {why}")
     if as_json:
         answer({"boards": [str(place) for place, _ in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)

@@ -135,11 +135,20 @@ def _is_begun(folder: Path) -> bool:
 def passed_over(categories: Sequence[Category]) -> str:
     """What a note says of all in the categories' folders that is left out; empty when nothing is."""
     homes = [category.folder / part for category in categories for part in ("train", "test")]
-    folders = [category.folder / "train" / category.good for category in categories]
+    folders, unused = [], []
     for category in categories:
+        good = category.folder / "train" / category.good
+        folders.append(good)
         with suppress(DataError):  # which says so when the category's images are listed
             folders += list_folders(category.folder / "test")
-    return left_out(folders) + loose(homes)
+            unused += [path for path in list_folders(good.parent) if path != good]
+    return left_out(folders) + _beside_good(unused) + loose(homes)
+
+
+def _beside_good(folders: Sequence[Path]) -> str:
+    one, many = "folder beside the normal images of train is", "folders beside the normal images of train are"
+    first = "/".join(folders[0].parts[-2:]) if folders else ""
+    return f"; {counted(len(folders), one, many)} left out, the first {first}" if folders else ""
 
 
 def _note(found: Sequence[Category], others: str = "") -> str:

@@ -21,10 +21,12 @@ from adbench_tgan.published import beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, left_alone, safe_name
 from adbench_tgan.selection import is_current, of_one_fingerprint, without_superseded
-from adbench_tgan.text import plain
+from adbench_tgan.text import counted, plain
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NAMED = 5  # of the results that cannot be read; of more a page says how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,12 @@ class Material:
         good = self.results[self.results["status"] == "ok"].sort_values("seed")
         lines = good.drop_duplicates(["entry", "category"])
         return {(line["entry"], line["category"]): line["key"] for _, line in lines.iterrows()}
+
+
+def _told(passed_over: Sequence[str]) -> list[str]:
+    more = len(passed_over) - NAMED
+    rest = [f"{counted(more, 'more result is', 'more results are')} left alone"] if more > 0 else []
+    return [*passed_over[:NAMED], *rest]
 
 
 def from_store(
@@ -117,7 +125,7 @@ def from_store(
         )
         | {"protocol version": first.protocol_version},
         folders={key: store.folder(job) for key, job in jobs.items()},
-        notes=(*passed_over, *notes),
+        notes=(*_told(passed_over), *notes),
         jobs=tuple(jobs.values()),
         of_categories=most_categories(results),
     )

@@ -87,6 +87,16 @@ class Trial:
         return detector, scores.clone()
 
     @cached_property
+    def newcomer(self) -> Detector | None:
+        """Loaded from the state; it has scored nothing yet, so it remembers no image. None where that scores otherwise."""
+        state = self.detector.state
+        try:
+            proof, twin = (self.subject.built(SEED).load_state(state(), self.shape) for _ in range(2))
+            return twin if same(self.scores, proof.score(self.probe)) else None
+        except (Exception, SystemExit):  # a check of its own says so
+            return None
+
+    @cached_property
     def traces(self) -> Traces:
         """What one look at the probe leaves behind."""
         return traced(self.detector, self.probe)
