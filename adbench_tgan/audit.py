@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.metrics import auroc
-from adbench_tgan.training import check_finite, epochs
+from adbench_tgan.training import check_finite, dice_kept, epochs
 
 BATCH = 64  # GANomaly's and Skip-GANomaly's test loaders'; SAGAN's has 32, AnoTrans's 128
 SHUFFLE_SEED = 0
@@ -102,7 +102,7 @@ def score_as(
     pixels = images.on("cpu")
     scores = torch.empty(len(images))
     index = torch.from_numpy(order)
-    with modes_kept(detector.networks), torch.random.fork_rng():
+    with modes_kept(detector.networks), dice_kept():
         for network in detector.networks.values():
             network.train(training)
         for chosen in index.split(BATCH):  # type: ignore[no-untyped-call]
@@ -115,16 +115,24 @@ def score_as(
 
 @contextmanager
 def modes_kept(networks: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Put every module's mode and every buffer, such as batch norm's averages, back as it was."""
+    """Put every module's mode and tensors back as they were, such as batch norm's averages or a learned codebook."""
     modules = [module for network in networks.values() for module in network.modules()]
-    modes = [module.training for module in modules]
-    buffers: list[tuple[Tensor, Tensor]] = [
-        (buffer, buffer.clone()) for network in networks.values() for buffer in network.buffers()
+    before = [
+        (module, module.training, dict(module._parameters), dict(module._buffers)) for module in modules
     ]
+    tensors = {
+        tensor: tensor.detach().clone()
+        for *_, parameters, buffers in before
+        for tensor in (*parameters.values(), *buffers.values())
+        if tensor is not None
+    }
     try:
         yield
     finally:
-        for module, mode in zip(modules, modes, strict=True):
+        for module, mode, parameters, buffers in before:
             module.training = mode
-        for buffer, before in buffers:
-            buffer.copy_(before)
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
+        with torch.no_grad():
+            for tensor, value in tensors.items():
+                tensor.copy_(value)

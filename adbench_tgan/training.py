@@ -94,6 +94,27 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)  # every GPU too
 
 
+@contextmanager
+def dice_kept() -> Iterator[dict[str, Any]]:
+    """Give the states of the global generators, and put them back at the end."""
+    numbers, others = np.random.get_state(), random.getstate()  # noqa: NPY002
+    with torch.random.fork_rng():
+        try:
+            yield dice_now()
+        finally:
+            np.random.set_state(numbers)  # noqa: NPY002
+            random.setstate(others)
+
+
+def dice_now() -> dict[str, Any]:
+    """The states of the global generators."""
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": repr(np.random.get_state()),  # noqa: NPY002 (strangers may draw from the global generator)
+        "random": random.getstate(),
+    }
+
+
 class Endless(Generic[Batch]):
     """Batches in pass after pass without end, for detectors that count steps; it can be kept by `Detector.resume`.
 

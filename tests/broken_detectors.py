@@ -283,6 +283,20 @@ class KnowsItsImages(Sound):
         return torch.stack([known.setdefault(name, score) for name, score in zip(names, scores, strict=True)])
 
 
+class ScaledByTheFirst(Sound):
+    """Its scale is that of the batch which it scores first, and is kept among its tensors."""
+
+    def fit(self, train):
+        self.scale = None
+        return super().fit(train)
+
+    def score(self, images):
+        scores = super().score(images)
+        if self.scale is None:
+            self.scale = 1 + scores.mean()
+        return scores / self.scale
+
+
 class BehindAConstant(Sound):
     """Beside the constant the change is small, but not beside what tells images apart."""
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -45,6 +47,7 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
 from adbench_tgan.testing import smooth_images
 from adbench_tgan.text import csv_of
+from adbench_tgan.training import seed_everything
 
 LEADERBOARDS = Path(__file__).parent.parent / "leaderboards"
 NUMBERS = LEADERBOARDS / "published_numbers.csv"
@@ -233,6 +236,23 @@ def test_a_score_under_batch_statistics_is_the_one_worked_out_by_hand():
         np.testing.assert_allclose(scores[batch], expected, atol=1e-4)
 
 
+def test_chance_that_scoring_draws_is_put_back():
+    def score(images):
+        return torch.full((len(images),), random.random() + np.random.rand()) + torch.rand(1)  # noqa: NPY002
+
+    def draw():
+        return random.random(), np.random.rand(), float(torch.rand(1))  # noqa: NPY002
+
+    detector = SimpleNamespace(networks={}, device="cpu", score=score)
+    drawn = []
+    for scored in (False, True):
+        seed_everything(3)
+        if scored:
+            score_as(detector, split().test, np.arange(len(LABELS)), training=True)
+        drawn.append(draw())
+    assert drawn[0] == drawn[1]
+
+
 def test_orders_are_fixed_and_of_the_test_set():
     orders = orders_of(LABELS)
     assert list(orders) == ["clean", "batch_statistics", "class_sorted"]
@@ -269,6 +289,33 @@ def test_modes_and_buffers_are_put_back_module_by_module():
     assert [module.training for module in network.modules()] == [True, True, False, False]
     assert not network[0].running_mean.any()
     assert network[0].num_batches_tracked == 0
+
+
+class Codebook(nn.Module):
+    """In train mode it moves to what it sees, by a new parameter and a new buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.codes = nn.Parameter(torch.zeros(2))
+        self.register_buffer("seen", torch.zeros(2))
+
+    def forward(self, x):
+        self.codes = nn.Parameter(self.codes + x.mean(0))
+        self.seen = self.seen + 1
+        self.codes.data.add_(1)
+
+
+def test_tensors_that_a_network_replaces_are_put_back():
+    network = Codebook()
+    before = dict(network.named_parameters()) | dict(network.named_buffers())
+    values = {name: tensor.detach().clone() for name, tensor in before.items()}
+    with modes_kept({"n": network}):
+        network(torch.ones(4, 2))
+        before["codes"].data.add_(1)
+        assert network.codes.sum() == 4
+    after = dict(network.named_parameters()) | dict(network.named_buffers())
+    assert all(after[name] is before[name] for name in before)
+    assert all(torch.equal(after[name], values[name]) for name in before)
 
 
 def test_curves_that_cannot_be_read_are_not_taken_for_absent(tmp_path):

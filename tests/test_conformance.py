@@ -126,6 +126,7 @@ BROKEN = {
     "NeedsCompany": {FORM, BATCH},
     "RelativeToBatch": {BATCH},
     "KnowsItsImages": {BATCH},
+    "ScaledByTheFirst": {BATCH},
     "BehindAConstant": {BATCH},
     "FirstIsSpecial": {BATCH, "a score does not depend on its place in the batch"},
     "Jitters": {"scoring twice gives the same scores", AGAIN},

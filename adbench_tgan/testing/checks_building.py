@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from adbench_tgan.testing.outcome import expect
-from adbench_tgan.testing.traces import changed, dice_kept, dice_now
+from adbench_tgan.testing.traces import changed
 from adbench_tgan.testing.trial import SEED, Trial
+from adbench_tgan.training import dice_kept, dice_now
 
 
 def building_a_detector_does_no_work(trial: Trial) -> None:

@@ -19,9 +19,9 @@ from adbench_tgan.testing.checks_scoring import SCORING
 from adbench_tgan.testing.outcome import CheckFailed, Outcome, Report, Skipped
 from adbench_tgan.testing.processes import Finding, look_from_outside
 from adbench_tgan.testing.subject import Checkable, Subject, subject
-from adbench_tgan.testing.traces import dice_kept
 from adbench_tgan.testing.trial import Trial
 from adbench_tgan.torch_settings import settings_kept
+from adbench_tgan.training import dice_kept
 
 Check = Callable[[Trial], None]
 IN_PROCESS: tuple[Check, ...] = (*BUILDING, *FITTING, *SCORING, *OFFERS)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from adbench_tgan.detector import Detector
 from adbench_tgan.torch_settings import settings_kept, settings_now
+from adbench_tgan.training import dice_kept, dice_now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +62,6 @@ def state_of(detector: Detector) -> dict[str, Any]:
     return found
 
 
-def dice_now() -> dict[str, Any]:
-    """The states of the global generators."""
-    return {
-        "torch": torch.get_rng_state(),
-        "numpy": repr(np.random.get_state()),  # noqa: NPY002 (strangers may draw from the global generator)
-        "random": random.getstate(),
-    }
-
-
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
     """The names whose values differ, or are on one side only."""
     names = [*before, *(name for name in after if name not in before)]
@@ -87,15 +76,3 @@ def _differ(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.shape != b.shape or a.dtype != b.dtype or not torch.equal(a, b)
     return type(a) is not type(b) or bool(a != b)
-
-
-@contextmanager
-def dice_kept() -> Iterator[dict[str, Any]]:
-    """Give the states of the global generators, and put them back at the end."""
-    numbers, others = np.random.get_state(), random.getstate()  # noqa: NPY002 (as above)
-    with torch.random.fork_rng():
-        try:
-            yield dice_now()
-        finally:
-            np.random.set_state(numbers)  # noqa: NPY002
-            random.setstate(others)

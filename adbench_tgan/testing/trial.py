@@ -41,6 +41,7 @@ class Trial:
         self.train = self.training_images(smooth_images)
         self._probe = smooth_images(10, shape, seed=1)
         self.returned: object = None  # by fit
+        self._learned: dict[str, Tensor] = {}  # the state before the first score
         self.fit_seconds = 0.0
         self.broken = ""  # why it cannot be fitted or cannot score
 
@@ -77,6 +78,8 @@ class Trial:
         try:
             detector, self.returned = self._fit(SEED)
             self.fit_seconds = time.perf_counter() - start
+            with suppress(Exception):  # a check of its own says so
+                self._learned = detector.state()
             doing = "score"
             scores = detector.score(self.probe)
             if not isinstance(scores, Tensor):
@@ -87,14 +90,14 @@ class Trial:
         return detector, scores.clone()
 
     @cached_property
-    def newcomer(self) -> Detector | None:
-        """Loaded from the state; it has scored nothing yet, so it remembers no image. None where that scores otherwise."""
-        state = self.detector.state
-        try:
-            proof, twin = (self.subject.built(SEED).load_state(state(), self.shape) for _ in range(2))
-            return twin if same(self.scores, proof.score(self.probe)) else None
-        except (Exception, SystemExit):  # a check of its own says so
-            return None
+    def newcomer(self) -> Detector:
+        """One that has scored nothing, so it remembers no image: loaded from what fit learned, else fitted once more."""
+        scores = self.scores
+        with suppress(Exception, SystemExit):  # a check of its own says so
+            proof, twin = (self.subject.built(SEED).load_state(self._learned, self.shape) for _ in range(2))
+            if same(scores, proof.score(self.probe)):
+                return twin
+        return self.fitted(SEED)
 
     @cached_property
     def traces(self) -> Traces:
