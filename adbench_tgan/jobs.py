@@ -175,9 +175,10 @@ def entry(
         config = detector.plan(asked)
     except NotHere as error:
         problem = str(error)
-    for key, value in config.model_dump().items():
-        if value != getattr(asked, key):
-            say(f"{info.name}: {key} {getattr(asked, key)} -> {value}")
+    for key in type(config).model_fields:
+        before, now = getattr(asked, key), getattr(config, key)
+        if now != before:
+            say(f"{info.name}: {key} {before} -> {now}")
     label = "; ".join([preset, *(f"{key}={value}" for key, value in sorted(own.items()))])
     return Entry(info=info, detector=detector, config=config, preset=label, problem=problem)
 
