@@ -10,7 +10,7 @@ import numpy as np
 from adbench_tgan.data.spec import DatasetSpec
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.jobs import Entry
+from adbench_tgan.jobs import Entry, default_of, in_json
 from adbench_tgan.metrics import auroc
 
 
@@ -25,10 +25,8 @@ def describe_detector(each: Entry, dataset: DatasetSpec) -> dict[str, Any]:
         "preset": each.preset,
         "config": {
             name: {
-                "value": getattr(each.config, name),
-                "default": None
-                if field.is_required()
-                else field.get_default(call_default_factory=True, validated_data={}),
+                "value": in_json(getattr(each.config, name)),
+                "default": None if field.is_required() else default_of(field),
                 "help": " ".join((field.description or "").split()),
             }
             for name, field in fields.items()

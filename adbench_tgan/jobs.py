@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import ValidationError
+from pydantic import RootModel, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from adbench_tgan.errors import AdbenchError, NotHere, unknown
@@ -175,9 +175,10 @@ def entry(
         config = detector.plan(asked)
     except NotHere as error:
         problem = str(error)
-    for key, value in config.model_dump().items():
-        if value != getattr(asked, key):
-            say(f"{info.name}: {key} {getattr(asked, key)} -> {value}")
+    for key in type(config).model_fields:
+        before, now = getattr(asked, key), getattr(config, key)
+        if now != before:
+            say(f"{info.name}: {key} {before} -> {now}")
     label = "; ".join([preset, *(f"{key}={value}" for key, value in sorted(own.items()))])
     return Entry(info=info, detector=detector, config=config, preset=label, problem=problem)
 
@@ -217,9 +218,9 @@ def recorded(config: DetectorConfig) -> dict[str, Any]:
 
     So results from before there was such a setting stay current, and share a row with new ones.
     """
-    settings = config.model_dump(mode="json")
+    settings: dict[str, Any] = _sorted_sets(config.model_dump(mode="json"), config)
     for name, setting in type(config).model_fields.items():
-        if _came_later(setting) and settings[name] == _default(setting):
+        if _came_later(setting) and settings[name] == default_of(setting):
             del settings[name]
     return settings
 
@@ -229,8 +230,35 @@ def _came_later(setting: FieldInfo) -> bool:
     return isinstance(extra, Mapping) and extra.get("later") is True
 
 
-def _default(setting: FieldInfo) -> Any:
-    return to_jsonable_python(setting.get_default(call_default_factory=True, validated_data={}))
+def default_of(setting: FieldInfo) -> Any:
+    """What a setting is unless it is set, in JSON."""
+    return in_json(setting.get_default(call_default_factory=True, validated_data={}))
+
+
+def in_json(value: Any) -> Any:
+    """A setting's value in JSON, the same in every process; what JSON has no form for becomes its text."""
+    return _sorted_sets(to_jsonable_python(value, fallback=str), value)
+
+
+def _sorted_sets(written: Any, value: Any) -> Any:
+    """`written`, which is `value` in JSON, with its sets sorted: those of texts have another order in every process."""
+    value = value.root if isinstance(value, RootModel) else value
+    parts = _parts(written, value)
+    if parts is None or len(parts) != len(written):  # one value, or a serializer's own form of it
+        return written
+    if isinstance(written, dict):
+        return dict(zip(written, map(_sorted_sets, written.values(), parts), strict=True))
+    items = [*map(_sorted_sets, written, parts)]
+    return sorted(items, key=partial(json.dumps, sort_keys=True)) if isinstance(value, Set) else items
+
+
+def _parts(written: Any, value: Any) -> Collection[Any] | None:
+    """What the parts of `written` were before they became JSON."""
+    if not isinstance(written, dict):
+        return value if isinstance(written, list) and isinstance(value, Sequence | Set) else None
+    if isinstance(value, Mapping):
+        return value.values()
+    return [getattr(value, key, None) for key in written]
 
 
 def _parsed(value: Any) -> Any:

@@ -315,6 +315,49 @@ def test_info_gives_parameters_and_help(adbench: Call) -> None:
     assert re.search(r"│ lr +│ 0.0002 +│ 0.0002 +│", shown)
 
 
+ODD = """
+import enum
+from pathlib import Path
+from pydantic import BaseModel
+
+class Kind(enum.Enum):
+    A = "a"
+
+class Sub(BaseModel):
+    x: int = 1
+    y: tuple[float, float] = (0.1, 0.2)
+
+class Odd(Bright):
+    class Config(DetectorConfig):
+        kind: Kind = Kind.A
+        names: frozenset[int] = frozenset((8, 0))
+        sub: Sub = Sub()
+        path: Path = Path("here")
+"""
+
+
+def test_info_writes_settings_of_any_kind_and_notes_no_change_where_none_was(
+    adbench: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = detector_source().replace("import Detector", "import Detector, DetectorConfig")
+    (tmp_path / "odd.py").write_text(source + ODD)
+    monkeypatch.chdir(tmp_path)
+    ended = adbench("info", "odd.py:Odd", "--json")
+    assert (ended.status, ended.err) == (0, "")
+    fields = json.loads(ended.out)["config"]
+    assert [field["value"] for field in fields.values()] == [field["default"] for field in fields.values()]
+    assert {name: field["value"] for name, field in fields.items()} == {
+        "image_size": 32,
+        "kind": "a",
+        "names": [0, 8],
+        "sub": {"x": 1, "y": [0.1, 0.2]},
+        "path": "here",
+    }
+    shown = adbench("info", "odd.py:Odd")
+    assert re.search(r"│ names +│ 0, 8 +│ 0, 8 +│", shown.out)
+    assert shown.err == ""
+
+
 def test_info_and_list_show_declared_failures(adbench: Call) -> None:
     assert "an_obvious_defect_scores_higher: its scores are chance" in adbench("info", "random").out
     listed = {each["name"]: each for each in json.loads(adbench("list", "--json").out)}

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field, RootModel, field_serializer
 
 from adbench_tgan import DetectorConfig
 from adbench_tgan.boards.document import results_of
@@ -53,6 +53,64 @@ def test_a_later_setting_is_recorded_only_where_it_is_not_its_default(settings, 
 def test_other_settings_are_recorded_whatever_they_are():
     plain = DetectorConfig(image_size=64)
     assert recorded(plain) == plain.model_dump(mode="json") == {"image_size": 64}
+
+
+class Inner(BaseModel):
+    names: frozenset[int] = frozenset((0, 8))
+
+
+class Sets(DetectorConfig):
+    flat: frozenset[int]
+    nested: dict[str, list[tuple[int, frozenset[int]]]]
+    inner: Inner
+    root: RootModel[set[int]]
+    of_sets: frozenset[frozenset[int]]
+    told: tuple[int, ...] = (8, 0)
+    written: frozenset[int]
+    counted: dict[str, int] = {"a": 8}
+    late: frozenset[int] = Field(default=frozenset((0, 8)), **LATER)
+    inner_late: Inner = Field(default=Inner(), **LATER)
+
+    @field_serializer("counted")
+    def number(self, counted):
+        return len(counted)
+
+    @field_serializer("written")
+    def longer(self, written):
+        return [8, *sorted(written)]
+
+
+def with_sets(*order):
+    one = frozenset(order)
+    return Sets(
+        flat=one,
+        nested={"a": [(9, one)]},
+        inner=Inner(names=one),
+        root=set(order),
+        of_sets=frozenset((one, frozenset((1,)))),
+        written=one,
+        late=one,
+        inner_late=Inner(names=one),
+    )
+
+
+def test_sets_are_recorded_in_an_order_of_their_own():
+    """Texts have another order in every process; numbers of equal hash have that in which they came."""
+    one, other = with_sets(0, 8), with_sets(8, 0)
+    assert one == other
+    assert list(one.flat) != list(other.flat)
+    kept = {
+        "flat": [0, 8],
+        "nested": {"a": [[9, [0, 8]]]},
+        "inner": {"names": [0, 8]},
+        "root": [0, 8],
+        "of_sets": [[0, 8], [1]],
+        "told": [8, 0],
+        "written": [8, 0, 8],
+        "counted": 1,
+    }
+    assert recorded(one) == recorded(other) == {"image_size": 32, **kept}
+    assert Sets.model_validate(json.loads(json.dumps(recorded(other))) | {"counted": {"a": 8}}) == one
 
 
 def committed():
