@@ -102,7 +102,7 @@ def score_as(
     pixels = images.on("cpu")
     scores = torch.empty(len(images))
     index = torch.from_numpy(order)
-    with modes_kept(detector.networks), dice_kept():
+    with networks_kept(detector.networks), dice_kept():
         for network in detector.networks.values():
             network.train(training)
         for chosen in index.split(BATCH):  # type: ignore[no-untyped-call]
@@ -114,7 +114,7 @@ def score_as(
 
 
 @contextmanager
-def modes_kept(networks: Mapping[str, nn.Module]) -> Iterator[None]:
+def networks_kept(networks: Mapping[str, nn.Module]) -> Iterator[None]:
     """Put every module's mode and tensors back as they were, such as batch norm's averages or a learned codebook."""
     modules = [module for network in networks.values() for module in network.modules()]
     before = [

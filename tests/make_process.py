@@ -111,18 +111,18 @@ class ForkedModule:
             os.close(descriptor)
         self.pid = self.process.pid
 
-    def poll(self) -> int | None:
-        return self.process.exitcode
-
     @property
     def returncode(self) -> int | None:
         return self.process.exitcode
 
-    def wait(self, timeout: float | None = None) -> int | None:
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
         self.process.join(timeout)
-        if self.process.exitcode is None:
+        if self.returncode is None:
             raise subprocess.TimeoutExpired("a forked module", timeout or 0)
-        return self.process.exitcode
+        return self.returncode
 
     def kill(self) -> None:
         self.process.kill()

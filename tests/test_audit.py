@@ -21,7 +21,7 @@ from torch import nn
 
 from adbench_baselines.egbad import EGBAD
 from adbench_tgan import AdbenchError, Detector, DetectorConfig, DetectorInfo, ImageSet, TrainSet, to_unit
-from adbench_tgan.audit import audit, modes_kept, orders_of, score_as
+from adbench_tgan.audit import audit, networks_kept, orders_of, score_as
 from adbench_tgan.audit_table import (
     COLUMNS,
     CURVES,
@@ -283,7 +283,7 @@ def test_training_ends_the_same_with_and_without_an_audit(toy):
 def test_modes_and_buffers_are_put_back_module_by_module():
     network = nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.BatchNorm1d(2)))
     network[1].eval()
-    with modes_kept({"n": network}):
+    with networks_kept({"n": network}):
         network.train()
         network(torch.randn(8, 2) + 5)
     assert [module.training for module in network.modules()] == [True, True, False, False]
@@ -309,7 +309,7 @@ def test_tensors_that_a_network_replaces_are_put_back():
     network = Codebook()
     before = dict(network.named_parameters()) | dict(network.named_buffers())
     values = {name: tensor.detach().clone() for name, tensor in before.items()}
-    with modes_kept({"n": network}):
+    with networks_kept({"n": network}):
         network(torch.ones(4, 2))
         before["codes"].data.add_(1)
         assert network.codes.sum() == 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -43,20 +43,17 @@ def left_out(folders: Iterable[Path]) -> str:
     Of a folder that cannot be read the error says so when its images are listed.
     """
     others: Counter[str] = Counter()
-    inner: list[str] = []
+    inner: list[Path] = []
     for folder in folders:
         with suppress(DataError):
             others += other_files(folder)
-            inner += [f"{folder.name}/{path.name}" for path in list_folders(folder)]
+            inner += list_folders(folder)
     note = ""
     if others:
         one = "file is no PNG, JPEG, BMP or TIFF image and is left out"
         many = "files are no PNG, JPEG, BMP or TIFF images and are left out"
         note = f"; {counted(others.total(), one, many)} ({', '.join(sorted(others))})"
-    if inner:
-        among = counted(len(inner), "folder among the images is", "folders among the images are")
-        note += f"; {among} left out, the first {inner[0]}"
-    return note
+    return note + aside(inner, "folder among the images is", "folders among the images are")
 
 
 def loose(folders: Iterable[Path]) -> str:
@@ -65,9 +62,13 @@ def loose(folders: Iterable[Path]) -> str:
     for folder in folders:
         with suppress(DataError):  # one that can be looked into, but not listed
             found += _images(folder)
-    one, many = "image beside the folders of images is", "images beside the folders of images are"
-    first = "/".join(found[0].absolute().parts[-2:]) if found else ""
-    return f"; {counted(len(found), one, many)} left out, the first {first}" if found else ""
+    return aside(found, "image beside the folders of images is", "images beside the folders of images are")
+
+
+def aside(paths: Sequence[Path], one: str, many: str) -> str:
+    """What a note says of files or folders that are passed over, called `one` or `many`; empty when there are none."""
+    first = "/".join(paths[0].absolute().parts[-2:]) if paths else ""
+    return f"; {counted(len(paths), one, many)} left out, the first {first}" if paths else ""
 
 
 def _images(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from adbench_tgan.data.archives import fetch_archive
 from adbench_tgan.data.contents import (
+    aside,
     ensure_choosable,
     found_as,
     is_folder,
@@ -88,15 +89,15 @@ def load(root: Path, fetch: bool) -> DefectDataset:
     if is_category(root):
         only = (Category(name=name_of(root), folder=root),)
         return DefectDataset(found=only, note=_note(only))
-    passed_over = ""
+    noted = ""
     for place in PLACES:
         found, others = _categories(root / place)
         if found:
             return DefectDataset(found=found, note=_note(found, others))
-        passed_over += others
+        noted += others
     if not fetch:
         layout = "folder with train/good and test, nor does its mvtec or MVTecAD"
-        raise not_found("mvtec", root, layout + passed_over)
+        raise not_found("mvtec", root, layout + noted)
     found, others = _categories(fetch_folder(root, "mvtec", _download))
     return DefectDataset(found=found, note=_note(found, others))
 
@@ -142,13 +143,8 @@ def passed_over(categories: Sequence[Category]) -> str:
         with suppress(DataError):  # which says so when the category's images are listed
             folders += list_folders(category.folder / "test")
             unused += [path for path in list_folders(good.parent) if path != good]
-    return left_out(folders) + _beside_good(unused) + loose(homes)
-
-
-def _beside_good(folders: Sequence[Path]) -> str:
     one, many = "folder beside the normal images of train is", "folders beside the normal images of train are"
-    first = "/".join(folders[0].parts[-2:]) if folders else ""
-    return f"; {counted(len(folders), one, many)} left out, the first {first}" if folders else ""
+    return left_out(folders) + aside(unused, one, many) + loose(homes)
 
 
 def _note(found: Sequence[Category], others: str = "") -> str:
