@@ -86,6 +86,8 @@ def test_pca_is_the_best_linear_reconstruction(count):
 def test_pca_takes_no_more_components_than_the_training_images_allow():
     few = PCA(PCA.Config(components=50)).fit(train_set(6))
     assert few.basis.shape[1] == 5
+    assert few.notes == ["5 of 50 components: the training images span no more"]
+    assert PCA(PCA.Config(components=5)).fit(train_set(6)).notes == []
     same = PCA().fit(TrainSet(ImageSet(images(1).expand(4, -1, -1, -1))))
     assert same.basis.shape[1] == 0
     assert same.score(images(1)).item() < 1e-10

@@ -1365,6 +1365,17 @@ def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):
     assert ended.out.splitlines()[-1].endswith("jobs run again: 23, with the same scores: 23")
     told = [line for line in ended.err.splitlines() if line.startswith("note: ")]
     assert told == [f"note: {half} is left alone and not compared: damaged; run its job again"]
+    first, second, *_ = sorted(runs.glob("*/*/*/*/scores.parquet"))
+    first.write_bytes(first.read_bytes()[:-1])
+    second.unlink()
+    ended = adbench("verify", tmp_path / "toy", "--against", runs)
+    assert ended.status == 0, ended.err
+    assert ended.out.splitlines()[-1].endswith("jobs run again: 21, with the same scores: 21")
+    changed = f"was changed after it was written; delete {first.parent} and run again"
+    gone = f"cannot be read (it is missing, or not a regular file); delete {second.parent} and run again"
+    told = [line for line in ended.err.splitlines() if line.startswith("note: ")]
+    for path, why in ((first, changed), (second, gone)):
+        assert f"note: {path} is left alone and not compared: {why}" in told
     one = made("good", "ant", 0, 2.0)
     one.scores.iloc[0, 2] += 1
     ended = adbench("verify", tmp_path / "toy", "--against", stored(tmp_path / "own", [one]))
@@ -1410,9 +1421,9 @@ def test_pixel_metrics_are_compared_with_those_of_a_run(adbench, tmp_path):
 def test_each_metric_of_pixels_is_compared(name, step):
     one = replace(made("good", "ant", 0, 2.0), metrics={"pixel_auroc": 0.5, "aupro": 0.5})
     other = replace(one, metrics={**one.metrics, name: 0.5 + step})
-    source = SimpleNamespace(scores=lambda job: one.scores)
-    assert list(_differences(one, canonical(one.scores), one, source)) == []
-    (told,) = _differences(one, canonical(one.scores), other, source)
+    scores = canonical(one.scores)
+    assert list(_differences(one, scores, one, scores)) == []
+    (told,) = _differences(one, scores, other, scores)
     assert told == f"{name} is 0.5000 published, {0.5 + step:.4f} run; -1 is none"
 
 

@@ -1052,11 +1052,21 @@ def test_one_bad_image_does_not_stop_the_loading(tmp_path):
         (True, "imagefolder", "test/runs", "test"),
         (True, "imagefolder", "runs", None),
         (None, "imagefolder", "runs", "."),  # a class that is called train
+        ("good", "mvtec", "test/runs", "test"),
+        ("good", "mvtec", "test", "test"),
+        ("good", "mvtec", "test/.runs", None),
+        ("good", "folder", "train/good/runs", "train"),
+        ("good", "folder", "ground_truth/runs/first", "ground_truth"),
+        ("good", "folder", "runs", None),
+        ("good", "folder", "runs/test", None),
+        ("0.normal", "folder", "test/runs", "test"),
+        ("good", "cifar10", "test/runs", None),
     ],
 )
 def test_results_are_kept_out_of_the_class_folders(tmp_path, monkeypatch, parts, dataset, out, home):
     root = tmp_path / "data"
-    for name in {True: ("train/cat", "test/cat"), False: ("cat", "dog"), None: ("train", "dog")}[parts]:
+    kinds = {True: ("train/cat", "test/cat"), False: ("cat", "dog"), None: ("train", "dog")}
+    for name in kinds.get(parts, (f"train/{parts}", "test")):
         (root / name).mkdir(parents=True)
     monkeypatch.chdir(root)
     for given in (Path(), root):
@@ -1066,7 +1076,7 @@ def test_results_are_kept_out_of_the_class_folders(tmp_path, monkeypatch, parts,
         with pytest.raises(AdbenchError) as caught:
             ensure_apart(Path(out), dataset, given)
         assert str(caught.value) == (
-            f"--out {Path(out)} is in {root / home}, where every folder is a class of images; "
+            f"--out {Path(out)} is in {root / home}, where every folder is taken for images; "
             "give --out a folder outside the data"
         )
 
@@ -1083,7 +1093,7 @@ def test_results_are_kept_out_of_the_class_folders(tmp_path, monkeypatch, parts,
 def test_no_command_makes_a_folder_for_results_among_the_class_folders(tmp_path, begin):
     make_imagefolder(tmp_path)
     request = Request(detectors=["mean_image"], dataset="imagefolder", data_root=tmp_path)
-    with pytest.raises(AdbenchError, match="where every folder is a class of images"):
+    with pytest.raises(AdbenchError, match="where every folder is taken for images"):
         begin(request, Registry.discover(), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 

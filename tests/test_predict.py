@@ -123,6 +123,11 @@ def test_a_heat_map_is_refused_before_the_scores_and_its_folder_made(adbench, jo
     ended = adbench("predict", folder, image, "--heatmap", tmp_path)
     assert (ended.status, ended.out) == (2, "")
     assert ended.error == f"--heatmap {tmp_path} is a folder; name a file, such as {tmp_path / 'map.png'}"
+    before = image.read_bytes()
+    for same in (image, image.parent / "../good/000.png"):
+        ended = adbench("predict", folder, image, "--heatmap", same)
+        assert (ended.status, ended.out, image.read_bytes()) == (2, "", before)
+        assert ended.error == f"--heatmap {same} is one of the images to score; name another file"
     assert adbench("predict", folder, image, "--heatmap", tmp_path / "new" / "map.png").status == 0
     assert (tmp_path / "new" / "map.png").is_file()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pandas as pd
 
@@ -44,6 +44,9 @@ class Source(Protocol):
 
     def losses(self, job: Job) -> pd.DataFrame:
         """Of every epoch."""
+
+
+S = TypeVar("S", bound=Source)
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,9 @@ def store_of(path: Path, option: str = "--runs") -> ResultStore:
     return ResultStore(path)
 
 
-def homes(sources: Iterable[Source], passed_over: PassedOver = ignore) -> dict[str, tuple[Result, Source]]:
+def homes(sources: Iterable[S], passed_over: PassedOver = ignore) -> dict[str, tuple[Result, S]]:
     """Every job once, by key, with where it is taken from; `passed_over` is told of each result that is not read."""
-    found: dict[str, tuple[Result, Source]] = {}
+    found: dict[str, tuple[Result, S]] = {}
     for source in sources:
         for result in source.results(passed_over):
             known = found.get(result.job.key)

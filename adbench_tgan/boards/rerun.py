@@ -10,7 +10,7 @@ import pandas as pd
 from adbench_tgan import metrics
 from adbench_tgan.boards.board import canonical
 from adbench_tgan.boards.folder import read
-from adbench_tgan.boards.gather import PassedOver, Source, homes, ignore, store_of
+from adbench_tgan.boards.gather import PassedOver, homes, ignore, store_of
 from adbench_tgan.boards.verify import MISREAD, Finding
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
@@ -22,17 +22,14 @@ from adbench_tgan.statistics import relative_change
 def rerun(path: Path, runs: Sequence[Path], passed_over: PassedOver = ignore) -> tuple[int, list[Finding]]:
     """How many of a board's jobs `runs` hold too, and those whose scores differ by more than rounding.
 
-    A board that cannot be read is a finding, and so are missing scores of a job. `passed_over` is told of each result
-    of the runs that cannot be read.
+    A board that cannot be read is a finding, and so are scores of a job that it lacks. `passed_over` is told of each
+    result of the runs that cannot be read, and of each whose scores cannot.
 
     Raises:
-        AdbenchError: a file of the runs is damaged.
+        AdbenchError: one of `runs` is no folder.
     """
-    own = {
-        key: found
-        for key, found in homes((store_of(path, "--against") for path in runs), passed_over).items()
-        if found[0].status == "ok"
-    }
+    stores = [store_of(path, "--against") for path in runs]
+    own = {key: found for key, found in homes(stores, passed_over).items() if found[0].status == "ok"}
     name = path.resolve().name
     try:
         board = read(path)
@@ -41,22 +38,31 @@ def rerun(path: Path, runs: Sequence[Path], passed_over: PassedOver = ignore) ->
         return 0, [
             Finding(board=name, file="board.json", where="", problem=f"cannot be compared with runs: {told}")
         ]
-    again = [result for result in board.measured if result.job.key in own and result.status == "ok"]
-    found = [
-        Finding(board=name, file="scores", where=str(result.job), problem=problem)
-        for result in again
-        for problem in _differences(result, board.scores.get(result.job.key), *own[result.job.key])
-    ]
-    return len(again), found
+    found, count = [], 0
+    for result in board.measured:
+        if result.job.key not in own or result.status != "ok":
+            continue
+        again, source = own[result.job.key]
+        try:
+            scores = canonical(source.scores(again.job))
+        except AdbenchError as error:
+            lost = source.folder(again.job) / "scores.parquet"
+            passed_over(lost, str(error).removeprefix(f"{lost} "))
+            continue
+        count += 1
+        problems = _differences(result, board.scores.get(result.job.key), again, scores)
+        found += [
+            Finding(board=name, file="scores", where=str(result.job), problem=problem) for problem in problems
+        ]
+    return count, found
 
 
 def _differences(
-    result: Result, published: pd.DataFrame | None, again: Result, source: Source
+    result: Result, published: pd.DataFrame | None, again: Result, own: pd.DataFrame
 ) -> Iterator[str]:
     if published is None:
         yield "the board lacks its scores"
         return
-    own = canonical(source.scores(again.job))
     for name in ("pixel_auroc", "aupro"):
         told, found = (each.metrics.get(name, -1.0) for each in (result, again))
         if abs(told - found) > PURITY[result.job.precision]:

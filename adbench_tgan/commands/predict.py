@@ -37,7 +37,9 @@ def predict(
     detector, result = saved.load_detector(job_folder, registry(plugin), usable(device))
     if heatmap is not None:
         saved.ensure_maps(detector)
-        file_of("--heatmap", str(heatmap), "map.png")
+        drawn = file_of("--heatmap", str(heatmap), "map.png")
+        if drawn.exists() and any(path.exists() and drawn.samefile(path) for path in image):
+            raise AdbenchError(f"--heatmap {heatmap} is one of the images to score; name another file")
     assert result.shape is not None
     images = saved.read_images(image, result.shape)
     found = saved.predict(detector, result, image, images)

@@ -1,10 +1,13 @@
-"""Where the class folders of a user's own images are, and that results stay out of them."""
+"""Where the folders of a user's own images are, and that results stay out of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from adbench_tgan.data.contents import is_folder
+from adbench_tgan.data.folder import GOOD
+from adbench_tgan.data.mvtec import is_category
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.places import is_remote
 
@@ -18,20 +21,27 @@ def homes(root: Path) -> tuple[Path, ...]:
 
 
 def ensure_apart(out: Path, dataset: str, root: Path) -> None:
-    """Refuse a folder for results that would be taken for a class of the dataset in `root`, before it is made.
+    """Refuse a folder for results that would be taken for images of the dataset in `root`, before it is made.
 
     Raises:
         AdbenchError: it would.
     """
-    if dataset != "imagefolder" or is_remote(out):
+    if dataset not in ("imagefolder", "folder", "mvtec") or is_remote(out):
         return
     place = out.resolve()
-    for home in homes(root.resolve()):
+    for home in homes(root.resolve()) if dataset == "imagefolder" else _parts_around(place):
         if place == home or (place.is_relative_to(home) and not _is_hidden(place.relative_to(home))):
             raise AdbenchError(
-                f"--out {out} is in {home}, where every folder is a class of images; "
+                f"--out {out} is in {home}, where every folder is taken for images; "
                 "give --out a folder outside the data"
             )
+
+
+def _parts_around(place: Path) -> Iterator[Path]:
+    """The folders, of those that hold `place`, in which a category with defects has its folders of images."""
+    for home in (place, *place.parents):
+        if home.name in (*PARTS, "ground_truth") and any(is_category(home.parent, good) for good in GOOD):
+            yield home
 
 
 def _is_hidden(path: Path) -> bool:

@@ -79,6 +79,9 @@ class PCA(Detector):
         pixels = torch.cat([flatten(batch) for batch in batches])  # (N, C*H*W)
         self.mean = pixels.mean(0)
         self.basis = principal_directions(pixels - self.mean, self.config.components)
+        kept, wanted = self.basis.shape[1], self.config.components
+        if kept < wanted:
+            self.notes.append(f"{kept} of {wanted} components: the training images span no more")
         return self
 
     def score(self, images: Tensor) -> Tensor:
