@@ -144,6 +144,9 @@ def test_a_model_of_grey_images_takes_colour_files(adbench, tmp_path):
     Image.fromarray(np.stack([pixels] * 3, axis=2)).save(colour)
     one, two = json.loads(adbench("predict", folder, grey, colour, "--json").out)
     assert one["score"] == two["score"]
+    Image.fromarray(np.tile(np.uint8([210, 100, 30]), (8, 8, 1))).save(colour)
+    weighed = np.asarray(Image.open(colour).convert("L"))[0, 0].item()
+    assert [each.unique().tolist() for each in read_images([grey, colour], (1, 8, 8))] == [[100], [weighed]]
 
 
 def test_each_thing_that_is_missing_is_named_with_its_remedy(adbench, job, data, tmp_path):
