@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class EventReporter:
-    """Tells another reporter everything, and writes what it hears to a folder a job below `root`."""
+    """Tells another reporter everything, and writes what it hears to a folder a job below `root`.
+
+    A run goes on without these files when they cannot be written, and says so.
+    """
 
     def __init__(self, inner: Reporter, root: Path):
         try:
@@ -30,18 +35,39 @@ class EventReporter:
         ensure_writable(root, "--tensorboard")
         self._open: Any = SummaryWriter
         self.inner: Any = inner
+        self.root, self._failed = root, False
         self._store = ResultStore(root)  # whose folders these have the names of
         self._writers: dict[str, Any] = {}  # of the jobs that run, by key
         self._written: dict[str, int] = {}  # epochs, by the same keys
 
     def __enter__(self) -> Self:
+        self._hook, threading.excepthook = threading.excepthook, self._of_thread
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        threading.excepthook = self._hook
         for writer in self._writers.values():
-            writer.close()
+            with suppress(OSError):
+                writer.close()
+
+    def _of_thread(self, found: threading.ExceptHookArgs) -> None:
+        """An exception in a thread; a writer's own raises its `OSError` here too, at the next write."""
+        if not (
+            isinstance(found.exc_value, OSError) and type(found.thread).__module__.startswith("tensorboard.")
+        ):
+            self._hook(found)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._failed = True
+            why = f"{error.strerror or error}; the run goes on without event files"
+            self.inner.warn(f"note: --tensorboard {self.root} cannot be written: {why}")
 
     def planned(self, jobs: int, kept: int) -> None:
         """Pass it on."""
@@ -50,7 +76,7 @@ class EventReporter:
     def job_started(self, job: Job) -> None:
         """Begin the job's folder; what an earlier attempt left there is overwritten from the first epoch on."""
         self.inner.job_started(job)
-        self._begin(job)
+        self._try(lambda: self._begin(job))
 
     def phase(self, name: str, job: Job) -> None:
         """Pass it on."""
@@ -60,7 +86,7 @@ class EventReporter:
         """Write the losses."""
         self.inner.epoch(number, total, losses, job)
         if job.key in self._writers:
-            self._losses(job.key, number, losses)
+            self._try(lambda: self._losses(job.key, number, losses))
 
     def images(self, done: int, total: int, job: Job) -> None:
         """Pass it on."""
@@ -69,6 +95,13 @@ class EventReporter:
     def job_finished(self, result: Result) -> None:
         """Write what is not written yet, and the pictures."""
         self.inner.job_finished(result)
+        self._try(lambda: self._finish(result))
+
+    def warn(self, message: str) -> None:
+        """Pass it on."""
+        self.inner.warn(message)
+
+    def _finish(self, result: Result) -> None:
         key = result.job.key
         self._begin(result.job)
         for number, losses in enumerate(result.losses, start=1):
@@ -79,10 +112,6 @@ class EventReporter:
             add_pictures(writer, name, pictures, self._written[key])
         del self._written[key]
         writer.close()
-
-    def warn(self, message: str) -> None:
-        """Pass it on."""
-        self.inner.warn(message)
 
     def _begin(self, job: Job) -> None:
         if job.key not in self._writers:

@@ -1,11 +1,15 @@
 """TensorBoard's event files, read back."""
 
+import errno
+import threading
+
 import pytest
 from make_runs import made
 
 pytest.importorskip("tensorboard", reason="tensorboard is not installed")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from adbench_tgan.events import EventReporter
 from adbench_tgan.results import ResultStore
@@ -82,3 +86,43 @@ def test_the_other_reporter_is_told_everything(tmp_path):
         "warn",
         "job_finished",
     ]
+
+
+@pytest.mark.parametrize("number", range(7))  # of the first write that fails
+def test_a_run_goes_on_without_event_files_when_the_disk_is_full(tmp_path, monkeypatch, number):
+    write, count, heard = RecordWriter.write, iter(range(10_000)), []
+
+    def written(self, data):
+        if next(count) >= number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, data)
+
+    monkeypatch.setattr(RecordWriter, "write", written)
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+    inner, one, two = Silent(), made("one"), made("two")
+    with EventReporter(inner, tmp_path) as reporter:
+        for result in (one, two):
+            reporter.job_started(result.job)
+            for epoch in (1, 2):
+                reporter.epoch(epoch, 3, {"loss": 3.0}, result.job)
+            reporter.job_finished(result)
+    told = [words for name, *words in inner.told if name == "warn"]
+    why = "No space left on device; the run goes on without event files"
+    assert told == [[f"note: --tensorboard {tmp_path} cannot be written: {why}"]]
+    assert [name for name, *_ in inner.told if name == "job_finished"] == ["job_finished"] * 2
+    assert heard == []
+
+
+def test_what_fails_in_another_thread_is_still_told(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+
+    def fail():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with EventReporter(Silent(), tmp_path):
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert [type(each.exc_value) for each in heard] == [OSError]
+    assert threading.excepthook == heard.append
