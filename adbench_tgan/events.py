@@ -67,7 +67,7 @@ class EventReporter:
         except OSError as error:
             self._failed = True
             why = f"{error.strerror or error}; the run goes on without event files"
-            self.inner.warn(f"note: --tensorboard {self.root} cannot be written: {why}")
+            self.inner.warn(f"--tensorboard {self.root} cannot be written: {why}")
 
     def planned(self, jobs: int, kept: int) -> None:
         """Pass it on."""

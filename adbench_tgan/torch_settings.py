@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import torch
 
 from adbench_tgan.interrupts import handlers_kept
@@ -18,7 +21,7 @@ CUDNN = ("enabled", "benchmark", "deterministic")
 
 
 def settings_now() -> dict[str, Any]:
-    """The global settings of torch that a detector might turn."""
+    """The global settings that a detector might turn, nearly all of torch."""
     cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
     return {
         "grad mode": torch.is_grad_enabled(),
@@ -28,12 +31,21 @@ def settings_now() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         **{f"autocast on {kind}": torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")},
+        "mkldnn.enabled": torch.backends.mkldnn.enabled,
         **{f"cudnn.{name}": getattr(cudnn, name) for name in CUDNN},
         **{f"{name} attention": getattr(cuda, f"{name}_sdp_enabled")() for name in ATTENTION},
         "matmul precision": _unless_mixed(torch.get_float32_matmul_precision),
         "cudnn.allow_tf32": _unless_mixed(lambda: cudnn.allow_tf32),
         **{f"{name} precision": level.fp32_precision for name, level in rounding_levels().items()},
+        "NumPy's errors": np.geterr(),
+        "warnings that are errors": errors_of_warnings(),
+        "standard streams": (sys.stdout, sys.stderr),
     }
+
+
+def errors_of_warnings() -> list[Any]:
+    """The filters that make errors of warnings."""
+    return [each for each in warnings.filters if each[0] == "error"]
 
 
 def _unless_mixed(read: Callable[[], Any]) -> Any:
@@ -107,7 +119,14 @@ def settings_kept() -> Iterator[dict[str, Any]]:
             setattr(cudnn, name, before[f"cudnn.{name}"])
         for name in ATTENTION:
             getattr(torch.backends.cuda, f"enable_{name}_sdp")(before[f"{name} attention"])
+        torch.backends.mkldnn.enabled = before["mkldnn.enabled"]
         _round_as(before)
+        np.seterr(**before["NumPy's errors"])
+        for added in [
+            each for each in errors_of_warnings() if each not in before["warnings that are errors"]
+        ]:
+            warnings.filters.remove(added)  # type: ignore[attr-defined]
+        sys.stdout, sys.stderr = before["standard streams"]
 
 
 def _round_as(before: Mapping[str, Any]) -> None:

@@ -108,7 +108,7 @@ def test_a_run_goes_on_without_event_files_when_the_disk_is_full(tmp_path, monke
             reporter.job_finished(result)
     told = [words for name, *words in inner.told if name == "warn"]
     why = "No space left on device; the run goes on without event files"
-    assert told == [[f"note: --tensorboard {tmp_path} cannot be written: {why}"]]
+    assert told == [[f"--tensorboard {tmp_path} cannot be written: {why}"]]
     assert [name for name, *_ in inner.told if name == "job_finished"] == ["job_finished"] * 2
     assert heard == []
 

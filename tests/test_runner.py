@@ -2,10 +2,13 @@
 
 import asyncio
 import csv
+import io
 import json
 import math
 import os
 import signal
+import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -975,11 +978,17 @@ def put(owner, name, value):
         lambda: put(torch.backends.cudnn, "allow_tf32", not torch.backends.cudnn.allow_tf32),
         lambda: torch.set_autocast_enabled("cuda", True),
         lambda: torch.backends.cuda.enable_flash_sdp(False),
+        lambda: setattr(torch.backends.mkldnn, "enabled", False),
+        lambda: np.seterr(all="raise"),
+        lambda: warnings.simplefilter("error"),
+        lambda: setattr(sys, "stdout", None),
+        lambda: setattr(sys, "stderr", io.StringIO()),
     ],
 )
 def test_what_a_detector_leaves_set_is_neither_in_the_next_job_nor_after_its_own(leave):
     with settings_kept() as before:
         leave()
+        assert settings_now() != before or not hasattr(torch.backends, "fp32_precision")
         with precision("fp32", "cuda"):
             assert torch.get_float32_matmul_precision() == "highest"
             assert not torch.backends.cudnn.allow_tf32
