@@ -57,6 +57,7 @@ class Checkpoint:
         self.losses: list[dict[str, float]] = []  # one an epoch, those of an earlier run too
         self.seconds = 0.0  # that an earlier run spent on them
         self.began = perf_counter()
+        self.spent = 0.0  # seconds on keeping it, which are none of training
 
     def take_up(self, detector: Detector, parts: Mapping[str, Any]) -> int:
         """Bring everything into the state of the last epoch kept; how many epochs that were.
@@ -89,7 +90,9 @@ class Checkpoint:
         if self.parts is None:
             note = "its training is not kept: its epochs do not call resume"
         else:
+            before = perf_counter()
             note = self._write(detector)
+            self.spent += perf_counter() - before
         if note and note not in detector.notes:
             detector.notes.append(note)
 
@@ -109,7 +112,7 @@ class Checkpoint:
                 losses=self.losses,
                 parts={name: packed(state_of(part), name, tensors) for name, part in self.parts.items()},
                 dice=packed(dice(detector.device), "dice", tensors),
-                seconds=self.seconds + perf_counter() - self.began,
+                seconds=self.seconds + perf_counter() - self.began - self.spent,
             )
             data = file_of(kept, tensors)
             if len(data) > (limit := largest(detector)):

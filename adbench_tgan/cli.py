@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -19,10 +21,12 @@ from adbench_tgan.commands import audit, bench, boards, check, data, new_plugin,
 from adbench_tgan.commands.show import answering, fail, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
-from adbench_tgan.options import registry
+from adbench_tgan.options import no_url, registry
 from adbench_tgan.text import plain
 
 PATIENCE = 10.0  # seconds for threads that are left when a command has ended: they may be storing something
+
+URL = re.compile(r"[a-z][a-z0-9+.-]+:/")  # as a Path writes one; no drive of Windows
 
 app = typer.Typer(
     name="adbench",
@@ -47,7 +51,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
 
 class Command(TyperCommand):
-    """A command that refuses an empty option, and says so when of one that is given twice only the last one counts."""
+    """A command that refuses an empty option and a URL for a path, and says when only the last of two options counts."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As any command does."""
@@ -60,7 +64,13 @@ class Command(TyperCommand):
             takes_one = isinstance(option, TyperOption) and not (option.multiple or option.is_flag)
             if takes_one and sum(word in option.opts for word in given) > 1:
                 warn(f"note: {option.opts[0]} is given more than once; the last one counts")
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        for option in self.params:
+            value = ctx.params.get(option.name)
+            for path in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(path, Path) and URL.match(str(path)):
+                    raise no_url(option.opts[0] if isinstance(option, TyperOption) else "", str(path))
+        return rest
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -280,7 +280,11 @@ def connect(ray: Any, settings: Settings) -> None:
             if settings.address
             else "Ray does not start"
         )
-        remedy = "start one with 'ray start --head'" if settings.address else "use --executor processes"
+        remedy = (
+            "start one with 'ray start --head', or set RAY_AUTH_MODE=token if it asks for a token"
+            if settings.address
+            else "use --executor processes"
+        )
         raise AdbenchError(f"{where} ({one_line(error)[:200]}); {remedy}") from None
     finally:
         with suppress(ValueError):  # only the main thread may

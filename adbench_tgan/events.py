@@ -38,7 +38,8 @@ class EventReporter:
         self.root, self._failed = root, False
         self._store = ResultStore(root)  # whose folders these have the names of
         self._writers: dict[str, Any] = {}  # of the jobs that run, by key
-        self._written: dict[str, int] = {}  # epochs, by the same keys
+        self._written: dict[str, set[int]] = {}  # epochs, by the same keys
+        self._running: set[str] = set()
 
     def __enter__(self) -> Self:
         self._hook, threading.excepthook = threading.excepthook, self._of_thread
@@ -74,9 +75,9 @@ class EventReporter:
         self.inner.planned(jobs, kept)
 
     def job_started(self, job: Job) -> None:
-        """Begin the job's folder; what an earlier attempt left there is overwritten from the first epoch on."""
+        """A job begins."""
         self.inner.job_started(job)
-        self._try(lambda: self._begin(job))
+        self._running.add(job.key)
 
     def phase(self, name: str, job: Job) -> None:
         """Pass it on."""
@@ -85,8 +86,8 @@ class EventReporter:
     def epoch(self, number: int, total: int | None, losses: Mapping[str, float], job: Job) -> None:
         """Write the losses."""
         self.inner.epoch(number, total, losses, job)
-        if job.key in self._writers:
-            self._try(lambda: self._losses(job.key, number, losses))
+        if job.key in self._running:  # or it is told late
+            self._try(lambda: self._losses(job, number, losses))
 
     def images(self, done: int, total: int, job: Job) -> None:
         """Pass it on."""
@@ -102,27 +103,33 @@ class EventReporter:
         self.inner.warn(message)
 
     def _finish(self, result: Result) -> None:
-        key = result.job.key
-        self._begin(result.job)
+        job = result.job
+        self._running.discard(job.key)
+        self._begin(job, 1)
         for number, losses in enumerate(result.losses, start=1):
-            if number > self._written[key]:
-                self._losses(key, number, losses)
-        writer = self._writers.pop(key)
+            if number not in self._written[job.key]:
+                self._losses(job, number, losses)
+        writer = self._writers.pop(job.key)
         for name, pictures in result.pictures.items():
-            add_pictures(writer, name, pictures, self._written[key])
-        del self._written[key]
+            add_pictures(writer, name, pictures, len(result.losses))
+        del self._written[job.key]
         writer.close()
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: Job, number: int) -> None:
+        """Begin a job's file with an epoch: of an earlier attempt those before it stay, which it went on from."""
         if job.key not in self._writers:
-            self._writers[job.key] = self._open(str(self._store.folder(job)), purge_step=1)
-            self._written[job.key] = 0
+            folder = self._store.folder(job)
+            before = set(range(1, number)) if any(folder.glob("events.*")) else set[int]()
+            self._writers[job.key] = self._open(str(folder), purge_step=number)
+            self._written[job.key] = before
 
-    def _losses(self, key: str, number: int, losses: Mapping[str, float]) -> None:
+    def _losses(self, job: Job, number: int, losses: Mapping[str, float]) -> None:
+        self._begin(job, number)
+        writer = self._writers[job.key]
         for name, value in losses.items():
-            self._writers[key].add_scalar(f"losses/{name}", value, number)
-        self._writers[key].flush()
-        self._written[key] = number
+            writer.add_scalar(f"losses/{name}", value, number)
+        writer.flush()
+        self._written[job.key].add(number)
 
 
 def add_pictures(writer: Any, name: str, pictures: Any, step: int) -> None:

@@ -211,7 +211,7 @@ def _standing(
     good = [result for result in members if result.status == "ok"]
     if flat := unlearned(members):
         remark.append(flat)
-    if good and all(map(shared, good)):
+    if good and all(map(shared, good)) and any(result.timing for result in good):
         remark.append("its times are of jobs that ran beside others")
     if (states := len({state_of(result.machine) for result in good})) > 1:
         remark.append(f"its jobs were run by {states} states of the code")

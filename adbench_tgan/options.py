@@ -156,14 +156,25 @@ def tasks_of(
     return Tasks(dataset, found.find("protocol", protocol or dataset.protocol), root(data_root), fetch=fetch)
 
 
+def no_url(option: str, given: str) -> AdbenchError:
+    """The error for a URL, also as a `Path` writes it, where only a place on this machine is taken."""
+    url = given if "://" in given else given.replace(":/", "://", 1)
+    what = f"{option} {url}".strip()
+    return AdbenchError(
+        f"{what} is a URL, which only --out of adbench run takes; name a place on this machine"
+    )
+
+
 def file_of(option: str, given: str, example: str) -> Path:
     """The file to write that an option names: before the work.
 
     Raises:
-        AdbenchError: it is a folder, or ends in a slash as one, or its folder cannot be written.
+        AdbenchError: it is a URL or a folder, or ends in a slash as one, or its folder cannot be written.
     """
     from adbench_tgan.places import ensure_writable
 
+    if "://" in given:
+        raise no_url(option, given)
     file = Path(given)
     if file.is_dir() or given.endswith("/"):
         raise AdbenchError(f"{option} {given} is a folder; name a file, such as {file / example}")

@@ -329,18 +329,22 @@ def stamp(path: Path) -> str:
 
 
 def upload(folder: Path, target: Path) -> None:
-    """Write a job's files as objects, and ``result.json`` last: a job without it is not there.
+    """Write a job's files as objects, ``result.json`` last; an earlier one stays as long as what it vouches for.
 
     Raises:
         StoreError: they cannot be written.
     """
-    last = "result.json"
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    last, marker = files.pop("result.json"), target / "result.json"
     try:
         with answering():
-            (target / last).unlink(missing_ok=True)  # of an earlier failure
-            names = sorted(path.name for path in folder.iterdir() if path.name != last)
-            for name in [*names, last]:
-                (target / name).write_bytes((folder / name).read_bytes())
+            if marker.exists():
+                there = {name: (target / name).read_bytes() for name in files if (target / name).exists()}
+                if any(files[name] != data for name, data in there.items()):
+                    marker.unlink()
+                files = {name: data for name, data in files.items() if there.get(name) != data}
+            for name, data in (*sorted(files.items()), (marker.name, last)):
+                (target / name).write_bytes(data)
     except OSError as error:
         raise unwritten(target, error) from None
 
@@ -362,7 +366,4 @@ def create(path: Path, text: str) -> None:
 
 def touch(path: Path, text: str) -> None:
     """Change a file of ours, so that others see that we live; an object gets the new `text`."""
-    if is_remote(path):
-        path.write_text(text)
-    else:
-        os.utime(path)
+    path.write_text(text) if is_remote(path) else os.utime(path)

@@ -152,10 +152,16 @@ def begun(job: Job, device: str, tasks: Tasks, registry: Registry, reporter: Rep
     """Begin a job. After it torch's settings are as before, and Ctrl-C ends the run whatever the detector made of it.
 
     Raises:
-        AdbenchError: the job cannot run, its images are not those that were planned, or the detector wrote to them.
+        AdbenchError: the job cannot run, its detector or images are not those that were planned, or the detector wrote
+            to the images.
     """
     if job.problem:
         raise AdbenchError(job.problem)
+    if (here := registry.find("detector", job.detector).version) != job.detector_version:
+        planned = f"the run was planned with version {job.detector_version} of {job.detector}"
+        raise AdbenchError(
+            f"{planned}, and where it runs is {here}; have the same in both places, then run again"
+        )
     reporter.phase("data", job)
     detector_class = registry.detector(job.detector)
     code = code_behind(detector_class, registry.distribution(job.detector))  # before its files can change
@@ -267,7 +273,7 @@ def train(
 
     with stopwatch(settings.device) as clock, handlers_kept():
         losses = fit(detector, images, on_epoch, kept)
-    return losses, clock.seconds + (kept.seconds if kept else 0)
+    return losses, clock.seconds + (kept.seconds - kept.spent if kept else 0)
 
 
 def checkpoint(job: Job, settings: Settings) -> Checkpoint | None:

@@ -20,7 +20,7 @@ from test_conformance import TINY
 from test_graphs import TRAINED
 from torch import nn
 
-from adbench_tgan import Detector, Endless, ImageSet, TrainSet, checkpoints
+from adbench_tgan import Detector, Endless, ImageSet, TrainSet, checkpoints, places
 from adbench_tgan.checkpoints import Checkpoint, packed, parts_of, put_back, sealed, state_of, unpacked
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
@@ -94,6 +94,25 @@ def test_only_every_nth_epoch_is_kept(tmp_path):
     trained("ganomaly", path, 2, lambda number, _: seen.append(path.exists()), epochs=5)
     assert seen == [False, True, True, True, True]
     assert len(parts_of(path.read_bytes())[0].losses) == 4
+
+
+def test_seconds_of_training_are_without_those_of_keeping_it(tmp_path, monkeypatch):
+    path, clock, real = tmp_path / "kept.checkpoint", [0.0], places.replace
+
+    def spend(seconds):
+        clock[0] += seconds
+
+    def slow(path, data):
+        real(path, data)
+        spend(100)
+
+    monkeypatch.setattr(checkpoints, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(places, "replace", slow)
+    for epochs, seconds in ((3, 2), (5, 3)):  # an epoch's own second comes after it is kept
+        kept = Checkpoint(path, "a key", 1)
+        fit(built("ganomaly", epochs=epochs), trainset(), lambda *_: spend(1), kept)
+        assert parts_of(path.read_bytes())[0].seconds == seconds
+    assert (kept.seconds, kept.spent) == (2, 200)  # before it went on, and on keeping two more epochs
 
 
 def test_batches_without_end_go_on_in_the_middle_of_a_pass():

@@ -42,6 +42,7 @@ LEADERBOARD_COLUMNS = (
 # --- errors -----------------------------------------------------------------------------------------------------
 
 SEEDS = "is not a whole number from 0 to 4294967295"
+NO_URL = "is a URL, which only --out of adbench run takes; name a place on this machine"
 MISTAKES = {
     "run --detectors ganomally": "unknown detector 'ganomally'; did you mean ganomaly",
     "run --detectors zzz": "unknown detector 'zzz'; known: ",
@@ -67,6 +68,12 @@ MISTAKES = {
     "run --seeds 0,one": f"--seeds: 'one' {SEEDS}",
     "run --seeds 4294967296": f"--seeds: '4294967296' {SEEDS}",
     "run --seeds ,": "--seeds is empty; give names with commas between",
+    "run --tensorboard s3://bucket/events": f"--tensorboard s3://bucket/events {NO_URL}",
+    "audit --out s3://bucket/audits": f"--out s3://bucket/audits {NO_URL}",
+    "bench --out gs://bucket/times": f"--out gs://bucket/times {NO_URL}",
+    "compare pca knn --runs s3://bucket/runs": f"--runs s3://bucket/runs {NO_URL}",
+    "report --out s3://bucket/page.html --board file": f"--out s3://bucket/page.html {NO_URL}",
+    "verify s3://bucket/board": f"s3://bucket/board {NO_URL}",
     "run --device gpu": "--device gpu: no such device; use auto, cpu, cuda or cuda:N",
     "report --board nowhere": "nowhere is no board: it has no board.json; name a folder that adbench publish wrote",
     "report --board nowhere --data digits": "--data, --protocol and --published are of runs; nowhere has its own",

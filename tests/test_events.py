@@ -67,6 +67,22 @@ def test_losses_of_jobs_side_by_side_do_not_mix(tmp_path):
         ]
 
 
+def test_a_training_that_goes_on_after_a_kill_keeps_the_epochs_before_it(tmp_path):
+    result = made("one")
+    with EventReporter(Silent(), tmp_path / "killed") as reporter:
+        reporter.job_started(result.job)
+        for number, loss in ((1, 3.0), (2, 99.0)):  # the second epoch was not kept
+            reporter.epoch(number, 3, {"loss": loss}, result.job)
+    for root in (tmp_path / "killed", tmp_path / "elsewhere"):
+        with EventReporter(Silent(), root) as reporter:
+            reporter.job_started(result.job)
+            for number, loss in ((2, 2.0), (3, 1.0)):
+                reporter.epoch(number, 3, {"loss": loss}, result.job)
+            reporter.job_finished(result)
+        found = scalars(ResultStore(root).folder(result.job), "losses/loss")
+        assert sorted(found) == [(1, 3.0), (2, 2.0), (3, 1.0)]
+
+
 def test_the_other_reporter_is_told_everything(tmp_path):
     inner, result = Silent(), made("one")
     with EventReporter(inner, tmp_path) as reporter:

@@ -338,6 +338,8 @@ def test_times_are_of_jobs_that_ran_alone_where_any_did():
     (row,) = board(others).to_dict("records")
     assert row["fit_seconds"] == 9.0
     assert "its times are of jobs that ran beside others" in row["remark"]
+    (row,) = board([replace(each, timing={}) for each in others]).to_dict("records")
+    assert "beside others" not in row["remark"]
 
 
 def test_one_job_whose_purity_was_not_probed_keeps_a_row_from_its_rank():

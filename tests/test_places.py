@@ -8,11 +8,13 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from conftest import Ended
 from make_process import Forked
 from test_claims import taken_at_once
@@ -135,6 +137,36 @@ def test_what_was_cut_short_is_not_there(fails: int, memory: Path, monkeypatch: 
     pd.testing.assert_frame_equal(store.scores(put.job), put.scores)
     (store.folder(put.job) / "scores.parquet").write_bytes(b"another run's")
     assert store.get(put.job) is None  # not what the marker vouches for
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_job_run_again_for_its_model_is_not_lost_when_that_is_cut_short(
+    fails: int, same: bool, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, put = ResultStore(memory), result("d")
+    store.open()
+    store.put(put)
+    assert put.scores is not None
+    other = put.scores if same else put.scores.assign(score=put.scores["score"] + 1)
+    again = replace(put, scores=other, state={"mean": torch.zeros(3)})
+    real, written = type(memory).write_bytes, list[str]()
+
+    def cut(path: Path, data: bytes) -> int:
+        if len(written) + 1 == fails:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        return real(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "write_bytes", cut)
+        with pytest.raises(KeyboardInterrupt):
+            store.put(again)
+    assert (store.get(put.job) is not None) == same  # never another's scores for its own
+    store.put(again)
+    assert store.get(put.job) is not None
+    assert (store.folder(put.job) / "model.safetensors").exists()
+    pd.testing.assert_frame_equal(store.scores(put.job), other)
 
 
 def test_a_file_that_is_larger_than_any_is_not_read(memory: Path, tmp_path: Path) -> None:

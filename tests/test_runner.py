@@ -11,6 +11,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
@@ -21,7 +22,16 @@ import pytest
 import torch
 from make_data import make_mvtec
 
-from adbench_tgan import Detector, DetectorConfig, DetectorInfo, mean_losses, runner, scoring, timing
+from adbench_tgan import (
+    Detector,
+    DetectorConfig,
+    DetectorInfo,
+    executors,
+    mean_losses,
+    runner,
+    scoring,
+    timing,
+)
 from adbench_tgan.benchmark import benchmark, usable
 from adbench_tgan.codebase import code_behind
 from adbench_tgan.data.images import ImageSet
@@ -931,13 +941,29 @@ def test_images_that_change_between_planning_and_running_are_noticed(registry, t
     real = tasks.split
 
     def other_images(*arguments):
-        from dataclasses import replace
-
         return replace(real(*arguments), fingerprint="0" * 64)
 
     monkeypatch.setattr(tasks, "split", other_images)
     result = run(registry, tmp_path, "plain").results[0]
     assert result.error == "the images of '0' changed since the job was planned; run again"
+
+
+def test_a_job_is_not_run_by_another_version_than_the_one_that_was_planned(registry, tmp_path, monkeypatch):
+    """As where a machine of a cluster has another one installed, or a file was edited meanwhile."""
+    real = executors.attempt
+
+    def elsewhere(job, settings, tasks, registry, reporter):
+        found = registry.find("detector", job.detector)
+        monkeypatch.setattr(registry, "find", lambda kind, name: replace(found, version="9"))
+        return real(job, settings, tasks, registry, reporter)
+
+    monkeypatch.setattr(executors, "attempt", elsewhere)
+    result = run(registry, tmp_path, "plain").results[0]
+    planned = result.job.detector_version
+    assert result.error == (
+        f"the run was planned with version {planned} of plain, and where it runs is 9; "
+        "have the same in both places, then run again"
+    )
 
 
 def test_unknown_devices_are_refused():
