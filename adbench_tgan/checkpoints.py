@@ -27,13 +27,14 @@ MERSENNE = 624  # words of the twister's state, numpy's global generator
 KERNELS = ("fused", "capturable", "foreach")  # settings of optimisers that a device decides
 ROOM, TIMES = 2**30, 8  # a checkpoint has at most so many bytes, and so many times those of the networks
 LARGEST_ABOUT = 2**25  # bytes of all that is no tensor; a loss an epoch takes some thirty of them
-ABOUT = "about"  # the tensor that holds all that is no tensor, as the bytes of JSON
+ABOUT = "about it"  # no name of a part: the tensor that holds all that is no tensor, as the bytes of JSON
 
 
 class Kept(BaseModel):
     """What a checkpoint holds beside its tensors."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    # A part may hold an infinity, such as the best loss so far.
+    model_config = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")
 
     schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
     key: str  # of the job

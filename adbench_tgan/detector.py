@@ -82,14 +82,17 @@ class Detector(ABC):
         """Create the untrained networks for images of `shape`; to count, load and audit them without `fit`."""
 
     def fit(self, train: TrainSet) -> Self:
-        """Learn from `train`. The default runs `epochs` and leaves every network in eval mode.
+        """Learn from `train`. The default runs `epochs` and leaves every network in eval mode; one's own may call it.
 
         Raises:
             TrainingDiverged: a loss is NaN or infinite.
         """
-        from adbench_tgan.training import fit
+        from adbench_tgan.training import check_finite, losses_of
 
-        fit(self, train)
+        for number, losses in enumerate(losses_of(self, train), start=1):
+            check_finite(losses, number)
+        for network in self.networks.values():
+            network.eval()
         return self
 
     def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:

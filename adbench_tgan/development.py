@@ -6,9 +6,10 @@ import importlib.util
 import inspect
 import os
 import re
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import load
@@ -42,10 +43,22 @@ def find_detector(word: str) -> type[Detector]:
     Raises:
         AdbenchError: it cannot be imported, or holds no such detector, or several and none is named.
     """
-    if word.endswith(".py"):
-        return _only(word, detectors_in(load(word)))
-    search_last(Path.cwd())  # a package may be tried out before it is installed
-    return detector_class(word, load(word, "is the module installed, and all spelt so?"))
+    from adbench_tgan.torch_settings import settings_kept
+
+    with settings_kept():
+        if word.endswith(".py"):
+            return _only(word, detectors_in(load(word)))
+        search_last(Path.cwd())  # a package may be tried out before it is installed
+        return detector_class(word, load(word, "is the module installed, and all spelt so?"))
+
+
+def import_kept(path: Path) -> AbstractContextManager[Any]:
+    """Put back at the end what a file turns in torch's settings; torch is only imported if the file names it."""
+    if b"torch" not in path.read_bytes():
+        return nullcontext()
+    from adbench_tgan.torch_settings import settings_kept
+
+    return settings_kept()
 
 
 def detector_class(name: str, found: object) -> type[Detector]:

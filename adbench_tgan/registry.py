@@ -19,6 +19,7 @@ from adbench_tgan.development import (
     detector_class,
     detectors_in,
     find_detector,
+    import_kept,
     info_of,
     is_word,
     shown,
@@ -138,7 +139,8 @@ class Registry:
             origin = shown(path)
             ensure_own_neighbours(path, self._files.values())
             self._files[origin] = path
-            self._admit(origin, "", version_of(path), lambda: load_module(str(path)))
+            with import_kept(path):
+                self._admit(origin, "", version_of(path), lambda: load_module(str(path)))
 
     def _offer_file(self, origin: str) -> None:
         """Of a file without hooks, offer every detector; refuse one with neither, or with a broken hook."""
@@ -256,8 +258,12 @@ class Registry:
     def detector(self, name: str) -> type[Detector]:
         """The class of a detector."""
         from adbench_tgan.detector import DetectorConfig
+        from adbench_tgan.torch_settings import settings_kept
 
-        found = detector_class(name, self.load("detector", name))
+        with (
+            settings_kept()
+        ):  # what a module turns when it is imported is not the next detector's fault either
+            found = detector_class(name, self.load("detector", name))
         if not (isinstance(found.Config, type) and issubclass(found.Config, DetectorConfig)):
             raise AdbenchError(
                 f"the Config of detector {name!r} is not a subclass of adbench_tgan.DetectorConfig"

@@ -26,6 +26,7 @@ def settings_now() -> dict[str, Any]:
     return {
         "grad mode": torch.is_grad_enabled(),
         "default dtype": torch.get_default_dtype(),
+        "anomaly mode": (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
         "default device": torch.empty(0).device,
         "hooks of all modules": {name: dict(hooks) for name, hooks in module_hooks().items()},
         "threads": torch.get_num_threads(),
@@ -111,6 +112,7 @@ def settings_kept() -> Iterator[dict[str, Any]]:
         cudnn = torch.backends.cudnn
         torch.set_grad_enabled(before["grad mode"])
         torch.set_default_dtype(before["default dtype"])
+        torch.autograd.set_detect_anomaly(*before["anomaly mode"])
         torch.set_num_threads(before["threads"])
         torch.use_deterministic_algorithms(before["deterministic algorithms"])
         for kind in ("cpu", "cuda"):

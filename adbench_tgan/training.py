@@ -63,15 +63,24 @@ def epochs(detector: Detector, train: TrainSet) -> Iterator[Losses]:
         AdbenchError: its epochs are no losses by name.
     """
     if type(detector).fit is Detector.fit:
-        found = detector.epochs(train)
-        if isinstance(found, Mapping) or not isinstance(found, Iterable):
-            raise _no_losses("returns", found)
-        for losses in found:
-            if not isinstance(losses, Mapping):
-                raise _no_losses("yields", losses)
-            yield losses
+        yield from losses_of(detector, train)
     else:
         detector.fit(train)
+
+
+def losses_of(detector: Detector, train: TrainSet) -> Iterator[Losses]:
+    """What its `epochs` yield.
+
+    Raises:
+        AdbenchError: that is no losses by name.
+    """
+    found = detector.epochs(train)
+    if isinstance(found, Mapping) or not isinstance(found, Iterable):
+        raise _no_losses("returns", found)
+    for losses in found:
+        if not isinstance(losses, Mapping):
+            raise _no_losses("yields", losses)
+        yield losses
 
 
 def _no_losses(verb: str, found: Any) -> AdbenchError:

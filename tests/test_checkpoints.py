@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import random
 import re
@@ -324,6 +325,30 @@ def test_a_part_that_cannot_be_kept_costs_the_checkpoint_alone(part, said, every
     assert told.startswith(f"its training could not be kept: {said}")
     assert detector.notes == []
     assert not path.exists()
+
+
+class Stopping(Plain):
+    """Keeps the best loss so far, at first none, and a tensor by the name of what a checkpoint says of itself."""
+
+    def epochs(self, train):
+        self.stop, self.about = SimpleNamespace(best=math.inf, worst=-math.inf), torch.zeros(2)
+        self.stop.state_dict = lambda: {name: getattr(self.stop, name) for name in ("best", "worst")}
+        self.stop.load_state_dict = lambda found: vars(self.stop).update(found)
+        done = self.resume(stop=self.stop, about=self.about)
+        self.found = self.stop.best, self.stop.worst, self.about.tolist()
+        for _ in range(done, 2):
+            self.about += 1
+            yield {"loss": 1.0}
+
+
+def test_infinities_are_kept_and_any_name_is_free(tmp_path):
+    path = tmp_path / "kept.checkpoint"
+    with pytest.raises(Cut):
+        fit(Stopping(), trainset(), cut_after(1), Checkpoint(path, "a key", 1))
+    again = Stopping()
+    fit(again, trainset(), checkpoint=Checkpoint(path, "a key", 1))
+    assert again.found == (math.inf, -math.inf, [1, 1])
+    assert again.about.tolist() == [2, 2]
 
 
 RUN = ("run", "--detectors", "ganomaly", "--categories", "0", "--device", "cpu", "--no-timing")

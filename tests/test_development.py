@@ -12,6 +12,7 @@ from textwrap import dedent
 
 import pandas as pd
 import pytest
+import torch
 from conftest import Ended
 from make_plugin import detector_source, installed, offer
 
@@ -237,6 +238,22 @@ def test_what_points_at_an_installed_detector_is_that_detector() -> None:
     found = Registry.discover()
     assert found.find("detector", "adbench_plugins.anchors:PCA") == found.find("detector", "pca")
     assert found.words == ["adbench_plugins.anchors:PCA"]
+
+
+@pytest.mark.parametrize("named", [(), ("turns.py",)])
+def test_what_a_file_turns_when_it_is_imported_is_not_the_next_detectors_fault(
+    named: tuple[str, ...],
+) -> None:
+    turns = """
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    """
+    write("turns.py", dedent(turns) + detector_source("Turns"))
+    found = Registry.discover(named)
+    assert found.detector("turns" if named else "turns.py").__name__ == "Turns"
+    assert (torch.get_default_dtype(), torch.is_grad_enabled()) == (torch.float32, True)
 
 
 TWO = detector_source("One") + detector_source("Two")

@@ -111,6 +111,7 @@ def runs(specks: Path) -> Path:
     for name, protocol in (("whole", "one-vs-rest"), ("direct", "one-vs-rest-1k")):
         request = Request(
             detectors=("mean_image", "pca", "taught"),
+            overrides=["pca.components=16"],  # of what these images span
             dataset="specks",
             data_root=specks / "1",
             protocol=protocol,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -763,6 +764,9 @@ def test_the_mistake_of_a_dataset_or_a_protocol_is_told_with_its_name(monkeypatc
         AdbenchError, match=r"^dataset 'digits': AttributeError: .* no attribute 'note'; --debug"
     ):
         _ = made.note
+    monkeypatch.setattr(made.loaded, "samples", lambda category: sys.exit(3))
+    with pytest.raises(AdbenchError, match=r"^dataset 'digits': SystemExit: 3; --debug shows where$"):
+        made.cut("0")
     monkeypatch.setattr(made.loaded, "samples", lambda category: None)
     told = r"^dataset 'digits': TypeError: samples\('0'\) gave NoneType, not Samples; --debug shows where$"
     with pytest.raises(AdbenchError, match=told):

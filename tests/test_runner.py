@@ -1006,6 +1006,7 @@ def put(owner, name, value):
         lambda: torch.backends.cuda.enable_flash_sdp(False),
         lambda: setattr(torch.backends.mkldnn, "enabled", False),
         lambda: np.seterr(all="raise"),
+        lambda: torch.autograd.set_detect_anomaly(True),
         lambda: warnings.simplefilter("error"),
         lambda: setattr(sys, "stdout", None),
         lambda: setattr(sys, "stderr", io.StringIO()),

@@ -59,6 +59,38 @@ def test_a_loss_that_is_no_finite_number_ends_the_training(value):
         check_finite({"loss_g": 1.0, "loss_d": value}, 3)
 
 
+class Calibrated(Detector):
+    """Trains in epochs, and goes on in a `fit` of its own."""
+
+    def epochs(self, train):
+        self.layer = torch.nn.Dropout()
+        yield {"loss": 1.0}
+        yield {"loss": self.last}
+
+    def fit(self, train):
+        super().fit(train)
+        self.scale = 2.0
+        return self
+
+    def score(self, images):
+        return images.float().mean((1, 2, 3)) * self.scale
+
+    @property
+    def networks(self):
+        return {"layer": self.layer}
+
+
+def test_a_fit_of_ones_own_may_call_the_one_that_runs_the_epochs():
+    detector, train = Calibrated(), TrainSet(ImageSet(torch.zeros(2, 1, 4, 4, dtype=torch.uint8)))
+    detector.last = 0.5
+    assert fit(detector, train) == []
+    assert detector.scale == 2
+    assert not detector.layer.training
+    detector.last = math.nan
+    with pytest.raises(TrainingDiverged, match=r"^loss loss became nan in epoch 2"):
+        detector.fit(train)
+
+
 def test_every_global_generator_is_seeded():
     def drawn(seed):
         seed_everything(seed)

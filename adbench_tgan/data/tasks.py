@@ -181,7 +181,7 @@ def _blaming(
         yield
     except passing:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AdbenchError(f"{whom}: {one_line(error)}; --debug shows where") from error
 
 
