@@ -1,7 +1,7 @@
 """The hooks by which detectors, datasets, protocols, metrics, executors and commands reach adbench.
 
 A plugin is a module named by an entry point of the group ``adbench``. Each hook returns records; no hook is
-handed anything it could change, so none can alter a score, a split or a result.
+handed anything it could change, so none can alter a score, a split or a result; an executor that one offers is trusted.
 """
 
 from __future__ import annotations
