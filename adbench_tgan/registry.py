@@ -260,9 +260,8 @@ class Registry:
         from adbench_tgan.detector import DetectorConfig
         from adbench_tgan.torch_settings import settings_kept
 
-        with (
-            settings_kept()
-        ):  # what a module turns when it is imported is not the next detector's fault either
+        # What a module turns when it is imported is not the next detector's fault either.
+        with settings_kept():
             found = detector_class(name, self.load("detector", name))
         if not (isinstance(found.Config, type) and issubclass(found.Config, DetectorConfig)):
             raise AdbenchError(
