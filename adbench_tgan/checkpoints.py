@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +28,7 @@ MERSENNE = 624  # words of the twister's state, numpy's global generator
 KERNELS = ("fused", "capturable", "foreach")  # settings of optimisers that a device decides
 ROOM, TIMES = 2**30, 8  # a checkpoint has at most so many bytes, and so many times those of the networks
 LARGEST_ABOUT = 2**25  # bytes of all that is no tensor; a loss an epoch takes some thirty of them
+NOT_KEPT = "its training could not be kept"
 ABOUT = "about it"  # no name of a part: the tensor that holds all that is no tensor, as the bytes of JSON
 
 
@@ -100,11 +102,18 @@ class Checkpoint:
     def _write(self, detector: Detector) -> str:
         """Why it could not be written, if so."""
         assert self.parts is not None
+        replaced = [
+            name
+            for name, network in detector.networks.items()
+            if self.parts.get(f"network {name}") is not network
+        ]
+        if replaced:
+            return f"{NOT_KEPT}: network {replaced[0]} is another object than it was at resume; change that one instead"
         if strangers := [name for name, part in self.parts.items() if not keepable(part)]:
             kind = type(self.parts[strangers[0]])
             return (
-                f"its training could not be kept: {strangers[0]}, named in resume, is a {kind.__module__}."
-                f"{kind.__name__}; name tensors, torch.Generators, or what has state_dict and load_state_dict"
+                f"{NOT_KEPT}: {strangers[0]}, named in resume, is a {kind.__module__}.{kind.__name__}; "
+                "name tensors, torch.Generators, or what has state_dict and load_state_dict"
             )
         tensors: dict[str, Tensor] = {}
         try:
@@ -117,10 +126,10 @@ class Checkpoint:
             )
             data = file_of(kept, tensors)
             if len(data) > (limit := largest(detector)):
-                return f"its training could not be kept: {len(data):,} bytes, more than {limit:,}"
+                return f"{NOT_KEPT}: {len(data):,} bytes, more than {limit:,}"
             places.replace(self.path, data)
         except Exception as error:  # each kind of part and of store has its own
-            return f"its training could not be kept: {getattr(error, 'strerror', None) or one_line(error)}"
+            return f"{NOT_KEPT}: {getattr(error, 'strerror', None) or one_line(error)}"
         return ""
 
     def _read(self, detector: Detector) -> tuple[Kept, dict[str, Tensor]] | None:
@@ -220,7 +229,10 @@ def packed(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         tensors[name] = tree.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": name}
     if isinstance(tree, Mapping):
-        return {"map": [[key, packed(value, f"{name}/{key}", tensors)] for key, value in tree.items()]}
+        kind = (
+            "counter" if isinstance(tree, Counter) else "map"
+        )  # as some schedulers of learning rates ask for
+        return {kind: [[key, packed(value, f"{name}/{key}", tensors)] for key, value in tree.items()]}
     if isinstance(tree, list | tuple):
         kind = "list" if isinstance(tree, list) else "tuple"
         return {kind: [packed(value, f"{name}/{number}", tensors) for number, value in enumerate(tree)]}
@@ -234,8 +246,9 @@ def unpacked(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
     ((kind, inner),) = plain.items()
     if kind == "tensor":
         return tensors[inner]
-    if kind == "map":
-        return {key: unpacked(value, tensors) for key, value in inner}
+    if kind in ("map", "counter"):
+        pairs = {key: unpacked(value, tensors) for key, value in inner}
+        return Counter(pairs) if kind == "counter" else pairs
     return (list if kind == "list" else tuple)(unpacked(value, tensors) for value in inner)
 
 

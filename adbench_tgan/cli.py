@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,7 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from adbench_tgan.commands import audit, bench, boards, check, data, new_plugin, offers, predict, report, run
-from adbench_tgan.commands.show import answering, fail, warn
+from adbench_tgan.commands.show import answering, descriptor_aside, fail, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.options import no_url, registry
@@ -165,7 +166,8 @@ def entry() -> None:
     """Be the process ``adbench``, which ends with its command: also where a plugin left threads that do not end."""
     status = 1
     try:
-        main()
+        with descriptor_aside() if "--json" in sys.argv else nullcontext():
+            main()
         status = 0
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(bool(ended.code))

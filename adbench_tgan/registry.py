@@ -270,10 +270,14 @@ class Registry:
         return found
 
     def word(self, name: str) -> str:
-        """By what a process without our plugin files finds a detector: its name, or ``path.py:Class``."""
+        """By what a process without our plugin files finds a detector: name, ``path.py:Class``, or target elsewhere."""
         info = self.find("detector", name)
-        path = self._files.get(self.origin(info))
-        return f"{path}:{info.target.rpartition(':')[2]}" if path else name
+        origin = self.origin(info)
+        if (path := self._files.get(origin)) is None:
+            return name
+        module, _, attribute = info.target.rpartition(":")
+        own = getattr(self.manager.get_plugin(origin), "__name__", "")
+        return f"{path}:{attribute}" if module == own else info.target
 
     def code(self, name: str) -> str:
         """Whose code an installed detector is: distribution, its version, and a hash of the detector's file.

@@ -9,6 +9,7 @@ import re
 import signal
 import time
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -146,7 +147,12 @@ def test_all_global_random_numbers_go_on():
 
 
 def test_what_is_packed_comes_back_in_kind():
-    tree = {"a": [1, 2.5, None, "x", True], 3: (torch.arange(3), {"b": torch.zeros(2, 2)}), "empty": {}}
+    tree = {
+        "a": [1, 2.5, None, "x", True],
+        3: (torch.arange(3), {"b": torch.zeros(2, 2)}),
+        "empty": {},
+        "count": Counter("aab"),
+    }
     tensors = {}
     plain = json.loads(json.dumps(packed(tree, "tree", tensors)))
     again = unpacked(plain, tensors)

@@ -302,6 +302,14 @@ def test_what_a_plugin_prints_is_not_in_the_json(adbench: Call, tmp_path: Path) 
     assert "42" in checked.err.splitlines()
 
 
+def test_what_other_programs_print_is_not_in_the_json_either(shell: Call, tmp_path: Path) -> None:
+    noise = "import atexit, os\nos.system('echo from a program')\natexit.register(print, 'at the end')\n"
+    (tmp_path / "noisy.py").write_text(noise + offer("glow", "nowhere:Glow"))
+    ended = shell("list", "--plugin", "noisy.py", "--json")
+    assert "glow" in {each["name"] for each in json.loads(ended.out)}
+    assert ended.err == "from a program\nat the end\n"
+
+
 def test_info_gives_parameters_and_help(adbench: Call) -> None:
     ended = adbench("info", "ganomaly", "--data", "cifar10", "--json")
     card = json.loads(ended.out)

@@ -115,6 +115,8 @@ BROKEN = {
     "TrainMode": {"networks are in eval mode after fit"},
     "LearnsNothing": {IN_TRAINING},
     "KeepsHalf": {INTERRUPTED},
+    "AveragesLate": {INTERRUPTED},
+    "ChangesNetworks": {INTERRUPTED},
     "NamesAStranger": {INTERRUPTED},
     "Remembers": {AGAIN},
     "IgnoresSeed": {AGAIN},  # and the same seed in another process

@@ -200,6 +200,14 @@ def test_a_detector_of_a_file_with_hooks_is_checked_as_its_record_says(adbench: 
     assert checks[name]["status"] == "passed"
 
 
+def test_a_detector_in_a_neighbour_of_the_file_with_hooks_is_checked(adbench: Call) -> None:
+    write("bright_lamp.py", detector_source("Bright"))
+    write("lamps.py", offer("lamp", "bright_lamp:Bright", deterministic=True))
+    ended = adbench("check", "lamp", "--plugin", "lamps.py", "--shape", "1x32x32", "--json")
+    checks = {each["check"]: each for each in json.loads(ended.out)["outcomes"]}
+    assert checks["a worker process can run it"]["status"] == "passed", checks
+
+
 def test_neighbours_are_found_and_hide_nothing_that_is_installed() -> None:
     write("here/neighbour.py", "VALUE = 7")
     write("here/json.py", "raise ImportError('this is not the json you look for')")

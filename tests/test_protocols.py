@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from make_data import make_imagefolder, make_mnist, make_mvtec, save
 from make_runs import toy_job
 from PIL import Image
@@ -27,6 +28,7 @@ from adbench_tgan.data.samples import (
     fingerprint,
     fingerprint_of,
     labelled_arrays,
+    resize,
     split,
 )
 from adbench_tgan.data.tasks import Tasks
@@ -600,6 +602,7 @@ def test_labels_of_any_kind_become_bytes(kind):
         ([0], [1, 6], [0, 1], "test must be indices into its 6 images"),
         ([0], [-1, 1], [0, 1], "test must be indices into its 6 images"),
         ([True, False], [1, 2], [0, 1], "normal must be indices into its 6 images"),
+        ([[0], [1]], [2, 3], [0, 1], "normal must be indices into its 6 images"),
     ],
 )
 def test_a_cut_that_is_none_is_refused(normal, test, labels, told):
@@ -649,8 +652,9 @@ def test_an_offer_that_no_detector_may_learn_from_is_refused(offer, told, monkey
         lambda samples, category: samples.where("test", but=category),
         lambda samples, category: samples.where("train"),  # the normal ones too
         lambda samples, category: np.asarray(samples.classes) != category,
+        lambda samples, category: samples.where("train", but=category)[None],
     ],
-    ids=["of test images", "of more", "no indices"],
+    ids=["of test images", "of more", "no indices", "not flat"],
 )
 def test_anomalies_that_were_not_on_offer_are_refused(choice, monkeypatch, tmp_path):
     tasks = offering(monkeypatch, tmp_path, choose_anomalies=lambda *given: lambda: choice(*given))
@@ -661,6 +665,45 @@ def test_anomalies_that_were_not_on_offer_are_refused(choice, monkeypatch, tmp_p
         "protocol 'one-vs-rest', category '1': choose_anomalies() gives images that are not among those on_offer; "
         "choose from on_offer alone"
     )
+
+
+def test_labelled_anomalies_are_some_and_none_is_a_normal_training_image(monkeypatch, tmp_path):
+    tasks = offering(monkeypatch, tmp_path, choose_anomalies=lambda *_: list)
+    with pytest.raises(DataError, match="'1': choose_anomalies\\(\\) chooses no image; let it choose one"):
+        tasks.split("1", 8, labelled=True)
+    everything = {
+        "on_offer": lambda samples, _: samples.where("train"),
+        "choose_anomalies": lambda samples, _: lambda: samples.where("train"),
+    }
+    tasks = offering(monkeypatch, tmp_path, **everything)
+    count = len(tasks.cut("1")[1].normal)
+    with pytest.raises(DataError, match=f"'1': {count} of the labelled anomalies are normal training images"):
+        tasks.split("1", 8, labelled=True)
+
+
+@pytest.mark.parametrize("name", ["normal", "test", "labels", "on_offer"])
+def test_a_protocol_that_draws_by_chance_is_refused_before_a_run(name, monkeypatch, tmp_path):
+    draw = np.random.default_rng(0)
+    offer = {
+        "normal": lambda samples, category: draw.permutation(samples.where("train", only=category)),
+        "test": lambda samples, category: draw.permutation(samples.where("test")),
+        "labels": lambda samples, category: draw.permutation(protocols.one_vs_rest(samples, category).labels),
+        "on_offer": lambda samples, category: draw.permutation(samples.where("train", but=category)),
+    }
+    tasks = offering(monkeypatch, tmp_path, **{name: offer[name]})
+    with pytest.raises(DataError) as caught:
+        tasks.cut("1")
+    assert str(caught.value) == (
+        f"protocol 'one-vs-rest', category '1': {name} differs when it cuts once more; "
+        "draw from a generator with a fixed seed"
+    )
+
+
+def test_categories_are_texts(monkeypatch, tmp_path):
+    tasks = offering(monkeypatch, tmp_path)
+    monkeypatch.setattr(tasks, "loaded", SimpleNamespace(categories=(1, 2)))
+    with pytest.raises(AdbenchError, match=r"^dataset 'digits': TypeError: category 1 is no text; --debug"):
+        tasks.categories  # noqa: B018
 
 
 def test_a_split_is_made_anew_for_another_size_and_for_anomalies(monkeypatch, tmp_path):
@@ -869,6 +912,15 @@ def test_resizing_takes_in_every_pixel_and_rounds_to_the_nearest():
     small = samples.images(np.array([0]), 4)[0, 0]
     assert small.unique(dim=0).tolist() == [[46, 0, 0, 0]]
     assert samples.images(np.array([1]), 8)[0, 0, 0].tolist() == [10, 10, 10, 11, 12, 13, 13, 13]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [4, 8])
+def test_pixels_that_cannot_be_written_are_resized(size):
+    image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8)
+    writable = resize(image.copy(), size)
+    image.setflags(write=False)
+    assert torch.equal(resize(image, size), writable)
 
 
 def test_photographs_are_resized_one_after_another_not_all_at_once():

@@ -30,6 +30,21 @@ class Aside:
 
 
 @contextmanager
+def descriptor_aside() -> Iterator[None]:
+    """Leave the process's standard output to `sys.stdout`, until this ends: what other programs print goes to the error stream.
+
+    What is printed after that, at the process's end, goes there too.
+    """
+    with os.fdopen(os.dup(1), "w") as kept:
+        os.dup2(2, 1)
+        sys.stdout = kept
+        try:
+            yield
+        finally:
+            sys.stdout = sys.stderr
+
+
+@contextmanager
 def answering(*, in_json: bool) -> Iterator[None]:
     """Leave the standard output to `answer` alone if JSON is asked for: plugins and libraries print as they like."""
     if not in_json:

@@ -58,22 +58,44 @@ def check_offer(samples: Samples, cut: Cut, who: str) -> None:
         raise DataError(f"{who}: {count} test images are among those on_offer; offer training images alone")
 
 
+def check_alike(cut: Cut, again: Cut, who: str) -> None:
+    """Refuse two cuts of the same images that differ: no job could be planned by one and run by the other.
+
+    Raises:
+        DataError: they do.
+    """
+    for name in ("normal", "test", "labels", "on_offer"):
+        if not np.array_equal(getattr(cut, name), getattr(again, name)):
+            raise DataError(
+                f"{who}: {name} differs when it cuts once more; draw from a generator with a fixed seed"
+            )
+
+
 def chosen_anomalies(samples: Samples, cut: Cut, who: str) -> Indices | None:
     """The labelled anomalies that the cut chooses; None when it offers none.
 
     Raises:
-        DataError: some are not on offer, so that neither `check_offer` nor the offer's fingerprint knew of them.
+        DataError: there are none, some are normal training images, or some are not on offer, so that neither
+            `check_offer` nor the offer's fingerprint knew of them.
     """
     if cut.choose_anomalies is None or cut.on_offer is None:
         return None
     chosen = np.asarray(cut.choose_anomalies())
+    if chosen.size == 0:
+        raise DataError(
+            f"{who}: choose_anomalies() chooses no image; let it choose one at least, or offer none"
+        )
     if not (_are_indices(chosen, len(samples)) and np.isin(chosen, cut.on_offer).all()):
         raise DataError(
             f"{who}: choose_anomalies() gives images that are not among those on_offer; choose from on_offer alone"
         )
+    if count := int(np.isin(cut.normal, chosen).sum()):
+        raise DataError(f"{who}: {count} of the labelled anomalies are normal training images; choose others")
     return chosen
 
 
 def _are_indices(chosen: Indices, count: int) -> bool:
     """Whether they can be looked up among `count` images."""
+    if chosen.ndim != 1:
+        return False
     return len(chosen) == 0 or (chosen.dtype.kind in "iu" and bool(0 <= chosen.min() <= chosen.max() < count))

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from adbench_tgan.data.cuts import check_offer, checked, chosen_anomalies
+from adbench_tgan.data.cuts import check_alike, check_offer, checked, chosen_anomalies
 from adbench_tgan.data.images import Split
 from adbench_tgan.data.remarks import remarks
 from adbench_tgan.data.samples import (
@@ -54,7 +54,10 @@ class Tasks:
     def categories(self) -> tuple[str, ...]:
         """The names of all categories: those of the protocol if it names some, else those of the dataset."""
         with self._loading():
-            return self.protocol.categories or tuple(self.loaded.categories)
+            names = self.protocol.categories or tuple(self.loaded.categories)
+            if strange := [name for name in names if not isinstance(name, str)]:
+                raise TypeError(f"category {strange[0]!r} is no text")
+            return names
 
     @property
     def note(self) -> str:
@@ -89,8 +92,9 @@ class Tasks:
                 if not isinstance(samples, Samples):
                     raise TypeError(f"samples({category!r}) gave {type(samples).__name__}, not Samples")
             with _blaming(f"protocol {self.protocol.name!r}"):
-                cut = checked(samples, self._cut(samples, category), category)
+                cut, again = (checked(samples, self._cut(samples, category), category) for _ in range(2))
                 check_offer(samples, cut, self._who(category))
+                check_alike(cut, again, self._who(category))
             self._cuts[category] = samples, cut
         return self._cuts[category]
 

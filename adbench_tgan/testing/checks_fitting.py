@@ -75,15 +75,15 @@ def fitting_again_starts_afresh(trial: Trial) -> None:
 
 
 def an_interrupted_training_ends_like_a_whole_one(trial: Trial) -> None:
-    """Where its epochs call `resume`, which then has to be told of all that training changes."""
+    """Cut several times, where its epochs call `resume`, which then has to be told of all that training changes."""
     scores = trial.scores
     if trial.resumed is None:
         raise Skipped("its training cannot be taken up: it has no epochs that call resume")
     again = trial.resumed
     expect(
         torch.equal(scores, again),
-        f"cut after its first epoch and taken up, scores differ by {gap(scores, again):.2g}: resume is not told of "
-        "all that training changes",
+        f"cut after epoch {' and '.join(map(str, trial.cuts))} and taken up, scores differ by "
+        f"{gap(scores, again):.2g}: resume is not told of all that training changes",
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from adbench_tgan.checkpoints import Checkpoint
+from adbench_tgan.checkpoints import NOT_KEPT, Checkpoint
 from adbench_tgan.data.images import ImageSet
 from adbench_tgan.detector import Detector, Shape
 from adbench_tgan.hooks import one_line
@@ -43,6 +43,7 @@ class Trial:
         self.returned: object = None  # by fit
         self._learned: dict[str, Tensor] = {}  # the state before the first score
         self.fit_seconds = 0.0
+        self.epochs = 0  # of a training that `epochs` makes
         self.broken = ""  # why it cannot be fitted or cannot score
 
     def training_images(self, make: Callable[[int, Shape, int], Tensor]) -> WatchedTrainSet:
@@ -122,7 +123,7 @@ class Trial:
 
     @cached_property
     def resumed(self) -> Tensor | None:
-        """Scores of the probe after a training that was cut after its first epoch; None where none can be taken up.
+        """Scores of the probe after a training that was cut after each of `cuts`; None where none can be taken up.
 
         Raises:
             CheckFailed: it calls `resume`, and could not be kept.
@@ -131,17 +132,22 @@ class Trial:
             return None
         with TemporaryDirectory() as folder:
             path = Path(folder) / "kept.checkpoint"
-            detector = self._seeded()
-            first = Checkpoint(path, "trial", every=1)
-            with suppress(Cut):
-                fit(detector, self.train, cut, first)
+            for last in self.cuts:
+                detector = self._seeded()
+                with suppress(Cut):
+                    fit(detector, self.train, cut_after(last), Checkpoint(path, "trial", every=1))
+                if failed := [note for note in detector.notes if note.startswith(NOT_KEPT)]:
+                    raise CheckFailed(failed[0])
             if not path.exists():
-                if first.parts is not None:
-                    raise CheckFailed(detector.notes[-1])
                 return None
             detector = self._seeded()
             fit(detector, self.train, checkpoint=Checkpoint(path, "trial"))
             return detector.score(self.probe)
+
+    @property
+    def cuts(self) -> list[int]:
+        """After how many epochs a training is cut: the first ones, half of them, and all but one."""
+        return sorted({1, 2, self.epochs // 2, self.epochs - 1} & set(range(1, max(2, self.epochs))))
 
     def _seeded(self) -> Detector:
         seed_everything(SEED)
@@ -159,16 +165,24 @@ class Trial:
     def _fit(self, seed: int) -> tuple[Detector, object]:
         seed_everything(seed)
         detector = self.subject.built(seed)
-        return detector, detector.fit(self.train)
+        if type(detector).fit is not Detector.fit:
+            return detector, detector.fit(self.train)
+        self.epochs = len(fit(detector, self.train))
+        return detector, detector
 
 
 class Cut(Exception):
     """A training ends before its end."""
 
 
-def cut(*_: object) -> None:
-    """Raise `Cut`."""
-    raise Cut
+def cut_after(last: int) -> Callable[[int, object], None]:
+    """What raises `Cut` at the end of epoch `last`."""
+
+    def look(epoch: int, _: object) -> None:
+        if epoch == last:
+            raise Cut
+
+    return look
 
 
 def untrained(trial: Trial) -> Tensor | None:
