@@ -17,7 +17,7 @@ from string import Template
 from adbench_tgan import __version__
 from adbench_tgan.errors import AdbenchError, unwritable
 
-LONGEST = 40  # letters of a name: longer ones break the lines of the templates
+LONGEST = 33  # letters of a name: longer ones break the lines of the templates
 SUFFIX = ".tmpl"
 
 

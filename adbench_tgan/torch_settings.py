@@ -114,7 +114,9 @@ def settings_kept() -> Iterator[dict[str, Any]]:
         torch.set_default_dtype(before["default dtype"])
         torch.autograd.set_detect_anomaly(*before["anomaly mode"])
         torch.set_num_threads(before["threads"])
-        torch.use_deterministic_algorithms(before["deterministic algorithms"])
+        # Only where it was turned: it imports torch._inductor, which takes seconds.
+        if torch.are_deterministic_algorithms_enabled() != before["deterministic algorithms"]:
+            torch.use_deterministic_algorithms(before["deterministic algorithms"])
         for kind in ("cpu", "cuda"):
             torch.set_autocast_enabled(kind, before[f"autocast on {kind}"])
         for name in CUDNN:

@@ -77,17 +77,18 @@ def assert_equal(one, other):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_training_cut_after_any_epoch_ends_like_a_whole_one(name, tmp_path):
+def test_a_training_cut_again_and_again_ends_like_a_whole_one(name, tmp_path):
     whole, losses = trained(name)
     assert len(losses) == whole.expected_epochs(trainset()) > 1
     path = tmp_path / "kept.checkpoint"
     for epoch in sorted({1, len(losses) // 2, len(losses) - 1, len(losses)}):
         with pytest.raises(Cut):
             trained(name, path, 1, cut_after(epoch))
-        again, losses_again = trained(name, path)
-        assert losses_again == losses
-        assert_equal(again.state(), whole.state())
-        assert again.notes == [f"training was interrupted, and taken up again after epoch {epoch}"]
+        assert parts_of(path.read_bytes())[0].losses == losses[:epoch]
+    again, losses_again = trained(name, path)
+    assert losses_again == losses
+    assert_equal(again.state(), whole.state())
+    assert again.notes == [f"training was interrupted, and taken up again after epoch {len(losses)}"]
     assert [left.name for left in tmp_path.iterdir()] == [path.name]
 
 
