@@ -277,7 +277,7 @@ def split(
 
 def resize(image: Pixels, size: int) -> Tensor:
     """(C, H, W) -> (C, size, size), bilinear with antialiasing; the same for every dataset and detector."""
-    pixels = torch.from_numpy(np.require(image, requirements="CW"))
+    pixels = torch.from_numpy(np.require(image, requirements=("C", "W")))
     if pixels.shape[1:] == (size, size):
         return pixels.clone()
     resized = F.interpolate(
