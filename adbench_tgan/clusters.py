@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.drafts import draft_name
+from adbench_tgan.drafts import clear_temporary, draft_name
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import failure
 from adbench_tgan.hooks import one_line
@@ -179,7 +179,8 @@ def carry_out_there(parcel: Mapping[str, Any]) -> Iterator[list[Any] | Files]:
     sys.path += [entry for entry in parcel["search"] if entry not in sys.path and os.path.exists(entry)]
     if parcel["threads"]:
         os.environ["OMP_NUM_THREADS"] = parcel["threads"]
-    with tempfile.TemporaryDirectory(prefix="adbench-") as name:
+    clear_temporary()
+    with tempfile.TemporaryDirectory(prefix=f"{draft_name()}-") as name:
         folder = Path(name)
         spec = place(parcel, folder / "plugins")
         job, settings = read_spec(spec)

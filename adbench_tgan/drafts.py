@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,6 +36,12 @@ def clear(folder: Path, home: Callable[[Path], Path | None]) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.rename(left, target)
         left.unlink(missing_ok=True) if left.is_file() else shutil.rmtree(left, ignore_errors=True)
+
+
+def clear_temporary() -> None:
+    """Do so in the system's temporary folder, where anybody's files are, as far as it can be done."""
+    with suppress(OSError):
+        clear(Path(tempfile.gettempdir()), lambda _: None)
 
 
 def draft_name() -> str:

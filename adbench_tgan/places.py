@@ -150,8 +150,9 @@ def ensure_writable(root: Path, option: str = "--out", *, make: bool = False) ->
         path.unlink()
     except Exception as error:  # each kind of object store has its own
         reason = getattr(error, "strerror", None) or one_line(error)[:300]
-        kind = "place" if is_remote(root) else "folder"
-        raise AdbenchError(f"cannot write to {root}: {reason}; give {option} another {kind}") from None
+        remote = f"set its credentials, or give {option} another place"
+        remedy = remote if is_remote(root) else f"give {option} another folder"
+        raise AdbenchError(f"cannot write to {root}: {reason}; {remedy}") from None
 
 
 def _nearest(folder: Path) -> Path:

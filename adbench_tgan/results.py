@@ -19,7 +19,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from adbench_tgan import listing, places, stored
-from adbench_tgan.drafts import clear, draft_name
+from adbench_tgan.drafts import clear, clear_temporary, draft_name
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
@@ -94,6 +94,7 @@ class ResultStore:
         """
         places.ensure_writable(self.root, make=True)
         if is_remote(self.root):
+            clear_temporary()  # `scratch` is there
             return
         places.ensure_writable(self.root / PARTIAL, make=True)
         clear(self.root / PARTIAL, self._home)

@@ -318,4 +318,4 @@ def test_a_place_that_is_not_to_be_had_is_one_line(bucket: str, adbench: Call) -
         place_of("nowhere://x")
     ended = adbench(*RUN, "--out", "s3://no-such-bucket/runs")
     assert ended.error.startswith("cannot write to s3://no-such-bucket/runs: ")
-    assert ended.error.endswith("; give --out another place")
+    assert ended.error.endswith("; set its credentials, or give --out another place")

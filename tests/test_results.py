@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from adbench_tgan import drafts, stored
 from adbench_tgan import results as results_module
 from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.places import place_of
 from adbench_tgan.results import (
     PARTIAL,
     Result,
@@ -371,6 +373,21 @@ def test_drafts_of_dead_processes_are_cleared_and_those_of_living_ones_kept(stor
     assert elsewhere.exists()
     assert of_old.exists()
     assert list(store.results()) == []
+
+
+def test_what_killed_runs_into_object_stores_left_on_this_machine_is_cleared(tmp_path, monkeypatch):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    own, place = draft_name(), tmp_path / "temporary"
+    gone = own.replace(f"+{os.getpid()}+", f"+{dead.pid}+")
+    for name in (own, gone, f"{gone}-of-ray", "another's"):
+        (place / name).mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    (place / f"{gone}-link").symlink_to(tmp_path / "kept")
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    ResultStore(place_of("memory://cleared/runs")).open()
+    assert {path.name for path in place.iterdir()} == {own, "another's", f"{gone}-link"}
+    assert (tmp_path / "kept").exists()
 
 
 @pytest.mark.skipif(not drafts.CARDS.exists(), reason="only Linux tells its boots apart")
