@@ -66,8 +66,10 @@ class Checkpoint:
         """Bring everything into the state of the last epoch kept; how many epochs that were.
 
         Raises:
-            AdbenchError: what is kept belongs to other code of the detector.
+            AdbenchError: what is kept belongs to other code of the detector, or it has called `resume` before.
         """
+        if self.parts is not None:
+            raise AdbenchError("epochs call resume more than once; call it once, right before the first one")
         self.parts = {f"network {name}": network for name, network in detector.networks.items()} | dict(parts)
         found = self._read(detector)
         if found is None:

@@ -26,7 +26,7 @@ def describe_detector(each: Entry, dataset: DatasetSpec) -> dict[str, Any]:
         "config": {
             name: {
                 "value": in_json(getattr(each.config, name)),
-                "default": None if field.is_required() else default_of(field),
+                "default": None if field.is_required() else default_of(each.config, name),
                 "help": " ".join((field.description or "").split()),
             }
             for name, field in fields.items()

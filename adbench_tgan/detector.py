@@ -110,7 +110,7 @@ class Detector(ABC):
                 whatever else has ``state_dict`` and ``load_state_dict``, tensors, ``torch.Generator``.
 
         Raises:
-            AdbenchError: what was kept of an interrupted training does not fit.
+            AdbenchError: what was kept of an interrupted training does not fit, or this is called once more.
         """
         return 0 if self.checkpoint is None else self.checkpoint.take_up(self, parts)
 

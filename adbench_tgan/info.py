@@ -23,6 +23,8 @@ class DetectorInfo:
     aliases: tuple[str, ...] = ()
     # What it offers beyond scores: "anomaly_map", "reconstruct"; "map_mean" or "map_sum" where that is the score.
     extras: tuple[str, ...] = ()
+    # Datasets on which its authors' code scores as the last step of `adbench audit` does, or "*": all.
+    as_published_on: tuple[str, ...] = ()
     deterministic: bool = False  # it learns without chance: every seed gives the same scores
     # Conformance checks that it is known to fail, with the reason; shown wherever its results are.
     expected_failures: Mapping[str, str] = field(default_factory=dict, hash=False)

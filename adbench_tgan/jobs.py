@@ -220,19 +220,28 @@ def recorded(config: DetectorConfig) -> dict[str, Any]:
     """
     settings: dict[str, Any] = _sorted_sets(config.model_dump(mode="json"), config)
     for name, setting in type(config).model_fields.items():
-        if _came_later(setting) and settings[name] == default_of(setting):
+        if _came_later(setting) and settings[name] == default_of(config, name):
             del settings[name]
     return settings
 
 
 def _came_later(setting: FieldInfo) -> bool:
-    extra = setting.json_schema_extra
+    extra: Any = setting.json_schema_extra
+    if callable(extra):
+        marks: dict[str, Any] = {}
+        extra(marks)
+        return marks.get("later") is True
     return isinstance(extra, Mapping) and extra.get("later") is True
 
 
-def default_of(setting: FieldInfo) -> Any:
-    """What a setting is unless it is set, in JSON."""
-    return in_json(setting.get_default(call_default_factory=True, validated_data={}))
+def default_of(config: DetectorConfig, name: str) -> Any:
+    """What a setting is unless it is set, the others being what they are; in JSON."""
+    others = {key: value for key, value in config if key != name}
+    try:
+        return in_json(getattr(type(config).model_validate(others), name))
+    except ValidationError:  # it does not fit to the others
+        setting = type(config).model_fields[name]
+        return in_json(setting.get_default(call_default_factory=True, validated_data=others))
 
 
 def in_json(value: Any) -> Any:

@@ -357,6 +357,6 @@ def evaluate(
             if not np.isfinite(value):
                 raise ValueError(f"it is {value}")
             values[spec.name] = value
-        except Exception as error:  # one metric must not cost the job
+        except (Exception, SystemExit) as error:  # one metric must not cost the job
             notes.append(f"{spec.name} not computed: {explain(error, device)}")
     return values, notes

@@ -49,6 +49,8 @@ def fit(
             checkpoint.epoch_ended(detector)
         if on_epoch is not None:
             on_epoch(len(history), losses)
+    if checkpoint is not None and checkpoint.every and type(detector).fit is not Detector.fit:
+        detector.notes.append("its training is not kept: it has a fit of its own")
     if checkpoint is not None:
         checkpoint.parts = detector.checkpoint = None  # or they would hold optimisers while it scores
     for network in detector.networks.values():

@@ -228,6 +228,38 @@ class ChangesNetworks(Sound):
             yield {"loss": 0.0}
 
 
+class ResumesTwice(Sound):
+    """It asks once more what is done, in the middle of its training."""
+
+    fit = Detector.fit
+
+    def epochs(self, train):
+        self.build(train.shape)
+        self.net.train()
+        for epoch in range(4):
+            if epoch < self.resume():
+                continue
+            with torch.no_grad():
+                self.net(self.prepared(train))
+            yield {"loss": 0.0}
+
+
+class UsesItsLoop(Sound):
+    """After its loop it needs what the loop sets, which is not run where all epochs are done."""
+
+    fit = Detector.fit
+
+    def epochs(self, train):
+        self.build(train.shape)
+        self.net.train()
+        for _ in range(self.resume(), 3):
+            with torch.no_grad():
+                self.net(self.prepared(train))
+            losses = {"loss": 0.0}
+            yield losses
+        self.last = losses["loss"]
+
+
 class NamesAStranger(Sound):
     """What it names in resume is of no kind that can be kept."""
 

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,6 +64,56 @@ def test_the_coreset_is_a_part_of_the_patches_drawn_from_the_seed():
     assert one.model.memory_bank.shape == (int(0.1 * patches), 40 + 112)
     assert one.model.embedding_store == []
     assert not torch.equal(one.model.memory_bank, other.model.memory_bank)
+
+
+def test_the_coreset_covers_the_patches_and_its_projection_is_of_the_detectors_seed():
+    np.random.seed(1)  # noqa: NPY002 (anomalib's is the global generator)
+    one = fitted(PatchCore, seed=0)
+    np.random.seed(2)  # noqa: NPY002
+    assert torch.equal(one.model.memory_bank, fitted(PatchCore, seed=0).model.memory_bank)
+    one.collect(ImageSet(smooth_images(16, (3, 32, 32), seed=0)))
+    patches, bank = torch.vstack(one.model.embedding_store), one.model.memory_bank
+    exact = partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")
+    assert exact(bank, patches).min(1).values.max() < 1e-3 * patches.std()
+    drawn = patches[torch.randperm(len(patches), generator=torch.Generator().manual_seed(0))[: len(bank)]]
+    reach = [exact(patches, some).min(1).values.max() for some in (bank, drawn)]
+    assert reach[0] < 0.9 * reach[1]
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "told"),
+    [
+        (
+            PatchCore,
+            {"coreset": 1e-6},
+            r"^anomalib_patchcore.coreset=1e-06 keeps none of 1024 patches; set a larger",
+        ),
+        (
+            PaDiM,
+            {"dimensions": 550},
+            r"^anomalib_padim.dimensions=550: .* n_features <= 176, found 550; set fewer$",
+        ),
+        (
+            PaDiM,
+            {"most_images": 1},
+            "covariances, which take 2 training images or more; give more, or larger most",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_met_are_named(cls, settings, told):
+    with pytest.raises(AdbenchError, match=told):
+        fitted(cls, **settings)
+
+
+def test_the_student_learns_by_the_papers_sgd(monkeypatch):
+    made = []
+    sgd = torch.optim.SGD
+    monkeypatch.setattr(
+        torch.optim, "SGD", lambda *given, **more: made.append(sgd(*given, **more)) or made[-1]
+    )
+    fitted(STFPM, count=4, epochs=1)
+    (group,) = made[0].param_groups
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.4, 0.9, 1e-4)
 
 
 def test_of_more_images_than_are_remembered_evenly_spaced_ones_are():

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from make_data import make_mnist
+from make_runs import toy_job
 from PIL import Image
 from rich.console import Console
 from test_hostile import in_time
@@ -21,7 +22,7 @@ from torch import nn
 
 from adbench_baselines.egbad import EGBAD
 from adbench_tgan import AdbenchError, Detector, DetectorConfig, DetectorInfo, ImageSet, TrainSet, to_unit
-from adbench_tgan.audit import audit, networks_kept, orders_of, score_as
+from adbench_tgan.audit import audit, batches_of, networks_kept, orders_of, score_as
 from adbench_tgan.audit_table import (
     COLUMNS,
     CURVES,
@@ -31,9 +32,10 @@ from adbench_tgan.audit_table import (
     gather,
     read_curves,
     read_record,
+    row,
     table_of,
 )
-from adbench_tgan.audits import draw, run_audits
+from adbench_tgan.audits import as_its_authors, draw, run_audits
 from adbench_tgan.boards import verify_audit
 from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.data.images import Split
@@ -129,7 +131,7 @@ class Modal(Normed):
 
     def build(self, shape):
         super().build(shape)
-        self.other = nn.Dropout().eval()  # whatever the first one's mode is
+        self.other = nn.Identity().eval()  # whatever the first one's mode is
 
     def score(self, images):
         both = self.norm.training and self.other.training
@@ -234,6 +236,52 @@ def test_a_score_under_batch_statistics_is_the_one_worked_out_by_hand():
         deviation = part.var((0, 2, 3), unbiased=False, keepdim=True).add(1e-5).sqrt()
         expected = ((part - mean) / deviation).mean((1, 2, 3))
         np.testing.assert_allclose(scores[batch], expected, atol=1e-4)
+
+
+def test_batch_norm_alone_is_as_in_training():
+    """Dropout would make a score a matter of chance."""
+    network = nn.Sequential(nn.Dropout(0.5), nn.Dropout2d(0.5), nn.BatchNorm2d(3))
+    modes = []
+
+    def score(images):
+        modes.append([module.training for module in network])
+        return images.float().mean((1, 2, 3))
+
+    detector = SimpleNamespace(networks={"net": network}, device="cpu", score=score)
+    for training in (True, False):
+        score_as(detector, split().test, np.arange(64), training=training)
+    assert modes[0] == [False, False, True]
+    assert modes[-1] == [False] * 3
+    assert all(module.training for module in network)  # as before
+
+
+def test_no_batch_of_many_has_one_image():
+    counts = [
+        [len(batch) for batch in batches_of(torch.arange(count))] for count in (1, 64, 65, 66, 129, 193)
+    ]
+    assert counts == [[1], [64], [65], [64, 2], [64, 65], [64, 64, 65]]
+    assert torch.equal(torch.cat(batches_of(torch.arange(193))), torch.arange(193))
+
+
+@pytest.mark.parametrize(
+    ("detector", "dataset", "theirs"),
+    [
+        ("ganomaly", "cifar10", True),
+        ("ganomaly", "mvtec", False),
+        ("sagan", "mvtec", True),
+        ("anotrans", "mnist", True),
+        ("egbad", "cifar10", False),
+    ],
+)
+def test_a_number_is_as_published_where_the_authors_scored_so(detector, dataset, theirs):
+    info = Registry.discover().find("detector", detector)
+    assert as_its_authors(info, dataset) == theirs
+    job = toy_job(detector=detector, dataset=dataset)
+    curves = {"clean": (0.5, 0.6), "batch_statistics": (0.5, 0.6), "class_sorted": (0.9, 0.8)}
+    record = {"job": asdict(job), **curves, "authors": theirs, "unofficial": "", "device": "", "version": ""}
+    line = row(record | {"sha256": ""}, {})
+    assert line["as_published"] == (0.9 if theirs else None)
+    assert (line["best_epoch"], line["optimism"]) == (1, pytest.approx(0.3))
 
 
 def test_chance_that_scoring_draws_is_put_back():
@@ -378,8 +426,10 @@ def test_the_command_keeps_curves_writes_the_table_and_runs_nothing_twice(adbenc
     line = table.iloc[0]
     (record,) = [json.loads(path.read_text()) for path in (tmp_path / "a").rglob("*.json")]
     assert line["clean"] == pytest.approx(record["clean"][-1], rel=1e-14)  # pandas 2 reads it an ULP off
-    assert line["as_published"] == pytest.approx(max(record["class_sorted"]), rel=1e-14)
-    assert line["optimism"] == pytest.approx(line["as_published"] - line["clean"])
+    assert line["best_epoch"] == 1 + np.argmax(record["class_sorted"])
+    assert line["optimism"] == pytest.approx(max(record["class_sorted"]) - line["clean"])
+    assert pd.isna(line["as_published"])  # only CIFAR-10 is scored so by its authors
+    assert "best epoch, sorted by class 0." in ended.err
     assert pd.isna(line["published"])  # by other settings
     assert line["published_source"] == "0.750 published with the preset paper (Paper): not comparable"
     assert line["epochs"] == 2
@@ -488,7 +538,7 @@ def test_the_picture_of_an_audit_draws_its_curves(tmp_path, monkeypatch):
     draw(record, tmp_path / "x.png", "")
     names = ("clean: eval mode", "+ batch statistics, shuffled", "+ sorted by class")
     expected = dict(zip(names, (record[name] for name in CURVES), strict=True))
-    expected["+ best epoch so far = as published"] = (0.7, 0.9, 0.9)
+    expected["+ best epoch so far"] = (0.7, 0.9, 0.9)
     assert {name: drawn[name] for name in expected} == {
         name: ([1, 2, 3], list(values)) for name, values in expected.items()
     }
@@ -588,7 +638,7 @@ def curves_of(detector, category, protocol, unofficial=""):
         split_fingerprint="f" * 64,
     )
     curves = dict.fromkeys(("clean", "batch_statistics", "class_sorted"), (0.5,))
-    facts = {"device": "cpu", "version": "0", "sha256": "", "unofficial": unofficial}
+    facts = {"device": "cpu", "version": "0", "sha256": "", "unofficial": unofficial, "authors": True}
     return {"job": asdict(job), **curves, **facts}
 
 

@@ -295,6 +295,34 @@ def test_a_detector_that_does_not_resume_says_so(tmp_path):
     assert detector.checkpoint is None
 
 
+class Own(Plain):
+    """Its own fit runs its epochs."""
+
+    def fit(self, train):
+        return super().fit(train)
+
+
+def test_a_detector_with_a_fit_of_its_own_says_that_nothing_is_kept(tmp_path):
+    path = tmp_path / "kept.checkpoint"
+    for every, notes in ((1, ["its training is not kept: it has a fit of its own"]), (None, [])):
+        detector = Own()
+        fit(detector, trainset(), checkpoint=Checkpoint(path, "a key", every))
+        assert detector.notes == notes
+    assert not path.exists()
+
+
+class Twice(Plain):
+    def epochs(self, train):
+        self.resume()
+        yield {"loss": 1.0}
+        self.resume()
+
+
+def test_what_a_training_kept_itself_is_not_taken_up_in_it(tmp_path):
+    with pytest.raises(AdbenchError, match=r"^epochs call resume more than once; call it once, right before"):
+        fit(Twice(), trainset(), checkpoint=Checkpoint(tmp_path / "kept.checkpoint", "a key", 1))
+
+
 class Naming(Plain):
     """Names one part in resume."""
 

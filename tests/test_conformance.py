@@ -117,6 +117,8 @@ BROKEN = {
     "KeepsHalf": {INTERRUPTED},
     "AveragesLate": {INTERRUPTED},
     "ChangesNetworks": {INTERRUPTED},
+    "ResumesTwice": {INTERRUPTED},
+    "UsesItsLoop": {INTERRUPTED},
     "NamesAStranger": {INTERRUPTED},
     "Remembers": {AGAIN},
     "IgnoresSeed": {AGAIN},  # and the same seed in another process

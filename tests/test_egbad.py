@@ -6,7 +6,7 @@ from make_networks import images
 from torch import nn
 
 from adbench_baselines.egbad import EGBAD, Config, Optimizers, bce
-from adbench_tgan import ImageSet, TrainSet, to_unit
+from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_unit
 from adbench_tgan.testing import smooth_images
 
 SMALL = Config(width=4, latent=6, steps=4, batch_size=8)
@@ -253,6 +253,11 @@ def test_batches_a_and_b_are_two_orders_of_the_same_images():
     numbers = [((x + 1) * 127.5).round().int().tolist() for x in passes]
     assert all(sorted(row) == list(range(16)) for row in numbers)
     assert len({tuple(row) for row in numbers}) == 4
+
+
+def test_one_image_is_too_few_for_batch_norm_of_codes():
+    with pytest.raises(AdbenchError, match=r"^batch norm needs two images in a batch here; give more"):
+        EGBAD(Config(width=4, latent=4, steps=2)).fit(TrainSet(ImageSet(images(1))))
 
 
 def test_the_weights_that_score_are_averages_with_live_batch_norm_buffers():

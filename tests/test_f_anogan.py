@@ -8,7 +8,17 @@ import torch
 from make_networks import images
 from torch import nn
 
-from adbench_baselines.f_anogan import Config, FAnoGAN, down, layer_norm, portions, trunk, up
+from adbench_baselines.f_anogan import (
+    Config,
+    FAnoGAN,
+    down,
+    generator,
+    layer_norm,
+    mlp_generator,
+    portions,
+    trunk,
+    up,
+)
 from adbench_baselines.layers import gradient_penalty
 from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_unit
 from adbench_tgan.testing import smooth_images
@@ -101,7 +111,14 @@ def test_weights_have_the_authors_variances():
     torch.manual_seed(0)
     network = trunk(32, 3, 64, nn.BatchNorm2d)
     block = network[1]
+    drawing = generator(32, 3, 64, 128)
+    above = drawing[2]
     cases = [
+        (drawing[0], 2, 128 + 16 * 512),
+        (above.body[3], 4, 9 * (512 + 256)),
+        (above.body[6], 4, 9 * (256 + 256)),
+        (above.shortcut[1], 2, 512 + 256),
+        (drawing[-2], 4, 9 * (64 + 3)),
         (network[0], 2, 9 * (3 + 64)),
         (block.body[2], 4, 9 * (64 + 64)),
         (block.body[5], 4, 9 * (64 + 128)),
@@ -112,6 +129,22 @@ def test_weights_have_the_authors_variances():
         assert layer.bias is None or not layer.bias.any()
     assert block.body[2].bias is None
     assert block.body[2].weight.abs().max() <= math.sqrt(3 * 4 / (9 * 128))  # uniform
+
+
+def test_slopes_of_the_fully_connected_generator_are_its_authors():
+    slopes = [m.negative_slope for m in mlp_generator(28, 100, 0.8).modules() if isinstance(m, nn.LeakyReLU)]
+    assert slopes == [0.2] * 4
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_image_is_too_few_for_batch_norm_of_vectors(count):
+    train = TrainSet(ImageSet(images(count, channels=1)))
+    FAnoGAN(SMALL).fit(train)
+    if count == 1:
+        with pytest.raises(AdbenchError, match=r"^batch norm needs two images in a batch here; give more"):
+            FAnoGAN(SMALL.model_copy(update={"arch": "mlp"})).fit(train)
+    else:
+        FAnoGAN(SMALL.model_copy(update={"arch": "mlp"})).fit(train)
 
 
 def test_the_critic_sees_each_image_alone_even_while_training_and_the_encoder_does_not():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
@@ -36,6 +37,16 @@ def knn() -> KNN:
 @pytest.fixture(scope="module")
 def logistic() -> Logistic:
     return Logistic(config(Logistic)).fit(train_set())
+
+
+def test_a_solver_that_stops_early_is_a_note(recwarn: pytest.WarningsRecorder) -> None:
+    for iterations, notes in (
+        (1, ["its solver stopped after 1 iterations, before it had converged"]),
+        (1000, []),
+    ):
+        detector = Logistic(config(Logistic, iterations=iterations)).fit(train_set())
+        assert detector.notes == notes
+    assert not [each for each in recwarn if issubclass(each.category, ConvergenceWarning)]
 
 
 def unit(detector: KNN | Logistic, pixels: torch.Tensor):

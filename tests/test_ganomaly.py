@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from make_networks import images
+from make_networks import idle, images
+from torch.nn import functional as F
 
 from adbench_baselines import ganomaly
 from adbench_baselines.ganomaly import Config, GANomaly, discriminator_loss, generator_loss
@@ -46,6 +47,23 @@ def test_generator_loss_by_hand():
     f_real, f_fake = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 3.0]])
     # 2 * (1 + 9) / 2 + 50 * 0.5 + 3 * (4 + 0) / 2
     assert generator_loss(x, x_hat, z, z_hat, f_real, f_fake, config).item() == pytest.approx(10 + 25 + 6)
+
+
+def test_a_step_reports_the_losses_of_its_two_passes():
+    """At the start L_G = w_adv MSE of features + w_con L1 of images + w_enc MSE of codes, by the first discriminator."""
+    config = SMALL.model_copy(update={"w_adv": 2, "w_con": 0.5, "w_enc": 2})
+    detector, twin = built(config), built(config)
+    x = to_unit(images(8))
+    losses = detector.step(x, idle(), idle())
+    x_hat, z, z_hat = twin.generator(x)
+    (real, f), (fake, _) = twin.discriminator(x), twin.discriminator(x_hat)
+    _, f_hat = twin.discriminator(x_hat)
+    in_features = 2 * (f_hat - f).square().mean()
+    in_image, in_code = 0.5 * (x_hat - x).abs().mean(), 2 * (z_hat - z).square().mean()
+    torch.testing.assert_close(losses["loss_g"], in_features + in_image + in_code)
+    assert min(in_features, in_image, in_code) > 0.01 * losses["loss_g"]
+    judged = (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2
+    torch.testing.assert_close(losses["loss_d"], judged)
 
 
 def test_discriminator_loss_by_hand():

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from make_networks import idle, images, same, weights
+from pydantic import ValidationError
 
 from adbench_baselines.layers import from_mnist_norm, to_mnist_norm
 from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_unit
@@ -128,6 +129,28 @@ def test_the_discriminator_learns_from_reconstructions_made_before_the_generator
     without_g = two.step(x, idle(), two.adam(two.discriminator))
     assert with_g["loss_d"] == without_g["loss_d"]
     assert all(map(torch.equal, one.discriminator.parameters(), two.discriminator.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("anogan", {"search_lr": (0.01, 0.0, 0.01)}),
+        ("egbad", {"betas": (1.0, 0.9)}),
+        ("f_anogan", {"betas": (0.0, 1.0)}),
+        ("f_anogan", {"encoder_betas": (-0.1, 0.9)}),
+        ("f_anogan", {"kappa": -1}),
+        ("f_anogan", {"w_penalty": -1}),
+        ("transgan_anogan", {"betas": (0.0, 1.0)}),
+        ("transgan_anogan", {"w_penalty": -1}),
+        ("transgan_anogan", {"w_drift": -1}),
+        ("transgan_anogan", {"generator_depths": (-3, 0, 0)}),
+        ("transgan_dual", {"betas": (1.0, 0.9)}),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_before_a_job(name, settings):
+    (wrong,) = settings
+    with pytest.raises(ValidationError, match=f"1 validation error for Config\n{wrong}"):
+        REGISTRY.detector(name).Config(**settings)
 
 
 @pytest.mark.parametrize(("name", "w_con"), WITH_CODES.items())

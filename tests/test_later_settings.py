@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, RootModel, field_serializer
 from adbench_tgan import DetectorConfig
 from adbench_tgan.boards.document import results_of
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.jobs import Request, entry, plan, recorded
+from adbench_tgan.jobs import Request, default_of, entry, plan, recorded
 from adbench_tgan.jobs import job as job_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.spreads import variant_of
@@ -48,6 +48,28 @@ def test_a_later_setting_is_recorded_only_where_it_is_not_its_default(settings, 
     kept = recorded(Grown(**settings))
     assert kept == BEFORE | added
     assert Grown.model_validate(json.loads(json.dumps(kept))) == Grown(**settings)  # nothing is lost
+
+
+class Unusual(DetectorConfig):
+    """Defaults in another form than they have once validated, or that follow from another setting."""
+
+    model_config = {"validate_default": True}
+    half: int = Field(default_factory=lambda data: data["image_size"] // 2, **LATER)
+    share: float = Field(default="0.5", **LATER)
+    path: Path = Field(default="a/./b", **LATER)
+    told: int = Field(default=5, json_schema_extra=lambda schema: schema.update(later=True))
+
+
+def test_defaults_of_any_form_are_known_as_such():
+    assert recorded(Unusual(image_size=64)) == {"image_size": 64}
+    assert recorded(Unusual(image_size=64, half=16, share=0.25, path="b", told=6)) == {
+        "image_size": 64,
+        "half": 16,
+        "share": 0.25,
+        "path": "b",
+        "told": 6,
+    }
+    assert default_of(Unusual(image_size=64, half=16), "half") == 32
 
 
 def test_other_settings_are_recorded_whatever_they_are():

@@ -105,7 +105,7 @@ def test_of_a_long_audit_the_last_epoch_and_the_best_so_far_are_drawn():
         "clean: eval mode",
         "+ batch statistics, shuffled",
         "+ sorted by class",
-        "+ best epoch so far = as published",
+        "+ best epoch so far",
     ]
 
 

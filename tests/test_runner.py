@@ -880,17 +880,18 @@ def test_what_a_detector_lets_handle_ctrl_c_is_gone_after_its_fit_and_its_job(re
     assert kept == {"not_swallowed.<locals>.noting.<locals>.note"}  # as before the fit
 
 
-def test_a_metric_that_fails_costs_a_note_not_the_job(registry, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_a_metric_that_fails_costs_a_note_not_the_job(error, registry, tmp_path, monkeypatch):
     from adbench_tgan import metrics
 
     def broken(scores, labels, threshold):
-        raise ZeroDivisionError("oops")
+        raise error("oops")
 
     monkeypatch.setattr(metrics, "f1_max", broken)
     result = run(registry, tmp_path, "plain").results[0]
     assert result.status == "ok"
     assert "f1_max" not in result.metrics
-    assert result.notes == ("f1_max not computed: ZeroDivisionError: oops",)
+    assert result.notes == (f"f1_max not computed: {error.__name__}: oops",)
 
 
 def test_a_metric_that_writes_into_what_it_is_given_changes_nothing(registry, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from adbench_baselines.sagan import (
     max_pool,
     softpool,
 )
-from adbench_tgan import to_unit
+from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_unit
 from adbench_tgan.registry import Registry
 
 SMALL = Config(width=8, latent=10, epochs=1, batch_size=8)
@@ -213,3 +213,12 @@ def test_a_discriminator_that_has_won_is_drawn_anew(monkeypatch):
     assert detector.train_batch(x, optimizer_g, optimizer_d)["restarts"] == 1
     assert (detector.discriminator.classifier.weight - old).abs().mean() > 0.01
     assert not optimizer_d.state[detector.discriminator.classifier.weight]["exp_avg"].any()
+
+
+def test_one_image_of_16_pixels_is_too_few_for_batch_norm():
+    train = TrainSet(ImageSet(images(1, size=16)))
+    with pytest.raises(
+        AdbenchError, match="batch norm needs two images in a batch here; give more training images"
+    ):
+        SAGAN(SMALL).fit(train)
+    SAGAN(SMALL).fit(TrainSet(ImageSet(images(2, size=16))))

@@ -125,8 +125,8 @@ NARROW = {  # so that what counts here, the loops around the steps, is all that 
 }
 
 
-def stepless(name, monkeypatch, seed=0, **settings):
-    """The images that a training of twelve, in batches of four, hands to its steps, as numbers; and its optimisers."""
+def stepless(name, monkeypatch, seed=0, count=12, **settings):
+    """The images that a training, in batches of four, hands to its steps, as numbers; and its optimisers."""
     batches, parts = [], {}
 
     def stepper(detector, step):
@@ -138,7 +138,7 @@ def stepless(name, monkeypatch, seed=0, **settings):
     detector = cls(cls.plan(cls.Config.model_validate(words)), seed=seed)
     monkeypatch.setattr(sys.modules[cls.__module__], "stepper", stepper)
     monkeypatch.setattr(cls, "resume", lambda self, **named: parts.update(named) or 0)
-    images = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(12, 1, 32, 32)
+    images = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 32, 32)
     list(detector.epochs(TrainSet(ImageSet(images))))
     numbers = [batch.flatten(1)[:, 0] for batch in batches if batch is not None and batch.ndim == 4]
     numbers = [each if each.dtype == torch.uint8 else ((each + 1) * 127.5).round() for each in numbers]
@@ -155,6 +155,13 @@ def test_each_pass_takes_all_images_in_another_order_which_follows_the_seed(name
     assert first[:3] != first[3:6]
     assert other[:6] != first[:6]
     assert stepless(name, monkeypatch)[0] == first
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_each_pass_leaves_out_an_incomplete_last_batch(name, monkeypatch):
+    batches = stepless(name, monkeypatch, count=14)[0]
+    assert {len(batch) for batch in batches} == {4}
+    assert len(batches) >= 6
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -416,11 +416,12 @@ def learned(path=None, on_epoch=None, seed=0, **settings):
     return detector
 
 
-def test_thresholds_are_quantiles_on_images_that_training_never_sees(monkeypatch):
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_thresholds_are_quantiles_on_images_that_training_never_sees(dropout, monkeypatch):
     seen = []
     step = TransGANAnoGAN.step
     monkeypatch.setattr(TransGANAnoGAN, "step", lambda self, *args: seen.extend(args[0]) or step(self, *args))
-    detector = learned(held_out=0.25)
+    detector = learned(held_out=0.25, generator_dropout=dropout)
     whole = to_unit(images(24))
     taken = torch.cat(seen)
     met = torch.tensor([bool((image == taken).flatten(1).all(1).any()) for image in whole])

@@ -14,7 +14,7 @@ from adbench_tgan.stored import LARGEST
 
 
 def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
-    """Of an ``audit.csv`` the column ``as_published``, by key, of the jobs with those `keys`; nothing else.
+    """Of an ``audit.csv`` the column ``as_published`` where it is not empty, by key, of the jobs with those `keys`.
 
     Raises:
         AdbenchError: the file cannot be read, or is not what the curves beside it say.
@@ -25,7 +25,7 @@ def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
         raise AdbenchError(f"{path.parent} does not match itself ({told}); audit again")
     try:
         lines = lines_of(read_bounded(path, LARGEST).decode())
-        found = {line["key"]: float(line["as_published"]) for line in lines}
+        found = {line["key"]: float(line["as_published"]) for line in lines if line["as_published"] != ""}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise AdbenchError(f"{path} cannot be read as an audit.csv: {error}") from None
     return {key: value for key, value in sorted(found.items()) if key in wanted}

@@ -26,7 +26,7 @@ AUDIT_STYLES = {  # as in the pictures that `adbench audit` draws
     "clean: eval mode": ("#0072B2", [1, 0]),
     "+ batch statistics, shuffled": ("#009E73", [6, 3]),
     "+ sorted by class": ("#E69F00", [8, 2, 2, 2]),
-    "+ best epoch so far = as published": ("#D55E00", [2, 2]),
+    "+ best epoch so far": ("#D55E00", [2, 2]),
 }
 GREY = "#7F7F7F"
 # ticks of a scale that is linear near zero and logarithmic beyond; those that find no room are left out

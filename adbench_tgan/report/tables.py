@@ -233,7 +233,7 @@ def audit_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "clean": f"{record['clean'][-1]:.3f}",
             "+ batch statistics": f"{record['batch_statistics'][-1]:.3f}",
             "+ sorted by class": f"{record['class_sorted'][-1]:.3f}",
-            "+ best epoch = as published": f"{max(record['class_sorted']):.3f}",
+            "+ best epoch": f"{max(record['class_sorted']):.3f}",
             "optimism": f"{max(record['class_sorted']) - record['clean'][-1]:+.3f}",
         }
         for record in records

@@ -146,8 +146,8 @@ class Trial:
 
     @property
     def cuts(self) -> list[int]:
-        """After how many epochs a training is cut: the first ones, half of them, and all but one."""
-        return sorted({1, 2, self.epochs // 2, self.epochs - 1} & set(range(1, max(2, self.epochs))))
+        """After how many epochs a training is cut: the first ones, half of them, all but one, and all."""
+        return sorted({1, 2, self.epochs // 2, self.epochs - 1, self.epochs} & set(range(1, self.epochs + 1)))
 
     def _seeded(self) -> Detector:
         seed_everything(SEED)

@@ -38,6 +38,7 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
         family="encoder-decoder-encoder GAN",
         paper="Akcay, Atapour-Abarghouei, Breckon, ACCV 2018, https://arxiv.org/abs/1805.06725",
         extras=("anomaly_map", "reconstruct"),
+        as_published_on=("cifar10",),  # it shuffles the test images of other data
     )
     yield DetectorInfo(
         name="skip_ganomaly",
@@ -46,6 +47,7 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
         family="reconstruction GAN",
         paper="Akcay, Atapour-Abarghouei, Breckon, IJCNN 2019, https://arxiv.org/abs/1901.08954",
         extras=("anomaly_map", "reconstruct"),
+        as_published_on=("*",),
     )
     yield DetectorInfo(
         name="sagan",
@@ -55,4 +57,5 @@ def adbench_detectors() -> Iterator[DetectorInfo]:
         paper="Liu, Lan et al., Skip-Attention GAN, ICIP 2021, https://doi.org/10.1109/ICIP42928.2021.9506332",
         aliases=("skip_attention_gan",),
         extras=("anomaly_map", "reconstruct"),
+        as_published_on=("*",),
     )

@@ -20,7 +20,8 @@ Where this differs from that code, and why
    batches of drawn images to one of real ones; those of G move in D's step too. In EGBAD's code each network's averages
    move in its own step alone. Batch norm's
    epsilon and momentum are PyTorch's, 1e-5 and .1; EGBAD's 1e-3 and .01.
-6. `restarts` and an early exit are our additions, both off.
+6. `restarts` and an early exit are our additions, both off. The search's rates change after 200 and 300 steps; in EGBAD's
+   code, which counts from 0, after 201 and 301.
 7. The images come cut into training and test sets. Their code draws two permutations for the two sets, so that about 80 %
    of the normal test images are training images.
 """
@@ -51,6 +52,7 @@ from adbench_tgan import (
     to_unit,
 )
 
+Rate = Annotated[float, Field(gt=0)]
 SMALL_SET = 1000  # images; fewer make epochs too short to be counted by
 MVTEC_ITERATIONS = 10_000
 
@@ -92,7 +94,7 @@ class Config(DetectorConfig):
     """the discriminator's loss: distance of features, or cross-entropy of G(z) and "real\""""
     steps: int = Field(default=500, ge=1)
     """Gamma: steps of the search"""
-    search_lr: tuple[float, float, float] = (0.01, 0.001, 0.0005)
+    search_lr: tuple[Rate, Rate, Rate] = (0.01, 0.001, 0.0005)
     """learning rates of the search, one after the other"""
     search_lr_until: tuple[int, int] = (200, 300)
     """the last step of the first and of the second of those rates"""

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import Average, check_size, frozen, portions
+from adbench_baselines.layers import Average, Decay, check_pair, check_size, frozen, portions
 from adbench_tgan import (
     Detector,
     DetectorConfig,
@@ -72,7 +72,7 @@ class Config(DetectorConfig):
     """images a step"""
     lr: float = Field(default=2e-4, gt=0)
     """learning rate of the three Adams; 1e-5 in the authors' code"""
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[Decay, Decay] = (0.5, 0.999)
     """betas of the three Adams"""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """decay of the averaged weights, which score"""
@@ -212,6 +212,7 @@ class EGBAD(Detector):
     def pairs(self, train: TrainSet) -> Endless[tuple[Tensor, Tensor]]:
         """Batches a and b without end, in two orders, both new in each pass."""
         size = min(self.config.batch_size, len(train.normal))
+        check_pair(size)
 
         def one_pass(order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
             passes = (

@@ -19,6 +19,7 @@ Where this differs from the authors' code, and why
    critic's steps too; theirs in its own steps alone. RMSProp, too, is PyTorch's: its mean square starts at 0, theirs at
    1, so that the encoder's first steps are larger. That is a lead of some 100 steps of 50,000.
 7. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
+8. `anomaly_map` averages |x - G(E(x))| over channels; the authors' images are grey.
 
 `arch="mlp"` gives the grey-image networks of https://github.com/A03ki/f-AnoGAN, whose own settings are image_size=28,
 latent=100, lr=2e-4, betas=[.5,.999], encoder_optimizer=adam, encoder_lr=2e-4, encoder_betas=[.5,.999],
@@ -37,7 +38,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_size, frozen, gradient_penalty, portions
+from adbench_baselines.layers import Decay, check_pair, check_size, frozen, gradient_penalty, portions
 from adbench_tgan import (
     AdbenchError,
     Detector,
@@ -185,19 +186,19 @@ class Config(DetectorConfig):
     """images a step"""
     lr: float = Field(default=1e-4, gt=0)
     """learning rate of the Adams of generator and critic"""
-    betas: tuple[float, float] = (0.0, 0.9)
+    betas: tuple[Decay, Decay] = (0.0, 0.9)
     """betas of these Adams"""
-    w_penalty: float = 10.0
+    w_penalty: float = Field(default=10.0, ge=0)
     """lambda: weight of the gradient penalty"""
     encoder_optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     """optimiser of the encoder"""
     encoder_lr: float = Field(default=5e-5, gt=0)
     """its learning rate"""
-    encoder_betas: tuple[float, float] = (0.9, 0.999)
+    encoder_betas: tuple[Decay, Decay] = (0.9, 0.999)
     """its betas if it is an Adam"""
     encoder_tanh: bool = False
     """end the encoder in a tanh, as the paper's runs do"""
-    kappa: float = 1.0
+    kappa: float = Field(default=1.0, ge=0)
     """weight of the features in the encoder's loss and in the score"""
     score_by: Literal["image", "code"] = "image"
     """distance of images and features, or the authors' alternative: of E(x) and E(G(E(x)))"""
@@ -275,6 +276,8 @@ class FAnoGAN(Detector):
     def stream(self, train: TrainSet) -> Endless[Tensor]:
         """Training batches (B, C, H, W) in [-1, 1] without end, in a new order in each pass."""
         size = min(self.config.batch_size, len(train.normal))
+        if self.config.arch == "mlp":
+            check_pair(size)
 
         def one_pass(order: torch.Generator) -> Iterator[Tensor]:
             batches = train.normal.batches(size, device=self.device, shuffle=order, drop_last=True)

@@ -6,13 +6,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_tgan import AdbenchError
 
+Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moment, as Adam takes it
 REPORTS = 20
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of MNIST's pixels in [0, 1]
 
@@ -21,6 +23,14 @@ def check_size(size: int) -> None:
     """Refuse a side that the pyramid cannot halve down to 4."""
     if size < 16 or size & (size - 1):
         raise AdbenchError(f"image_size={size}: it must be a power of two, 16 or more; try 32 or 64")
+
+
+def check_pair(size: int) -> None:
+    """Refuse batches of one image where batch norm sees vectors, of which one has no variance."""
+    if size < 2:
+        raise AdbenchError(
+            "batch norm needs two images in a batch here; give more training images, or a larger batch_size"
+        )
 
 
 def check_grey(detector: str, channels: int) -> None:

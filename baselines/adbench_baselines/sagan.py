@@ -41,7 +41,7 @@ from pydantic import Field
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_size, dcgan_init, frozen
+from adbench_baselines.layers import check_pair, check_size, dcgan_init, frozen
 from adbench_baselines.skip_discriminator import (
     Discriminator,
     anomaly_score,
@@ -49,7 +49,16 @@ from adbench_baselines.skip_discriminator import (
     generator_loss,
     restart_if_won,
 )
-from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
+from adbench_tgan import (
+    Detector,
+    DetectorConfig,
+    TrainSet,
+    adam,
+    mean_losses,
+    stepper,
+    to_uint8,
+    to_unit,
+)
 
 
 class Config(DetectorConfig):
@@ -195,6 +204,8 @@ class SAGAN(Detector):
         optimizer_d = self.adam(self.discriminator)
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
+        if train.shape[-1] == 16:  # which the encoder ends as one pixel
+            check_pair(size)
         step = stepper(self, lambda images: self.train_batch(to_unit(images), optimizer_g, optimizer_d))
         done = self.resume(optimizer_g=optimizer_g, optimizer_d=optimizer_d, order=order)
         for _ in range(done, self.config.epochs):

@@ -32,6 +32,7 @@ METHODS = (
         family="skip-connected GAN",
         paper="Yang, Lan et al., ICANN 2022, https://github.com/SYLan2019/Transformer-Gan-Anomaly-Detection",
         extras=("anomaly_map", "reconstruct"),
+        as_published_on=("*",),
     ),
 )
 

@@ -162,6 +162,10 @@ class PatchCore(AnomalibDetector):
         self.collect(train.normal)
         patches = torch.vstack(self.model.embedding_store)  # (N * patches, features)
         self.model.embedding_store.clear()
+        if self.config.coreset * len(patches) < 1:
+            raise AdbenchError(
+                f"anomalib_patchcore.coreset={self.config.coreset:g} keeps none of {len(patches)} patches; set a larger share"
+            )
         sampler = KCenterGreedy(patches, self.config.coreset)
         # One source for all rows of the projection, which a bare number would make alike; anomalib asks for this kind.
         sampler.model.random_state = np.random.RandomState(self.seed)
@@ -184,15 +188,20 @@ class PaDiM(AnomalibDetector):
     def make(self, backbone: str) -> nn.Module:
         from anomalib.models.image.padim.torch_model import PadimModel
 
-        layers = list(LAYERS[backbone])
-        model = PadimModel(backbone, layers, pre_trained=False, n_features=self.config.dimensions)
+        layers, count = list(LAYERS[backbone]), self.config.dimensions
+        try:
+            model = PadimModel(backbone, layers, pre_trained=False, n_features=count)
+        except ValueError as error:
+            raise AdbenchError(f"anomalib_padim.dimensions={count}: {error}; set fewer") from None
         self.pretrain(model.feature_extractor.feature_extractor, backbone)
         return model
 
     @in_full
     def fit(self, train: TrainSet) -> Self:
-        if len(train.normal) < 2:
-            raise AdbenchError("anomalib_padim learns covariances, which take 2 training images or more")
+        if min(len(train.normal), self.config.most_images) < 2:
+            raise AdbenchError(
+                "anomalib_padim learns covariances, which take 2 training images or more; give more, or larger most_images"
+            )
         self.build(train.shape)
         self.collect(train.normal)
         self.model.fit()

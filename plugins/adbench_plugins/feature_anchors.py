@@ -6,6 +6,7 @@ classifier has learned nothing from them. Features are L2-normalised, distances 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, Self
 
@@ -104,7 +105,7 @@ class Logistic(Detector):
             torch.cat(list(feature_batches(self.backbone, group, self.device)))
             for group in (train.normal, train.anomalies)
         ]
-        weight, intercept = regress(*groups, self.config)
+        weight, intercept = regress(*groups, self.config, self.notes)
         self.weight, self.intercept = weight.to(self.device), intercept.to(self.device)
         return self
 
@@ -113,13 +114,23 @@ class Logistic(Detector):
         return (unit_features(self.backbone, images) @ self.weight + self.intercept).float()
 
 
-def regress(normal: Tensor, anomalous: Tensor, config: Logistic.Config) -> tuple[Tensor, Tensor]:
+def regress(
+    normal: Tensor, anomalous: Tensor, config: Logistic.Config, notes: list[str]
+) -> tuple[Tensor, Tensor]:
     """The weight (F,) and the intercept () of the logit that features are anomalous; both groups count the same."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=config.strength, class_weight="balanced", max_iter=config.iterations)
     labels = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))])
-    model.fit(torch.cat([normal, anomalous]).cpu().numpy(), labels.numpy())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.fit(torch.cat([normal, anomalous]).cpu().numpy(), labels.numpy())
+    for each in said:
+        if issubclass(each.category, ConvergenceWarning):
+            notes.append(f"its solver stopped after {config.iterations} iterations, before it had converged")
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     return torch.from_numpy(model.coef_[0]), torch.tensor(float(model.intercept_[0]), dtype=torch.float64)
 
 

@@ -23,7 +23,8 @@ Where this differs from the authors' code, and why
 9. Scores are the loss itself. Theirs cut its two parts at thresholds that were chosen on the test images, and call an
    image anomalous if either is too large. `score_by=or` is that rule without the cut: the larger of loss_r / tau_r and
    loss_d / tau_d, where each tau is the 95 % quantile on normal images that training does not see. Or set `thresholds`:
-   theirs are .5 and 1.5, the latter for a sum over D's layers, where ours is a mean (5).
+   theirs are .5 and 1.5, the latter for a sum over D's layers, where ours is a mean (5). A run has one score:
+   `score_by` gives the two parts one at a time.
 10. Attention is scaled by the width of a head, twice as strongly as theirs, G ends in tanh, dropout is 0, D's linear
     layers keep random biases, and G's positional embeddings follow its initial side: see networks.py.
 11. A budget in steps: `iterations` counts those of D, so that G takes 4,000 of 20,000. Theirs is 300 to 1,000 epochs, with
@@ -45,7 +46,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adbench_baselines.latent_search import Ends, Found, in_groups, repeatable, search, starts
-from adbench_baselines.layers import Average, frozen, gradient_penalty, portions
+from adbench_baselines.layers import Average, Decay, frozen, gradient_penalty, portions
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
 from adbench_plugins.transgan.settings import (
     Shape,
@@ -80,18 +81,18 @@ class TransGANAnoGAN(Detector):
         image_size: int = 64
         """side in pixels: the thesis's networks at 64 and 32; other multiples of 4 from 16 on are no one's but ours"""
         iterations: int = Field(default=20_000, ge=1)
-        """steps of the discriminator, each with a batch of its own"""
+        """steps of the discriminator, each with a batch of its own; rounded up to whole rounds of n_critic"""
         n_critic: int = Field(default=5, ge=1)
         """steps of the discriminator for one of the generator; 1 is what the thesis's code does"""
         batch_size: int = Field(default=32, ge=1)
         """images a step; 8 in the thesis"""
         lr: float = Field(default=1e-4, gt=0)
         """learning rate of both Adams"""
-        betas: tuple[float, float] = (0.0, 0.99)
+        betas: tuple[Decay, Decay] = (0.0, 0.99)
         """betas of both Adams; (.0001, .9) in the thesis's notebooks"""
-        w_penalty: float = 10.0
+        w_penalty: float = Field(default=10.0, ge=0)
         """weight of the gradient penalty"""
-        w_drift: float = 1e-3
+        w_drift: float = Field(default=1e-3, ge=0)
         """weight of the squared mean of the discriminator's output on real images; 0 in the thesis"""
         ema: float = Field(default=0.999, ge=0, lt=1)
         """decay of the average of the generator's weights, which is what searches; 0, the last weights, in the thesis"""

@@ -24,8 +24,9 @@ Where this differs from the authors' code, and why
   trained elsewhere.
 * The discriminators learn from detached images, and DiffAugment is outside of them, in training only, with MIT's
   magnitudes (`diffaugment=asarigun` for theirs).
-* Attention is scaled by the width of a head, twice as strongly as theirs, G ends in tanh, D's linear layers keep random
-  biases, and G's positional embeddings follow its initial side: see networks.py.
+* Attention is scaled by the width of a head, twice as strongly as theirs, G ends in tanh, its dropout is 0 (.5 in their
+  notebooks: `generator_dropout`), D's linear layers keep random biases, and G's positional embeddings follow its initial
+  side: see networks.py.
 * Gradients of the generator are clipped, because that of the ABC loss grows without bound as the error goes to 0; for
   the same reason 1e-6 is added in its logarithm.
 * Batches of 64 instead of 1, and 10 epochs instead of 7: some 45 times fewer steps on CIFAR-10. On a category of MVTec AD

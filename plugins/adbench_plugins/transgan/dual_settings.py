@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import nn
 
+from adbench_baselines.layers import Decay
 from adbench_plugins import features
 from adbench_plugins.features import BackboneName
 from adbench_plugins.transgan.settings import TransGANConfig, check_side
@@ -27,10 +28,10 @@ class Config(TransGANConfig):
     warmup_epochs: int = Field(default=1, ge=0)
     """passes before those, with the reconstruction of normal images as the only loss"""
     batch_size: int = Field(default=64, ge=2)
-    """images a step, one half normal and one half anomalous; all normal without anomalies"""
+    """images a step, one half normal and one half anomalous; all normal without anomalies; warm-up has the normal half"""
     lr: float = Field(default=1e-4, gt=0)
     """learning rate of Adam"""
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[Decay, Decay] = (0.5, 0.999)
     """betas of Adam"""
     grad_clip: float = Field(default=5.0, gt=0)
     """largest norm of the generator's gradient"""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from adbench_plugins.transgan.networks import AttnScale, Discriminator, Generator, OutAct
 from adbench_tgan import AdbenchError, DetectorConfig
 
 Shape = tuple[int, int, int]
-Depths = tuple[int, int, int]
+Depths = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
 
 
 class TransGANConfig(DetectorConfig):
