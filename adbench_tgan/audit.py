@@ -1,7 +1,8 @@
 """How a published number comes about: one training, scored after every epoch in three ways.
 
 clean             networks in eval mode, one image independent of the next; the last epoch counts
-batch_statistics  + networks, but for dropout, in train mode: batch norm takes its statistics from the test batch, test set shuffled
+batch_statistics  + networks, but for dropout, in train mode: batch norm takes its statistics from the test batch; test
+                    set shuffled
 class_sorted      + test set sorted by class, so that most batches are all normal or all abnormal
 best epoch        + the epoch that is best on the test set: as published, where the authors' code scores so
 

@@ -66,7 +66,7 @@ class Record(BaseModel):
     clean: Curve
     batch_statistics: Curve
     class_sorted: Curve
-    authors: bool = True  # whether the authors' code scores so, as that of all older audits' detectors does
+    authors: bool = True  # whether the authors' code scores so; absent from older audits
     device: str
     unofficial: str = ""  # how the images differ from the dataset's own; absent from older audits
     version: str

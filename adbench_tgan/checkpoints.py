@@ -231,9 +231,8 @@ def packed(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         tensors[name] = tree.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": name}
     if isinstance(tree, Mapping):
-        kind = (
-            "counter" if isinstance(tree, Counter) else "map"
-        )  # as some schedulers of learning rates ask for
+        # Some schedulers of learning rates ask for a Counter.
+        kind = "counter" if isinstance(tree, Counter) else "map"
         return {kind: [[key, packed(value, f"{name}/{key}", tensors)] for key, value in tree.items()]}
     if isinstance(tree, list | tuple):
         kind = "list" if isinstance(tree, list) else "tuple"

@@ -166,7 +166,11 @@ def entry() -> None:
     """Be the process ``adbench``, which ends with its command: also where a plugin left threads that do not end."""
     status = 1
     try:
-        with descriptor_aside() if "--json" in sys.argv else nullcontext():
+        alone = "--json" in sys.argv and None not in (
+            sys.stdout,
+            sys.stderr,
+        )  # which are None where they are closed
+        with descriptor_aside() if alone else nullcontext():
             main()
         status = 0
     except SystemExit as ended:

@@ -82,7 +82,7 @@ def an_interrupted_training_ends_like_a_whole_one(trial: Trial) -> None:
     again = trial.resumed
     expect(
         torch.equal(scores, again),
-        f"cut after epoch {' and '.join(map(str, trial.cuts))} and taken up, scores differ by "
+        f"cut after epochs {', '.join(map(str, trial.cuts))} and taken up, scores differ by "
         f"{gap(scores, again):.2g}: resume is not told of all that training changes",
     )
 
