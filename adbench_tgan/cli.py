@@ -68,8 +68,10 @@ class Command(TyperCommand):
         rest = super().parse_args(ctx, args)
         for option in self.params:
             value = ctx.params.get(option.name)
+            # Before version 0.27 of typer a path is a text here, of a parameter with a type.
+            typed = getattr(getattr(option, "type", None), "name", "") == "path"
             for path in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(path, Path) and URL.match(str(path)):
+                if (typed or isinstance(path, Path)) and URL.match(str(path)):
                     raise no_url(option.opts[0] if isinstance(option, TyperOption) else "", str(path))
         return rest
 
