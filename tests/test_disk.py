@@ -103,7 +103,7 @@ def begun(tmp_path):
 
 def test_a_disk_full_at_each_write_in_turn_loses_nothing(begun):
     ends = []
-    for number in range(1, 21):
+    for number in range(1, 23):
         said = child(begun, full_at(number))
         intact(begun, said)
         assert said == "" or "No space left on device" in said
@@ -111,7 +111,7 @@ def test_a_disk_full_at_each_write_in_turn_loses_nothing(begun):
         shutil.rmtree(ResultStore(begun).folder(SECOND.job), ignore_errors=True)
         write_atomically(begun / "results.csv", "old")
     assert sum(ends) >= 8  # folders, files opened to be written and to be flushed, the rename, the table
-    assert not any(ends[17:])  # there are no more writes than that
+    assert not any(ends[19:])  # there are no more writes than that, with older libraries either
 
 
 @pytest.mark.parametrize("size", [0, 20, 500, 1500, 2500, 5000, 7000])
