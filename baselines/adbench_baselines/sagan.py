@@ -49,16 +49,7 @@ from adbench_baselines.skip_discriminator import (
     generator_loss,
     restart_if_won,
 )
-from adbench_tgan import (
-    Detector,
-    DetectorConfig,
-    TrainSet,
-    adam,
-    mean_losses,
-    stepper,
-    to_uint8,
-    to_unit,
-)
+from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 
 class Config(DetectorConfig):
