@@ -28,6 +28,7 @@ from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.failures import failure
 from adbench_tgan.jobs import Job
 from adbench_tgan.mps import side_by_side
+from adbench_tgan.nursery import LOST, begin
 from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
@@ -53,7 +54,7 @@ def processes(
     """Each job in a fresh process, as many at a time as the settings say, else one; results come as they are ready.
 
     A process that dies, or gives nothing within `settings.job_timeout` seconds of its job's begin, is a failed
-    result. No process outlives this iterator, nor the process that iterates.
+    result. No process of a job outlives this iterator, nor the process that iterates.
     """
     yield from packed(jobs, settings, tasks, registry, reporter, packing_of(settings))
 
@@ -165,14 +166,7 @@ class Process:
         self.begun = self.late = False
         self.last = ""  # line that it printed
         self.folder = new_folder(settings, spec)
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "adbench_tgan.worker", str(self.folder)],
-            stdin=subprocess.PIPE,  # never written to: it ends when the process on this side does
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=env,
-            start_new_session=True,  # Ctrl-C is ours to pass on, and all that a plugin starts ends with it
-        )
+        self.process = begin(self.folder, env)
         self.readers = [
             threading.Thread(target=self._hear, args=(heard, kind), daemon=True) for kind in (1, 2)
         ]
@@ -209,12 +203,14 @@ class Process:
 
     def stop(self) -> None:
         """End it, and all that it started."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()  # ends it too, also one that is still to begin
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.poll()  # learns its number, if it has begun
+            if self.process.pid is not None:
+                os.killpg(self.process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):  # a driver may keep it for ever
             self.process.wait(timeout=10)
-        assert self.process.stdin is not None
-        self.process.stdin.close()
         for reader in self.readers:
             reader.join(timeout=1)
 
@@ -237,15 +233,22 @@ class Process:
             return failure(self.job, self.settings, reason)
         return beside(found, self.at_once)
 
+    def said(self) -> str:
+        """What it said last, to go on a sentence; empty if it said nothing."""
+        return f"; it said last: {self.last}" if self.last else ""
+
     def reason(self) -> str:
         """Why there is no result, in a line; empty if the process ended well."""
         code = self.process.returncode
+        assert code is not None
+        if code == LOST:
+            return f"its process could not be forked, or what forks it died{self.said()}; run again"
         if self.late and not self.begun:
             return f"not started after {START + self.limit:g} s: stopped; is the machine too busy?"
         if self.late:
             return f"no result after {self.limit:g} s: stopped; raise --job-timeout if it needs longer"
         if code > 0:
-            return f"the process ended with exit status {code}{self.last and f'; it said last: {self.last}'}"
+            return f"the process ended with exit status {code}{self.said()}"
         if code == -signal.SIGKILL:
             return "the process died by signal SIGKILL; if memory ran out, lower --workers, batch_size or image_size"
         return (

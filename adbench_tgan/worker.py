@@ -128,9 +128,8 @@ class LineReporter:
         self.tell("warn", message)
 
 
-def main() -> None:
-    """Carry out one spec, tell of it, and leave without looking back."""
-    folder = Path(sys.argv[1])
+def main(folder: Path) -> None:
+    """Carry out the spec in `folder`, tell of it, and leave without looking back."""
     out = take_streams()
     with (folder / FAULT).open("w") as fault:
         faulthandler.enable(fault, all_threads=False)
@@ -165,4 +164,4 @@ def end_with_parent(life: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

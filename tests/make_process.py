@@ -89,85 +89,34 @@ def command(
 
 
 class ForkedModule:
-    """What `subprocess.Popen` is to ``python -m MODULE WORDS``, as far as the framework asks for it."""
+    """What `subprocess.Popen` is to ``python -m MODULE WORDS``, as far as the checks ask for it."""
 
-    def __init__(
-        self,
-        words: Sequence[str],
-        *,
-        stdin: int,
-        stdout: int | IO[bytes],
-        stderr: int | IO[bytes],
-        env: Mapping[str, str],
-        start_new_session: bool = False,
-    ):
+    def __init__(self, words: Sequence[str], *, stdout: IO[bytes], env: Mapping[str, str], **_: object):
         given = list(words[words.index("-m") + 1 :])
-        ends = [ends_of(stream, number) for number, stream in enumerate((stdin, stdout, stderr))]
-        self.stdin, self.stdout, self.stderr = (ours for ours, _ in ends)
-        theirs = [Sent(descriptor) for _, descriptor in ends]
-        self.process = imported().Process(target=module, args=(given, theirs, dict(env), start_new_session))
+        said = reduction.DupFd(stdout.fileno())
+        self.process = imported().Process(target=module, args=(given, said, dict(env)))
         self.process.start()
-        for _, descriptor in ends:
-            os.close(descriptor)
-        self.pid = self.process.pid
-
-    @property
-    def returncode(self) -> int | None:
-        return self.process.exitcode
-
-    def poll(self) -> int | None:
-        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         self.process.join(timeout)
-        if self.returncode is None:
+        if self.process.exitcode is None:
             raise subprocess.TimeoutExpired("a forked module", timeout or 0)
-        return self.returncode
+        return self.process.exitcode
 
     def kill(self) -> None:
         self.process.kill()
 
 
-FORKING = SimpleNamespace(  # what the framework needs of the module `subprocess`
-    Popen=ForkedModule,
-    PIPE=subprocess.PIPE,
-    DEVNULL=subprocess.DEVNULL,
-    TimeoutExpired=subprocess.TimeoutExpired,
+FORKING = SimpleNamespace(  # what the checks need of the module `subprocess`
+    Popen=ForkedModule, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
 )
 
 
-def ends_of(stream: int | IO[bytes], number: int) -> tuple[Any, int]:
-    """The two ends of one of the three standard streams: a file of ours, if it is a pipe, and a descriptor of theirs."""
-    if stream == subprocess.DEVNULL:
-        return None, os.open(os.devnull, os.O_RDWR)
-    if stream != subprocess.PIPE:
-        return None, os.dup(stream if isinstance(stream, int) else stream.fileno())
-    reader, writer = os.pipe()
-    return (os.fdopen(writer, "wb"), reader) if number == 0 else (os.fdopen(reader, "rb"), writer)
-
-
-class Sent:
-    """A descriptor that goes along to a process that is being started."""
-
-    def __init__(self, descriptor: int):
-        self.descriptor = descriptor
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return received, (reduction.DupFd(self.descriptor),)
-
-
-def received(sent: Any) -> int:
-    """What a sent descriptor is there."""
-    return int(sent.detach())
-
-
-def module(words: list[str], streams: list[int], environment: dict[str, str], new_session: bool) -> None:
+def module(words: list[str], said: Any, environment: dict[str, str]) -> None:
     """What the process of a module does."""
-    if new_session:
-        os.setsid()
-    for number, descriptor in enumerate(streams):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
+    descriptor = said.detach()
+    for number, stream in enumerate((os.open(os.devnull, os.O_RDONLY), descriptor, descriptor)):
+        os.dup2(stream, number)
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:0] = [path for path in environment["PYTHONPATH"].split(os.pathsep) if path not in sys.path]

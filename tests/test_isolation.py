@@ -18,15 +18,16 @@ import pytest
 from conftest import Ended
 from make_data import make_ganomaly
 from make_plugin import make_plugin
-from make_process import FORKING, Forked
+from make_process import Forked
 from test_leaderboard import result
 from test_registry import LISTENER, VISITOR, VISITOR_PARTS
 from test_runner import Silent
 
-from adbench_tgan import processes, worker
+from adbench_tgan import worker
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
+from adbench_tgan.nursery import LOST
 from adbench_tgan.processes import Process, environment, pass_on
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
@@ -101,9 +102,8 @@ REASONS = {
 
 
 def test_each_mistake_of_a_plugin_is_one_row_or_one_line_and_the_rest_of_the_run_is_intact(
-    site: Path, images: Path, adbench: Call, monkeypatch: pytest.MonkeyPatch
+    site: Path, images: Path, adbench: Call
 ) -> None:
-    monkeypatch.setattr(processes, "subprocess", FORKING)
     make_plugin(site, "bad_import", "raise ImportError('half installed')")
     make_plugin(site, "bad_hook", BAD_HOOK)
     make_plugin(site, "trouble", OFFERS, files={"trouble_detectors": DETECTORS})
@@ -296,7 +296,7 @@ def test_ctrl_c_ends_the_processes_and_all_that_they_started(
     images: Path, tmp_path: Path, adbench: Call
 ) -> None:
     (tmp_path / "sleeper.py").write_text(
-        dedent(SLEEPER).replace("INTERRUPT", "os.kill(os.getppid(), signal.SIGINT)")
+        dedent(SLEEPER).replace("INTERRUPT", f"os.kill({os.getpid()}, signal.SIGINT)")
     )
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     words = ("--plugin", "sleeper.py", "--detectors", "sleeper", "--out", "runs", "--job-timeout", "60")
@@ -382,10 +382,20 @@ def test_another_jobs_result_or_half_of_one_is_no_result(tmp_path: Path) -> None
         read_back(one, store.folder(one))
 
 
-def test_a_process_that_ended_itself_is_told_what_it_may_have_called(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (
+            0,
+            "its process ended before there was a result, and without an error; does the detector call os._exit?",
+        ),
+        (LOST, "its process could not be forked, or what forks it died; it said last: No; run again"),
+    ],
+)
+def test_a_process_that_ended_otherwise_is_a_failure_with_its_reason(
+    tmp_path: Path, status: int, error: str
+) -> None:
     ended = object.__new__(Process)
     facts = {"job": result("d").job, "settings": Settings(), "folder": tmp_path / "gone", "late": False}
-    vars(ended).update(facts, process=SimpleNamespace(returncode=0))
-    assert ended.result().error == (
-        "its process ended before there was a result, and without an error; does the detector call os._exit?"
-    )
+    vars(ended).update(facts, process=SimpleNamespace(returncode=status), last="No")
+    assert ended.result().error == error

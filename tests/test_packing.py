@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Ended
-from make_process import FORKING
 from test_leaderboard import result
 from test_runner import Silent
 
@@ -237,7 +236,6 @@ def test_jobs_that_share_a_gpu_have_the_scores_of_one_at_a_time(
     path = tmp_path / "short.py"
     path.write_text(dedent(SHORT_OF_MEMORY).replace("PLACE", repr(str(tmp_path))))
     registry = Registry.discover([path])
-    monkeypatch.setattr(processes, "subprocess", FORKING)
     planned = plan(Request(detectors=["short"], categories=["0"], seeds=[1, 2]), registry)
     monkeypatch.setattr(processes, "read_footprint", lambda folder: took(100))
     reporter = Silent()

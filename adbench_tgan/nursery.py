@@ -1,0 +1,244 @@
+"""Processes of jobs that begin where the framework's imports end: forked from one that did those, and nothing else.
+
+``python -m adbench_tgan.nursery`` is that one. Importing torch takes seconds, a fork some milliseconds. It loads no
+plugin and touches no GPU, so its children inherit nothing of a job's.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from time import monotonic
+
+# Elsewhere libraries do not survive a fork, and each process imports for itself.
+FORKS = sys.platform == "linux"
+MOST = 2**16  # bytes of a request
+KEPT = 2  # nurseries that wait for more
+LOST = 256  # in place of the exit status of a process that was not forked, or whose nursery has died
+IMPORTED = (  # what every job imports sooner or later
+    "adbench_tgan.data.tasks adbench_tgan.failures adbench_tgan.packing adbench_tgan.registry adbench_tgan.results "
+    "adbench_tgan.runner adbench_tgan.scoring adbench_tgan.stored adbench_tgan.worker sklearn.metrics torch._dynamo"
+).split()
+
+# --- on the side of those who want a process ----------------------------------------------------------------------
+
+
+class Child:
+    """A process that was asked for: as much of `subprocess.Popen` as is needed."""
+
+    def __init__(self, nursery: Nursery, folder: Path):
+        """Ask for one that carries out `folder`.
+
+        Raises:
+            OSError: the nursery is no more.
+        """
+        self.pid: int | None = None  # until it has begun
+        self.returncode: int | None = None  # as of `subprocess.Popen`; `LOST` if there is none
+        self.heard = b""
+        stdin, stdout, stderr, status = (os.pipe() for _ in range(4))
+        theirs = stdin[0], stdout[1], stderr[1], status[1]
+        self.stdin = os.fdopen(stdin[1], "wb")
+        self.stdout, self.stderr = os.fdopen(stdout[0], "rb"), os.fdopen(stderr[0], "rb")
+        self.status = os.fdopen(status[0], "rb", buffering=0)
+        try:
+            nursery.ask({"folder": str(folder), "cwd": os.getcwd()}, theirs)
+        except OSError:
+            for pipe in (self.stdin, self.stdout, self.stderr, self.status):
+                pipe.close()
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+
+    def poll(self) -> int | None:
+        """Its exit status, minus the number of a signal that killed it; None while it runs."""
+        self._listen(0)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """Its exit status, when it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: after `timeout` seconds.
+        """
+        until = monotonic() + timeout
+        while self.returncode is None:
+            if (rest := until - monotonic()) <= 0:
+                raise subprocess.TimeoutExpired("a job's process", timeout)
+            self._listen(rest)
+        return self.returncode
+
+    def _listen(self, seconds: float) -> None:
+        """Hear its number and its status, as far as they are there within some seconds."""
+        if self.returncode is not None:
+            return
+        ready = select.poll()
+        ready.register(self.status)
+        if not ready.poll(seconds * 1000):
+            return
+        more = self.status.read(MOST)
+        self.heard += more
+        told = [int(line) for line in self.heard.split(b"\n")[:-1]]
+        if told:
+            self.pid = told[0]
+        if len(told) == 2 or not more:
+            self.returncode = told[1] if len(told) == 2 else LOST
+            self.status.close()
+
+
+class Nursery:
+    """A process that forks others, all with its environment."""
+
+    def __init__(self, env: Mapping[str, str]):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket = ours  # it ends when this is closed, and its children have ended
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "adbench_tgan.nursery"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=env,
+                start_new_session=True,  # Ctrl-C is not for it
+            )
+
+    def ask(self, request: Mapping[str, str], descriptors: Sequence[int]) -> None:
+        """Send a request for a process, with its three streams and where to tell of it."""
+        socket.send_fds(self.socket, [json.dumps(request).encode()], descriptors)
+
+
+_nurseries: dict[tuple[int, frozenset[tuple[str, str]]], Nursery] = {}
+
+
+def begin(folder: Path, env: Mapping[str, str]) -> Child | subprocess.Popen[bytes]:
+    """A process of its own session that carries out `folder`, as `worker` does, in an environment."""
+    if not FORKS:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "adbench_tgan.worker", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=env,
+            start_new_session=True,
+        )
+    key = os.getpid(), frozenset(env.items())
+    with suppress(KeyError, OSError):  # there is none, or it was killed
+        return Child(_nurseries[key], folder)
+    _nurseries[key] = Nursery(env)
+    while len(_nurseries) > KEPT:
+        _nurseries.pop(next(iter(_nurseries))).socket.close()
+    return Child(_nurseries[key], folder)
+
+
+# --- on its own side ----------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Fork a process for each request, and tell how each ended, until nobody can ask and all have ended."""
+    requests = socket.socket(fileno=os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    import_all()
+    running: dict[int, int] = {}  # by number of the process: where to tell of it
+    asked = True
+    with selectors.DefaultSelector() as ready:
+        ready.register(requests, selectors.EVENT_READ)
+        ready.register(endings(), selectors.EVENT_READ)
+        while asked or running:
+            for key, _ in ready.select():
+                if key.fileobj is not requests:
+                    os.read(key.fd, MOST)
+                elif not fork(requests, running):
+                    asked = False
+                    ready.unregister(requests)
+            tell_of_ended(running)
+
+
+def import_all() -> None:
+    """Do the imports; what cannot be imported fails in the job that needs it, which says so."""
+    for module in IMPORTED:
+        with suppress(Exception):
+            import_module(module)
+    gc.collect()
+    gc.freeze()  # so that collecting garbage does not copy what is shared
+
+
+def endings() -> int:
+    """A descriptor that can be read from when a child has ended."""
+    reader, writer = os.pipe()
+    for descriptor in (reader, writer):
+        os.set_blocking(descriptor, False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(writer)
+    return reader
+
+
+def fork(requests: socket.socket, running: dict[int, int]) -> bool:
+    """Answer a request; False if there will be no more."""
+    message, descriptors, _, _ = socket.recv_fds(requests, MOST, 4)
+    if not message:
+        return False
+    *streams, status = descriptors
+    try:
+        with warnings.catch_warnings(
+            action="ignore", category=DeprecationWarning
+        ):  # of threads that only wait
+            pid = os.fork()
+    except OSError as error:  # no memory, or too many processes
+        os.write(streams[2], f"{error}\n".encode())
+        os.close(status)
+    else:
+        if not pid:
+            requests.close()
+            live(json.loads(message), streams, status)
+        running[pid] = status
+    for stream in streams:
+        os.close(stream)
+    return True
+
+
+def live(request: Mapping[str, str], streams: Sequence[int], status: int) -> None:
+    """What a child does; it does not return."""
+    try:
+        os.setsid()  # all that the job starts ends with it
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.write(status, b"%d\n" % os.getpid())
+        os.close(status)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(request["cwd"])
+        from adbench_tgan import worker
+
+        worker.main(Path(request["folder"]))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
+
+
+def tell_of_ended(running: dict[int, int]) -> None:
+    """Tell the status of each child that has ended."""
+    for pid in list(running):
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            with suppress(OSError), os.fdopen(running.pop(pid), "wb") as told:  # those who asked may be gone
+                told.write(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    main()
