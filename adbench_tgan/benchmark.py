@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from adbench_tgan.hooks import ExecutorSpec
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.leaderboard import (
     LEADERBOARD_COLUMNS,
+    METRICS,
     RESULT_COLUMNS,
     leaderboard_table,
     results_table,
@@ -92,6 +94,7 @@ def benchmark(
     refuse_newer(store, missing)
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     warn_of_other_code(planned.jobs, store, registry, reporter.warn)
+    warn_of_other_metrics(planned.jobs, store, registry, reporter.warn)
     try:
         with Claims(store.root.absolute()) as claims:
             shared = Sharing(missing, before, store, claims, reporter, with_model=settings.save_models)
@@ -193,6 +196,23 @@ def warn_of_other_code(
         warn(
             f"{name}: {count} finished jobs are of other code ({then}) than what is installed ({now}); if scores have "
             "changed, raise its version, and they are run again"
+        )
+
+
+def warn_of_other_metrics(
+    jobs: Iterable[Job], store: ResultStore, registry: Registry, warn: Callable[[str], None]
+) -> None:
+    """Say so where finished jobs lack a plugin's image metric, which was installed after they were run."""
+    added = [spec.name for spec in registry.metrics() if spec.level == "image" and spec.name not in METRICS]
+    if not added:  # `METRICS` are of every job
+        return
+    lacking: Counter[str] = Counter()
+    for result in filter(None, map(store.get, jobs)):
+        tried = {*result.metrics, *(note.partition(" not computed: ")[0] for note in result.notes)}
+        lacking.update(name for name in added if result.status == "ok" and name not in tried)
+    for name, count in sorted(lacking.items()):
+        warn(
+            f"metric {name}: {count} finished jobs were run without it and stay so; run them into another --out for it"
         )
 
 

@@ -6,6 +6,7 @@ plugin and touches no GPU, so its children inherit nothing of a job's.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -15,9 +16,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -47,7 +49,7 @@ class Child:
         """
         self.pid: int | None = None  # until it has begun
         self.returncode: int | None = None  # as of `subprocess.Popen`; `LOST` if there is none
-        self.heard = b""
+        self.nursery, self.heard = nursery, b""
         stdin, stdout, stderr, status = (os.pipe() for _ in range(4))
         theirs = stdin[0], stdout[1], stderr[1], status[1]
         self.stdin = os.fdopen(stdin[1], "wb")
@@ -105,19 +107,40 @@ class Nursery:
     def __init__(self, env: Mapping[str, str]):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket = ours  # it ends when this is closed, and its children have ended
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as this)
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "adbench_tgan.nursery"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=self.said,
                 env=env,
                 start_new_session=True,  # Ctrl-C is not for it
             )
+        atexit.register(self.end, os.getpid())
 
     def ask(self, request: Mapping[str, str], descriptors: Sequence[int]) -> None:
-        """Send a request for a process, with its three streams and where to tell of it."""
+        """Send a request for a process, with its three streams and where to tell of it.
+
+        Raises:
+            OSError: it is no more.
+        """
+        if self.process.poll() is not None:  # a child that has just begun may still hold its socket
+            raise BrokenPipeError
         socket.send_fds(self.socket, [json.dumps(request).encode()], descriptors)
+
+    def last_words(self) -> str:
+        """The last line that it printed, such as why it died."""
+        self.said.seek(0)
+        return "".join(self.said.read().decode(errors="replace").strip().splitlines()[-1:])
+
+    def end(self, owner: int) -> None:
+        """End it at once, for the process that made it: nobody waits for its children any more."""
+        if os.getpid() == owner:
+            self.socket.close()
+            self.said.close()
+            self.process.kill()
+            self.process.wait()
 
 
 _nurseries: dict[tuple[int, frozenset[tuple[str, str]]], Nursery] = {}
@@ -169,7 +192,7 @@ def main() -> None:
 def import_all() -> None:
     """Do the imports; what cannot be imported fails in the job that needs it, which says so."""
     for module in IMPORTED:
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):
             import_module(module)
     gc.collect()
     gc.freeze()  # so that collecting garbage does not copy what is shared
@@ -190,6 +213,9 @@ def fork(requests: socket.socket, running: dict[int, int]) -> bool:
     message, descriptors, _, _ = socket.recv_fds(requests, MOST, 4)
     if not message:
         return False
+    if len(descriptors) < 4:  # there are too many open here; who asked hears that no more comes
+        close_all(descriptors)
+        return True
     *streams, status = descriptors
     try:
         with warnings.catch_warnings(
@@ -197,26 +223,37 @@ def fork(requests: socket.socket, running: dict[int, int]) -> bool:
         ):  # of threads that only wait
             pid = os.fork()
     except OSError as error:  # no memory, or too many processes
-        os.write(streams[2], f"{error}\n".encode())
+        tell(streams[2], f"{error}\n")
         os.close(status)
     else:
         if not pid:
             requests.close()
-            live(json.loads(message), streams, status)
+            close_all([status, *running.values()])
+            live(json.loads(message), streams)
         running[pid] = status
-    for stream in streams:
-        os.close(stream)
+        tell(status, f"{pid}\n")
+    close_all(streams)
     return True
 
 
-def live(request: Mapping[str, str], streams: Sequence[int], status: int) -> None:
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors."""
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def tell(descriptor: int, line: str) -> None:
+    """Write a line to someone who may be gone."""
+    with suppress(OSError):
+        os.write(descriptor, line.encode())
+
+
+def live(request: Mapping[str, str], streams: Sequence[int]) -> None:
     """What a child does; it does not return."""
     try:
         os.setsid()  # all that the job starts ends with it
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.write(status, b"%d\n" % os.getpid())
-        os.close(status)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
@@ -236,8 +273,8 @@ def tell_of_ended(running: dict[int, int]) -> None:
     for pid in list(running):
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
-            with suppress(OSError), os.fdopen(running.pop(pid), "wb") as told:  # those who asked may be gone
-                told.write(b"%d\n" % os.waitstatus_to_exitcode(status))
+            tell(running[pid], f"{os.waitstatus_to_exitcode(status)}\n")
+            os.close(running.pop(pid))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.failures import failure
 from adbench_tgan.jobs import Job
 from adbench_tgan.mps import side_by_side
-from adbench_tgan.nursery import LOST, begin
+from adbench_tgan.nursery import LOST, Child, begin
 from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
@@ -103,6 +103,8 @@ def packed(
 
 def close(running: Iterable[Process]) -> None:
     """End processes, and remove what they wrote."""
+    for process in running:
+        process.kill()  # all at once, before any is waited for
     for process in running:
         process.close()
 
@@ -201,18 +203,22 @@ class Process:
         self.stop()
         return True
 
-    def stop(self) -> None:
-        """End it, and all that it started."""
+    def kill(self) -> None:
+        """Kill it, and all that it started, and do not wait for their end."""
         assert self.process.stdin is not None
         self.process.stdin.close()  # ends it too, also one that is still to begin
+        self.process.poll()  # learns its number, if it has begun
         with suppress(ProcessLookupError, PermissionError):
-            self.process.poll()  # learns its number, if it has begun
             if self.process.pid is not None:
                 os.killpg(self.process.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it, and all that it started."""
+        self.kill()
         with suppress(subprocess.TimeoutExpired):  # a driver may keep it for ever
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=10 if self.process.pid is not None else 0)
         for reader in self.readers:
-            reader.join(timeout=1)
+            reader.join(timeout=1 if self.process.returncode is not None else 0)
 
     def close(self) -> None:
         """End it, and remove what it wrote."""
@@ -242,6 +248,8 @@ class Process:
         code = self.process.returncode
         assert code is not None
         if code == LOST:
+            if isinstance(self.process, Child) and not self.last:
+                self.last = self.process.nursery.last_words()
             return f"its process could not be forked, or what forks it died{self.said()}; run again"
         if self.late and not self.begun:
             return f"not started after {START + self.limit:g} s: stopped; is the machine too busy?"

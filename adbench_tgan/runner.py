@@ -353,7 +353,10 @@ def evaluate(
                 given = maps.copy(), masks.copy()
             else:
                 continue
-            value = float(registry.load("metric", spec.name)(*given))
+            found = registry.load("metric", spec.name)(*given)
+            if isinstance(found, str | bool):
+                raise TypeError(f"it is {found!r}, no number")
+            value = float(found)
             if not np.isfinite(value):
                 raise ValueError(f"it is {value}")
             values[spec.name] = value

@@ -454,6 +454,15 @@ def test_missing_mnist_file_is_named(tmp_path):
         mnist.load_mnist(tmp_path, False)
 
 
+@pytest.mark.parametrize("place", ["", "mnist", "MNIST/raw"])
+def test_mnist_that_is_still_packed_is_told_of(tmp_path, place):
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "train-images-idx3-ubyte.gz").touch()
+    for fetch in (False, True):
+        with pytest.raises(DataError, match=r"holds the files of MNIST as they are downloaded; unpack them"):
+            mnist.load_mnist(tmp_path, fetch)
+
+
 def test_mnist_is_fetched_from_the_first_mirror_that_answers(tmp_path, monkeypatch):
     from torchvision.datasets import MNIST
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from test_leaderboard import result
 from test_runner import Silent
 
 from adbench_tgan import nursery
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.jobs import Request
 from adbench_tgan.nursery import LOST, Child, Nursery, begin
-from adbench_tgan.processes import environment
+from adbench_tgan.processes import MANY, Heard, Process, close, environment
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
+from adbench_tgan.worker import SPEC
 
 LOOK = """
 import sys, threading
@@ -40,7 +45,15 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> dict[object, Nursery]:
     monkeypatch.setattr(nursery, "_nurseries", made)
     yield made
     for each in made.values():
-        each.socket.close()
+        each.end(os.getpid())
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> dict[str, str]:
+    """An environment without torch, in which imports end at once."""
+    (tmp_path / "torch.py").write_text("raise ImportError('not here')")
+    env = environment(1)
+    return env | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{env['PYTHONPATH']}"}
 
 
 def test_it_imports_the_framework_and_no_plugin_and_leaves_the_gpu_alone() -> None:
@@ -51,9 +64,9 @@ def test_it_imports_the_framework_and_no_plugin_and_leaves_the_gpu_alone() -> No
 
 
 def test_a_child_has_its_session_its_folder_and_its_streams_and_its_status_is_told(
-    tmp_path: Path, alone: dict[object, Nursery]
+    tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
 ) -> None:
-    child = begin(tmp_path, environment(1))
+    child = begin(tmp_path, quick)
     assert child.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
         child.wait(0.01)
@@ -63,35 +76,104 @@ def test_a_child_has_its_session_its_folder_and_its_streams_and_its_status_is_to
     assert child.pid not in (None, one.process.pid, os.getpid())
 
 
-def test_a_nursery_that_is_killed_is_told_of_and_the_next_process_has_another(
-    tmp_path: Path, alone: dict[object, Nursery]
+def test_a_nursery_that_is_killed_is_told_of_by_each_child_and_the_next_process_has_another(
+    tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
 ) -> None:
-    env = environment(1)
-    first = begin(tmp_path, env)
+    os.mkfifo(tmp_path / SPEC)  # a job that is never begun
+    children = [begin(tmp_path, quick) for _ in range(2)]
+    while not all(child.pid for child in children):
+        assert [child.poll() for child in children] == [None, None]
     (one,) = alone.values()
-    one.process.kill()
-    one.process.wait()
-    assert first.wait(10) == LOST
-    second = begin(tmp_path, env)
+    os.kill(one.process.pid, signal.SIGKILL)
+    assert [child.wait(10) for child in children] == [LOST, LOST]
+    for child in children:
+        os.kill(child.pid, 0)  # it lives still
+        child.stdin.close()
+    (tmp_path / SPEC).unlink()
+    third = begin(tmp_path, quick)
     (other,) = alone.values()
     assert other is not one
-    assert second.wait(60) == 1
+    assert third.wait(60) == 1
 
 
-def test_what_cannot_be_forked_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_a_nursery_died_is_told(
+    tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
+) -> None:
+    (tmp_path / "torch.py").write_text(
+        "import os, sys\nsys.stderr.write('first\\nno such processor\\n')\nsys.stderr.flush()\nos._exit(3)\n"
+    )
+    child = begin(tmp_path, quick)
+    assert child.wait(60) == LOST
+    assert child.nursery.last_words() == "no such processor"
+
+
+def test_what_cannot_be_imported_is_the_jobs_to_tell(
+    tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
+) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('no such processor')")
+    child = begin(tmp_path, quick)
+    assert child.wait(60) == 1
+    assert b"FileNotFoundError" in child.stderr.read()
+
+
+def test_processes_of_a_nursery_that_hangs_are_ended_at_once(
+    tmp_path: Path, alone: dict[object, Nursery]
+) -> None:
+    job = result("d").job
+    settings = Settings(scratch=tmp_path)
+    begun = [Process(job, settings, {}, Heard(MANY), environment(1)) for _ in range(3)]
+    (one,) = alone.values()
+    os.kill(one.process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    close(begun)
+    assert time.monotonic() - began < 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[Nursery, socket.socket]]:
+    """A nursery without a process, and where its requests arrive."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        one = object.__new__(Nursery)
+        vars(one).update(socket=ours, process=SimpleNamespace(poll=lambda: None))
+        yield one, theirs
+
+
+def test_a_child_that_is_killed_as_it_begins_is_told_with_its_number(
+    tmp_path: Path, asked: tuple[Nursery, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nursery, "live", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+    child, running = Child(asked[0], tmp_path), {}
+    assert nursery.fork(asked[1], running)
+    (pid,) = running
+    while running:
+        nursery.tell_of_ended(running)
+    assert (child.wait(10), child.pid) == (-signal.SIGKILL, pid)
+
+
+def test_a_request_that_lost_its_streams_is_answered_by_silence(
+    tmp_path: Path, asked: tuple[Nursery, socket.socket]
+) -> None:
+    alike = SimpleNamespace(ask=lambda request, descriptors: asked[0].ask(request, descriptors[:3]))
+    child = Child(alike, tmp_path)
+    assert nursery.fork(asked[1], {})
+    assert (child.wait(10), child.pid) == (LOST, None)
+
+
+def test_what_cannot_be_forked_is_told_of(
+    tmp_path: Path, asked: tuple[Nursery, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fork() -> int:
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr("os.fork", fork)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        asking = SimpleNamespace(ask=lambda *given: Nursery.ask(SimpleNamespace(socket=ours), *given))
-        child = Child(asking, tmp_path)
-        assert nursery.fork(theirs, {})
-        assert (child.wait(10), child.pid) == (LOST, None)
-        assert child.stderr.read() == b"[Errno 12] Cannot allocate memory\n"
-        ours.close()
-        assert not nursery.fork(theirs, {})
+    child = Child(asked[0], tmp_path)
+    assert nursery.fork(asked[1], {})
+    assert (child.wait(10), child.pid) == (LOST, None)
+    assert child.stderr.read() == b"[Errno 12] Cannot allocate memory\n"
+    asked[0].socket.close()
+    assert not nursery.fork(asked[1], {})
 
 
 def test_each_environment_has_a_nursery_and_few_are_kept(
@@ -100,7 +182,8 @@ def test_each_environment_has_a_nursery_and_few_are_kept(
     closed = []
 
     def made(env: dict[str, str]) -> SimpleNamespace:
-        return SimpleNamespace(env=env, socket=SimpleNamespace(close=lambda: closed.append(env)))
+        socket = SimpleNamespace(close=lambda: closed.append(env))
+        return SimpleNamespace(env=env, socket=socket, end=lambda owner: None)
 
     monkeypatch.setattr(nursery, "Nursery", made)
     monkeypatch.setattr(nursery, "Child", lambda nursery, folder: nursery)

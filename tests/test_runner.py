@@ -894,6 +894,51 @@ def test_a_metric_that_fails_costs_a_note_not_the_job(error, registry, tmp_path,
     assert result.notes == (f"f1_max not computed: {error.__name__}: oops",)
 
 
+@pytest.mark.parametrize("value", ["0.5", True])
+def test_a_metric_that_gives_no_number_is_not_read_as_one(value, registry, tmp_path, monkeypatch):
+    from adbench_tgan import metrics
+
+    monkeypatch.setattr(metrics, "f1_max", lambda scores, labels, threshold: value)
+    result = run(registry, tmp_path, "plain").results[0]
+    assert "f1_max" not in result.metrics
+    assert result.notes == (f"f1_max not computed: TypeError: it is {value!r}, no number",)
+
+
+def test_a_plugins_metric_that_came_later_is_told_to_be_missing_and_on_a_board_to_be_unchecked(
+    adbench, tmp_path
+):
+    late = tmp_path / "late.py"
+    late.write_text(
+        dedent(
+            """
+            from adbench_tgan import MetricSpec, hookimpl
+
+            def smallest(scores, labels, threshold):
+                return float(scores.min())
+
+            @hookimpl
+            def adbench_metrics():
+                yield MetricSpec(name="smallest", target=f"{__name__}:smallest", level="image")
+                yield MetricSpec(name="unasked", target="nowhere:unasked", level="pixel")
+            """
+        )
+    )
+    words = ("run", "--detectors", "mean_image", "--device", "cpu", "--no-timing", "--out", "runs")
+    publish = ("publish", "--runs", "runs", "--board", "b", "--out")
+    assert adbench(*words, "--categories", "0").status == 0
+    assert adbench(*publish, "before").status == 0
+    again = adbench(*words, "--categories", "0,1", "--plugin", "late.py")
+    assert again.status == 0, again.err
+    told = " ".join(again.err.split())
+    assert "metric smallest: 1 finished jobs were run without it and stay so" in told
+    assert "unasked" not in told
+    assert "without it" not in adbench(*words, "--categories", "1", "--plugin", "late.py").err
+    assert adbench(*publish, "after").status == 0
+    stated = [json.loads(Path(out, "b/board.json").read_text())["provenance"] for out in ("before", "after")]
+    assert ["plugin_metrics" in each for each in stated] == [False, True]
+    assert adbench("verify", "after").status == 0
+
+
 def test_a_metric_that_writes_into_what_it_is_given_changes_nothing(registry, tmp_path, monkeypatch):
     from adbench_tgan import metrics
 

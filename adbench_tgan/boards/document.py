@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,7 @@ from adbench_tgan.again import joined, run_commands
 from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, labels_hash, scores_hash
 from adbench_tgan.boards.schemas import SCHEMA
 from adbench_tgan.jobs import Job
-from adbench_tgan.leaderboard import PURITY
+from adbench_tgan.leaderboard import METRICS, PURITY
 from adbench_tgan.published import Paper
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import INTERVAL, MOVES, RESAMPLES
@@ -26,6 +26,9 @@ PROVENANCE = {
     "measured": "threshold, purity_delta, times, memory, operations and parameters were measured when a job ran",
     "scores": "each job's scores_sha256 is over its scores as little-endian float32 in the order of sample_id; a "
     "category's labels_sha256 over 'sample_id TAB label NEWLINE'",
+}
+OF_PLUGINS = {
+    "plugin_metrics": "metrics of plugins were computed when a job ran, by code that is not kept; nothing checks them"
 }
 CONFIGURATION = ("detector", "detector_version", "config", "precision", "supervision", "preset", "pretrained")
 OF_JOB = ("category", "seed", "split_fingerprint", "offer_fingerprint", "problem")
@@ -62,7 +65,7 @@ def document(board: Board, files: Mapping[str, Mapping[str, Any]]) -> dict[str, 
             "moves_by_seeds": MOVES,
             "interval": list(INTERVAL),
         },
-        "provenance": PROVENANCE,
+        "provenance": PROVENANCE | (OF_PLUGINS if has_others(board.measured) else {}),
         "commands": commands(facts, [result.job for result in board.measured]),
         "published": [asdict(paper) for paper in facts.papers],
         "audit": dict(facts.audit or {}),
@@ -140,6 +143,11 @@ def _named(measured: Sequence[Result]) -> tuple[Named, Named]:
             key = seal(content)
             known.setdefault(key, (f"{prefix}-{key[:8]}", content))
     return dict(sorted(machines.items())), dict(sorted(configurations.items(), key=lambda item: item[1][0]))
+
+
+def has_others(measured: Iterable[Result]) -> bool:
+    """Whether a job has a metric that is not the framework's."""
+    return any(result.metrics.keys() - set(METRICS) for result in measured)
 
 
 def _job(result: Result, machines: Named, configurations: Named, board: Board) -> dict[str, Any]:

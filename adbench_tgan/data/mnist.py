@@ -62,6 +62,11 @@ def _load(
     places = (root / name / "raw", root / dataset, root)
     folder = next((place for place in places if (place / f"train-{IMAGES}").is_file()), None)
     if folder is None:
+        packed = next((place for place in places if (place / f"train-{IMAGES}.gz").is_file()), None)
+        if packed:
+            raise DataError(
+                f"{packed} holds the files of {name} as they are downloaded; unpack them with gunzip *.gz"
+            )
         if not fetch:
             raise not_found(
                 dataset, root, f"{name}/raw/train-{IMAGES}, nor that file in {dataset} or in itself"
