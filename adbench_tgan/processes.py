@@ -237,7 +237,7 @@ class Process:
             shutil.rmtree(self.folder, ignore_errors=True)
         if found is None:
             return failure(self.job, self.settings, reason)
-        return beside(found, self.at_once)
+        return beside(found, self.at_once, forked=isinstance(self.process, Child))
 
     def said(self) -> str:
         """What it said last, to go on a sentence; empty if it said nothing."""
@@ -266,11 +266,12 @@ class Process:
         )
 
 
-def beside(result: Result, at_once: int) -> Result:
-    """A result that says how many jobs ran at once, as its times show."""
-    if at_once == 1 or not result.machine:
+def beside(result: Result, at_once: int, *, forked: bool = False) -> Result:
+    """A result that says how many jobs ran at once, as its times show, and if its process was forked, as its memory does."""
+    if not result.machine:
         return result
-    return replace(result, machine={**result.machine, "jobs_at_once": at_once})
+    facts = {"jobs_at_once": at_once} if at_once > 1 else {}
+    return replace(result, machine={**result.machine, **facts, **({"forked": True} if forked else {})})
 
 
 def new_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:

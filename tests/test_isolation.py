@@ -228,6 +228,7 @@ def assert_same_files(here: Path, there: Path) -> None:
         assert set(one.pop("timing")) == set(timing := other.pop("timing"))
         assert 0 < timing["peak_memory_mb"] < 20_000
         assert other["machine"].pop("jobs_at_once") == 2
+        assert other["machine"].pop("forked")
         assert one == other
         assert len(one["machine"]["code"]["framework"]) == 64
 
