@@ -246,15 +246,15 @@ class Process:
     def reason(self) -> str:
         """Why there is no result, in a line; empty if the process ended well."""
         code = self.process.returncode
+        if self.late and not self.begun:
+            return f"not started after {START + self.limit:g} s: stopped; is the machine too busy?"
+        if self.late:
+            return f"no result after {self.limit:g} s: stopped; raise --job-timeout if it needs longer"
         assert code is not None
         if code == LOST:
             if isinstance(self.process, Child) and not self.last:
                 self.last = self.process.nursery.last_words()
             return f"its process could not be forked, or what forks it died{self.said()}; run again"
-        if self.late and not self.begun:
-            return f"not started after {START + self.limit:g} s: stopped; is the machine too busy?"
-        if self.late:
-            return f"no result after {self.limit:g} s: stopped; raise --job-timeout if it needs longer"
         if code > 0:
             return f"the process ended with exit status {code}{self.said()}"
         if code == -signal.SIGKILL:

@@ -391,12 +391,14 @@ def test_another_jobs_result_or_half_of_one_is_no_result(tmp_path: Path) -> None
             "its process ended before there was a result, and without an error; does the detector call os._exit?",
         ),
         (LOST, "its process could not be forked, or what forks it died; it said last: No; run again"),
+        (None, "not started after 62 s: stopped; is the machine too busy?"),
     ],
 )
 def test_a_process_that_ended_otherwise_is_a_failure_with_its_reason(
-    tmp_path: Path, status: int, error: str
+    tmp_path: Path, status: int | None, error: str
 ) -> None:
     ended = object.__new__(Process)
-    facts = {"job": result("d").job, "settings": Settings(), "folder": tmp_path / "gone", "late": False}
-    vars(ended).update(facts, process=SimpleNamespace(returncode=status), last="No")
+    facts = {"job": result("d").job, "settings": Settings(), "folder": tmp_path / "gone", "begun": False}
+    facts |= {"limit": 2.0, "late": status is None, "last": "No"}
+    vars(ended).update(facts, process=SimpleNamespace(returncode=status))
     assert ended.result().error == error
