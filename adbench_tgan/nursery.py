@@ -42,11 +42,7 @@ class Child:
     """A process that was asked for: as much of `subprocess.Popen` as is needed."""
 
     def __init__(self, nursery: Nursery, folder: Path):
-        """Ask for one that carries out `folder`.
-
-        Raises:
-            OSError: the nursery is no more.
-        """
+        """Ask for one that carries out `folder`."""
         self.pid: int | None = None  # until it has begun
         self.returncode: int | None = None  # as of `subprocess.Popen`; `LOST` if there is none
         self.nursery, self.heard = nursery, b""
@@ -55,15 +51,9 @@ class Child:
         self.stdin = os.fdopen(stdin[1], "wb")
         self.stdout, self.stderr = os.fdopen(stdout[0], "rb"), os.fdopen(stderr[0], "rb")
         self.status = os.fdopen(status[0], "rb", buffering=0)
-        try:
+        with suppress(OSError):  # the nursery has died, which is heard when no more comes
             nursery.ask({"folder": str(folder), "cwd": os.getcwd()}, theirs)
-        except OSError:
-            for pipe in (self.stdin, self.stdout, self.stderr, self.status):
-                pipe.close()
-            raise
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
+        close_all(theirs)
 
     def poll(self) -> int | None:
         """Its exit status, minus the number of a signal that killed it; None while it runs."""
@@ -125,8 +115,6 @@ class Nursery:
         Raises:
             OSError: it is no more.
         """
-        if self.process.poll() is not None:  # a child that has just begun may still hold its socket
-            raise BrokenPipeError
         socket.send_fds(self.socket, [json.dumps(request).encode()], descriptors)
 
     def last_words(self) -> str:
@@ -158,12 +146,11 @@ def begin(folder: Path, env: Mapping[str, str]) -> Child | subprocess.Popen[byte
             start_new_session=True,
         )
     key = os.getpid(), frozenset(env.items())
-    with suppress(KeyError, OSError):  # there is none, or it was killed
-        return Child(_nurseries[key], folder)
-    _nurseries[key] = Nursery(env)
+    if (known := _nurseries.get(key)) is None or known.process.poll() is not None:
+        known = _nurseries[key] = Nursery(env)
     while len(_nurseries) > KEPT:
         _nurseries.pop(next(iter(_nurseries))).socket.close()
-    return Child(_nurseries[key], folder)
+    return Child(known, folder)
 
 
 # --- on its own side ----------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def asked() -> Iterator[tuple[Nursery, socket.socket]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         one = object.__new__(Nursery)
-        vars(one).update(socket=ours, process=SimpleNamespace(poll=lambda: None))
+        one.socket = ours
         yield one, theirs
 
 
@@ -174,6 +174,7 @@ def test_what_cannot_be_forked_is_told_of(
     assert child.stderr.read() == b"[Errno 12] Cannot allocate memory\n"
     asked[0].socket.close()
     assert not nursery.fork(asked[1], {})
+    assert Child(asked[0], tmp_path).wait(10) == LOST
 
 
 def test_each_environment_has_a_nursery_and_few_are_kept(
@@ -183,7 +184,8 @@ def test_each_environment_has_a_nursery_and_few_are_kept(
 
     def made(env: dict[str, str]) -> SimpleNamespace:
         socket = SimpleNamespace(close=lambda: closed.append(env))
-        return SimpleNamespace(env=env, socket=socket, end=lambda owner: None)
+        process = SimpleNamespace(poll=lambda: None)
+        return SimpleNamespace(env=env, socket=socket, process=process, end=lambda owner: None)
 
     monkeypatch.setattr(nursery, "Nursery", made)
     monkeypatch.setattr(nursery, "Child", lambda nursery, folder: nursery)
