@@ -29,6 +29,7 @@ from time import monotonic
 FORKS = sys.platform == "linux"
 MOST = 2**16  # bytes of a request
 KEPT = 2  # nurseries that wait for more
+END = 1.0  # seconds in which a nursery is gone whose streams have ended
 LOST = 256  # in place of the exit status of a process that was not forked, or whose nursery has died
 IMPORTED = (  # what every job imports sooner or later
     "adbench_tgan.data.tasks adbench_tgan.failures adbench_tgan.packing adbench_tgan.registry adbench_tgan.results "
@@ -48,7 +49,7 @@ class Child:
         self.nursery, self.heard = nursery, b""
         stdin, stdout, stderr, status = (os.pipe() for _ in range(4))
         theirs = stdin[0], stdout[1], stderr[1], status[1]
-        self.stdin = os.fdopen(stdin[1], "wb")
+        self.stdin = os.fdopen(stdin[1], "wb")  # never written to: it ends when the process on this side does
         self.stdout, self.stderr = os.fdopen(stdout[0], "rb"), os.fdopen(stderr[0], "rb")
         self.status = os.fdopen(status[0], "rb", buffering=0)
         with suppress(OSError):  # the nursery has died, which is heard when no more comes
@@ -86,8 +87,13 @@ class Child:
         told = [int(line) for line in self.heard.split(b"\n")[:-1]]
         if told:
             self.pid = told[0]
-        if len(told) == 2 or not more:
-            self.returncode = told[1] if len(told) == 2 else LOST
+        if len(told) == 2:
+            self.returncode = told[1]
+        elif not more:
+            self.returncode = LOST
+            with suppress(subprocess.TimeoutExpired):  # its streams end a moment before it does
+                self.nursery.process.wait(END)
+        if self.returncode is not None:
             self.status.close()
 
 
@@ -205,9 +211,8 @@ def fork(requests: socket.socket, running: dict[int, int]) -> bool:
         return True
     *streams, status = descriptors
     try:
-        with warnings.catch_warnings(
-            action="ignore", category=DeprecationWarning
-        ):  # of threads that only wait
+        # Python warns of threads, of which libraries have some that only wait.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             pid = os.fork()
     except OSError as error:  # no memory, or too many processes
         tell(streams[2], f"{error}\n")

@@ -137,6 +137,7 @@ def asked() -> Iterator[tuple[Nursery, socket.socket]]:
     with ours, theirs:
         one = object.__new__(Nursery)
         one.socket = ours
+        one.process = SimpleNamespace(wait=lambda seconds: None)
         yield one, theirs
 
 
@@ -156,6 +157,7 @@ def test_a_request_that_lost_its_streams_is_answered_by_silence(
     tmp_path: Path, asked: tuple[Nursery, socket.socket]
 ) -> None:
     alike = SimpleNamespace(ask=lambda request, descriptors: asked[0].ask(request, descriptors[:3]))
+    alike.process = asked[0].process
     child = Child(alike, tmp_path)
     assert nursery.fork(asked[1], {})
     assert (child.wait(10), child.pid) == (LOST, None)
