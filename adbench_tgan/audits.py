@@ -114,7 +114,8 @@ def audit_job(
         found = audit(
             detector, begin.split, train, lambda number, means: reporter.epoch(number, total, means, job)
         )
-        for note in (*begin.split.notes, *notes_of(detector)):
+        notes = [*begin.split.notes, *notes_of(detector)]
+        for note in notes:
             reporter.warn(f"{job}: {note}")
     info = registry.find("detector", job.detector)
     facts = {
@@ -122,6 +123,7 @@ def audit_job(
         "device": device_name(device),
         "machine": {**machine(device), "code": begin.code},
         "unofficial": begin.split.unofficial,
+        "notes": notes,
     }
     return {"schema": 1, "job": asdict(job), **asdict(found), **facts, "version": __version__}
 

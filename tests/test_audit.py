@@ -522,7 +522,9 @@ def test_an_audit_hands_labelled_anomalies_on_and_says_notes_and_code(tmp_path, 
     assert "needslabels on digits/0 seed 0: one mask is lost" in told
     assert "needslabels on digits/0 seed 0: True: there were anomalies" in told
     (path,) = curves_in(tmp_path)
-    assert json.loads(path.read_text())["machine"]["code"]["framework"]
+    record = json.loads(path.read_text())
+    assert record["notes"] == ["one mask is lost", "True: there were anomalies"]
+    assert record["machine"]["code"]["framework"]
 
 
 def test_the_picture_of_an_audit_draws_its_curves(tmp_path, monkeypatch):
