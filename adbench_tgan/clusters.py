@@ -309,10 +309,8 @@ def check_answers(address: str) -> None:
 
 
 def check_gpus(ray: Any, settings: Settings) -> None:
-    """Refuse shares that Ray does not cut, and a cluster that has no GPU to give."""
-    share = settings.gpus_per_job or 0
-    if share > 1 and share != int(share):
-        raise AdbenchError(f"--gpus-per-job {share:g}: give a share below 1, or whole GPUs")
+    """Refuse a cluster that has no GPU to give."""
+    share = settings.gpus_per_job
     if share and not ray.cluster_resources().get("GPU", 0):
         raise AdbenchError(f"--gpus-per-job {share:g}: the cluster has no GPU; leave the option out")
 

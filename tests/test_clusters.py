@@ -108,6 +108,9 @@ def test_what_is_wrong_with_a_cluster_is_one_line(monkeypatch: pytest.MonkeyPatc
     assert ended.error == "--gpus-per-job 0.5 is not for --device cpu; leave one out"
     ended = adbench(*run[:-1], "cuda:1", "--executor", "ray", "--gpus-per-job", "0.5")
     assert ended.error == "--gpus-per-job 0.5 is not for --device cuda:1; leave one out"
+    ended = adbench(*run[:-2], "--executor", "ray", "--gpus-per-job", "1.5")
+    assert ended.error == "--gpus-per-job 1.5: give a share below 1, or whole GPUs"
+    assert not Path("runs").exists()
     monkeypatch.setitem(sys.modules, "ray", None)
     ended = adbench(*run, "--executor", "ray")
     assert (ended.status, ended.error) == (2, "executor 'ray' needs Ray: pip install 'adbench-tgan[ray]'")
