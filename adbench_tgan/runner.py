@@ -39,8 +39,8 @@ from adbench_tgan.scoring import (
     purity,
     purity_of_maps,
     reconstruction_error,
+    sample,
     score_all,
-    score_some,
     warm_up,
 )
 from adbench_tgan.statements import check_losses, notes_of, parameters_of
@@ -212,7 +212,7 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
         check_scores(scores)
         peak = memory.megabytes()
         reporter.phase("threshold", job)
-        threshold = float(np.quantile(score_some(detector, split.normal, device, tell), QUANTILE))
+        threshold = float(np.quantile(score_all(detector, sample(split.normal), device, tell), QUANTILE))
         reconstruction, unmeasured = reconstructed(detector, split.normal, device)
         reporter.phase("purity", job)
         purity_delta = purity(detector, split.test, scores, device)

@@ -61,14 +61,9 @@ def scores_of(detector: Detector, images: Tensor) -> Tensor:
     return found.detach().clone()  # the next call may write into the same memory
 
 
-def score_some(detector: Detector, images: ImageSet, device: str, tell: Tell = silent) -> np.ndarray:
-    """The scores of at most `THRESHOLD_IMAGES` images, evenly spaced."""
-    return score_all(detector, sample(images), device, tell)
-
-
-def sample(images: ImageSet) -> ImageSet:
-    """At most `THRESHOLD_IMAGES` of the images, evenly spaced."""
-    count = min(len(images), THRESHOLD_IMAGES)
+def sample(images: ImageSet, most: int = THRESHOLD_IMAGES) -> ImageSet:
+    """At most so many of the images, evenly spaced."""
+    count = min(len(images), most)
     chosen = torch.linspace(0, len(images) - 1, count).round().long()
     return ImageSet(images.on("cpu")[chosen])
 
@@ -129,9 +124,9 @@ def some(images: ImageSet) -> tuple[np.ndarray, Tensor]:
 def reconstruction_error(detector: Detector, images: ImageSet, device: str) -> float | None:
     """The squared error of its reconstructions, divided by that of one flat colour for all: the images' mean.
 
-    0 is perfect; from 1 on nothing of an image is reconstructed but that colour, if that. Over the images of
-    `score_some`, whose walks through a latent space are known once they are scored. None of a detector that has no
-    networks or reconstructs nothing, and where all images are flat and alike.
+    0 is perfect; from 1 on nothing of an image is reconstructed but that colour, if that. Over a `sample` of them,
+    whose walks through a latent space are known once it is scored. None of a detector that has no networks or
+    reconstructs nothing, and where all images are flat and alike.
 
     Raises:
         AdbenchError: what it returns is no batch of images such as it was given.

@@ -14,7 +14,7 @@ from torch import Tensor
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector
 from adbench_tgan.energy import LEAST, meter_of
-from adbench_tgan.scoring import operations
+from adbench_tgan.scoring import operations, sample
 from adbench_tgan.timing import PeakMemory, clocks, stopwatch
 from adbench_tgan.timing_board import derived
 from adbench_tgan.training import fit, lay_out
@@ -67,10 +67,7 @@ def shortened(config: Any) -> Any:
 
 
 def _some(images: ImageSet | None, count: int) -> Any:
-    if images is None or not count or len(images) <= count:
-        return images
-    chosen = torch.linspace(0, len(images) - 1, count).round().long()
-    return ImageSet(images.on("cpu")[chosen])
+    return sample(images, count) if images is not None and 0 < count < len(images) else images
 
 
 def measure_speed(detector: Detector, images: Tensor, effort: Effort) -> dict[str, Any]:
