@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from adbench_tgan.testing.outcome import expect
+from adbench_tgan.testing.outcome import CheckFailed, expect
 from adbench_tgan.testing.traces import changed
 from adbench_tgan.testing.trial import SEED, Trial
 from adbench_tgan.training import dice_kept, dice_now
@@ -40,8 +40,7 @@ def settings_survive_writing_and_reading(trial: Trial) -> None:
         text = json.dumps(config.model_dump(mode="json"))
         again = type(config).model_validate(json.loads(text))
     except (ValueError, TypeError) as error:
-        expect(False, f"{' '.join(str(error).split())}")
-        raise
+        raise CheckFailed(" ".join(str(error).split())) from error
     lost = [name for name in type(config).model_fields if getattr(again, name) != getattr(config, name)]
     expect(not lost, f"{', '.join(lost)} came back changed")
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from adbench_tgan.detector import Detector
 from adbench_tgan.hooks import one_line
-from adbench_tgan.testing.outcome import CheckFailed, Skipped, expect, skip
+from adbench_tgan.testing.outcome import CheckFailed, Skipped, expect
 from adbench_tgan.testing.trial import KEEP, SEED, TOLERANCE, Trial, gap
 from adbench_tgan.training import seed_everything
 
@@ -26,7 +26,7 @@ DEVICE_TOLERANCE = 1e-2  # relative: other kernels, and a search of many steps
 def maps_match_the_images(trial: Trial) -> None:
     """One finite float32 map per image, of the image's height and width, which depends on its own image alone."""
     if not trial.detector.has_maps:
-        skip("it has no maps")
+        raise Skipped("it has no maps")
     _, height, width = trial.shape
     together = trial.detector.anomaly_map(trial.probe).clone()  # the next call may write into the same memory
     alone = trial.detector.anomaly_map(trial.probe[:1])
@@ -44,7 +44,7 @@ def maps_add_up_to_the_scores_where_declared(trial: Trial) -> None:
     """To their mean or their sum, where the detector's `extras` have "map_mean" or "map_sum"."""
     declared = {"map_mean", "map_sum"} & set(trial.subject.info.extras)
     if not declared:
-        skip("its extras have neither map_mean nor map_sum")
+        raise Skipped("its extras have neither map_mean nor map_sum")
     flat = trial.detector.anomaly_map(trial.probe).flatten(1)
     total = flat.mean(1) if "map_mean" in declared else flat.sum(1)
     difference = gap(trial.scores, total)
@@ -54,7 +54,7 @@ def maps_add_up_to_the_scores_where_declared(trial: Trial) -> None:
 def reconstructions_match_the_images(trial: Trial) -> None:
     """One uint8 image per image, of the same shape, which depends on its own image alone."""
     if type(trial.detector).reconstruct is Detector.reconstruct:
-        skip("it reconstructs nothing")
+        raise Skipped("it reconstructs nothing")
     images = trial.detector.reconstruct(trial.probe)
     expect(images.shape == trial.probe.shape, f"reconstructions are {tuple(images.shape)}")
     expect(images.dtype == torch.uint8, f"reconstructions are {images.dtype}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adbench_tgan.testing.outcome import CheckFailed, expect, skip
+from adbench_tgan.testing.outcome import CheckFailed, Skipped, expect
 from adbench_tgan.testing.trial import KEEP, Trial, gap
 
 
@@ -26,7 +26,7 @@ def a_saved_state_gives_equal_scores_in_another_process(trial: Trial) -> None:
     """From a safetensors file: nothing else that fit left in memory is needed."""
     finding = trial.finding
     if finding.crash:
-        skip("the other process crashed")
+        raise Skipped("the other process crashed")
     if finding.load_error:
         raise CheckFailed(f"{finding.load_error}; {KEEP}")
     there = _given(finding.loaded, "there was no state to load")
@@ -37,14 +37,16 @@ def ctrl_c_stops_training(trial: Trial) -> None:
     """At its first look at an image and midway: KeyboardInterrupt comes out of fit, no thread or process is left."""
     finding = trial.finding
     if finding.crash or finding.fitted is None:
-        skip("no other process could fit it")
+        raise Skipped("no other process could fit it")
     if not finding.interruptible:
-        skip("fit calls nothing of torch during which it could be interrupted")
+        raise Skipped("fit calls nothing of torch during which it could be interrupted")
     expect(not finding.interrupted, finding.interrupted)
 
 
 def _given(scores: Tensor | None, otherwise: str) -> Tensor:
-    return scores if scores is not None else skip(otherwise)
+    if scores is None:
+        raise Skipped(otherwise)
+    return scores
 
 
 PROCESSES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 Status = Literal["passed", "failed", "expected failure", "skipped"]
 
@@ -14,18 +14,13 @@ class CheckFailed(AssertionError):
 
 
 class Skipped(Exception):
-    """The check does not apply to this detector, or not on this machine."""
+    """The check does not apply to this detector, or not on this machine, for a reason that the report prints."""
 
 
 def expect(holds: bool, otherwise: str) -> None:
     """Fail the check unless it holds. Unlike `assert`, also under ``python -O``."""
     if not holds:
         raise CheckFailed(otherwise)
-
-
-def skip(reason: str) -> NoReturn:
-    """Leave the check out, for a reason that the report prints."""
-    raise Skipped(reason)
 
 
 @dataclass(frozen=True, kw_only=True)

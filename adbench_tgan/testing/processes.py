@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adbench_tgan.hooks import one_line
-from adbench_tgan.testing.outcome import skip
+from adbench_tgan.testing.outcome import Skipped
 
 if TYPE_CHECKING:
     from adbench_tgan.testing.trial import Trial
@@ -45,7 +45,7 @@ def look_from_outside(trials: Sequence[Trial]) -> list[Finding]:
         Skipped: the class cannot be imported by another process.
     """
     if not trials[0].subject.word:
-        skip("no other process can import it; give a name or module:Class")
+        raise Skipped("no other process can import it; give a name or module:Class")
     with tempfile.TemporaryDirectory(prefix="adbench-check-") as folder:
         home = Path(folder)
         errors = [write_state(trial, home / f"state-{i}.safetensors") for i, trial in enumerate(trials)]
