@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -30,8 +29,4 @@ def meter_of(device: str | torch.device) -> Meter | None:
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except Exception:  # no driver library, no right to read, a virtual GPU: the cells stay empty
         return None
-    return lambda: _joules(pynvml, handle)
-
-
-def _joules(nvml: Any, handle: Any) -> float:
-    return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000

@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, field_validator
 
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
@@ -100,7 +100,7 @@ def read(folder: Path) -> Stored | None:
     try:
         data = contents(folder / "result.json", LARGEST)
         return None if data is None else Stored.model_validate_json(data)
-    except (ValidationError, ValueError):
+    except ValueError:
         return None
 
 

@@ -74,7 +74,7 @@ def _decimals(channel: str) -> alt.Axis:
 
 def _chance() -> alt.Chart:
     """The line of what guesses; where nothing else is drawn, the page does not count it."""
-    line: alt.Chart = alt.Chart(_inline([{}]), name="chance").mark_rule(
+    line: alt.Chart = alt.Chart(alt.Data(values=[{}]), name="chance").mark_rule(
         strokeDash=[3, 3], color=GREY, strokeWidth=1.5
     )
     return line
@@ -246,7 +246,7 @@ def audits(records: Sequence[Record]) -> Spec:
     names = list(AUDIT_STYLES)
     colours, dashes = zip(*AUDIT_STYLES.values(), strict=True)
     chart = (
-        alt.Chart(_inline(list(records)))
+        alt.Chart(alt.Data(values=list(records)))
         .add_params(alt.param(name="audit", value=records[0]["audit"]))
         .transform_filter("datum.audit === audit")
         .transform_flatten(["epoch", "auroc"])
@@ -266,7 +266,7 @@ def audits(records: Sequence[Record]) -> Spec:
 
 def _base(lines: list[Record], order: Sequence[str], category: str | None = None) -> alt.Chart:
     """A chart of the entries that the page shows, and of one category if it has many."""
-    chart = alt.Chart(_inline(lines)).add_params(alt.param(name="shown", value=list(order)))
+    chart = alt.Chart(alt.Data(values=lines)).add_params(alt.param(name="shown", value=list(order)))
     if category is not None:
         chart = chart.add_params(alt.param(name="category", value=category))
         chart = chart.transform_filter("datum.category === category")
@@ -276,12 +276,8 @@ def _base(lines: list[Record], order: Sequence[str], category: str | None = None
 def _one(lines: list[Record], entry: str, category: str) -> alt.Chart:
     """A chart of one entry in one category."""
     chosen = (alt.param(name="entry", value=entry), alt.param(name="category", value=category))
-    chart = alt.Chart(_inline(lines)).add_params(*chosen)
+    chart = alt.Chart(alt.Data(values=lines)).add_params(*chosen)
     return chart.transform_filter("datum.category === category && datum.entry === entry")
-
-
-def _inline(lines: list[Record]) -> alt.Data:
-    return alt.Data(values=lines)
 
 
 def _colour(order: Sequence[str]) -> alt.Color:
