@@ -19,7 +19,6 @@ import torch
 from make_process import Forked
 from safetensors.torch import save
 from test_conformance import TINY
-from test_graphs import TRAINED
 from torch import nn
 
 from adbench_tgan import Detector, Endless, ImageSet, TrainSet, checkpoints, places
@@ -76,7 +75,8 @@ def assert_equal(one, other):
         assert torch.equal(tensor, other[name]), name
 
 
-@pytest.mark.parametrize("name", TRAINED)
+# A check of conformance cuts the training of every detector so; of the last two it sees fewer epochs and stages.
+@pytest.mark.parametrize("name", ["ganomaly", "transgan_anogan", "transgan_dual"])
 def test_a_training_cut_again_and_again_ends_like_a_whole_one(name, tmp_path):
     whole, losses = trained(name)
     assert len(losses) == whole.expected_epochs(trainset()) > 1

@@ -69,7 +69,9 @@ def test_killed_and_restarted_it_ends_as_if_nothing_had_happened(moment, whole, 
             break
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "results.csv").exists()
-    Forked(*RUN, tmp_path).finish()
+    kept = len(scores(tmp_path))
+    again = Forked(*RUN, tmp_path).finish()
+    assert (f"{kept} of 4 jobs are finished already" in again) == (kept > 0)
     assert_same(tmp_path, whole)
 
 

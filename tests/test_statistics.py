@@ -94,12 +94,10 @@ def test_the_mean_over_categories_spreads_as_the_images_that_they_share():
     """Of 300 shared normal images and 60 anomalies of each category, against test sets that are drawn again."""
     made = np.random.default_rng(7)
 
-    def auroc_of_each(normal, abnormal):
-        return np.mean(
-            [roc_auc_score(np.repeat([0, 1], [300, 60]), np.append(normal, one)) for one in abnormal]
-        )
+    def mean_auroc(normal, abnormal):
+        return (normal < abnormal[..., None]).mean()
 
-    again = [auroc_of_each(made.normal(size=300), made.normal(1, 1, (6, 60))) for _ in range(400)]
+    again = [mean_auroc(made.normal(size=300), made.normal(1, 1, (6, 60))) for _ in range(400)]
     normal, abnormal = made.normal(size=300), made.normal(1, 1, (6, 60))
     labels = np.full((6, 660), ABSENT, np.int8)
     labels[:, :300] = 0
@@ -139,10 +137,10 @@ def test_the_interval_over_seeds_is_as_wide_as_seeds_and_images_together():
     assert over_seeds(aurocs[:1]) == pytest.approx(np.tile(aurocs[0], MOVES))
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_intervals_of_few_seeds_hold_the_truth_as_often_as_they_say(count):
+def test_intervals_of_two_seeds_hold_the_truth_as_often_as_they_say():
+    """Of more seeds the next test says what the intervals are."""
     draw = np.random.default_rng(4)
-    found = [over_seeds(np.repeat(draw.normal(0, 1, count)[:, None], RESAMPLES, 1)) for _ in range(1000)]
+    found = [over_seeds(np.repeat(draw.normal(0, 1, 2)[:, None], RESAMPLES, 1)) for _ in range(1000)]
     covered = np.mean([low <= 0 <= high for low, high in map(interval, found)])
     assert 0.935 < covered < 0.965
     alike = [

@@ -370,10 +370,9 @@ def test_patience_ends_walks_early(trained):
     assert (scores < 1.5 * long.score(images(2))).all()
 
 
-@pytest.mark.parametrize("together", [1, 4])
-def test_a_long_walk_ends_at_the_same_bits_in_any_batch(trained, together):
+def test_a_long_walk_ends_at_the_same_bits_in_any_batch(trained):
     probe = images(5, seed=3)
-    detector = changed(trained, together=together, walk_steps=30, walk_lr=0.1)
+    detector = changed(trained, together=4, walk_steps=30, walk_lr=0.1)
     whole = detector.score(probe)
     assert torch.equal(torch.cat([detector.score(part) for part in probe.split(1)]), whole)
     assert torch.equal(detector.score(probe.flip(0)).flip(0), whole)
