@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from adbench_tgan.data.archives import fetch_archive
-from adbench_tgan.data.files import fetch_folder, not_found, only_regular, reason_of
+from adbench_tgan.data.files import located, only_regular, reason_of
 from adbench_tgan.data.plain_pickle import PlainArray, plain_pickle
 from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
 from adbench_tgan.errors import DataError
@@ -43,11 +43,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     Raises:
         DataError: it is not there and cannot be downloaded, or a batch is damaged or not what it should be.
     """
-    folder = _find(root)
-    if folder is None:
-        if not fetch:
-            raise not_found("cifar10", root, f"{FOLDER} or cifar10/{FOLDER}")
-        folder = fetch_folder(root, FOLDER, _download)
+    folder = located("cifar10", root, FOLDER, TEST[0], fetch=fetch, download=_download)
     train, test = _read(folder, TRAIN), _read(folder, TEST)
     note = describe(train, test)
     unofficial = "" if note == PIXELS else note
@@ -69,13 +65,6 @@ def hashes(part: Labelled) -> tuple[str, str]:
     """SHA-256 of the images as uint8 (N, 3, 32, 32) and of the labels as uint8 (N,)."""
     images, labels = np.ascontiguousarray(part[0]), part[1].astype(np.uint8)
     return hashlib.sha256(images.data).hexdigest(), hashlib.sha256(labels.data).hexdigest()
-
-
-def _find(root: Path) -> Path | None:
-    for folder in (root / FOLDER, root / "cifar10" / FOLDER):
-        if folder.is_dir():
-            return folder
-    return root if (root / TEST[0]).is_file() else None
 
 
 def _download(place: Path) -> None:

@@ -75,6 +75,24 @@ def not_found(dataset: str, root: Path, layout: str) -> DataError:
     return DataError(f"{root} holds no {layout}; {remedy}, or run 'adbench data fetch {dataset}'")
 
 
+def located(
+    dataset: str, root: Path, name: str, mark: str, *, fetch: bool, download: Callable[[Path], object]
+) -> Path:
+    """The folder `name` in `root` or in `root/dataset`, or `root` being that folder itself, which holds the file `mark`.
+
+    Raises:
+        DataError: it is not there, and is not to be downloaded or could not be.
+    """
+    for folder in (root / name, root / dataset / name):
+        if folder.is_dir():
+            return folder
+    if (root / mark).is_file():
+        return root
+    if not fetch:
+        raise not_found(dataset, root, f"{name} or {dataset}/{name}")
+    return fetch_folder(root, name, download)
+
+
 def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> Path:
     """Let `download` make a folder `name` in a temporary place, then move it into `root`: whole or not at all.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from adbench_tgan.data.archives import fetch_archive, unlike
-from adbench_tgan.data.files import fetch_folder, not_found, only_regular, reason_of
+from adbench_tgan.data.files import located, only_regular, reason_of
 from adbench_tgan.data.samples import ClassDataset, Labelled, Pixels, labelled_arrays
 from adbench_tgan.errors import DataError
 
@@ -27,11 +27,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     Raises:
         DataError: it is not there and cannot be downloaded, or a file is damaged.
     """
-    folder = _find(root)
-    if folder is None:
-        if not fetch:
-            raise not_found("stl10", root, f"{FOLDER} or stl10/{FOLDER}")
-        folder = fetch_folder(root, FOLDER, _download)
+    folder = located("stl10", root, FOLDER, "train_X.bin", fetch=fetch, download=_download)
     train, test = _part(folder, "train"), _part(folder, "test")
     counts = f"{len(train[1]):,} + {len(test[1]):,}"
     unofficial = unlike(folder, _official_files(), counts, "5,000 + 8,000")
@@ -45,13 +41,6 @@ def _official_files() -> dict[str, str]:
     from torchvision.datasets import STL10
 
     return {name: md5 for name, md5 in STL10.train_list + STL10.test_list if "unlabeled" not in name}
-
-
-def _find(root: Path) -> Path | None:
-    for folder in (root / FOLDER, root / "stl10" / FOLDER):
-        if folder.is_dir():
-            return folder
-    return root if (root / "train_X.bin").is_file() else None
 
 
 def _download(place: Path) -> None:
