@@ -265,7 +265,7 @@ def _write_tables(
     results = list(store.results(lambda path, why: say(left_alone(path, why)), there))
     current = without_superseded([result for result in results if is_current(result.job, versions)])
     first = jobs[0]
-    ordered = standings(comparable(current, jobs, versions), store.scores)
+    ordered = standings(comparable(current, jobs), store.scores)
     board = leaderboard_table(beside_papers(ordered, first.dataset, first.protocol, printed))
     write_atomically(store.root / "results.csv", csv_of(results_table(current)))
     write_atomically(store.root / "leaderboard.csv", csv_of(board))

@@ -12,11 +12,11 @@ from adbench_tgan.spreads import variant_of
 from adbench_tgan.text import counted
 
 
-def comparable(results: Iterable[Result], jobs: Sequence[Job], versions: Mapping[str, str]) -> list[Result]:
-    """Of all stored results those that may stand in one table with `jobs`.
+def comparable(results: Iterable[Result], jobs: Sequence[Job]) -> list[Result]:
+    """Of stored results those that may stand in one table with `jobs`.
 
     Same dataset, protocol and fingerprint of each category, and of the images that labelled anomalies come from: where
-    `jobs` do not say which, there must be one. Results of another version of a detector that is installed are out of date.
+    `jobs` do not say which, there must be one.
     """
     first = jobs[0]
     fingerprints = {job.category: job.split_fingerprint for job in jobs}
@@ -29,7 +29,6 @@ def comparable(results: Iterable[Result], jobs: Sequence[Job], versions: Mapping
         and fingerprints.get(result.job.category) == result.job.split_fingerprint
         and result.job.offer_fingerprint
         in ("", offers.get(result.job.category, result.job.offer_fingerprint))
-        and is_current(result.job, versions)
     ]
     seen: dict[str, set[str]] = {}
     for result in found:

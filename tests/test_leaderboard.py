@@ -20,7 +20,7 @@ from adbench_tgan.leaderboard import (
     standings,
 )
 from adbench_tgan.results import Result
-from adbench_tgan.selection import comparable, of_one_fingerprint, without_superseded
+from adbench_tgan.selection import comparable, is_current, of_one_fingerprint, without_superseded
 from adbench_tgan.views import leaderboard_views
 
 LABELS = np.repeat([0, 1], [60, 40]).astype(np.uint8)
@@ -276,12 +276,14 @@ def test_only_comparable_results_share_a_table():
         result("d", "a", dataset="other"),
         result("d", "a", protocol="leave-one-out"),
         result("d", "a", protocol_version="2"),
-        result("d", "a", detector_version="0"),
         result("d", "z"),
     ]
-    assert comparable([mine, *others], [mine.job], {"d": "1"}) == [mine]
-    gone = result("uninstalled", "a")
-    assert comparable([gone], [mine.job], {"d": "1"}) == [gone]
+    assert comparable([mine, *others], [mine.job]) == [mine]
+
+
+def test_results_of_another_version_than_the_installed_one_are_out_of_date():
+    jobs = [result("d").job, result("d", detector_version="0").job, result("uninstalled").job]
+    assert [is_current(job, {"d": "1"}) for job in jobs] == [True, False, True]
 
 
 def test_a_row_with_a_remark_has_a_star_and_its_remark_below_the_table():
@@ -358,10 +360,10 @@ def test_labelled_anomalies_out_of_different_images_never_share_a_table():
         AdbenchError, match=r"images \(abababab, cdcdcdcd\), which .* into another --out, and"
     ):
         board(results)
-    kept = comparable(results, [results[0].job], {})
+    kept = comparable(results, [results[0].job])
     assert [each.job.detector for each in kept] == ["ab", "d"]
-    assert comparable(results, [results[2].job], {}) == [results[2]]
-    assert len(comparable(results[1:], [results[2].job], {})) == 2
+    assert comparable(results, [results[2].job]) == [results[2]]
+    assert len(comparable(results[1:], [results[2].job])) == 2
 
 
 def test_scores_are_of_the_same_images_whatever_the_order_of_their_rows():
