@@ -365,9 +365,9 @@ def test_whatever_scoring_leaves_in_a_network_is_named(act, left):
 
 def test_scores_that_follow_no_training_images_are_said():
     scores = torch.arange(10.0)
-    cannot = SimpleNamespace(built=lambda seed: SimpleNamespace())  # score before it is fitted
     for others, told in ((scores + 1, ""), (scores, "other training images give the same scores")):
-        trial = SimpleNamespace(subject=cannot, shape=(1, 4, 4), scores=scores, refitted=(others, scores))
+        trial = SimpleNamespace(shape=(1, 4, 4), scores=scores, refitted=(others, scores))
+        trial.seeded = lambda seed: SimpleNamespace()  # which cannot score before it is fitted
         failing(checks_fitting.training_changes_the_scores, trial, told)
 
 

@@ -23,7 +23,6 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.testing.processes import Finding
 from adbench_tgan.testing.subject import Subject
 from adbench_tgan.testing.trial import SEED, Trial
-from adbench_tgan.training import seed_everything
 
 
 class Interrupting(TorchFunctionMode):
@@ -103,8 +102,7 @@ def fit(trial: Trial, home: Path, number: int) -> tuple[int, str]:
 
 def interrupt(trial: Trial, at: int) -> str:
     """Press Ctrl-C during a training; what was wrong with how it stopped."""
-    seed_everything(SEED)
-    detector = trial.subject.built(SEED)
+    detector = trial.seeded(SEED)
     try:
         with Interrupting(at):
             detector.fit(trial.train)

@@ -133,14 +133,14 @@ class Trial:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "kept.checkpoint"
             for last in self.cuts:
-                detector = self._seeded()
+                detector = self.seeded(SEED)
                 with suppress(Cut):
                     fit(detector, self.train, cut_after(last), Checkpoint(path, "trial", every=1))
                 if failed := [note for note in detector.notes if note.startswith(NOT_KEPT)]:
                     raise CheckFailed(failed[0])
             if not path.exists():
                 return None
-            detector = self._seeded()
+            detector = self.seeded(SEED)
             fit(detector, self.train, checkpoint=Checkpoint(path, "trial"))
             return detector.score(self.probe)
 
@@ -149,9 +149,10 @@ class Trial:
         """After how many epochs a training is cut: the first ones, half of them, all but one, and all."""
         return sorted({1, 2, self.epochs // 2, self.epochs - 1, self.epochs} & set(range(1, self.epochs + 1)))
 
-    def _seeded(self) -> Detector:
-        seed_everything(SEED)
-        return self.subject.built(SEED)
+    def seeded(self, seed: int) -> Detector:
+        """A detector built as the runner does it."""
+        seed_everything(seed)
+        return self.subject.built(seed)
 
     @cached_property
     def finding(self) -> Finding:
@@ -163,8 +164,7 @@ class Trial:
         return self._fit(seed)[0]
 
     def _fit(self, seed: int) -> tuple[Detector, object]:
-        seed_everything(seed)
-        detector = self.subject.built(seed)
+        detector = self.seeded(seed)
         if type(detector).fit is not Detector.fit:
             return detector, detector.fit(self.train)
         self.epochs = len(fit(detector, self.train))
@@ -187,8 +187,7 @@ def cut_after(last: int) -> Callable[[int, object], None]:
 
 def untrained(trial: Trial) -> Tensor | None:
     """The scores of a detector that has its networks and no training; None where it cannot score without."""
-    seed_everything(SEED)
-    detector = trial.subject.built(SEED)
+    detector = trial.seeded(SEED)
     try:
         detector.build(trial.shape)
         for network in detector.networks.values():
