@@ -293,10 +293,6 @@ COMMAND = (
 )
 
 
-def test_a_sound_board_has_no_finding(material):
-    assert boards.verify(material[1]) == []
-
-
 @pytest.mark.parametrize("place", PUBLISHED, ids=lambda path: path.name)
 def test_published_boards_are_sound(place):
     assert boards.verify(place) == []

@@ -26,7 +26,7 @@ from typing import Any
 DETECTORS = ["mean_image", "pca", "random"]
 SMALL = {"detectors": DETECTORS, "categories": ["0"], "seeds": [0]}
 GRID = {"detectors": DETECTORS, "categories": [str(digit) for digit in range(10)], "seeds": [0, 1]}
-FAULTS = {"local": ["driver"], "processes": ["driver", "worker"], "ray": ["driver", "worker", "node"]}
+FAULTS = {"local": ["driver"], "processes": ["worker", "driver"], "ray": ["driver", "worker", "node"]}
 # What their command lines hold; that of jobs' processes is their nursery's, which is struck too.
 WORKERS = {"processes": "adbench_tgan.nursery", "ray": "ray::carry_out_there"}
 PATIENCE = 600.0  # seconds that a run may take
