@@ -124,9 +124,8 @@ def ensure_fit(out: Path, request: Request, first: Mapping[str, str]) -> None:
         AdbenchError: it is not.
     """
     ensure_apart(out, request.dataset, request.data_root)
-    ensure_writable(
-        out
-    )  # before its files are looked at: it has the remedy for a place that is not to be had
+    # Before its files are looked at: this has the remedy for a place that is not to be had.
+    ensure_writable(out)
     ensure_ours(out, first)
 
 

@@ -168,10 +168,8 @@ def entry() -> None:
     """Be the process ``adbench``, which ends with its command: also where a plugin left threads that do not end."""
     status = 1
     try:
-        alone = "--json" in sys.argv and None not in (
-            sys.stdout,
-            sys.stderr,
-        )  # which are None where they are closed
+        # Where a stream is closed, it is None.
+        alone = "--json" in sys.argv and None not in (sys.stdout, sys.stderr)
         with descriptor_aside() if alone else nullcontext():
             main()
         status = 0

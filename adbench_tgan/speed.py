@@ -42,9 +42,8 @@ def prepare(detector: Detector, train: TrainSet, images: Tensor, effort: Effort)
     try:
         detector.build(train.shape)
         lay_out(detector)
-        for (
-            network
-        ) in detector.networks.values():  # as after a fit: a latent search keeps nothing for weights
+        for network in detector.networks.values():
+            # As after a fit: a latent search keeps nothing for weights.
             network.eval().requires_grad_(False)
         if detector.networks and bool(detector.score(images).isfinite().all()):
             return detector, "untrained"
