@@ -133,10 +133,14 @@ def test_runs_are_added_to_a_board(material, tmp_path, adbench):
 
 def test_a_board_keeps_its_own_scores_beside_those_of_runs(material, tmp_path, adbench):
     shutil.copytree(material[1], tmp_path / "boards/toy")
-    other = made("good", "ant", 0, 1.0)  # the key of a job of the board, and other scores
+    # The key of a job of the board, and other scores.
+    other = replace(made("good", "ant", 0, 1.0), metrics={"pixel_auroc": 0.5})
     runs = stored(tmp_path / "other", [other, made("mine", "ant", 0, 1.0)])
     words = ("publish", "--board", "toy", "--out", "boards")
-    assert adbench(*words, "--runs", runs, "--again", "boards/toy").status == 0
+    ended = adbench(*words, "--runs", runs, "--again", "boards/toy")
+    assert ended.status == 0
+    assert "note: good: 1 results are left out, since an earlier place has the same jobs" in ended.err
+    assert ended.err.count("left out") == 1
     scores = Path("boards/toy/scores/good.parquet").read_bytes()
     assert scores == (material[1] / "scores/good.parquet").read_bytes()
     ended = adbench(*words, "--runs", runs, "--again", "boards/toy", "--detectors", "mine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from adbench_tgan.boards.document import results_of
 from adbench_tgan.boards.folder import read_content
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.jobs import Job
-from adbench_tgan.leaderboard import Rules, plain_preset, shown_presets
+from adbench_tgan.leaderboard import PURITY, Rules, plain_preset, shown_presets
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, left_alone, safe_name
@@ -107,7 +108,9 @@ def from_runs(
     if part is not None:
         sources, choice = part.of(sources, choice, registry, say)
     unread: dict[Path, str] = {}
-    stored = homes(sources, unread.__setitem__)
+    twice: list[Job] = []
+    stored = homes(sources, unread.__setitem__, twice.append)
+    say_of_twice([job for job in twice if is_wanted(job, asked)], say)
     for path, why in gaps(unread, asked, stored).items():
         if whole:
             raise AdbenchError(f"{path} would be missing from the board: {why}, or remove its folder")
@@ -150,15 +153,38 @@ def store_of(path: Path, option: str = "--runs") -> ResultStore:
     return ResultStore(path)
 
 
-def homes(sources: Iterable[S], passed_over: PassedOver = ignore) -> dict[str, tuple[Result, S]]:
-    """Every job once, by key, with where it is taken from; `passed_over` is told of each result that is not read."""
+def homes(
+    sources: Iterable[S], passed_over: PassedOver = ignore, unlike: Callable[[Job], None] = lambda _: None
+) -> dict[str, tuple[Result, S]]:
+    """Every job once, by key, with where it is taken from.
+
+    `passed_over` is told of each result that is not read, `unlike` of each job that a later source has with other
+    metrics.
+    """
     found: dict[str, tuple[Result, S]] = {}
     for source in sources:
         for result in source.results(passed_over):
             known = found.get(result.job.key)
             if known is None or (known[0].status != "ok" and result.status == "ok"):
                 found[result.job.key] = result, source
+            elif known[0].status == result.status == "ok" and differ(known[0], result):
+                unlike(result.job)
     return found
+
+
+def differ(one: Result, other: Result) -> bool:
+    """Whether two results of a job have metrics that rounding does not explain."""
+    shared = one.metrics.keys() & other.metrics.keys()
+    return any(abs(one.metrics[name] - other.metrics[name]) > PURITY[one.job.precision] for name in shared)
+
+
+def say_of_twice(jobs: Iterable[Job], say: Callable[[str], None]) -> None:
+    """Say which were chosen of results that contradict each other, as those of a training without a seed do."""
+    for name, count in sorted(Counter(job.detector for job in jobs).items()):
+        say(
+            f"note: {name}: {count} results are left out, since an earlier place has the same jobs with other metrics; "
+            "the board comes before --runs, and these in the order in which they are given"
+        )
 
 
 def gaps(unread: Mapping[Path, str], choice: Choice, taken: Iterable[str]) -> dict[Path, str]:
