@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -167,6 +168,10 @@ def main() -> None:
 def entry() -> None:
     """Be the process ``adbench``, which ends with its command: also where a plugin left threads that do not end."""
     status = 1
+    if isinstance(
+        sys.stdout, TextIOWrapper
+    ):  # a name that it cannot write is no failure: as the error stream does
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # Where a stream is closed, it is None.
         alone = "--json" in sys.argv and None not in (sys.stdout, sys.stderr)
@@ -176,6 +181,9 @@ def entry() -> None:
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
         raise
+    except KeyboardInterrupt:  # the second one, while the first was dealt with
+        status = 130
+        raise SystemExit(status) from None
     finally:
         # A second Ctrl-C has nothing left to stop, and would show a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

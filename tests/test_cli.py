@@ -476,6 +476,12 @@ def test_reader_that_leaves_early_sees_no_traceback(words: str, reader: str, tmp
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_a_name_that_the_terminal_cannot_write_is_no_failure(shell: Call) -> None:
+    ended = shell("new-plugin", "mine", "--out", "brätter", PYTHONIOENCODING="ascii")
+    assert (ended.status, ended.err) == (0, "")
+    assert "br\\xe4tter" in ended.out
+
+
 # --- a whole run ------------------------------------------------------------------------------------------------
 
 
@@ -564,15 +570,19 @@ def test_failed_job_is_a_row_with_its_error_and_status_1(tmp_path: Path, adbench
     assert board["rank"].isna().to_dict() == {"random": False, "stumble": True}
 
 
-def test_a_second_interrupt_has_nothing_left_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shown", [SystemExit(130), KeyboardInterrupt()])
+def test_a_second_interrupt_has_nothing_left_to_stop(
+    shown: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted() -> None:
-        raise SystemExit(130)
+        raise shown
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(cli, "main", interrupted)
     try:
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as ended:
             cli.entry()
+        assert ended.value.code == 130
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
