@@ -137,10 +137,10 @@ def test_the_interval_over_seeds_is_as_wide_as_seeds_and_images_together():
     assert over_seeds(aurocs[:1]) == pytest.approx(np.tile(aurocs[0], MOVES))
 
 
-def test_intervals_of_two_seeds_hold_the_truth_as_often_as_they_say():
-    """Of more seeds the next test says what the intervals are."""
+@pytest.mark.parametrize("count", [2, 3])
+def test_intervals_of_few_seeds_hold_the_truth_as_often_as_they_say(count):
     draw = np.random.default_rng(4)
-    found = [over_seeds(np.repeat(draw.normal(0, 1, 2)[:, None], RESAMPLES, 1)) for _ in range(1000)]
+    found = [over_seeds(np.repeat(draw.normal(0, 1, count)[:, None], RESAMPLES, 1)) for _ in range(1000)]
     covered = np.mean([low <= 0 <= high for low, high in map(interval, found)])
     assert 0.935 < covered < 0.965
     alike = [
