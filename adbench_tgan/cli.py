@@ -168,9 +168,8 @@ def main() -> None:
 def entry() -> None:
     """Be the process ``adbench``, which ends with its command: also where a plugin left threads that do not end."""
     status = 1
-    if isinstance(
-        sys.stdout, TextIOWrapper
-    ):  # a name that it cannot write is no failure: as the error stream does
+    if isinstance(sys.stdout, TextIOWrapper):
+        # As for the error stream: a name that cannot be written there is no failure.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # Where a stream is closed, it is None.

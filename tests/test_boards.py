@@ -139,7 +139,7 @@ def test_a_board_keeps_its_own_scores_beside_those_of_runs(material, tmp_path, a
     words = ("publish", "--board", "toy", "--out", "boards")
     ended = adbench(*words, "--runs", runs, "--again", "boards/toy")
     assert ended.status == 0
-    assert "note: good: 1 results are left out, since an earlier place has the same jobs" in ended.err
+    assert "note: good: 1 result left out, since an earlier place has the same jobs" in ended.err
     assert ended.err.count("left out") == 1
     scores = Path("boards/toy/scores/good.parquet").read_bytes()
     assert scores == (material[1] / "scores/good.parquet").read_bytes()

@@ -22,6 +22,7 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, left_alone, safe_name
 from adbench_tgan.selection import is_current, without_superseded
 from adbench_tgan.stored import ROUNDING
+from adbench_tgan.text import counted
 
 if TYPE_CHECKING:
     from adbench_tgan.boards.part import Part
@@ -179,11 +180,11 @@ def differ(one: Result, other: Result) -> bool:
 
 
 def say_of_twice(jobs: Iterable[Job], say: Callable[[str], None]) -> None:
-    """Say which were chosen of results that contradict each other, as those of a training without a seed do."""
+    """Say how many results were left out that contradict others, as those of a training without a seed do."""
     for name, count in sorted(Counter(job.detector for job in jobs).items()):
         say(
-            f"note: {name}: {count} results are left out, since an earlier place has the same jobs with other metrics; "
-            "the board comes before --runs, and these in the order in which they are given"
+            f"note: {name}: {counted(count, 'result', 'results')} left out, since an earlier place has the same jobs "
+            "with other metrics; the board comes before --runs, and these in the order in which they are given"
         )
 
 
