@@ -108,14 +108,7 @@ def from_runs(
     asked = choice = choice or Choice()
     if part is not None:
         sources, choice = part.of(sources, choice, registry, say)
-    unread: dict[Path, str] = {}
-    twice: list[Job] = []
-    stored = homes(sources, unread.__setitem__, twice.append)
-    say_of_twice([job for job in twice if is_wanted(job, asked)], say)
-    for path, why in gaps(unread, asked, stored).items():
-        if whole:
-            raise AdbenchError(f"{path} would be missing from the board: {why}, or remove its folder")
-        say(f"note: {left_alone(path, why)}")
+    stored = gathered(sources, asked, say, whole=whole)
     chosen = select([result for result, _ in stored.values()], choice, registry, say)
     good = [result.job for result in chosen if result.status == "ok"]
     scores, losses = {}, {}
@@ -179,13 +172,27 @@ def differ(one: Result, other: Result) -> bool:
     return any(abs(one.metrics[name] - other.metrics[name]) > PURITY[one.job.precision] for name in shared)
 
 
-def say_of_twice(jobs: Iterable[Job], say: Callable[[str], None]) -> None:
-    """Say how many results were left out that contradict others, as those of a training without a seed do."""
-    for name, count in sorted(Counter(job.detector for job in jobs).items()):
+def gathered(
+    sources: Sequence[Source], choice: Choice, say: Callable[[str], None], *, whole: bool
+) -> dict[str, tuple[Result, Source]]:
+    """Every job once, by key, with where it is taken from; `say` is told what of a choice is left out, and why.
+
+    Raises:
+        AdbenchError: one cannot be read, and the choice is to be `whole`.
+    """
+    unread: dict[Path, str] = {}
+    twice: list[Job] = []
+    stored = homes(sources, unread.__setitem__, twice.append)
+    for name, count in sorted(Counter(job.detector for job in twice if is_wanted(job, choice)).items()):
         say(
             f"note: {name}: {counted(count, 'result', 'results')} left out, since an earlier place has the same jobs "
             "with other metrics; the board comes before --runs, and these in the order in which they are given"
         )
+    for path, why in gaps(unread, choice, stored).items():
+        if whole:
+            raise AdbenchError(f"{path} would be missing from the board: {why}, or remove its folder")
+        say(f"note: {left_alone(path, why)}")
+    return stored
 
 
 def gaps(unread: Mapping[Path, str], choice: Choice, taken: Iterable[str]) -> dict[Path, str]:
