@@ -276,14 +276,18 @@ def _write_tables(
 
 
 def on_cluster(settings: Settings) -> str:
-    """The device of jobs that get GPUs of a cluster, which this machine need not have; empty for all others."""
+    """The device of jobs that get GPUs of a cluster, which this machine need not have; empty for all others.
+
+    Raises:
+        AdbenchError: the share of a GPU goes with another device, or is none that Ray cuts.
+    """
     share = settings.gpus_per_job
     if not share:
         return ""
     given = f"--gpus-per-job {share:g}"
     if settings.device not in ("auto", "cuda"):  # of the GPUs of a cluster a job sees its own, as the first
         raise AdbenchError(f"{given} is not for --device {settings.device}; leave one out")
-    if share > 1 and share != int(share):  # Ray does not cut it so
+    if share > 1 and share != int(share):
         raise AdbenchError(f"{given}: give a share below 1, or whole GPUs")
     return "cuda"
 

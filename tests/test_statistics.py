@@ -137,7 +137,7 @@ def test_the_interval_over_seeds_is_as_wide_as_seeds_and_images_together():
     assert over_seeds(aurocs[:1]) == pytest.approx(np.tile(aurocs[0], MOVES))
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, 3, 5])
 def test_intervals_of_few_seeds_hold_the_truth_as_often_as_they_say(count):
     draw = np.random.default_rng(4)
     found = [over_seeds(np.repeat(draw.normal(0, 1, count)[:, None], RESAMPLES, 1)) for _ in range(1000)]
