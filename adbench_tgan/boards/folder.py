@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from adbench_tgan.boards.schemas import (
 )
 from adbench_tgan.drafts import OLD, clear, draft_name
 from adbench_tgan.errors import AdbenchError, unwritable
+from adbench_tgan.jobs import Job
 from adbench_tgan.places import read_bounded, replace_folder
 from adbench_tgan.results import safe_name
 from adbench_tgan.stored import LARGEST, parquet_table
@@ -63,12 +64,16 @@ def render(
         files[table.file] = to_csv(frame, table.words).encode()
         tables.append(parse(files[table.file], table))
         check(tables[-1], table)
-    for detector, frame in by_detector(board, board.scores).items():
-        name = f"scores/{safe_name(detector)}.parquet"
-        check_scores(frame, name)
-        files[name] = encoded[name] if encoded and name in encoded else parquet(frame)
-    for detector, frame in by_detector(board, board.losses).items():
-        text = to_csv(frame, ("category", "key"))
+    for detector, jobs in by_detector(board, board.scores).items():
+        name = scores_file(detector)
+        if encoded and name in encoded:
+            files[name] = encoded[name]
+        else:
+            frame = stacked(jobs, board.scores)
+            check_scores(frame, name)
+            files[name] = parquet(frame)
+    for detector, jobs in by_detector(board, board.losses).items():
+        text = to_csv(stacked(jobs, board.losses), ("category", "key"))
         files[f"losses/{safe_name(detector)}.csv"] = text.encode()
     content = document(board, {})
     told = replace(board, results=tables[0], leaderboard=tables[1], pairs=tables[2])  # as anyone reads them
@@ -82,17 +87,29 @@ def facts_of_file(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def by_detector(board: Board, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The tables of all jobs, one under another, a detector a file: category, seed and key before each line."""
-    found: dict[str, list[pd.DataFrame]] = {}
+def by_detector(board: Board, tables: Mapping[str, pd.DataFrame]) -> dict[str, list[Job]]:
+    """The jobs that have a table, a detector a file."""
+    found: dict[str, list[Job]] = {}
     for result in board.measured:
-        job = result.job
-        if job.key in tables and len(tables[job.key]):
-            table = tables[job.key].copy()
-            for name, value in (("key", job.key), ("seed", job.seed), ("category", job.category)):
-                table.insert(0, name, value)
-            found.setdefault(job.detector, []).append(table)
-    return {name: pd.concat(tables, ignore_index=True) for name, tables in sorted(found.items())}
+        if len(tables.get(result.job.key, ())):
+            found.setdefault(result.job.detector, []).append(result.job)
+    return dict(sorted(found.items()))
+
+
+def stacked(jobs: Iterable[Job], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Their tables, one under another: category, seed and key before each line."""
+    found = []
+    for job in jobs:
+        table = tables[job.key].copy()
+        for name, value in (("key", job.key), ("seed", job.seed), ("category", job.category)):
+            table.insert(0, name, value)
+        found.append(table)
+    return pd.concat(found, ignore_index=True)
+
+
+def scores_file(detector: str) -> str:
+    """Where a board has its scores."""
+    return f"scores/{safe_name(detector)}.parquet"
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
@@ -280,10 +297,10 @@ def publish(board: Board, out: Path) -> bool:
 def _encoded(board: Board, target: Path) -> dict[str, bytes]:
     """The files of scores in a folder that say what the board does."""
     found = {}
-    for detector, frame in by_detector(board, board.scores).items():
-        name = f"scores/{safe_name(detector)}.parquet"
+    for detector, jobs in by_detector(board, board.scores).items():
+        name = scores_file(detector)
         try:
-            if read_score_file(target / name).equals(frame):
+            if read_score_file(target / name).equals(stacked(jobs, board.scores)):
                 found[name] = (target / name).read_bytes()
         except (AdbenchError, OSError):  # it is missing or damaged
             continue

@@ -11,11 +11,11 @@ import pandas as pd
 from adbench_tgan.boards.board import canonical, labels_hash, scores_hash
 from adbench_tgan.boards.differences import Content, Found
 from adbench_tgan.boards.document import results_of
-from adbench_tgan.boards.folder import read_score_file
+from adbench_tgan.boards.folder import read_score_file, scores_file
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import METRICS, PURITY, is_pure
-from adbench_tgan.results import Result, safe_name
+from adbench_tgan.results import Result
 
 
 def sound_scores(
@@ -24,7 +24,7 @@ def sound_scores(
     """The scores of all jobs by key, and what is wrong with them: a job that ended well and has none is a finding."""
     records = {job["key"]: job for job in content["jobs"] if job["status"] == "ok"}
     home = {
-        record["key"]: f"scores/{safe_name(result.job.detector)}.parquet"
+        record["key"]: scores_file(result.job.detector)
         for record, result in zip(content["jobs"], results_of(content), strict=True)
     }
     tables: dict[str, pd.DataFrame] = {}
