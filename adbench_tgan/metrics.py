@@ -38,9 +38,12 @@ class MetricSpec:
 
 def auroc(scores: Floats, labels: Labels, threshold: float) -> float:
     """Probability that an anomaly scores above a normal image, ties counted half."""
-    from sklearn.metrics import roc_auc_score
+    # The two halves of `roc_auc_score`: the same number to the bit, without its look for more than two classes,
+    # which takes longer than both.
+    from sklearn.metrics import auc, roc_curve
 
-    return float(roc_auc_score(labels, scores.astype("float64")))
+    false, true, _ = roc_curve(labels, scores.astype("float64"))
+    return float(auc(false, true))
 
 
 def average_precision(scores: Floats, labels: Labels, threshold: float) -> float:

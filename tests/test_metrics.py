@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import auc
+from sklearn.metrics import auc, roc_auc_score
 
 from adbench_tgan import metrics
 
@@ -45,6 +45,13 @@ def test_a_score_at_the_threshold_is_normal_and_one_that_is_above_it_by_the_last
     for threshold in (0.5, float(scores[1]) - 1e-9):
         assert metrics.balanced_accuracy(scores, labels, threshold) == 1.0
     assert metrics.balanced_accuracy(scores, labels, float(scores[1])) == 0.5
+
+
+@settings(deadline=None)
+@given(pairs)
+def test_the_auroc_is_that_of_scikit_learn_to_the_bit(items):
+    scores, labels = arrays(items)
+    assert metrics.auroc(scores, labels, 0) == roc_auc_score(labels, scores.astype("float64"))
 
 
 def test_large_scores_keep_their_order():
