@@ -156,9 +156,10 @@ class PatchCore(AnomalibDetector):
 
     @in_full
     def fit(self, train: TrainSet) -> Self:
+        self.build(train.shape)
+        # After that, since what anomalib says of its own past when it is first imported is silenced there.
         from anomalib.models.components import KCenterGreedy
 
-        self.build(train.shape)
         self.collect(train.normal)
         patches = torch.vstack(self.model.embedding_store)  # (N * patches, features)
         self.model.embedding_store.clear()
@@ -248,9 +249,9 @@ class STFPM(AnomalibDetector):
         return Offline()
 
     def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
-        from anomalib.models.image.stfpm.loss import STFPMLoss
-
         self.build(train.shape)
+        from anomalib.models.image.stfpm.loss import STFPMLoss  # after that as well
+
         self.model.train()
         optimizer = torch.optim.SGD(
             self.model.student_model.parameters(), lr=self.config.lr, momentum=0.9, weight_decay=1e-4
