@@ -22,7 +22,7 @@ from adbench_tgan.failures import explain
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import device_name, machine
-from adbench_tgan.published import read_published
+from adbench_tgan.published import Printed, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, Settings, begun
@@ -45,7 +45,9 @@ def run_audits(
     out: Path,
     published: Path,
 ) -> tuple[pd.DataFrame, int]:
-    """Audit what `out` does not hold yet; write ``audit.csv`` of all that it holds, ``failed.csv``, and a PNG a job.
+    """Audit what `out` does not hold yet; write ``audit.csv`` of all that it holds, also when interrupted, and a PNG a job.
+
+    ``failed.csv`` is of a command that ended.
 
     Return the rows that were asked for, failed ones with their error, and how many failed.
 
@@ -59,27 +61,50 @@ def run_audits(
     planned = plan(request, registry, reporter.warn)
     missing = [job for job in planned.jobs if read_record(out, job) is None]
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
-    errors = {}
-    for job in missing:
-        reporter.job_started(job)
-        try:
-            record = audit_job(job, settings, planned.tasks, registry, reporter)
-        except (KeyboardInterrupt, StoreError):
-            raise
-        except BaseException as error:  # a stranger's detector may raise anything
-            planned.tasks.forget()  # images that it may have written to
-            errors[job.key] = explain(error, settings.device)
-            reporter.job_ended(job, f"failed: {errors[job.key]}")
-            continue
-        keep(record, file_of(out, job))
-        way = "as published" if record["authors"] else "best epoch, sorted by class"
-        reporter.job_ended(job, f"clean {record['clean'][-1]:.3f}, {way} {max(record['class_sorted']):.3f}")
-    table = gather(out, planned.jobs, printed)
-    if len(table):
-        write_atomically(out / "audit.csv", csv_of(table))
+    errors: dict[str, str] = {}
+    try:
+        for job in missing:
+            if failure := attempted(job, settings, planned.tasks, registry, reporter, out):
+                errors[job.key] = failure
+    except KeyboardInterrupt:
+        tabulate(out, planned.jobs, printed)
+        raise
+    table = tabulate(out, planned.jobs, printed)
     told = asked(table, planned.jobs, errors)
     write_failed(out / "failed.csv", told)
     return told, len(errors)
+
+
+def attempted(
+    job: Job, settings: Settings, tasks: Tasks, registry: Registry, reporter: TerminalReporter, out: Path
+) -> str:
+    """Audit a job and keep it in `out`; why it failed, if it did.
+
+    Raises:
+        StoreError: it cannot be kept.
+    """
+    reporter.job_started(job)
+    try:
+        record = audit_job(job, settings, tasks, registry, reporter)
+    except (KeyboardInterrupt, StoreError):
+        raise
+    except BaseException as error:  # a stranger's detector may raise anything
+        tasks.forget()  # images that it may have written to
+        failure = explain(error, settings.device)
+        reporter.job_ended(job, f"failed: {failure}")
+        return failure
+    keep(record, file_of(out, job))
+    way = "as published" if record["authors"] else "best epoch, sorted by class"
+    reporter.job_ended(job, f"clean {record['clean'][-1]:.3f}, {way} {max(record['class_sorted']):.3f}")
+    return ""
+
+
+def tabulate(out: Path, jobs: Sequence[Job], printed: tuple[Printed, ...]) -> pd.DataFrame:
+    """Write ``audit.csv`` of all audits in `out`, if there are any."""
+    table = gather(out, jobs, printed)
+    if len(table):
+        write_atomically(out / "audit.csv", csv_of(table))
+    return table
 
 
 def asked(table: pd.DataFrame, jobs: Sequence[Job], errors: Mapping[str, str]) -> pd.DataFrame:

@@ -554,6 +554,19 @@ def test_ctrl_c_leaves_no_curves_of_the_training_that_it_cut_short(detector, tmp
     assert not (tmp_path / "failed.csv").exists()
 
 
+def test_ctrl_c_leaves_a_table_of_what_was_audited_before(tmp_path, ctrl_c):
+    with pytest.raises(KeyboardInterrupt):
+        audited(tmp_path, "normed", "turnsctrlcintoanerror")
+    assert list(pd.read_csv(tmp_path / "audit.csv")["detector"]) == ["normed"]
+    assert list(differences(tmp_path)) == []
+
+
+def test_where_a_killed_audit_has_no_table_the_remedy_is_to_go_on(adbench, tmp_path):
+    (tmp_path / "a/curves").mkdir(parents=True)
+    told = "a holds an audit that did not come to its table; the same adbench audit goes on and writes it"
+    assert told in adbench("verify", tmp_path / "a").error
+
+
 def test_notes_that_are_no_list_of_texts_are_refused(tmp_path):
     table, failed = audited(tmp_path, "notesatext")
     assert failed == 1

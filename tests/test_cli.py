@@ -76,6 +76,7 @@ MISTAKES = {
     "verify s3://bucket/board": f"s3://bucket/board {NO_URL}",
     "run --device gpu": "--device gpu: no such device; use auto, cpu, cuda or cuda:N",
     "report --board nowhere": "nowhere is no board: it has no board.json; name a folder that adbench publish wrote",
+    "compare pca knn --board nowhere --protocol official": "--data and --protocol are of runs; nowhere has its own",
     "report --board nowhere --data digits": "--data, --protocol and --published are of runs; nowhere has its own",
     "run --device cuda:99": "--device cuda:99: ",
     "run --precision fp16": "unknown precision 'fp16'; did you mean bf16 or fp32?",

@@ -197,6 +197,10 @@ def _checks(path: Path) -> list[tuple[Path, Check]]:
     checks: list[tuple[Path, Check]] = [(each, boards.verify) for each in found]
     checks += [(each, boards.verify_audit) for each in audits]
     checks += [(each, boards.verify_timing) for each in boards.find_timings(path)]
+    if not checks and (path / "curves").is_dir():
+        raise AdbenchError(
+            f"{path} holds an audit that did not come to its table; the same adbench audit goes on and writes it"
+        )
     if not checks:
         raise AdbenchError(f"there is no board in {path}; adbench publish makes one")
     if path in found:
@@ -226,6 +230,8 @@ def compare(
     if board is not None:
         if runs:
             raise AdbenchError("give --runs or --board, not both")
+        if data or protocol:
+            raise AdbenchError(f"--data and --protocol are of runs; {board} has its own")
         made = boards.rebuild(board)
     else:
         choice = boards.Choice(dataset=data, protocol=protocol)
