@@ -6,8 +6,8 @@ batch_statistics  + networks, but for dropout, in train mode: batch norm takes i
 class_sorted      + test set sorted by class, so that most batches are all normal or all abnormal
 best epoch        + the epoch that is best on the test set: as published, where the authors' code scores so
 
-The last epoch is scored as the training ends, with averaged weights where a detector averages them; earlier ones with
-the weights that are learning. What is between `clean` and the best epoch is optimism. These are diagnoses: no AUROC, rank
+The last epoch is scored when the training has ended, with averaged weights where a detector averages them and with all
+that it learns at its end; earlier ones with the weights that are learning. What is between `clean` and the best epoch is optimism. These are diagnoses: no AUROC, rank
 or interval of a leaderboard comes from their scores.
 """
 
@@ -27,6 +27,7 @@ from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.metrics import auroc
+from adbench_tgan.scoring import scores_of
 from adbench_tgan.training import check_finite, dice_kept, epochs
 
 BATCH = 64  # GANomaly's and Skip-GANomaly's test loaders'; SAGAN's has 32, AnoTrans's 128
@@ -55,27 +56,15 @@ def audit(
         AdbenchError: the detector has no networks whose mode could matter.
     """
     curves: dict[str, list[float]] = {"clean": [], "batch_statistics": [], "class_sorted": []}
-    last: dict[str, float] = {}
     for number, losses in enumerate(epochs(detector, train), start=1):
         check_finite(losses, number)
         _extend(curves, detector, split)
-        last = sums(detector)
         if on_epoch is not None:
             on_epoch(number, {**losses, **{name: values[-1] for name, values in curves.items()}})
-    without_epochs, averaged = not curves["clean"], sums(detector) != last
-    if without_epochs or averaged:
-        for values in curves.values():
-            del values[-1:]
-        _extend(curves, detector, split)
+    for values in curves.values():  # the last epoch counts as the training leaves it
+        del values[-1:]
+    _extend(curves, detector, split)
     return Audit(**{name: tuple(values) for name, values in curves.items()})
-
-
-def sums(detector: Detector) -> dict[str, float]:
-    """The sum of each network's weights, by which one sees whether they are still the same."""
-    return {
-        name: float(sum(weight.detach().double().sum() for weight in network.parameters()))
-        for name, network in detector.networks.items()
-    }
 
 
 def _extend(curves: Mapping[str, list[float]], detector: Detector, split: Split) -> None:
@@ -83,6 +72,11 @@ def _extend(curves: Mapping[str, list[float]], detector: Detector, split: Split)
         name = type(detector).__name__
         raise AdbenchError(
             f"{name} has no networks; an audit is about their modes: leave it out of --detectors"
+        )
+    if list(map(id, detector.networks.values())) != list(map(id, detector.networks.values())):
+        name = type(detector).__name__
+        raise AdbenchError(
+            f"{name}.networks makes new ones at each call; return those with which score works"
         )
     orders = orders_of(split.labels)
     for name, values in curves.items():
@@ -102,7 +96,7 @@ def score_as(
 ) -> NDArray[np.float32]:
     """The scores of all images, in their own order, taken in batches of `order`; leaves no trace in the detector."""
     pixels = images.on("cpu")
-    scores = torch.empty(len(images))
+    scores = torch.empty(len(images), dtype=torch.float32)
     index = torch.from_numpy(order)
     with networks_kept(detector.networks), dice_kept():
         for network in detector.networks.values():
@@ -111,7 +105,7 @@ def score_as(
                 if isinstance(module, _DropoutNd):  # it is about batch norm, and not about chance
                     module.eval()
         for chosen in batches_of(index):
-            scores[chosen] = detector.score(pixels[chosen].to(detector.device)).detach().float().cpu()
+            scores[chosen] = scores_of(detector, pixels[chosen].to(detector.device)).float().cpu()
     if not bool(scores.isfinite().all()):
         raise AdbenchError(f"{type(detector).__name__}: scores are NaN or infinite")
     found: NDArray[np.float32] = scores.numpy()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,13 +36,18 @@ def file_of(out: Path, job: Job) -> Path:
     return out.joinpath("curves", *map(safe_name, names))
 
 
-def gather(out: Path, jobs: Sequence[Job], published: Iterable[Printed]) -> pd.DataFrame:
-    """``audit.csv``: a row for every audit in `out`, those of `jobs` first and in their order."""
+def gather(
+    out: Path, jobs: Sequence[Job], published: Iterable[Printed], say: Callable[[str], None] | None = None
+) -> pd.DataFrame:
+    """``audit.csv``: a row for every audit in `out`, those of `jobs` first and in their order; `say` hears of the others."""
     paths = dict.fromkeys([*(file_of(out, job) for job in jobs), *curves_in(out)])
     records: dict[str, dict[str, Any]] = {}
-    for record in map(read_curves, paths):
+    for path in paths:
+        record = read_curves(path)
         if record is not None:
             records.setdefault(Job(**record["job"]).key, record)
+        elif say is not None and path.exists():
+            say(f"{path} has no row: it is {newer(path) or 'damaged'}")
     return table_of(records.values(), published)
 
 
@@ -96,6 +102,16 @@ def read_curves(path: Path) -> dict[str, Any] | None:
         return None
     whole = len(record.clean) == len(record.batch_statistics) == len(record.class_sorted)
     return record.model_dump(by_alias=True) | {"sha256": hashlib.sha256(data).hexdigest()} if whole else None
+
+
+def newer(path: Path) -> str:
+    """How a file tells that a later version wrote it; empty if it does not."""
+    try:
+        schema = json.loads(contents(path, LARGEST) or "")["schema"]
+    except (ValueError, TypeError, KeyError):
+        return ""
+    of_later = type(schema) is int and schema > 1
+    return f"of a newer adbench-tgan (schema {schema}); upgrade to read it" if of_later else ""
 
 
 def row(record: Mapping[str, Any], published: Mapping[tuple[str, str, str, str], Printed]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ import pandas as pd
 
 from adbench_tgan import __version__
 from adbench_tgan.audit import audit
-from adbench_tgan.audit_table import COLUMNS, file_of, gather, read_record
+from adbench_tgan.audit_table import COLUMNS, file_of, gather, newer, read_record
 from adbench_tgan.benchmark import ensure_fit, ensure_offered, usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.errors import StoreError, unwritable
+from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.failures import explain
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.jobs import Job, Request, plan
@@ -27,7 +27,7 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, Settings, begun
 from adbench_tgan.statements import notes_of
-from adbench_tgan.stored import STAMP
+from adbench_tgan.stored import STAMP, stamp
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.torch_settings import precision
 
@@ -59,7 +59,7 @@ def run_audits(
     ensure_offered(request.precision, settings.device)
     ensure_fit(out, request, {"audit.csv": ",".join(COLUMNS[:3]), "failed.csv": ",".join(FAILED[:3])})
     planned = plan(request, registry, reporter.warn)
-    missing = [job for job in planned.jobs if read_record(out, job) is None]
+    missing = unfinished(planned.jobs, out)
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     errors: dict[str, str] = {}
     try:
@@ -67,12 +67,33 @@ def run_audits(
             if failure := attempted(job, settings, planned.tasks, registry, reporter, out):
                 errors[job.key] = failure
     except KeyboardInterrupt:
-        tabulate(out, planned.jobs, printed)
+        tabulate(out, planned.jobs, printed, reporter.warn)
         raise
-    table = tabulate(out, planned.jobs, printed)
+    table = tabulate(out, planned.jobs, printed, reporter.warn)
     told = asked(table, planned.jobs, errors)
     write_failed(out / "failed.csv", told)
     return told, len(errors)
+
+
+def unfinished(jobs: Sequence[Job], out: Path) -> list[Job]:
+    """Those of which `out` holds no audit. A picture that is not of the curves beside it is drawn again.
+
+    Raises:
+        AdbenchError: the audit of one is of a later version, or `out` has no room for curves.
+    """
+    if (out / "curves").is_file():
+        raise AdbenchError(f"{out / 'curves'} is a file, and should be a folder; give --out another folder")
+    missing = []
+    for job in jobs:
+        path = file_of(out, job)
+        record = read_record(out, job)
+        if record is None and (why := newer(path)):
+            raise AdbenchError(f"{path} is {why}, or give --out another folder")
+        if record is None:
+            missing.append(job)
+        elif stamp(path.with_suffix(".png")) != record["sha256"]:
+            picture(record, path, record["sha256"])
+    return missing
 
 
 def attempted(
@@ -99,9 +120,11 @@ def attempted(
     return ""
 
 
-def tabulate(out: Path, jobs: Sequence[Job], printed: tuple[Printed, ...]) -> pd.DataFrame:
+def tabulate(
+    out: Path, jobs: Sequence[Job], printed: tuple[Printed, ...], say: Callable[[str], None]
+) -> pd.DataFrame:
     """Write ``audit.csv`` of all audits in `out`, if there are any."""
-    table = gather(out, jobs, printed)
+    table = gather(out, jobs, printed, say)
     if len(table):
         write_atomically(out / "audit.csv", csv_of(table))
     return table
@@ -161,12 +184,21 @@ def as_its_authors(info: DetectorInfo, dataset: str) -> bool:
 def keep(record: Mapping[str, Any], path: Path) -> None:
     """Draw the curves, then write the record that vouches for them."""
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+    picture(record, path, hashlib.sha256(text.encode()).hexdigest())
+    write_atomically(path, text)
+
+
+def picture(record: Mapping[str, Any], path: Path, digest: str) -> None:
+    """Draw the curves beside the file that holds them, or will.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draw(record, path.with_suffix(".png"), hashlib.sha256(text.encode()).hexdigest())
+        draw(record, path.with_suffix(".png"), digest)
     except OSError as error:
         raise unwritable(path.parent, error) from None
-    write_atomically(path, text)
 
 
 def draw(record: Mapping[str, Any], out: Path, digest: str) -> None:

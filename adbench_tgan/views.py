@@ -174,8 +174,8 @@ def _numbers(values: Sequence[Any]) -> list[str]:
 
     Where that takes more than `MOST_DECIMALS`, each has four digits and a power of ten.
     """
-    if all(isinstance(value, int) for value in values):
-        return [f"{value:,d}" for value in values]
+    if all(isinstance(value, int) or not _filled(value) for value in values):
+        return [f"{value:,d}" if _filled(value) else "" for value in values]
     sizes = [abs(value) for value in values if _filled(value) and value] or [1]
     largest, smallest = (ceil(log10(size)) for size in (max(sizes), min(sizes)))
     decimals = max(0, 4 - largest, min(3, 2 - smallest))

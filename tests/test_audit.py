@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -552,6 +553,74 @@ def test_ctrl_c_leaves_no_curves_of_the_training_that_it_cut_short(detector, tmp
         audited(tmp_path, detector, "normed")
     assert not list(tmp_path.rglob("*.json"))
     assert not (tmp_path / "failed.csv").exists()
+
+
+def test_what_is_learned_after_the_last_epoch_is_in_the_last_point():
+    class Centred(Normed):
+        def epochs(self, train):
+            self.sign = -1
+            yield from super().epochs(train)
+            self.sign = 1
+
+        def score(self, images):
+            return self.sign * super().score(images)
+
+    plain, centred = (audit(toy(), split(), TrainSet(split().normal)).clean for toy in (Normed, Centred))
+    assert centred == (*(1 - value for value in plain[:-1]), plain[-1])
+
+
+def test_scores_that_a_run_refuses_are_refused():
+    class Mean(Normed):
+        def score(self, images):
+            return super().score(images).mean()
+
+    class Column(Normed):
+        def score(self, images):
+            return super().score(images)[:, None]
+
+    for wrong in (Mean, Column):
+        with pytest.raises(AdbenchError, match="it must return one each"):
+            audit(wrong(), split(), TrainSet(split().normal))
+
+
+def test_networks_that_are_copies_are_refused():
+    class Copies(Normed):
+        @property
+        def networks(self):
+            return {"norm": deepcopy(self.norm)}
+
+    with pytest.raises(AdbenchError, match="networks makes new ones at each call"):
+        audit(Copies(), split(), TrainSet(split().normal))
+
+
+def test_a_lost_picture_is_drawn_again_and_a_damaged_audit_is_said_to_have_no_row(tmp_path, capsys):
+    audited(tmp_path, "normed")
+    (picture,) = tmp_path.rglob("*.png")
+    picture.unlink()
+    (path,) = curves_in(tmp_path)
+    (path.parent / "other.json").write_bytes(path.read_bytes()[:500])
+    audited(tmp_path, "normed")
+    assert "other.json has no row: it is damaged" in " ".join(capsys.readouterr().err.split())
+    (path.parent / "other.json").unlink()
+    assert list(differences(tmp_path)) == []
+
+
+def test_audits_of_a_later_version_are_not_replaced(tmp_path):
+    audited(tmp_path, "normed")
+    (path,) = curves_in(tmp_path)
+    later = json.dumps(json.loads(path.read_text()) | {"schema": 2})
+    path.write_text(later)
+    with pytest.raises(
+        AdbenchError, match=r"of a newer adbench-tgan \(schema 2\); upgrade to read it, or give --out"
+    ):
+        audited(tmp_path, "normed")
+    assert path.read_text() == later
+
+
+def test_a_file_where_curves_should_be_is_named_before_the_training(tmp_path):
+    (tmp_path / "curves").write_text("")
+    with pytest.raises(AdbenchError, match="curves is a file, and should be a folder"):
+        audited(tmp_path, "normed")
 
 
 def test_ctrl_c_leaves_a_table_of_what_was_audited_before(tmp_path, ctrl_c):

@@ -185,6 +185,8 @@ def test_a_board_that_was_changed_is_not_made_again(folder, tmp_path, adbench, c
     assert ended.status == 2
     assert "toy/scores/good.parquet: " in ended.error
     assert "only a sound board can be made again" in ended.error
+    told = adbench("compare", "good", "poor", "--board", folder).error
+    assert "adbench verify names all that was changed" in told
     assert not (tmp_path / "clean/toy").exists()
 
 

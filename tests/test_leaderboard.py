@@ -21,7 +21,7 @@ from adbench_tgan.leaderboard import (
 )
 from adbench_tgan.results import Result
 from adbench_tgan.selection import comparable, is_current, of_one_fingerprint, without_superseded
-from adbench_tgan.views import leaderboard_views
+from adbench_tgan.views import leaderboard_views, records_view
 
 LABELS = np.repeat([0, 1], [60, 40]).astype(np.uint8)
 
@@ -295,6 +295,13 @@ def test_a_row_with_a_remark_has_a_star_and_its_remark_below_the_table():
     assert ["impure *" in line for line in lines].count(True) == 1
     assert "pure *" not in shown.get().replace("impure *", "")
     assert "* impure: impure: scores or maps change with their batch" in " ".join(shown.get().split())
+
+
+def test_whole_numbers_stay_whole_beside_an_empty_cell():
+    console = Console(width=40)
+    with console.capture() as shown:
+        console.print(records_view([{"of": "a", "epochs": ""}, {"of": "b", "epochs": 1200}], "toy"))
+    assert "1,200 │" in shown.get()
 
 
 def test_remarks_have_a_line_each_and_name_all_whose_they_are():

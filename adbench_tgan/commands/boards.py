@@ -232,6 +232,7 @@ def compare(
             raise AdbenchError("give --runs or --board, not both")
         if data or protocol:
             raise AdbenchError(f"--data and --protocol are of runs; {board} has its own")
+        _refuse_unsound(board, "adbench verify names all that was changed")
         made = boards.rebuild(board)
     else:
         choice = boards.Choice(dataset=data, protocol=protocol)
@@ -261,6 +262,14 @@ def compare(
         warn(f"note: {caution}")
 
 
+def _refuse_unsound(path: Path, remedy: str) -> None:
+    from adbench_tgan import boards
+
+    if findings := boards.unsound(path):
+        more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
+        raise AdbenchError(f"{findings[0]}{more}; {remedy}")
+
+
 def _sound(path: Path, name: str, part: str) -> Board:
     """A published board from its scores alone; `name` is what it should be called, unless only a `part` of it is wanted.
 
@@ -270,9 +279,7 @@ def _sound(path: Path, name: str, part: str) -> Board:
     from adbench_tgan import boards
 
     warn(f"{path}: recomputing")
-    if findings := boards.unsound(path):
-        more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
-        raise AdbenchError(f"{findings[0]}{more}; only a sound board can be made again")
+    _refuse_unsound(path, "only a sound board can be made again")
     made = boards.rebuild(path)
     if made.facts.name != name and part in ("", made.facts.protocol["name"]):
         raise AdbenchError(f"{path} is board {made.facts.name!r}, not {name!r}; --board {made.facts.name}")
