@@ -117,6 +117,11 @@ class Checkpoint:
                 f"{NOT_KEPT}: {strangers[0]}, named in resume, is a {kind.__module__}.{kind.__name__}; "
                 "name tensors, torch.Generators, or what has state_dict and load_state_dict"
             )
+        if behind := [name for name, part in self.parts.items() if is_behind(part)]:
+            return (
+                f"{NOT_KEPT}: {behind[0]}, named in resume, has a state of weights that it no longer trains: "
+                "change weights in place, or delete them from its state"
+            )
         tensors: dict[str, Tensor] = {}
         try:
             kept = Kept(
@@ -161,6 +166,13 @@ def keepable(part: Any) -> bool:
     """Whether a part is of a kind that `state_of` and `put_back` know."""
     known = isinstance(part, Tensor | torch.Generator)
     return known or (hasattr(part, "state_dict") and hasattr(part, "load_state_dict"))
+
+
+def is_behind(part: Any) -> bool:
+    """Whether a part is an optimiser that remembers weights of a layer that was replaced; torch cannot tell its state."""
+    if not isinstance(part, torch.optim.Optimizer):
+        return False
+    return not set(part.state) <= {weight for group in part.param_groups for weight in group["params"]}
 
 
 def state_of(part: Any) -> Any:

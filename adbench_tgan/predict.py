@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from adbench_tgan import places
 from adbench_tgan.data.files import decode, only_regular
 from adbench_tgan.data.samples import resize
 from adbench_tgan.detector import Detector
@@ -235,8 +237,9 @@ def draw(
         for axis in axes[row]:
             axis.set_xticks([])
             axis.set_yticks([])
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, format="png", dpi=110)
+        places.replace(out, drawn.getvalue())
     except OSError as error:
         raise AdbenchError(f"cannot write {out}: {error.strerror}; name another file") from None

@@ -331,6 +331,16 @@ class Naming(Plain):
         yield {"loss": 1.0}
 
 
+def behind():
+    """An optimiser whose weights were replaced after a step."""
+    weight = torch.zeros(1, requires_grad=True)
+    weight.sum().backward()
+    optimizer = torch.optim.Adam([weight])
+    optimizer.step()
+    optimizer.param_groups[0]["params"] = [torch.zeros(1, requires_grad=True)]
+    return optimizer
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [
@@ -347,6 +357,10 @@ class Naming(Plain):
         (
             SimpleNamespace(state_dict=lambda: 1 / 0, load_state_dict=None),
             "ZeroDivisionError: division by zero",
+        ),
+        (
+            behind(),
+            "part, named in resume, has a state of weights that it no longer trains: change weights in place",
         ),
     ],
 )

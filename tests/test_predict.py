@@ -1,5 +1,6 @@
 """Scores for new images from a saved model, through the command line."""
 
+import errno
 import hashlib
 import json
 import re
@@ -51,6 +52,8 @@ def test_a_folder_in_place_of_an_image_is_not_to_be_removed(tmp_path):
 )
 def test_a_saved_model_scores_as_the_run_did(detector, precision, adbench, job, data):
     folder = job(detector, "--save-models", "--preset", "quick", "--precision", precision)
+    modes = {(folder / name).stat().st_mode for name in ("model.safetensors", "result.json")}
+    assert len(modes) == 1  # whoever may read a job may use its model
     stored = pd.read_parquet(folder / "scores.parquet").set_index("sample_id")["score"]
     paths = [data / name for name in stored.index]
     ended = adbench("predict", folder, *paths, "--json")
@@ -130,6 +133,21 @@ def test_a_heat_map_is_refused_before_the_scores_and_its_folder_made(adbench, jo
         assert ended.error == f"--heatmap {same} is one of the images to score; name another file"
     assert adbench("predict", folder, image, "--heatmap", tmp_path / "new" / "map.png").status == 0
     assert (tmp_path / "new" / "map.png").is_file()
+
+
+def test_a_heat_map_that_cannot_be_written_leaves_the_picture_that_was_there(
+    adbench, job, data, tmp_path, monkeypatch
+):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder, picture = job("mean_image", "--save-models"), tmp_path / "map.png"
+    picture.write_bytes(b"older")
+    monkeypatch.setattr("adbench_tgan.places.os.fsync", full)
+    ended = adbench("predict", folder, data / "screw/test/good/000.png", "--heatmap", picture)
+    assert f"cannot write {picture}: No space left on device; name another file" in ended.err
+    assert picture.read_bytes() == b"older"
+    assert [path.name for path in tmp_path.glob("*.png")] == ["map.png"]
 
 
 def test_a_model_of_grey_images_takes_colour_files(adbench, tmp_path):
