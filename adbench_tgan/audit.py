@@ -7,8 +7,8 @@ class_sorted      + test set sorted by class, so that most batches are all norma
 best epoch        + the epoch that is best on the test set: as published, where the authors' code scores so
 
 The last epoch is scored when the training has ended, with averaged weights where a detector averages them and with all
-that it learns at its end; earlier ones with the weights that are learning. What is between `clean` and the best epoch is optimism. These are diagnoses: no AUROC, rank
-or interval of a leaderboard comes from their scores.
+that it learns at its end; earlier ones with the weights that are learning. What is between `clean` and the best epoch
+is optimism. These are diagnoses: no AUROC, rank or interval of a leaderboard comes from their scores.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def audit(
     """Fit `detector` and score it in every way after each epoch; its training is as without an audit.
 
     Raises:
-        AdbenchError: the detector has no networks whose mode could matter.
+        AdbenchError: the detector has no networks whose mode could matter, or makes them anew at each call; or its
+            scores are not one finite number an image.
     """
     curves: dict[str, list[float]] = {"clean": [], "batch_statistics": [], "class_sorted": []}
     for number, losses in enumerate(epochs(detector, train), start=1):
