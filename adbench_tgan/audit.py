@@ -69,19 +69,18 @@ def audit(
 
 
 def _extend(curves: Mapping[str, list[float]], detector: Detector, split: Split) -> None:
-    if not detector.networks:
-        name = type(detector).__name__
+    name, networks, again = type(detector).__name__, detector.networks, detector.networks
+    if not networks:
         raise AdbenchError(
             f"{name} has no networks; an audit is about their modes: leave it out of --detectors"
         )
-    if list(map(id, detector.networks.values())) != list(map(id, detector.networks.values())):
-        name = type(detector).__name__
+    if any(again.get(key) is not network for key, network in networks.items()):
         raise AdbenchError(
             f"{name}.networks makes new ones at each call; return those with which score works"
         )
     orders = orders_of(split.labels)
-    for name, values in curves.items():
-        scores = score_as(detector, split.test, orders[name], training=name != "clean")
+    for way, values in curves.items():
+        scores = score_as(detector, split.test, orders[way], training=way != "clean")
         values.append(auroc(scores, split.labels, 0.0))
 
 
