@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,9 +17,10 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.places import contents, read_bounded
 from adbench_tgan.published import Printed, comparable_cells, read_published
 from adbench_tgan.results import safe_name
-from adbench_tgan.stored import LARGEST, stamp
+from adbench_tgan.stored import LARGEST, newer, stamp
 from adbench_tgan.text import csv_of
 
+SCHEMA: Literal[1] = 1  # of a file of curves
 CURVES = ("clean", "batch_statistics", "class_sorted")
 COLUMNS = (
     "detector dataset protocol category seed preset precision epochs clean batch_statistics class_sorted "
@@ -47,7 +47,7 @@ def gather(
         if record is not None:
             records.setdefault(Job(**record["job"]).key, record)
         elif say is not None and path.exists():
-            say(f"{path} has no row: it is {newer(path) or 'damaged'}")
+            say(f"{path} has no row: it is {newer(path, SCHEMA) or 'damaged'}")
     return table_of(records.values(), published)
 
 
@@ -102,16 +102,6 @@ def read_curves(path: Path) -> dict[str, Any] | None:
         return None
     whole = len(record.clean) == len(record.batch_statistics) == len(record.class_sorted)
     return record.model_dump(by_alias=True) | {"sha256": hashlib.sha256(data).hexdigest()} if whole else None
-
-
-def newer(path: Path) -> str:
-    """How a file tells that a later version wrote it; empty if it does not."""
-    try:
-        schema = json.loads(contents(path, LARGEST) or "")["schema"]
-    except (ValueError, TypeError, KeyError):
-        return ""
-    of_later = type(schema) is int and schema > 1
-    return f"of a newer adbench-tgan (schema {schema}); upgrade to read it" if of_later else ""
 
 
 def row(record: Mapping[str, Any], published: Mapping[tuple[str, str, str, str], Printed]) -> dict[str, Any]:

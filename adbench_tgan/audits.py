@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from adbench_tgan import __version__
+from adbench_tgan import __version__, places
 from adbench_tgan.audit import audit
-from adbench_tgan.audit_table import COLUMNS, file_of, gather, newer, read_record
+from adbench_tgan.audit_table import COLUMNS, SCHEMA, file_of, gather, read_record
 from adbench_tgan.benchmark import ensure_fit, ensure_offered, usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
@@ -27,7 +28,7 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, Settings, begun
 from adbench_tgan.statements import notes_of
-from adbench_tgan.stored import STAMP, stamp
+from adbench_tgan.stored import STAMP, newer, stamp
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.torch_settings import precision
 
@@ -87,9 +88,9 @@ def unfinished(jobs: Sequence[Job], out: Path) -> list[Job]:
     for job in jobs:
         path = file_of(out, job)
         record = read_record(out, job)
-        if record is None and (why := newer(path)):
-            raise AdbenchError(f"{path} is {why}, or give --out another folder")
         if record is None:
+            if why := newer(path, SCHEMA):
+                raise AdbenchError(f"{path} is {why}, or give --out another folder")
             missing.append(job)
         elif stamp(path.with_suffix(".png")) != record["sha256"]:
             picture(record, path, record["sha256"])
@@ -173,7 +174,7 @@ def audit_job(
         "unofficial": begin.split.unofficial,
         "notes": notes,
     }
-    return {"schema": 1, "job": asdict(job), **asdict(found), **facts, "version": __version__}
+    return {"schema": SCHEMA, "job": asdict(job), **asdict(found), **facts, "version": __version__}
 
 
 def as_its_authors(info: DetectorInfo, dataset: str) -> bool:
@@ -195,13 +196,12 @@ def picture(record: Mapping[str, Any], path: Path, digest: str) -> None:
         StoreError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draw(record, path.with_suffix(".png"), digest)
+        places.replace(path.with_suffix(".png"), draw(record, digest))
     except OSError as error:
         raise unwritable(path.parent, error) from None
 
 
-def draw(record: Mapping[str, Any], out: Path, digest: str) -> None:
+def draw(record: Mapping[str, Any], digest: str) -> bytes:
     """The curves of one audit as a PNG: AUROC against epoch, the best of the published way marked.
 
     It carries the SHA-256 of the file of its curves.
@@ -226,4 +226,6 @@ def draw(record: Mapping[str, Any], out: Path, digest: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(plain(f"{job}, {job.protocol}"), parse_math=False)
     axes.legend(fontsize="small")
-    figure.savefig(out, format="png", dpi=110, metadata={STAMP: digest})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110, metadata={STAMP: digest})
+    return drawn.getvalue()

@@ -163,7 +163,7 @@ class ResultStore:
         target = self.folder(result.job)
         if result.status == "failed" and self.get(result.job) is not None:
             return
-        if stored.newer_schema(target) is not None:
+        if stored.newer(target / "result.json"):
             raise StoreError(
                 f"{target} was written by a newer adbench-tgan; upgrade, or give --out another folder"
             )
@@ -211,7 +211,7 @@ class ResultStore:
 
     def is_newer(self, job: Job) -> bool:
         """Whether a later version of adbench-tgan has stored this job, so that this one can neither read nor run it."""
-        return stored.newer_schema(self.folder(job)) is not None
+        return bool(stored.newer(self.folder(job) / "result.json"))
 
     def scores(self, job: Job) -> pd.DataFrame:
         """The per-image scores of a finished job: sample_id, label, score."""
@@ -317,10 +317,7 @@ def _why(found: stored.Stored | None, folder: Path) -> str:
     """Why a result in the store is not read."""
     if found is not None:
         return "moved or edited; run its job again"
-    schema = stored.newer_schema(folder)
-    if schema is None:
-        return "damaged; run its job again"
-    return f"of a newer adbench-tgan (schema {schema}); upgrade to read it"
+    return stored.newer(folder / "result.json") or "damaged; run its job again"
 
 
 def left_alone(path: Path, why: str) -> str:

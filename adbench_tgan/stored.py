@@ -121,17 +121,18 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def newer_schema(folder: Path) -> int | None:
-    """The schema of a ``result.json`` that a later version of adbench-tgan wrote, which this one cannot read.
+def newer(path: Path, known: int = SCHEMA) -> str:
+    """How a JSON file tells that a later version of adbench-tgan wrote it, by a schema above `known`; empty if it does not.
 
     Raises:
         StoreError: as for `read`.
     """
     try:
-        schema = json.loads(contents(folder / "result.json", LARGEST) or b"")["schema"]
+        schema = json.loads(contents(path, LARGEST) or b"")["schema"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return schema if type(schema) is int and schema > SCHEMA else None
+        return ""
+    is_later = type(schema) is int and schema > known
+    return f"of a newer adbench-tgan (schema {schema}); upgrade to read it" if is_later else ""
 
 
 def read_scores(folder: Path) -> pd.DataFrame:

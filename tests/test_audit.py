@@ -528,7 +528,7 @@ def test_an_audit_hands_labelled_anomalies_on_and_says_notes_and_code(tmp_path, 
     assert record["machine"]["code"]["framework"]
 
 
-def test_the_picture_of_an_audit_draws_its_curves(tmp_path, monkeypatch):
+def test_the_picture_of_an_audit_draws_its_curves(monkeypatch):
     drawn = {}
 
     def look(figure, *_, **__):
@@ -538,7 +538,7 @@ def test_the_picture_of_an_audit_draws_its_curves(tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", look)
     record = curves_of("sagan", "frog", "leave-one-out-6k")
     record |= {"clean": (0.1, 0.2, 0.3), "batch_statistics": (0.4, 0.5, 0.6), "class_sorted": (0.7, 0.9, 0.8)}
-    draw(record, tmp_path / "x.png", "")
+    draw(record, "")
     names = ("clean: eval mode", "+ batch statistics, shuffled", "+ sorted by class")
     expected = dict(zip(names, (record[name] for name in CURVES), strict=True))
     expected["+ best epoch so far"] = (0.7, 0.9, 0.9)
@@ -598,10 +598,14 @@ def test_a_lost_picture_is_drawn_again_and_a_damaged_audit_is_said_to_have_no_ro
     (picture,) = tmp_path.rglob("*.png")
     picture.unlink()
     (path,) = curves_in(tmp_path)
-    (path.parent / "other.json").write_bytes(path.read_bytes()[:500])
+    damaged = {"cut.json": path.read_bytes()[:500], "deep.json": b"[" * 100_000}
+    for name, data in damaged.items():
+        (path.parent / name).write_bytes(data)
     audited(tmp_path, "normed")
-    assert "other.json has no row: it is damaged" in " ".join(capsys.readouterr().err.split())
-    (path.parent / "other.json").unlink()
+    told = " ".join(capsys.readouterr().err.split())
+    for name in damaged:
+        assert f"{name} has no row: it is damaged" in told
+        (path.parent / name).unlink()
     assert list(differences(tmp_path)) == []
 
 

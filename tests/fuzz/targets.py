@@ -46,7 +46,7 @@ from adbench_tgan.predict import memory_limited, read_state
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.results import ResultStore, as_json, read_result
 from adbench_tgan.selection import without_superseded
-from adbench_tgan.stored import newer_schema, read_scores
+from adbench_tgan.stored import newer, read_scores
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.training import fit
 from adbench_tgan.views import records_view
@@ -150,7 +150,7 @@ def of_result(data: bytes, place: Path) -> None:
     """As a store's result: read, tabled, printed."""
     written(data, place / "a/b/c/d/result.json")
     found = read_result(place / "a/b/c/d")
-    newer_schema(place / "a/b/c/d")
+    newer(place / "a/b/c/d/result.json")
     assert list(ResultStore(place).results()) == []  # its folder has not its name
     if found is not None:
         table = results_table(without_superseded([found]))
