@@ -27,7 +27,7 @@ from adbench_tgan.data.images import ImageSet, Split, TrainSet
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.metrics import auroc
-from adbench_tgan.scoring import scores_of
+from adbench_tgan.scoring import purity, scores_of
 from adbench_tgan.training import check_finite, dice_kept, epochs
 
 BATCH = 64  # GANomaly's and Skip-GANomaly's test loaders'; SAGAN's has 32, AnoTrans's 128
@@ -42,6 +42,7 @@ class Audit:
     clean: tuple[float, ...]
     batch_statistics: tuple[float, ...]
     class_sorted: tuple[float, ...]
+    purity_delta: float  # how much the last clean scores change with their batch, as a run probes it
 
 
 def audit(
@@ -64,11 +65,16 @@ def audit(
             on_epoch(number, {**losses, **{name: values[-1] for name, values in curves.items()}})
     for values in curves.values():  # the last epoch counts as the training leaves it
         del values[-1:]
-    _extend(curves, detector, split)
-    return Audit(**{name: tuple(values) for name, values in curves.items()})
+    scores = _extend(curves, detector, split)
+    with networks_as(detector.networks, training=False):
+        delta = purity(detector, split.test, scores["clean"], str(detector.device))
+    return Audit(**{name: tuple(values) for name, values in curves.items()}, purity_delta=delta)
 
 
-def _extend(curves: Mapping[str, list[float]], detector: Detector, split: Split) -> None:
+def _extend(
+    curves: Mapping[str, list[float]], detector: Detector, split: Split
+) -> dict[str, NDArray[np.float32]]:
+    """Add a point to each curve; the scores that it is of."""
     name, networks, again = type(detector).__name__, detector.networks, detector.networks
     if not networks:
         raise AdbenchError(
@@ -79,9 +85,10 @@ def _extend(curves: Mapping[str, list[float]], detector: Detector, split: Split)
             f"{name}.networks makes new ones at each call; return those with which score works"
         )
     orders = orders_of(split.labels)
+    scores = {way: score_as(detector, split.test, orders[way], training=way != "clean") for way in curves}
     for way, values in curves.items():
-        scores = score_as(detector, split.test, orders[way], training=way != "clean")
-        values.append(auroc(scores, split.labels, 0.0))
+        values.append(auroc(scores[way], split.labels, 0.0))
+    return scores
 
 
 def orders_of(labels: NDArray[np.uint8]) -> Orders:
@@ -98,12 +105,7 @@ def score_as(
     pixels = images.on("cpu")
     scores = torch.empty(len(images), dtype=torch.float32)
     index = torch.from_numpy(order)
-    with networks_kept(detector.networks), dice_kept():
-        for network in detector.networks.values():
-            network.train(training)
-            for module in network.modules():
-                if isinstance(module, _DropoutNd):  # it is about batch norm, and not about chance
-                    module.eval()
+    with networks_as(detector.networks, training=training):
         for chosen in batches_of(index):
             scores[chosen] = scores_of(detector, pixels[chosen].to(detector.device)).float().cpu()
     if not bool(scores.isfinite().all()):
@@ -118,6 +120,18 @@ def batches_of(index: Tensor) -> list[Tensor]:
     if ends and ends[-1] == len(index) - 1:
         ends.pop()
     return list(index.tensor_split(ends))
+
+
+@contextmanager
+def networks_as(networks: Mapping[str, nn.Module], *, training: bool) -> Iterator[None]:
+    """Set the mode of networks, but for dropout; they and the random numbers are as before at the end."""
+    with networks_kept(networks), dice_kept():
+        for network in networks.values():
+            network.train(training)
+            for module in network.modules():
+                if isinstance(module, _DropoutNd):  # it is about batch norm, and not about chance
+                    module.eval()
+        yield
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.failures import explain
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.jobs import Job, Request, plan
+from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.published import Printed, read_published
 from adbench_tgan.registry import Registry
@@ -164,6 +165,10 @@ def audit_job(
             detector, begin.split, train, lambda number, means: reporter.epoch(number, total, means, job)
         )
         notes = [*begin.split.notes, *notes_of(detector)]
+        if found.purity_delta > PURITY[job.precision]:
+            notes.append(
+                f"clean is not so: scores change with their batch, by up to {found.purity_delta:.2g} of the largest"
+            )
         for note in notes:
             reporter.warn(f"{job}: {note}")
     info = registry.find("detector", job.detector)

@@ -9,8 +9,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
@@ -174,7 +174,7 @@ def entry() -> None:
     try:
         # Where a stream is closed, it is None.
         alone = "--json" in sys.argv and None not in (sys.stdout, sys.stderr)
-        with descriptor_aside() if alone else nullcontext():
+        with not_left(), descriptor_aside() if alone else nullcontext():
             main()
         status = 0
     except SystemExit as ended:
@@ -190,6 +190,26 @@ def entry() -> None:
             over = threading.Event()
             atexit.register(over.set)  # it comes once all threads have ended
             threading.Thread(target=end, args=(over, status), daemon=True).start()
+
+
+@contextmanager
+def not_left() -> Iterator[None]:
+    """Let ``os._exit``, with which a plugin would end the command in silence and even with status 0, raise SystemExit.
+
+    Not in processes that are forked meanwhile: they may end as they like.
+    """
+    own, leave = os.getpid(), os._exit
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != own:
+            leave(status)
+        raise SystemExit(f"os._exit({status!r}) was called; raise an error instead")
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 def left_running() -> list[threading.Thread]:

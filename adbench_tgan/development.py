@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import load
 from adbench_tgan.info import DetectorInfo
-from adbench_tgan.sources import digest, search_last
+from adbench_tgan.sources import digest, hash_of_module, search_last
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector
@@ -113,6 +113,12 @@ def info_of(detector: type[Detector]) -> DetectorInfo:
 def version_of(path: Path) -> str:
     """Changes with every edit of a file, so that results of what it was before count as absent."""
     return f"dev {path.name} {digest(path.read_bytes())}"
+
+
+def version_beside(info: DetectorInfo, path: Path) -> str:
+    """A record's version that also changes with every edit of the file that offers it, and of that which holds it."""
+    offering, holding = version_of(path), hash_of_module(info.target.rpartition(":")[0])
+    return f"{info.version} {offering}" + (f", {holding}" if holding and holding not in offering else "")
 
 
 def is_of_file(version: str) -> bool:

@@ -23,6 +23,7 @@ from adbench_tgan.development import (
     info_of,
     is_word,
     shown,
+    version_beside,
     version_of,
 )
 from adbench_tgan.errors import AdbenchError, unknown
@@ -174,8 +175,8 @@ class Registry:
                 for record in records:
                     check(record, RECORDS[kind], kind)
                 if kind == "detector" and impl.plugin_name in self._files:
-                    stamp = version_of(self._files[impl.plugin_name])
-                    records = [replace(record, version=f"{record.version} {stamp}") for record in records]
+                    path = self._files[impl.plugin_name]
+                    records = [replace(each, version=version_beside(each, path)) for each in records]
             except KeyboardInterrupt:
                 raise
             except BaseException as failure:

@@ -105,11 +105,13 @@ def _import_apart(name: str, path: Path) -> ModuleType:
 
 
 def hash_of_module(name: str) -> str:
-    """The file of a module with a hash of it, found without importing it; empty if there is none."""
+    """The file of ``package.module`` or ``path/to/file.py``, with a hash of it and not imported; empty if there is none."""
     try:
-        spec = importlib.util.find_spec(name)
-        path = Path(spec.origin) if spec is not None and spec.origin else None
-        return f"{path.name} {digest(path.read_bytes())}" if path is not None else ""
+        path: str | None = name
+        if not name.endswith(".py"):
+            spec = importlib.util.find_spec(name)
+            path = spec.origin if spec is not None else None
+        return f"{Path(path).name} {digest(Path(path).read_bytes())}" if path else ""
     except Exception:  # importing its package may raise anything, and says so where it matters
         return ""
 

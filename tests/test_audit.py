@@ -139,6 +139,12 @@ class Modal(Normed):
         return (-1 if both else 1) * images.float().mean((1, 2, 3)) + 1e-9 * torch.rand(1)
 
 
+class Batched(Normed):
+    def score(self, images):
+        found = super().score(images)
+        return found - found.mean()
+
+
 class Infinite(Normed):
     def score(self, images):
         return super().score(images) * torch.inf
@@ -471,7 +477,7 @@ def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path, mon
 
 
 TOYS = (Normed, Scribbles, TurnsSettings, GoesOnAfterCtrlC, TurnsCtrlCIntoAnError, NotesAText)
-TOYS += (Leaves, NeedsShortFloats, NeedsLabels)
+TOYS += (Batched, Leaves, NeedsShortFloats, NeedsLabels)
 
 
 def audited(out, *detectors, **more):
@@ -581,6 +587,17 @@ def test_scores_that_a_run_refuses_are_refused():
     for wrong in (Mean, Column):
         with pytest.raises(AdbenchError, match="it must return one each"):
             audit(wrong(), split(), TrainSet(split().normal))
+
+
+def test_that_clean_scores_depend_on_their_batch_is_measured_kept_and_told(tmp_path, capsys):
+    _, failed = audited(tmp_path, "normed", "batched")
+    assert failed == 0
+    told = {path.parent.name: json.loads(path.read_text()) for path in curves_in(tmp_path)}
+    assert told["normed"]["purity_delta"] < 1e-4 < told["batched"]["purity_delta"]
+    assert told["normed"]["notes"] == []
+    (note,) = told["batched"]["notes"]
+    assert note.startswith("clean is not so: scores change with their batch, by up to 0.")
+    assert note in " ".join(capsys.readouterr().err.split())
 
 
 def test_networks_that_are_copies_are_refused():

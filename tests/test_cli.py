@@ -602,3 +602,39 @@ def test_the_process_ends_with_its_command_whatever_threads_are_left(tmp_path):
     error, note = ended.stderr.splitlines()
     assert "--nonsense" in error
     assert note == "note: threads that a plugin left running are not waited for: for\\n ever"
+
+
+LEAVES = """
+import os
+from adbench_tgan import Detector
+class Leaves(Detector):
+    def fit(self, train):
+        if os.fork() == 0:  # a child may leave
+            os._exit(3)
+        self.child = os.waitstatus_to_exitcode(os.wait()[1])
+        os._exit(0)
+    def score(self, images): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (
+            "run --no-timing --out runs --detectors leaves,random",
+            "os._exit(0) was called; raise an error instead",
+        ),
+        ("audit --out audits --detectors leaves", "os._exit(0) was called"),
+        ("bench --out speed --detectors leaves --seconds 0.01", "os._exit(0) was called"),
+        ("check leaves", "os._exit(0) was called"),
+    ],
+)
+def test_a_detector_cannot_end_the_command_in_silence(command, told, tmp_path):
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    words = [sys.executable, "-m", "adbench_tgan.cli", *command.split(), "--plugin", "leaves.py"]
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
+    assert ended.returncode == 1
+    assert told in " ".join((ended.stdout + ended.stderr).split())
+    if command.startswith("run"):
+        rows = pd.read_csv(tmp_path / "runs/results.csv").groupby("detector")["status"].unique()
+        assert rows.to_dict() == {"leaves": ["failed"], "random": ["ok"]}

@@ -208,6 +208,22 @@ def test_a_detector_in_a_neighbour_of_the_file_with_hooks_is_checked(adbench: Ca
     assert checks["a worker process can run it"]["status"] == "passed", checks
 
 
+@pytest.mark.parametrize("target", ["bright_lamp:Bright", "{here}/bright_lamp.py:Bright"])
+def test_an_edit_of_the_neighbour_that_holds_a_detector_makes_it_another(target: str, tmp_path: Path) -> None:
+    lamp = write("bright_lamp.py", detector_source("Bright"))
+    write("lamps.py", offer("lamp", target.format(here=tmp_path)))
+
+    def version() -> str:
+        found: str = Registry.discover(["lamps.py"]).find("detector", "lamp").version
+        return found
+
+    before = version()
+    assert re.fullmatch(r"1 dev lamps\.py [0-9a-f]{8}, bright_lamp\.py [0-9a-f]{8}", before)
+    assert version() == before
+    lamp.write_text(lamp.read_text() + "# edited\n")
+    assert version() != before
+
+
 def test_neighbours_are_found_and_hide_nothing_that_is_installed() -> None:
     write("here/neighbour.py", "VALUE = 7")
     write("here/json.py", "raise ImportError('this is not the json you look for')")
