@@ -14,8 +14,8 @@ import pandas as pd
 
 from adbench_tgan import __version__, places
 from adbench_tgan.audit import audit
-from adbench_tgan.audit_table import COLUMNS, SCHEMA, file_of, gather, read_record
-from adbench_tgan.benchmark import ensure_fit, ensure_offered, usable
+from adbench_tgan.audit_table import COLUMNS, SCHEMA, curves_in, file_of, gather, read_record
+from adbench_tgan.benchmark import LOOKS, ensure_fit, ensure_offered, silent, usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
@@ -125,10 +125,16 @@ def attempted(
 def tabulate(
     out: Path, jobs: Sequence[Job], printed: tuple[Printed, ...], say: Callable[[str], None]
 ) -> pd.DataFrame:
-    """Write ``audit.csv`` of all audits in `out`, if there are any."""
-    table = gather(out, jobs, printed, say)
-    if len(table):
-        write_atomically(out / "audit.csv", csv_of(table))
+    """Write ``audit.csv`` of all audits in `out`, if there are any, and once more where others ended meanwhile."""
+    there = curves_in(out)
+    for _ in range(LOOKS):
+        table = gather(out, jobs, printed, say)
+        if len(table):
+            write_atomically(out / "audit.csv", csv_of(table))
+        before, there = there, curves_in(out)
+        if there == before:
+            break
+        say = silent  # it was said
     return table
 
 

@@ -69,8 +69,10 @@ def compare(a: Standing, b: Standing) -> Comparison:
     """Compare two detectors of one dataset and protocol.
 
     Raises:
-        AdbenchError: they have no category in common.
+        AdbenchError: they are one, or have no category in common.
     """
+    if a is b:
+        raise AdbenchError(f"{_title(a)} would be compared with itself; name two")
     names = [name for name in sorted(a.spread) if name in b.spread]
     if not names:
         raise AdbenchError(f"{_title(a)} and {_title(b)} have no category in common; run both on one")

@@ -674,6 +674,20 @@ def test_an_audit_beside_others_leaves_their_rows_in_the_table(adbench, tmp_path
     assert ended.out.count("ganomaly") == 1  # what was asked for
 
 
+def test_the_table_of_two_audits_that_end_together_misses_neither(tmp_path, monkeypatch):
+    audited(tmp_path / "a", "batched")
+
+    def slowly(out, *words):
+        table = gather(out, *words)
+        shutil.copytree(tmp_path / "a/curves", out / "curves", dirs_exist_ok=True)  # another's, too late for this table
+        return table
+
+    monkeypatch.setattr("adbench_tgan.audits.gather", slowly)
+    told, _ = audited(tmp_path / "b", "normed")
+    assert list(told["detector"]) == ["normed"]
+    assert sorted(pd.read_csv(tmp_path / "b/audit.csv")["detector"]) == ["batched", "normed"]
+
+
 def test_the_published_table_is_made_anew_from_its_curves():
     text = (LEADERBOARDS / "audit/audit.csv").read_text()
     keys = list(pd.read_csv(LEADERBOARDS / "audit/audit.csv")["key"])
