@@ -200,12 +200,12 @@ def not_left() -> Iterator[None]:
     """
     own, leave = os.getpid(), os._exit
 
-    def refuse(status: int) -> NoReturn:
+    def raising(status: int) -> NoReturn:
         if os.getpid() != own:
             leave(status)
         raise SystemExit(f"os._exit({status!r}) was called; raise an error instead")
 
-    os._exit = refuse
+    os._exit = raising
     try:
         yield
     finally:
