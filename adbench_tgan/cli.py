@@ -203,7 +203,10 @@ def not_left() -> Iterator[None]:
     def raising(status: int) -> NoReturn:
         if os.getpid() != own:
             leave(status)
-        raise SystemExit(f"os._exit({status!r}) was called; raise an error instead")
+        told = f"os._exit({status!r}) was called; raise an error instead"
+        if threading.current_thread() is not threading.main_thread():
+            warn(f"note: in thread {threading.current_thread().name} {told}")  # it ends without a word
+        raise SystemExit(told)
 
     os._exit = raising
     try:

@@ -605,13 +605,16 @@ def test_the_process_ends_with_its_command_whatever_threads_are_left(tmp_path):
 
 
 LEAVES = """
-import os
+import os, threading
 from adbench_tgan import Detector
 class Leaves(Detector):
     def fit(self, train):
         if os.fork() == 0:  # a child may leave
             os._exit(3)
         self.child = os.waitstatus_to_exitcode(os.wait()[1])
+        thread = threading.Thread(target=os._exit, args=(0,), name="its own")
+        thread.start()
+        thread.join()
         os._exit(0)
     def score(self, images): ...
 """
@@ -635,6 +638,7 @@ def test_a_detector_cannot_end_the_command_in_silence(command, told, tmp_path):
     ended = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
     assert ended.returncode == 1
     assert told in " ".join((ended.stdout + ended.stderr).split())
+    assert "note: in thread its own os._exit(0) was called" in " ".join(ended.stderr.split()) or "check" in command
     if command.startswith("run"):
         rows = pd.read_csv(tmp_path / "runs/results.csv").groupby("detector")["status"].unique()
         assert rows.to_dict() == {"leaves": ["failed"], "random": ["ok"]}
