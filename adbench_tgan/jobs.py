@@ -206,7 +206,8 @@ def _misfit(name: str, error: ErrorDetails, own: Mapping[str, Any], preset: str)
     if not where:
         return AdbenchError(f"the settings of detector {name!r} do not fit together: {reason}")
     if error["loc"][0] in own:
-        return AdbenchError(f"--set {name}.{where}={error['input']}: {reason}")
+        listed = "; write it as [0.5,0.999]" if error["type"] in ("tuple_type", "list_type") else ""
+        return AdbenchError(f"--set {name}.{where}={error['input']}: {reason}{listed}")
     return AdbenchError(
         f"detector {name!r} has no valid {where}, neither as a default nor in its preset {preset!r}: {reason}; "
         f"mend it there, or give --set {name}.{error['loc'][0]}=VALUE"

@@ -679,7 +679,8 @@ def test_the_table_of_two_audits_that_end_together_misses_neither(tmp_path, monk
 
     def slowly(out, *words):
         table = gather(out, *words)
-        shutil.copytree(tmp_path / "a/curves", out / "curves", dirs_exist_ok=True)  # another's, too late for this table
+        # Those of another one, too late for this table.
+        shutil.copytree(tmp_path / "a/curves", out / "curves", dirs_exist_ok=True)
         return table
 
     monkeypatch.setattr("adbench_tgan.audits.gather", slowly)

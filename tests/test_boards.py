@@ -1556,7 +1556,9 @@ def test_publish_verify_and_compare_from_the_command_line(adbench, runs, tmp_pat
     assert "unknown detector of these results 'gut'" in adbench("compare", "gut", "poor").error
     assert "unknown detector of these results 'f_anogan'" in adbench("compare", "fanogan", "poor").error
     assert "no folder" in adbench("compare", "good", "poor", "--runs", "absent").error
-    assert adbench("compare", "good", "good").error.endswith("good:paper would be compared with itself; name two")
+    assert adbench("compare", "good", "good").error.endswith(
+        "good:paper would be compared with itself; name two"
+    )
 
 
 def test_a_killed_publication_leaves_the_old_board(material, tmp_path, monkeypatch):

@@ -61,6 +61,7 @@ MISTAKES = {
     "run --set mean_image.image_size": "--set mean_image.image_size: write it as DETECTOR.KEY=VALUE",
     "run --set mean_image.imagesize=8": "unknown setting of mean_image 'imagesize'; did you mean image_size?",
     "run --set mean_image.image_size=big": "--set mean_image.image_size=big: Input should be a valid integer",
+    "info f_anogan --set f_anogan.betas=[.5,.999]": "Input should be a valid tuple; write it as [0.5,0.999]",
     "run --set mean_image.image_size=1": "--set mean_image.image_size=1: Input should be greater than or equal to 4",
     "run --set pca.components=3": "--set pca.components=3: detector 'pca' is not in this run; add it to --detectors",
     "run --set pcb.components=3": "unknown detector 'pcb'; did you mean pca",
@@ -638,7 +639,10 @@ def test_a_detector_cannot_end_the_command_in_silence(command, told, tmp_path):
     ended = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
     assert ended.returncode == 1
     assert told in " ".join((ended.stdout + ended.stderr).split())
-    assert "note: in thread its own os._exit(0) was called" in " ".join(ended.stderr.split()) or "check" in command
+    assert (
+        "note: in thread its own os._exit(0) was called" in " ".join(ended.stderr.split())
+        or "check" in command
+    )
     if command.startswith("run"):
         rows = pd.read_csv(tmp_path / "runs/results.csv").groupby("detector")["status"].unique()
         assert rows.to_dict() == {"leaves": ["failed"], "random": ["ok"]}

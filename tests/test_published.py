@@ -79,7 +79,7 @@ def test_the_numbers_of_protocols_that_have_a_name_now_are_found():
         "1",
         0.997676,
     )
-    assert a03ki.source.endswith(" (arch=mlp)")  # not the default
+    assert a03ki.source.endswith(" (arch=mlp) (image_size=28) (latent=100) (encoder_tanh=true)")
 
 
 def papers(*lines: tuple[str, str, str, float]) -> list[Paper]:

@@ -8,8 +8,8 @@ Authors' code: https://github.com/tSchlegl/f-AnoGAN
 Where this differs from the authors' code, and why
 1. The encoder ends in a linear layer, because z is drawn from N(0, I) and a third of that on each axis is out of a
    tanh's reach. Theirs ends in the tanh by default, as in the paper's runs: `encoder_tanh=True`.
-2. Images of 32 pixels leave out the generator's first block and the last one of critic and encoder, so that the
-   feature layer keeps its 4 x 4; theirs are 64 x 64 and grey.
+2. Images of 32 pixels, the default here, leave out the generator's first block and the last one of critic and encoder,
+   so that the feature layer keeps its 4 x 4; theirs are 64 x 64 and grey (`image_size=64`).
 3. Training images are not mirrored, since digits and many objects are not symmetric; `hflip=True` to do so.
 4. Both stages are counted in steps, so that small categories get enough of them: 20,000 generator steps, each after
    `n_critic` critic steps, where theirs are 7 epochs of a large data set; 50,000 encoder steps, as theirs.
@@ -22,7 +22,7 @@ Where this differs from the authors' code, and why
 8. `anomaly_map` averages |x - G(E(x))| over channels; the authors' images are grey.
 
 `arch="mlp"` gives the grey-image networks of https://github.com/A03ki/f-AnoGAN, whose own settings are image_size=28,
-latent=100, lr=2e-4, betas=[.5,.999], encoder_optimizer=adam, encoder_lr=2e-4, encoder_betas=[.5,.999],
+latent=100, lr=2e-4, betas=[0.5,0.999], encoder_optimizer=adam, encoder_lr=2e-4, encoder_betas=[0.5,0.999],
 encoder_tanh=true and bn_eps=.8, the last by a slip (batch norm's second argument is epsilon, not momentum). There the
 generator reuses the z of the last critic step; here it draws its own.
 """

@@ -17,7 +17,8 @@ Where this differs from the authors' code, and why
    only, in the paper also down (`attend_path=True`); the image's share of the score is .9, in the paper .2
    (`score_lambda=0.2`).
 6. The discriminator sees the images again for its own step, because current PyTorch refuses to go back through a
-   graph whose weights have changed.
+   graph whose weights have changed. So its running statistics, with which it scores, are of images and
+   reconstructions alike; in theirs, reconstructions count more.
 7. Networks are in eval mode when scoring, and the last epoch is kept. Theirs stay in train mode, so that every score
    depends on the test images around it, sorted by class, and keeps the epoch of the best *test* AUROC.
 8. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.

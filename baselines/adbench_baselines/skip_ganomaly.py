@@ -6,7 +6,8 @@ Detection", IJCNN 2019, https://arxiv.org/abs/1901.08954. Authors' code: https:/
 
 Where this differs from the authors' code, and why
 1. The discriminator sees the images again for its own step. Theirs goes back through a graph whose weights the
-   generator's step has changed, which current PyTorch refuses.
+   generator's step has changed, which current PyTorch refuses. So its running statistics, with which it scores, are
+   of images and reconstructions alike; in theirs, reconstructions count more.
 2. The generator sees the images as they are (`input_noise_std` adds noise in training). Theirs adds a buffer that
    is never filled: whatever was in that memory.
 3. Networks are in eval mode when scoring. Theirs stay in train mode, so that through batch norm every score depends

@@ -12,7 +12,8 @@ Where this differs from the authors' code, and why
 4. tanh at the end, because images are in [-1, 1] (`out_act="none"`).
 5. The generator receives the gradient of the latent loss once. Theirs receives it twice, because the discriminator's
    loss holds it too and is not detached (`legacy_double_lat`).
-6. The discriminator's loss is computed anew after the generator's step; theirs does both backward passes first.
+6. The discriminator's loss is computed anew after the generator's step; theirs does both backward passes first, and its
+   running statistics, with which it scores, count reconstructions more than images; here both alike.
 7. `skip="figure"` is the generator of their figure: skips at all three levels, from behind the level's attention,
    and an input normalisation, for which we take the BatchNorm that their code creates and never calls. "code", the
    default: skips at two levels, from before it, and the bare tokens at the third.

@@ -14,7 +14,7 @@ Where this differs from the authors' code, and why
    Adam's betas are (0, .99), as in VITA's TransGAN. Batches of 32, shuffled, instead of 8 in order.
 5. D's features are the patch embedding and what leaves the first half of the blocks, as the text says ("first few
    layers"), and their distances are averaged. Their hooks take every layer to the logit, and sum.
-6. The reconstruction loss is L1 (text); `r_mix=(.25,.75)` is the mixture of L1 and MSE of their code. lambda is .1,
+6. The reconstruction loss is L1 (text); `r_mix=[0.25,0.75]` is the mixture of L1 and MSE of their code. lambda is .1,
    that of their printed detector; `lam=.001` is their default argument. `walk_steps=1000` as in their Table 3.
 7. Images walk side by side, each as it would alone, from a z seeded by the detector's seed and the image's pixels;
    see latent_search.py. Theirs walk one at a time, some with a random flip, and defects for fewer steps. Always 50 of
@@ -89,7 +89,7 @@ class TransGANAnoGAN(Detector):
         lr: float = Field(default=1e-4, gt=0)
         """learning rate of both Adams"""
         betas: tuple[Decay, Decay] = (0.0, 0.99)
-        """betas of both Adams; (.0001, .9) in the thesis's notebooks"""
+        """betas of both Adams; [0.0001,0.9] in the thesis's notebooks"""
         w_penalty: float = Field(default=10.0, ge=0)
         """weight of the gradient penalty"""
         w_drift: float = Field(default=1e-3, ge=0)

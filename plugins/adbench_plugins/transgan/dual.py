@@ -1,7 +1,7 @@
 """TransGAN with two discriminators, one of normal and one of anomalous images.
 
 Nayan Khemka: Anomaly Detection using TransGAN, thesis, section 3.4; its generator and discriminators from Jiang,
-Chang, Wang: TransGAN, NeurIPS 2021, https://arxiv.org/abs/2102.07074; its losses from Kim, Jeong, Choi: GAN-based
+Chang, Wang: TransGAN, NeurIPS 2021, https://arxiv.org/abs/2102.07074; its losses from Kim, Jeong, Choi, Seo: GAN-based
 Anomaly Detection in Imbalance Problems, ECCV Workshops 2020.
 
 An image's ImageNet features are mapped to TransGAN's latent vector, and TransGAN's generator draws the image anew.
