@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from io import TextIOWrapper
@@ -159,10 +160,11 @@ def main() -> None:
         if hasattr(error, "format_message"):  # the library's own base class has moved between its versions
             refuse(error)
         if debug:
-            raise
+            traceback.print_exc()
         if isinstance(error, AdbenchError):
             fail(str(error), error.status)
-        fail(f"{one_line(error)}; a mistake in adbench or in a plugin: --debug shows where", 1)
+        where = "" if debug else ": --debug shows where"
+        fail(f"{one_line(error)}; a mistake in adbench or in a plugin{where}", 1)
 
 
 def entry() -> None:

@@ -111,7 +111,8 @@ class ResultStore:
     def folder(self, job: Job) -> Path:
         """Where a job's files are, or will be."""
         last = f"{safe_name(job.category)}-seed{job.seed}-{job.key[:8]}"
-        return self.root.joinpath(*map(safe_name, (job.dataset, job.protocol, job.detector)), last)
+        names = dataset_folder(job.dataset), safe_name(job.protocol), safe_name(job.detector)
+        return self.root.joinpath(*names, last)
 
     @property
     def checkpoints(self) -> Path:
@@ -335,6 +336,12 @@ def write_atomically(path: Path, text: str) -> None:
         places.replace(path, text.encode())
     except OSError as error:
         raise places.unwritten(path, error) from None
+
+
+def dataset_folder(name: str) -> str:
+    """The folder of a dataset's results in a store, which is none of those that hold no results."""
+    safe = safe_name(name)
+    return f"%{ord(safe[0]):02X}{safe[1:]}" if NO_DATASETS.fullmatch(safe) else safe
 
 
 def safe_name(name: str) -> str:

@@ -1,14 +1,17 @@
 """Every registered detector keeps the contract; each check is proven by detectors that break just it."""
 
 import json
+import signal
+import tempfile
 import threading
+import time
 from types import SimpleNamespace
 
 import broken_detectors
 import pytest
 import torch
 from broken_detectors import Closed, Sound
-from make_process import FORKING
+from make_process import FORKING, Forked
 
 from adbench_tgan import DetectorInfo, ImageSet, TrainSet
 from adbench_tgan.errors import AdbenchError
@@ -504,6 +507,25 @@ def test_the_decorator_fails_as_it_should(tmp_path):
     assert list(reports.failed) == [declared, undeclared]
     assert reports.failed[declared] == "[XPASS(strict)] it is old"
     assert "CheckFailed: on 1x32x32 every seed gives the same scores" in reports.failed[undeclared]
+
+
+def forget_the_temporary_folder():
+    tempfile.tempdir = None
+
+
+def test_a_check_that_is_killed_leaves_nothing_for_long(tmp_path, monkeypatch):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    for signalled, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+        before = set(folder.glob("*/order.json"))
+        process = Forked("check", "mean_image", first=forget_the_temporary_folder)
+        while not set(folder.glob("*/order.json")) - before:
+            assert process.process.is_alive(), process.stderr.read()
+            time.sleep(0.01)
+        process.send(signalled)
+        assert process.wait() == status
+        assert bool(set(folder.glob("*/order.json"))) == (signalled == signal.SIGKILL)
 
 
 def test_the_command_prints_a_line_a_check_and_the_count(adbench):

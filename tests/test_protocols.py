@@ -837,9 +837,11 @@ def test_the_mistake_of_a_datasets_reader_is_told_with_its_name_and_category(
         raise error
 
     monkeypatch.setitem(made._cuts, "0", (replace(samples, read=broken, read_many=None), cut))
+    told = f"dataset 'digits', category '0': {type(error).__name__}: boom; --debug shows where"
+    with pytest.raises(AdbenchError, match=told):
+        passport(made, "0")
     with pytest.raises(AdbenchError) as caught:
         made.split("0", 8, labelled=False)
-    told = f"dataset 'digits', category '0': {type(error).__name__}: boom; --debug shows where"
     assert str(caught.value) == told
     result = failed(toy_job("d"), Settings(), caught.value)
     assert result.error == told

@@ -268,6 +268,15 @@ def test_a_closed_folder_that_holds_no_results_is_passed_by(store, name, monkeyp
     assert len(list(store.results())) == 1
 
 
+@pytest.mark.parametrize("name", [PARTIAL, "claims", "lost+found", ".Trash-1000", "claims2"])
+def test_a_dataset_may_have_the_name_of_a_folder_that_holds_no_results(store, name):
+    named = result("d")
+    named = replace(named, job=replace(named.job, dataset=name))
+    store.put(named)
+    assert [each.job.dataset for each in store.results()] == [name]
+    assert store.get(named.job) is not None
+
+
 def test_a_folder_moved_to_another_name_is_not_read(store):
     put = result("d")
     store.put(put)

@@ -19,7 +19,7 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY, Rules, plain_preset, shown_presets
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore, left_alone, safe_name
+from adbench_tgan.results import Result, ResultStore, dataset_folder, left_alone, safe_name
 from adbench_tgan.selection import is_current, without_superseded
 from adbench_tgan.stored import ROUNDING
 from adbench_tgan.text import counted
@@ -198,7 +198,7 @@ def gathered(
 def gaps(unread: Mapping[Path, str], choice: Choice, taken: Iterable[str]) -> dict[Path, str]:
     """The results, of those that cannot be read, that a choice may miss; `taken` are the keys of jobs it has."""
     known = {key[:8] for key in taken}
-    datasets, protocols = ({safe_name(name)} - {""} for name in (choice.dataset, choice.protocol))
+    datasets, protocols = {dataset_folder(choice.dataset)} - {""}, {safe_name(choice.protocol)} - {""}
     wanted = datasets, protocols, set(map(safe_name, choice.detectors))
     found = {}
     for path, why in unread.items():

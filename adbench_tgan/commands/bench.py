@@ -55,8 +55,7 @@ def bench(
         typer.Option(
             min=0,
             metavar="N",
-            show_default=False,
-            help="Training images for detectors that cannot score unfitted.  [default: all]",
+            help="Training images for detectors that cannot score unfitted; 0 for all.",
         ),
     ] = 0,
     out: Annotated[

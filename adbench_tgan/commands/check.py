@@ -10,6 +10,7 @@ import typer
 
 from adbench_tgan.commands.show import answer, warn
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.interrupts import as_ctrl_c
 from adbench_tgan.options import Json, Plugins, Set, complete, registry
 
 
@@ -58,7 +59,8 @@ def check(
     supervision = "labelled" if labelled else who.info.supervision
     info = replace(who.info, supervision=supervision, deterministic=deterministic or who.info.deterministic)
     who = replace(who, info=info)
-    report = examine(who, shapes, say=(lambda outcome: warn(str(outcome))) if as_json else print)
+    with as_ctrl_c():
+        report = examine(who, shapes, say=(lambda outcome: warn(str(outcome))) if as_json else print)
     if as_json:
         answer(report.as_json())
     else:

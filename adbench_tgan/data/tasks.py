@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adbench_tgan.data.cuts import check_alike, check_offer, checked, chosen_anomalies
 from adbench_tgan.data.images import Split
 from adbench_tgan.data.remarks import remarks
@@ -105,6 +108,13 @@ class Tasks:
             with self._reading(category):
                 self._fingerprints[category] = fingerprint(samples, cut)
         return self._fingerprints[category]
+
+    def brightness(self, category: str) -> NDArray[np.float64]:
+        """The mean pixel value of each test image, which `fingerprint` has seen to be images."""
+        self.fingerprint(category)
+        samples, cut = self.cut(category)
+        with self._reading(category):
+            return np.array([samples.read(int(index)).mean() for index in cut.test])
 
     def notes(self, category: str) -> tuple[str, ...]:
         """What a reader of its rows must know of its images."""

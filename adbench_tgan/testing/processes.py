@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from adbench_tgan.drafts import clear_temporary, draft_name
 from adbench_tgan.hooks import one_line
 from adbench_tgan.testing.outcome import Skipped
 
@@ -46,7 +47,8 @@ def look_from_outside(trials: Sequence[Trial]) -> list[Finding]:
     """
     if not trials[0].subject.word:
         raise Skipped("no other process can import it; give a name or module:Class")
-    with tempfile.TemporaryDirectory(prefix="adbench-check-") as folder:
+    clear_temporary()
+    with tempfile.TemporaryDirectory(prefix=f"{draft_name()}-") as folder:
         home = Path(folder)
         errors = [write_state(trial, home / f"state-{i}.safetensors") for i, trial in enumerate(trials)]
         (home / "order.json").write_text(json.dumps(order_of(trials)))

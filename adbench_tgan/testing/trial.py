@@ -15,6 +15,7 @@ from torch import Tensor
 from adbench_tgan.checkpoints import NOT_KEPT, Checkpoint
 from adbench_tgan.data.images import ImageSet
 from adbench_tgan.detector import Detector, Shape
+from adbench_tgan.drafts import draft_name
 from adbench_tgan.hooks import one_line
 from adbench_tgan.statistics import relative_change
 from adbench_tgan.testing.outcome import CheckFailed, Skipped
@@ -130,7 +131,7 @@ class Trial:
         """
         if type(self.detector).fit is not Detector.fit:
             return None
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory(prefix=f"{draft_name()}-") as folder:
             path = Path(folder) / "kept.checkpoint"
             for last in self.cuts:
                 detector = self.seeded(SEED)
