@@ -880,7 +880,11 @@ def test_what_a_detector_lets_handle_ctrl_c_is_gone_after_its_fit_and_its_job(re
     assert kept == {"not_swallowed.<locals>.noting.<locals>.note"}  # as before the fit
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+class OwnBase(BaseException):
+    """As a stranger's library may have one."""
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, GeneratorExit, OwnBase])
 def test_a_metric_that_fails_costs_a_note_not_the_job(error, registry, tmp_path, monkeypatch):
     from adbench_tgan import metrics
 
@@ -894,7 +898,7 @@ def test_a_metric_that_fails_costs_a_note_not_the_job(error, registry, tmp_path,
     assert result.notes == (f"f1_max not computed: {error.__name__}: oops",)
 
 
-@pytest.mark.parametrize("value", ["0.5", True])
+@pytest.mark.parametrize("value", ["0.5", b"0.5", True, np.bool_(True)])
 def test_a_metric_that_gives_no_number_is_not_read_as_one(value, registry, tmp_path, monkeypatch):
     from adbench_tgan import metrics
 
@@ -930,13 +934,48 @@ def test_a_plugins_metric_that_came_later_is_told_to_be_missing_and_on_a_board_t
     again = adbench(*words, "--categories", "0,1", "--plugin", "late.py")
     assert again.status == 0, again.err
     told = " ".join(again.err.split())
-    assert "metric smallest: 1 finished jobs were run without it and stay so" in told
+    assert "metric smallest: 1 finished jobs are stored without it and stay so" in told
     assert "unasked" not in told
     assert "without it" not in adbench(*words, "--categories", "1", "--plugin", "late.py").err
     assert adbench(*publish, "after").status == 0
     stated = [json.loads(Path(out, "b/board.json").read_text())["provenance"] for out in ("before", "after")]
     assert ["plugin_metrics" in each for each in stated] == [False, True]
     assert adbench("verify", "after").status == 0
+
+
+MENDED = """
+    from adbench_tgan import MetricSpec, hookimpl
+
+    def moody(scores, labels, threshold):
+        raise ValueError("oops")
+
+    def boldest(maps, masks):
+        return float(maps.max())
+
+    @hookimpl
+    def adbench_metrics():
+        yield MetricSpec(name="moody", target=f"{__name__}:moody")
+        yield MetricSpec(name="boldest", target=f"{__name__}:boldest", level="pixel")
+"""
+
+
+def test_a_metric_that_was_mended_and_a_later_one_of_pixels_are_told_to_be_missing(adbench, tmp_path):
+    make_mvtec(tmp_path / "data")
+    words = ("run", "--detectors", "pca", "--data", "mvtec", "--data-root", "data", "--device", "cpu")
+    words += ("--no-timing", "--out", "runs", "--plugin")
+    for name, said in (("early", ("moody",)), ("late", ("moody", "boldest"))):
+        text = dedent(MENDED).replace('raise ValueError("oops")', "return 1.0")
+        if name == "early":
+            text = dedent(MENDED).partition('    yield MetricSpec(name="boldest')[0]
+        Path(f"{name}.py").write_text(text)
+        for _ in range(2):
+            ended = adbench(*words, f"{name}.py")
+            assert ended.status == 0, ended.err
+        told = " ".join(ended.err.split())
+        for metric in said:
+            assert (
+                f"metric {metric}: 1 finished jobs are stored without it and stay so; run them into" in told
+            )
 
 
 def test_a_metric_that_writes_into_what_it_is_given_changes_nothing(registry, tmp_path, monkeypatch):
