@@ -292,6 +292,17 @@ class Registry:
             return ""
         return f"{plugin.distribution} {plugin.version}, {hash_of_module(info.target.partition(':')[0])}"
 
+    def metrics_code(self, names: Iterable[str]) -> dict[str, str]:
+        """Whose code each of the metrics is that are not our own: as `code` tells, or the file that is not installed."""
+        found = {}
+        for spec, origin in self._offers["metric"]:
+            plugin = self._plugins[origin]
+            if spec.name in names and plugin.distribution != FIRST_PARTY:
+                offering = f"{plugin.distribution} {plugin.version}".strip()
+                holding = hash_of_module(spec.target.rpartition(":")[0])
+                found[spec.name] = offering + (f", {holding}" if holding not in offering else "")
+        return found
+
     def distribution(self, name: str) -> str:
         """The distribution that a detector is installed with; empty for one that is not installed."""
         plugin = self._plugins.get(self.origin(self.find("detector", name)))

@@ -243,6 +243,7 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
         declared=dict(registry.find("detector", job.detector).expected_failures),
         suite=SUITE,
         code=registry.code(job.detector),
+        metrics_code=registry.metrics_code(metrics),
         of_categories=split.of_categories,
         unofficial=split.unofficial,
         version=__version__,

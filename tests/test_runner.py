@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import warnings
@@ -21,6 +22,7 @@ import pandas as pd
 import pytest
 import torch
 from make_data import make_mvtec
+from make_plugin import make_plugin
 
 from adbench_tgan import (
     Detector,
@@ -976,6 +978,48 @@ def test_a_metric_that_was_mended_and_a_later_one_of_pixels_are_told_to_be_missi
             assert (
                 f"metric {metric}: 1 finished jobs are stored without it and stay so; run them into" in told
             )
+
+
+def test_a_metric_whose_code_has_changed_is_told_by_a_run_and_on_the_way_to_a_board(adbench, tmp_path, site):
+    def wider(file: Path):
+        file.write_text(file.read_text() + "\n# another line\n")
+
+    offered = dedent(MENDED).partition('    yield MetricSpec(name="boldest')[0]
+    offered = offered.replace('raise ValueError("oops")', "return 1.0")
+    Path("own.py").write_text(offered)
+    make_plugin(site, "kept", offered.replace("moody", "installed"))
+    words = (
+        "run",
+        "--categories",
+        "0",
+        "--device",
+        "cpu",
+        "--no-timing",
+        "--plugin",
+        "own.py",
+        "--detectors",
+    )
+    publish = ("publish", "--board", "b", "--out", "boards")
+    for _ in range(2):
+        ended = adbench(*words, "random")
+        assert ended.status == 0, ended.err
+        assert "code" not in ended.err
+    assert "note: metric" not in adbench(*publish).err
+    wider(Path("own.py"))
+    wider(site / "kept.py")
+    told = " ".join(adbench(*words, "random,mean_image").err.split())
+    hashes = r"other code \({0}\) than what is there now \({0}\); run them into another --out"
+    for name, code in (("moody", r"dev own.py \w{8}"), ("installed", r"kept-dist 1.0, kept.py \w{8}")):
+        assert re.search(f"metric {name}: 1 finished jobs have it of {hashes.format(code)}", told)
+    for more in ((), ("--again", "boards/b", "--runs", "runs")):
+        ended = adbench(*publish, *more)
+        assert ended.status == 0, ended.err
+        notes = [line for line in ended.err.splitlines() if line.startswith("note: metric")]
+        assert len(notes) == 2
+        assert re.search(
+            r"metric moody: .* \(dev own.py \w{8}; dev own.py \w{8}\); for values that", notes[1]
+        )
+    assert adbench("verify", "boards").status == 0
 
 
 def test_a_metric_that_writes_into_what_it_is_given_changes_nothing(registry, tmp_path, monkeypatch):
