@@ -201,17 +201,26 @@ def warn_of_other_code(
 def warn_of_other_metrics(
     jobs: Iterable[Job], store: ResultStore, registry: Registry, warn: Callable[[str], None]
 ) -> None:
-    """Say so where finished jobs lack a plugin's image metric, which was installed after they were run."""
-    added = [spec.name for spec in registry.metrics() if spec.level == "image" and spec.name not in METRICS]
+    """Say so where finished jobs lack a plugin's metric, installed or mended after they were run, or have another's."""
+    added = [spec for spec in registry.metrics() if spec.name not in METRICS]
     if not added:  # `METRICS` are of every job
         return
     lacking: Counter[str] = Counter()
+    codes = registry.metrics_code([spec.name for spec in added])
+    others: Counter[tuple[str, str]] = Counter()
     for result in filter(None, map(store.get, jobs)):
-        tried = {*result.metrics, *(note.partition(" not computed: ")[0] for note in result.notes)}
-        lacking.update(name for name in added if result.status == "ok" and name not in tried)
+        # Maps, and masks to judge them by, were there where the framework's own metric is.
+        able = [spec.name for spec in added if spec.level == "image" or "pixel_auroc" in result.metrics]
+        lacking.update(set(able) - result.metrics.keys())
+        others.update(case for case in result.metrics_code.items() if case[1] != codes.get(case[0], case[1]))
     for name, count in sorted(lacking.items()):
         warn(
-            f"metric {name}: {count} finished jobs were run without it and stay so; run them into another --out for it"
+            f"metric {name}: {count} finished jobs are stored without it and stay so; run them into another --out for it"
+        )
+    for (name, then), count in sorted(others.items()):
+        warn(
+            f"metric {name}: {count} finished jobs have it of other code ({then}) than what is there now ({codes[name]}); "
+            "run them into another --out for values that compare"
         )
 
 

@@ -156,7 +156,9 @@ def main() -> None:
         fail("out of memory; use smaller images or fewer detectors", 1)
     except typer.Abort:
         raise SystemExit(130) from None
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a plugin's command may raise anything
         if hasattr(error, "format_message"):  # the library's own base class has moved between its versions
             refuse(error)
         if debug:

@@ -15,7 +15,7 @@ def check(record: Any, wanted: type, kind: str) -> None:
         TypeError: naming the record and the field.
     """
     name = getattr(record, "name", None)
-    if not (isinstance(record, wanted) and isinstance(name, str)):
+    if not (isinstance(record, wanted) and isinstance(name, str) and name.strip()):
         raise TypeError(f"adbench_{kind}s gave {record!r}, not a named {wanted.__name__}")
     for field, hint in get_type_hints(wanted).items():
         value = getattr(record, field)

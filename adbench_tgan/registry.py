@@ -219,7 +219,8 @@ class Registry:
         if len(found) > 1:
             origins = " and ".join(origin for _, origin in found)
             remedy = "uninstall one, or set ADBENCH_DISABLE_PLUGINS=1"
-            if any(origin in self._files or origin in self._words for _, origin in found):
+            itself = found[0][1] == found[1][1]
+            if itself or any(origin in self._files or origin in self._words for _, origin in found):
                 remedy = "rename one"
             raise AdbenchError(f"{kind} {name!r} comes from both {origins}; {remedy}")
         return found[0][0]
@@ -291,6 +292,17 @@ class Registry:
             return ""
         return f"{plugin.distribution} {plugin.version}, {hash_of_module(info.target.partition(':')[0])}"
 
+    def metrics_code(self, names: Iterable[str]) -> dict[str, str]:
+        """Whose code each of the metrics is that are not our own: as `code` tells, or the file that is not installed."""
+        found = {}
+        for spec, origin in self._offers["metric"]:
+            plugin = self._plugins[origin]
+            if spec.name in names and plugin.distribution != FIRST_PARTY:
+                offering = f"{plugin.distribution} {plugin.version}".strip()
+                holding = hash_of_module(spec.target.rpartition(":")[0])
+                found[spec.name] = offering + (f", {holding}" if holding not in offering else "")
+        return found
+
     def distribution(self, name: str) -> str:
         """The distribution that a detector is installed with; empty for one that is not installed."""
         plugin = self._plugins.get(self.origin(self.find("detector", name)))
@@ -303,11 +315,15 @@ class Registry:
     def tell(self, hook: str, warn: Callable[[str], None], **facts: Any) -> None:
         """Call a notification hook; one that raises is reported through `warn` and stops nothing.
 
-        Each plugin is told by a copy: a frozen job still holds a dictionary, its configuration.
+        Each plugin is told by a copy: a frozen job still holds a dictionary, its configuration. What it turns that is
+        the process's, such as the working folder, is put back.
         """
+        from adbench_tgan.torch_settings import settings_kept
+
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
             try:
-                impl.function(**{name: deepcopy(facts[name]) for name in impl.argnames})
+                with settings_kept():
+                    impl.function(**{name: deepcopy(facts[name]) for name in impl.argnames})
             except KeyboardInterrupt:
                 raise
             except BaseException as failure:

@@ -64,6 +64,7 @@ class Result:
     declared: Mapping[str, str] = field(default_factory=dict)
     suite: str = ""  # version of the checks that `declared` names
     code: str = ""  # whose detector it was, see `Registry.code`
+    metrics_code: Mapping[str, str] = field(default_factory=dict)  # whose the plugins' metrics were, likewise
     of_categories: int | None = None  # categories that the dataset has
     unofficial: str = ""  # how its images differ from the dataset's own, where that is known
     version: str = ""  # of adbench-tgan

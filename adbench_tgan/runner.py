@@ -243,6 +243,7 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
         declared=dict(registry.find("detector", job.detector).expected_failures),
         suite=SUITE,
         code=registry.code(job.detector),
+        metrics_code=registry.metrics_code(metrics),
         of_categories=split.of_categories,
         unofficial=split.unofficial,
         version=__version__,
@@ -354,12 +355,14 @@ def evaluate(
             else:
                 continue
             found = registry.load("metric", spec.name)(*given)
-            if isinstance(found, str | bool):
+            if isinstance(found, str | bytes | bool | np.bool_):
                 raise TypeError(f"it is {found!r}, no number")
             value = float(found)
             if not np.isfinite(value):
                 raise ValueError(f"it is {value}")
             values[spec.name] = value
-        except (Exception, SystemExit) as error:  # one metric must not cost the job
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # one metric must not cost the job
             notes.append(f"{spec.name} not computed: {explain(error, device)}")
     return values, notes

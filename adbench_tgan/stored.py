@@ -68,6 +68,7 @@ class Stored(BaseModel):
     declared: Mapping[str, str] = {}  # absent from results older than the declarations
     suite: str = ""
     code: str = ""
+    metrics_code: Mapping[str, str] = {}
     of_categories: Count | None = None
     unofficial: str = ""
     version: str

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -563,7 +564,7 @@ def test_fingerprint_of_anomalies():
 @pytest.mark.parametrize(
     ("normal", "labels", "reason"),
     [
-        ([], [0, 1], "no normal training image"),
+        ([], [0, 1], "no normal training image; add some"),
         ([0], [1, 1], "no normal test image, which an AUROC needs; add some"),
         ([0], [0, 0], "no abnormal test image, which an AUROC needs; add some"),
         ([0], [], "no normal test image, which an AUROC needs; add some"),
@@ -575,7 +576,7 @@ def test_a_useless_cut_is_refused(normal, labels, reason):
         test=np.arange(1, 1 + len(labels)),
         labels=np.array(labels, np.uint8),
     )
-    with pytest.raises(DataError, match=f"^category 'screw' has {reason}$"):
+    with pytest.raises(DataError, match=f"^screw: there is {reason}$"):
         checked(small()[0], cut, "screw")
 
 
@@ -598,7 +599,7 @@ def test_labels_of_any_kind_become_bytes(kind):
         ([0], [1, 2], [0, 2], "labels must be 0 or 1, one for each of its test images"),
         ([0], [1, 2], [0.0, 0.5], "labels must be 0 or 1, one for each of its test images"),
         ([0], [1, 2], [0, 1, 1], "labels must be 0 or 1, one for each of its test images"),
-        ([0, 1], [1, 2], [0, 1], "1 test images are among those it trains on"),
+        ([0, 1], [1, 2], [0, 1], "1 test images are among those it trains on; leave them out of normal"),
         ([0], [1, 6], [0, 1], "test must be indices into its 6 images"),
         ([0], [-1, 1], [0, 1], "test must be indices into its 6 images"),
         ([True, False], [1, 2], [0, 1], "normal must be indices into its 6 images"),
@@ -606,7 +607,7 @@ def test_labels_of_any_kind_become_bytes(kind):
     ],
 )
 def test_a_cut_that_is_none_is_refused(normal, test, labels, told):
-    with pytest.raises(DataError, match=f"^category 'screw': {told}$"):
+    with pytest.raises(DataError, match=f"^screw: {told}$"):
         checked(small()[0], Cut(normal=normal, test=test, labels=labels), "screw")
 
 
@@ -853,9 +854,39 @@ def test_test_images_that_share_an_id_are_refused():
     checked(replace(samples, ids=["x", "x", "a", "b", "c", "d"]), cut, "screw")
     with pytest.raises(DataError) as caught:
         checked(replace(samples, ids=["x", "y", "a", "b", "b", "x"]), cut, "screw")
-    assert str(caught.value) == (
-        "category 'screw' has two test images with the id 'b'; each needs an id of its own"
-    )
+    assert str(caught.value) == "screw: two test images have the id 'b'; each needs an id of its own"
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (
+            "test",
+            r"dataset 'digits', category '0': the id '\udcff.png' cannot be written as UTF-8; rename it",
+        ),
+        ("train", ""),  # no table has it
+        (
+            "overlap",
+            "protocol 'one-vs-rest', category '0': 1 test images are among those it trains on; leave ",
+        ),
+    ],
+)
+def test_a_wrong_cut_and_an_id_that_cannot_be_written_are_told_with_whose_they_are(
+    part, told, tmp_path, monkeypatch
+):
+    registry = Registry.discover()
+    tasks = Tasks(registry.find("dataset", "digits"), registry.find("protocol", "one-vs-rest"), tmp_path)
+    samples = tasks.loaded.samples("0")
+    ids = list(samples.ids)
+    cut = protocols.one_vs_rest(samples, "0")
+    if part == "overlap":
+        tasks._cut = lambda *_: replace(cut, normal=np.append(cut.normal, cut.test[0]))
+    else:
+        ids[cut.test[3] if part == "test" else cut.normal[3]] = "\udcff.png"
+    monkeypatch.setattr(tasks, "loaded", replace(tasks.loaded, images=replace(samples, ids=ids)))
+    with pytest.raises(DataError) if told else nullcontext() as caught:
+        tasks.cut("0")
+    assert not told or str(caught.value).startswith(told)
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path):

@@ -23,7 +23,15 @@ from make_plugin import detector_source, make_plugin, offer
 from make_process import Forked
 from pydantic import ValidationError
 
-from adbench_tgan import DatasetSpec, Detector, DetectorConfig, DetectorInfo, ExecutorSpec, MetricSpec
+from adbench_tgan import (
+    CommandSpec,
+    DatasetSpec,
+    Detector,
+    DetectorConfig,
+    DetectorInfo,
+    ExecutorSpec,
+    MetricSpec,
+)
 from adbench_tgan.describe import describe_detector
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.executors import answerable
@@ -153,6 +161,7 @@ def test_supervision_of_another_name_is_refused(supervision: str, site: Path, ad
             "has channels=True; it must be a whole number",
         ),
         (ExecutorSpec(name="x", target="a:b", options=("worker",)), "has options=('worker',)"),
+        (CommandSpec(name="", target="a:b"), "adbench_commands gave CommandSpec(name='', target='a:b'"),
     ],
 )
 def test_a_field_that_holds_what_it_is_not_for_is_named(record: Any, told: str) -> None:
@@ -259,6 +268,11 @@ def test_strangers_command_runs_and_cannot_take_a_name_of_ours(site: Path, adben
     assert adbench("unloadable").error.startswith(
         "command 'unloadable': nowhere_at_all:f cannot be imported: ModuleNotFoundError: "
     )
+    ended = adbench("grumble")
+    assert (ended.status, ended.error) == (
+        1,
+        "Own: no luck; a mistake in adbench or in a plugin: --debug shows where",
+    )
 
 
 CALLER_COMMAND = """
@@ -270,6 +284,12 @@ CALLER_COMMAND = """
     ):
         for _ in range(times):
             print(f"HELLO {name.upper()}" if loud else f"hello {name}")
+
+    class Own(BaseException):
+        pass
+
+    def grumble():
+        raise Own("no\\nluck")
 """
 CALLER = """
     from adbench_tgan import CommandSpec, hookimpl
@@ -278,6 +298,7 @@ CALLER = """
     def adbench_commands():
         yield CommandSpec(name="greet", target="caller_command:greet", summary="say hello")
         yield CommandSpec(name="run", target="caller_command:greet")
+        yield CommandSpec(name="grumble", target="caller_command:grumble")
         yield CommandSpec(name="unloadable", target="nowhere_at_all:f")
 """
 
@@ -465,6 +486,19 @@ def test_clash_of_two_strangers_and_of_an_alias_names_both(site: Path) -> None:
     assert found.find("detector", "pca").target == "adbench_plugins.anchors:PCA"
 
 
+def test_a_metric_that_one_plugin_offers_twice_is_to_be_renamed(site: Path) -> None:
+    make_plugin(
+        site,
+        "echo",
+        "from adbench_tgan import MetricSpec, hookimpl\n@hookimpl\ndef adbench_metrics():\n"
+        "    yield from 2 * [MetricSpec(name='twin', target='json:dumps')]",
+    )
+    with pytest.raises(
+        AdbenchError, match=r"'twin' comes from both echo-dist:echo and echo-dist:echo; rename one$"
+    ):
+        Registry.discover().metrics()
+
+
 def test_a_metric_of_our_name_is_an_error_and_takes_no_numbers(
     site: Path, tmp_path: Path, adbench: Call
 ) -> None:
@@ -546,6 +580,21 @@ def test_job_hooks_are_called_and_one_that_raises_is_a_warning(
     assert [line for line in ended.err.splitlines() if "sulky" in line] == [
         line.replace("moody", "sulky").replace("OSError", "Skipped") for line in warnings
     ]
+
+
+def test_a_hook_that_changes_the_folder_moves_no_results(site: Path, tmp_path: Path, adbench: Call) -> None:
+    make_plugin(
+        site,
+        "rover",
+        "import os\nfrom adbench_tgan import hookimpl\n@hookimpl\ndef adbench_job_started(job):\n"
+        f"    os.chdir({str(site)!r})",
+    )
+    ended = adbench(*RUN, "--detectors", "random", "--out", "runs")
+    assert ended.status == 0, ended.err
+    assert Path.cwd() == tmp_path
+    assert only_result(tmp_path / "runs")["status"] == "ok"
+    assert (tmp_path / "runs/results.csv").exists()
+    assert not (site / "runs").exists()
 
 
 TAMPERER = """

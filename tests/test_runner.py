@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import warnings
@@ -21,6 +22,7 @@ import pandas as pd
 import pytest
 import torch
 from make_data import make_mvtec
+from make_plugin import make_plugin
 
 from adbench_tgan import (
     Detector,
@@ -880,7 +882,11 @@ def test_what_a_detector_lets_handle_ctrl_c_is_gone_after_its_fit_and_its_job(re
     assert kept == {"not_swallowed.<locals>.noting.<locals>.note"}  # as before the fit
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+class OwnBase(BaseException):
+    """As a stranger's library may have one."""
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, GeneratorExit, OwnBase])
 def test_a_metric_that_fails_costs_a_note_not_the_job(error, registry, tmp_path, monkeypatch):
     from adbench_tgan import metrics
 
@@ -894,7 +900,7 @@ def test_a_metric_that_fails_costs_a_note_not_the_job(error, registry, tmp_path,
     assert result.notes == (f"f1_max not computed: {error.__name__}: oops",)
 
 
-@pytest.mark.parametrize("value", ["0.5", True])
+@pytest.mark.parametrize("value", ["0.5", b"0.5", True, np.bool_(True)])
 def test_a_metric_that_gives_no_number_is_not_read_as_one(value, registry, tmp_path, monkeypatch):
     from adbench_tgan import metrics
 
@@ -930,13 +936,90 @@ def test_a_plugins_metric_that_came_later_is_told_to_be_missing_and_on_a_board_t
     again = adbench(*words, "--categories", "0,1", "--plugin", "late.py")
     assert again.status == 0, again.err
     told = " ".join(again.err.split())
-    assert "metric smallest: 1 finished jobs were run without it and stay so" in told
+    assert "metric smallest: 1 finished jobs are stored without it and stay so" in told
     assert "unasked" not in told
     assert "without it" not in adbench(*words, "--categories", "1", "--plugin", "late.py").err
     assert adbench(*publish, "after").status == 0
     stated = [json.loads(Path(out, "b/board.json").read_text())["provenance"] for out in ("before", "after")]
     assert ["plugin_metrics" in each for each in stated] == [False, True]
     assert adbench("verify", "after").status == 0
+
+
+MENDED = """
+    from adbench_tgan import MetricSpec, hookimpl
+
+    def moody(scores, labels, threshold):
+        raise ValueError("oops")
+
+    def boldest(maps, masks):
+        return float(maps.max())
+
+    @hookimpl
+    def adbench_metrics():
+        yield MetricSpec(name="moody", target=f"{__name__}:moody")
+        yield MetricSpec(name="boldest", target=f"{__name__}:boldest", level="pixel")
+"""
+
+
+def test_a_metric_that_was_mended_and_a_later_one_of_pixels_are_told_to_be_missing(adbench, tmp_path):
+    make_mvtec(tmp_path / "data")
+    words = ("run", "--detectors", "pca", "--data", "mvtec", "--data-root", "data", "--device", "cpu")
+    words += ("--no-timing", "--out", "runs", "--plugin")
+    for name, said in (("early", ("moody",)), ("late", ("moody", "boldest"))):
+        text = dedent(MENDED).replace('raise ValueError("oops")', "return 1.0")
+        if name == "early":
+            text = dedent(MENDED).partition('    yield MetricSpec(name="boldest')[0]
+        Path(f"{name}.py").write_text(text)
+        for _ in range(2):
+            ended = adbench(*words, f"{name}.py")
+            assert ended.status == 0, ended.err
+        told = " ".join(ended.err.split())
+        for metric in said:
+            assert (
+                f"metric {metric}: 1 finished jobs are stored without it and stay so; run them into" in told
+            )
+
+
+def test_a_metric_whose_code_has_changed_is_told_by_a_run_and_on_the_way_to_a_board(adbench, tmp_path, site):
+    def wider(file: Path):
+        file.write_text(file.read_text() + "\n# another line\n")
+
+    offered = dedent(MENDED).partition('    yield MetricSpec(name="boldest')[0]
+    offered = offered.replace('raise ValueError("oops")', "return 1.0")
+    Path("own.py").write_text(offered)
+    make_plugin(site, "kept", offered.replace("moody", "installed"))
+    words = (
+        "run",
+        "--categories",
+        "0",
+        "--device",
+        "cpu",
+        "--no-timing",
+        "--plugin",
+        "own.py",
+        "--detectors",
+    )
+    publish = ("publish", "--board", "b", "--out", "boards")
+    for _ in range(2):
+        ended = adbench(*words, "random")
+        assert ended.status == 0, ended.err
+        assert "code" not in ended.err
+    assert "note: metric" not in adbench(*publish).err
+    wider(Path("own.py"))
+    wider(site / "kept.py")
+    told = " ".join(adbench(*words, "random,mean_image").err.split())
+    hashes = r"other code \({0}\) than what is there now \({0}\); run them into another --out"
+    for name, code in (("moody", r"dev own.py \w{8}"), ("installed", r"kept-dist 1.0, kept.py \w{8}")):
+        assert re.search(f"metric {name}: 1 finished jobs have it of {hashes.format(code)}", told)
+    for more in ((), ("--again", "boards/b", "--runs", "runs")):
+        ended = adbench(*publish, *more)
+        assert ended.status == 0, ended.err
+        notes = [line for line in ended.err.splitlines() if line.startswith("note: metric")]
+        assert len(notes) == 2
+        assert re.search(
+            r"metric moody: .* \(dev own.py \w{8}; dev own.py \w{8}\); for values that", notes[1]
+        )
+    assert adbench("verify", "boards").status == 0
 
 
 def test_a_metric_that_writes_into_what_it_is_given_changes_nothing(registry, tmp_path, monkeypatch):

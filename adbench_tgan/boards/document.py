@@ -165,6 +165,7 @@ def _job(result: Result, machines: Named, configurations: Named, board: Board) -
         "machine": machines[seal(_plain(result.machine))][0],
         "notes": result.notes,
         "version": result.version,
+        **({"metrics_code": result.metrics_code} if result.metrics_code else {}),
         **{name: value for name in ADDED if (value := getattr(result, name)) not in (None, "")},
         "scores_sha256": scores_hash(board.scores[job.key]) if result.status == "ok" else "",
     }
@@ -211,6 +212,7 @@ def _result(record: Mapping[str, Any], content: Mapping[str, Any]) -> Result:
     return Result(
         job=job,
         metrics=record["metrics"],
+        metrics_code=dict(record.get("metrics_code", {})),
         timing=record["timing"],
         machine=content["machines"][record["machine"]],
         notes=tuple(record["notes"]),

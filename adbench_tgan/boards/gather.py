@@ -118,6 +118,7 @@ def from_runs(
         losses[job.key] = source.losses(job)
     first = chosen[0].job
     detectors = {result.job.detector for result in chosen}
+    say_mixed(chosen, say)
     audited = kept.facts.audit or {} if kept else {}
     before = {key: auroc for key, auroc in audited.items() if key in scores}
     facts = Facts(
@@ -301,6 +302,20 @@ def check_metrics(stored: Iterable[Result], judged: Iterable[Result]) -> None:
                 raise AdbenchError(
                     f"{result.job}: {name} is stored as {old}, its scores give {new}; run it again"
                 )
+
+
+def say_mixed(results: Sequence[Result], say: Callable[[str], None]) -> None:
+    """Say of which plugins' metrics the values are not all of one code."""
+    codes: dict[str, set[str]] = {}
+    for result in results:
+        for name, code in result.metrics_code.items():
+            codes.setdefault(name, set()).add(str(code))
+    for name, found in sorted(codes.items()):
+        if len(found) > 1:
+            say(
+                f"note: metric {name}: its values are of different code ({'; '.join(sorted(found))}); for values that "
+                "compare run all jobs into another --out"
+            )
 
 
 def check_lost(folder: Path, new: Sequence[Result], again: Path | None) -> None:

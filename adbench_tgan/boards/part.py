@@ -226,6 +226,7 @@ def cut(result: Result, source: Source, part: Tasks, registry: Registry) -> Made
         result,
         job=job,
         metrics=metrics,
+        metrics_code=registry.metrics_code(metrics),
         timing={},
         of_categories=len(part.categories),
         notes=tuple(dict.fromkeys([*result.notes, *notes, origin])),

@@ -10,8 +10,8 @@ from adbench_tgan.data.samples import Cut, Indices, Samples
 from adbench_tgan.errors import DataError
 
 
-def checked(samples: Samples, cut: Cut, category: str) -> Cut:
-    """The cut, its indices as arrays and its labels of whatever kind as bytes; `check_offer` has its anomalies.
+def checked(samples: Samples, cut: Cut, who: str) -> Cut:
+    """The cut that `who` made, its indices as arrays and its labels as bytes; `check_offer` has its anomalies.
 
     Raises:
         DataError: nothing can be learned from it, nothing measured on it, its images not told apart, or it tests on
@@ -22,24 +22,37 @@ def checked(samples: Samples, cut: Cut, category: str) -> Cut:
     cut = replace(cut, normal=normal, test=test, labels=labels, on_offer=on_offer)
     for name, chosen in (("normal", normal), ("test", test)):
         if not _are_indices(chosen, len(samples)):
-            raise DataError(f"category {category!r}: {name} must be indices into its {len(samples)} images")
+            raise DataError(f"{who}: {name} must be indices into its {len(samples)} images")
     if cut.labels.shape != cut.test.shape or not np.isin(cut.labels, (0, 1)).all():
-        raise DataError(f"category {category!r}: labels must be 0 or 1, one for each of its test images")
+        raise DataError(f"{who}: labels must be 0 or 1, one for each of its test images")
     if len(both := np.intersect1d(cut.normal, cut.test)):
-        raise DataError(f"category {category!r}: {len(both)} test images are among those it trains on")
+        raise DataError(
+            f"{who}: {len(both)} test images are among those it trains on; leave them out of normal"
+        )
     if len(cut.normal) == 0:
-        raise DataError(f"category {category!r} has no normal training image")
+        raise DataError(f"{who}: there is no normal training image; add some")
     for label, kind in enumerate(("normal", "abnormal")):
         if not (cut.labels == label).any():
-            raise DataError(f"category {category!r} has no {kind} test image, which an AUROC needs; add some")
+            raise DataError(f"{who}: there is no {kind} test image, which an AUROC needs; add some")
     seen: set[str] = set()
     for name in (samples.ids[i] for i in cut.test.tolist()):
         if name in seen:
-            raise DataError(
-                f"category {category!r} has two test images with the id {name!r}; each needs an id of its own"
-            )
+            raise DataError(f"{who}: two test images have the id {name!r}; each needs an id of its own")
         seen.add(name)
     return replace(cut, labels=cut.labels.astype(np.uint8))
+
+
+def check_ids(samples: Samples, cut: Cut, whose: str) -> None:
+    """Refuse ids of test images that no file can hold, before any training; `whose` they are.
+
+    Raises:
+        DataError: one has half of a surrogate pair, as a file's name that is not UTF-8 has.
+    """
+    for name in (samples.ids[i] for i in cut.test.tolist()):
+        try:
+            str(name).encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{whose}: the id {name!r} cannot be written as UTF-8; rename it") from None
 
 
 def check_offer(samples: Samples, cut: Cut, who: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench_tgan.data.cuts import check_alike, check_offer, checked, chosen_anomalies
+from adbench_tgan.data.cuts import check_alike, check_ids, check_offer, checked, chosen_anomalies
 from adbench_tgan.data.images import Split
 from adbench_tgan.data.remarks import remarks
 from adbench_tgan.data.samples import (
@@ -94,10 +94,12 @@ class Tasks:
                 samples = self.loaded.samples(category)
                 if not isinstance(samples, Samples):
                     raise TypeError(f"samples({category!r}) gave {type(samples).__name__}, not Samples")
+            who = self._who(category)
             with _blaming(f"protocol {self.protocol.name!r}"):
-                cut, again = (checked(samples, self._cut(samples, category), category) for _ in range(2))
-                check_offer(samples, cut, self._who(category))
-                check_alike(cut, again, self._who(category))
+                cut, again = (checked(samples, self._cut(samples, category), who) for _ in range(2))
+                check_offer(samples, cut, who)
+                check_alike(cut, again, who)
+            check_ids(samples, cut, f"dataset {self.dataset.name!r}, category {category!r}")
             self._cuts[category] = samples, cut
         return self._cuts[category]
 
