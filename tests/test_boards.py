@@ -1411,12 +1411,26 @@ def test_a_board_that_cannot_be_read_keeps_no_other_from_being_compared(adbench,
 
 def test_pixel_metrics_are_compared_with_those_of_a_run(adbench, tmp_path):
     one = made("good", "ant", 0, 2.0)
-    runs = stored(tmp_path / "runs", [one])
+    runs = stored(tmp_path / "runs", [replace(one, metrics={**one.metrics, "aupro": 0.5})])
     forged = replace(one, metrics={**one.metrics, "aupro": 0.999})
     adbench("publish", "--runs", stored(tmp_path / "forged", [forged]), "--board", "toy", "--out", tmp_path)
     ended = adbench("verify", tmp_path / "toy", "--against", runs)
     assert ended.status == 1
-    assert "aupro is 0.9990 published, -1.0000 run; -1 is none" in ended.out
+    assert "aupro is 0.9990 published, 0.5000 run" in ended.out
+
+
+def test_metrics_that_one_side_lacks_are_not_compared_and_said(adbench, tmp_path):
+    runs = stored(tmp_path / "runs", [made("good", name, 0, 2.0) for name in CATEGORIES])
+    bare = [replace(made("good", name, 0, 2.0), metrics={}) for name in CATEGORIES]
+    adbench("publish", "--runs", stored(tmp_path / "bare", bare), "--board", "toy", "--out", tmp_path)
+    adbench("publish", "--runs", runs, "--board", "full", "--out", tmp_path)
+    for board, other in (("toy", runs), ("full", tmp_path / "bare")):
+        ended = adbench("verify", board, "--against", other)
+        assert ended.out.splitlines()[-1] == f"{board}: jobs run again: 2, with the same scores: 2"
+        lacking = f"note: {board}: pixel_auroc of 2 jobs not compared: the board or the runs lack it"
+        assert lacking in ended.err.splitlines()
+        assert "pixel_auroc is" not in ended.out
+    assert "not compared" not in adbench("verify", "full", "--against", runs).err
 
 
 @pytest.mark.parametrize("name", ["pixel_auroc", "aupro"])
@@ -1427,7 +1441,7 @@ def test_each_metric_of_pixels_is_compared(name, step):
     scores = canonical(one.scores)
     assert list(_differences(one, scores, one, scores)) == []
     (told,) = _differences(one, scores, other, scores)
-    assert told == f"{name} is 0.5000 published, {0.5 + step:.4f} run; -1 is none"
+    assert told == f"{name} is 0.5000 published, {0.5 + step:.4f} run"
 
 
 def test_failures_and_other_test_images_are_not_the_same_job_run_again(material, tmp_path):
