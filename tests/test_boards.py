@@ -131,6 +131,19 @@ def test_runs_are_added_to_a_board(material, tmp_path, adbench):
         assert (tmp_path / "boards/toy" / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_a_board_keeps_what_it_says_of_a_dataset_whose_plugin_is_gone(material, tmp_path):
+    kept = material[0]
+    told = {
+        "dataset": {"name": "toy", "summary": "Insects.", "source": "https://toys.org", "licence": "CC0"},
+        "protocol": {"name": "one-vs-rest", "version": "1", "summary": "One is normal."},
+    }
+    noted = replace(kept, facts=replace(kept.facts, **told))
+    board = board_of(tmp_path, [made("mine", "ant", 0, 1.0)], kept=noted)
+    assert (board.facts.dataset, board.facts.protocol) == (told["dataset"], told["protocol"])
+    other = replace(kept, facts=replace(kept.facts, dataset=told["dataset"] | {"name": "other"}))
+    assert board_of(tmp_path, [made("mine", "ant", 0, 1.0)], kept=other).facts.dataset["licence"] == ""
+
+
 def test_a_board_keeps_its_own_scores_beside_those_of_runs(material, tmp_path, adbench):
     shutil.copytree(material[1], tmp_path / "boards/toy")
     # The key of a job of the board, and other scores.

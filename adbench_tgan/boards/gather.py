@@ -117,14 +117,15 @@ def from_runs(
         scores[job.key] = canonical(source.scores(job))
         losses[job.key] = source.losses(job)
     first = chosen[0].job
+    held = (kept.facts.dataset, kept.facts.protocol) if kept else (None, None)
     detectors = {result.job.detector for result in chosen}
     audited = kept.facts.audit or {} if kept else {}
     before = {key: auroc for key, auroc in audited.items() if key in scores}
     facts = Facts(
         name=name,
-        dataset=card(registry, "dataset", first.dataset, ("summary", "source", "licence")),
+        dataset=card(registry, "dataset", first.dataset, ("summary", "source", "licence"), held[0]),
         protocol={
-            **card(registry, "protocol", first.protocol, ("summary",)),
+            **card(registry, "protocol", first.protocol, ("summary",), held[1]),
             "version": first.protocol_version,
         },
         papers=papers_of(read_published(published), first.dataset, detectors) if published else (),
@@ -278,12 +279,15 @@ def of_presets(results: Sequence[Result], presets: Sequence[str]) -> list[Result
     ]
 
 
-def card(registry: Registry, kind: str, name: str, fields: Sequence[str]) -> dict[str, str]:
-    """What is known of a dataset or protocol; nothing more than its name when its plugin is gone."""
+def card(
+    registry: Registry, kind: str, name: str, fields: Sequence[str], held: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What is known of a dataset or protocol; when its plugin is gone, what a board `held` of it, else its name alone."""
     try:
         record = registry.find(kind, name)
     except AdbenchError:
-        return {"name": name} | dict.fromkeys(fields, "")
+        known = held if held and held["name"] == name else {}
+        return {"name": name} | {field: known.get(field, "") for field in fields}
     return {"name": name} | {field: getattr(record, field) for field in fields}
 
 
