@@ -49,6 +49,7 @@ from adbench_tgan.boards.rerun import _differences
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS, check, check_scores
 from adbench_tgan.boards.soundness import _changed, _impossible, sound_scores
 from adbench_tgan.boards.verify import _audits, _hashes, _names, _recorded, _seals
+from adbench_tgan.data.spec import ProtocolSpec
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import over_categories
 from adbench_tgan.predict import memory_limited
@@ -976,9 +977,28 @@ def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):
 def test_two_versions_of_a_protocol_are_two_kinds():
     results = [made("good", "ant", 0, 1.0, protocol_version=version) for version in "12"]
     with pytest.raises(
-        AdbenchError, match=r"toy one-vs-rest \(version 1\), toy one-vs-rest \(version 2\); choose"
+        AdbenchError, match=r"toy one-vs-rest \(version 1\), toy one-vs-rest \(version 2\); install one of"
     ):
         gather.one_kind(results)
+
+
+def test_jobs_of_another_version_of_an_installed_protocol_are_left_out(tmp_path):
+    results = [
+        made("good", "ant", seed, 1.0, protocol_version=version) for version in "12" for seed in (0, 1)
+    ]
+    runs = [stored(tmp_path / "runs", results)]
+    for version in "12":
+        said: list[str] = []
+        spec = ProtocolSpec(name="one-vs-rest", version=version, target="none:none", layout="classes")
+        registry = Registry(_offers=NOTHING | {"protocol": [(spec, None)]})
+        board = boards.from_runs(runs, registry, say=said.append)
+        assert [each.job.protocol_version for each in board.measured] == [version, version]
+        assert said == ["left out: 2 jobs of versions of protocols that are not the installed ones"]
+    newer = replace(spec, version="3")
+    with pytest.raises(AdbenchError, match="install one of these versions"):
+        boards.from_runs(runs, Registry(_offers=NOTHING | {"protocol": [(newer, None)]}))
+    one = [stored(tmp_path / "one", results[:2])]
+    assert boards.from_runs(one, Registry(_offers=NOTHING | {"protocol": [(newer, None)]})).measured
 
 
 def test_other_images_never_share_a_board(tmp_path):
@@ -1319,7 +1339,8 @@ def test_a_job_is_wanted_if_all_of_a_choice_is_its_own(choice, wanted):
 
 
 def test_jobs_of_another_version_of_an_installed_detector_are_left_out():
-    installed, said = SimpleNamespace(versions=lambda: {"good": "2"}), []
+    found = SimpleNamespace(version="1")
+    installed, said = SimpleNamespace(versions=lambda: {"good": "2"}, find=lambda *_: found), []
     results = [made("good", "ant", 0, 1.0, detector_version=version) for version in "12"]
     gone = made("gone", "ant", 0, 1.0)  # whose plugin is not installed
     assert gather.select([*results, gone], Choice(), installed, said.append) == [results[1], gone]
