@@ -163,7 +163,7 @@ def charts(folder: Path) -> str:
     from adbench_tgan.report.material import from_board
 
     board = from_board(folder)
-    audits = audited.audits_of(AUDIT if AUDIT.exists() else None, board.dataset, board.protocol)
+    audits = audited.audits_of(AUDIT if AUDIT.exists() else None, board.dataset, board.protocol, board.jobs)
     return page.render(board, (), without_models(board), *audits)
 
 

@@ -49,6 +49,7 @@ from adbench_tgan.boards.rerun import _differences
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS, check, check_scores
 from adbench_tgan.boards.soundness import _changed, _impossible, sound_scores
 from adbench_tgan.boards.verify import _audits, _hashes, _names, _recorded, _seals
+from adbench_tgan.data.spec import ProtocolSpec
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import over_categories
 from adbench_tgan.predict import memory_limited
@@ -129,6 +130,19 @@ def test_runs_are_added_to_a_board(material, tmp_path, adbench):
     names = ("leaderboard.csv", "results.csv", "pairs.csv", "scores/good.parquet", "losses/good.csv")
     for name in names:
         assert (tmp_path / "boards/toy" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_board_keeps_what_it_says_of_a_dataset_whose_plugin_is_gone(material, tmp_path):
+    kept = material[0]
+    told = {
+        "dataset": {"name": "toy", "summary": "Insects.", "source": "https://toys.org", "licence": "CC0"},
+        "protocol": {"name": "one-vs-rest", "version": "1", "summary": "One is normal."},
+    }
+    noted = replace(kept, facts=replace(kept.facts, **told))
+    board = board_of(tmp_path, [made("mine", "ant", 0, 1.0)], kept=noted)
+    assert (board.facts.dataset, board.facts.protocol) == (told["dataset"], told["protocol"])
+    other = replace(kept, facts=replace(kept.facts, dataset=told["dataset"] | {"name": "other"}))
+    assert board_of(tmp_path, [made("mine", "ant", 0, 1.0)], kept=other).facts.dataset["licence"] == ""
 
 
 def test_a_board_keeps_its_own_scores_beside_those_of_runs(material, tmp_path, adbench):
@@ -963,9 +977,28 @@ def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):
 def test_two_versions_of_a_protocol_are_two_kinds():
     results = [made("good", "ant", 0, 1.0, protocol_version=version) for version in "12"]
     with pytest.raises(
-        AdbenchError, match=r"toy one-vs-rest \(version 1\), toy one-vs-rest \(version 2\); choose"
+        AdbenchError, match=r"toy one-vs-rest \(version 1\), toy one-vs-rest \(version 2\); install one of"
     ):
         gather.one_kind(results)
+
+
+def test_jobs_of_another_version_of_an_installed_protocol_are_left_out(tmp_path):
+    results = [
+        made("good", "ant", seed, 1.0, protocol_version=version) for version in "12" for seed in (0, 1)
+    ]
+    runs = [stored(tmp_path / "runs", results)]
+    for version in "12":
+        said: list[str] = []
+        spec = ProtocolSpec(name="one-vs-rest", version=version, target="none:none", layout="classes")
+        registry = Registry(_offers=NOTHING | {"protocol": [(spec, None)]})
+        board = boards.from_runs(runs, registry, say=said.append)
+        assert [each.job.protocol_version for each in board.measured] == [version, version]
+        assert said == ["left out: 2 jobs of versions of protocols that are not the installed ones"]
+    newer = replace(spec, version="3")
+    with pytest.raises(AdbenchError, match="install one of these versions"):
+        boards.from_runs(runs, Registry(_offers=NOTHING | {"protocol": [(newer, None)]}))
+    one = [stored(tmp_path / "one", results[:2])]
+    assert boards.from_runs(one, Registry(_offers=NOTHING | {"protocol": [(newer, None)]})).measured
 
 
 def test_other_images_never_share_a_board(tmp_path):
@@ -1306,7 +1339,8 @@ def test_a_job_is_wanted_if_all_of_a_choice_is_its_own(choice, wanted):
 
 
 def test_jobs_of_another_version_of_an_installed_detector_are_left_out():
-    installed, said = SimpleNamespace(versions=lambda: {"good": "2"}), []
+    found = SimpleNamespace(version="1")
+    installed, said = SimpleNamespace(versions=lambda: {"good": "2"}, find=lambda *_: found), []
     results = [made("good", "ant", 0, 1.0, detector_version=version) for version in "12"]
     gone = made("gone", "ant", 0, 1.0)  # whose plugin is not installed
     assert gather.select([*results, gone], Choice(), installed, said.append) == [results[1], gone]
@@ -1411,12 +1445,26 @@ def test_a_board_that_cannot_be_read_keeps_no_other_from_being_compared(adbench,
 
 def test_pixel_metrics_are_compared_with_those_of_a_run(adbench, tmp_path):
     one = made("good", "ant", 0, 2.0)
-    runs = stored(tmp_path / "runs", [one])
+    runs = stored(tmp_path / "runs", [replace(one, metrics={**one.metrics, "aupro": 0.5})])
     forged = replace(one, metrics={**one.metrics, "aupro": 0.999})
     adbench("publish", "--runs", stored(tmp_path / "forged", [forged]), "--board", "toy", "--out", tmp_path)
     ended = adbench("verify", tmp_path / "toy", "--against", runs)
     assert ended.status == 1
-    assert "aupro is 0.9990 published, -1.0000 run; -1 is none" in ended.out
+    assert "aupro is 0.9990 published, 0.5000 run" in ended.out
+
+
+def test_metrics_that_one_side_lacks_are_not_compared_and_said(adbench, tmp_path):
+    runs = stored(tmp_path / "runs", [made("good", name, 0, 2.0) for name in CATEGORIES])
+    bare = [replace(made("good", name, 0, 2.0), metrics={}) for name in CATEGORIES]
+    adbench("publish", "--runs", stored(tmp_path / "bare", bare), "--board", "toy", "--out", tmp_path)
+    adbench("publish", "--runs", runs, "--board", "full", "--out", tmp_path)
+    for board, other in (("toy", runs), ("full", tmp_path / "bare")):
+        ended = adbench("verify", board, "--against", other)
+        assert ended.out.splitlines()[-1] == f"{board}: jobs run again: 2, with the same scores: 2"
+        lacking = f"note: {board}: pixel_auroc of 2 jobs not compared: the board or the runs lack it"
+        assert lacking in ended.err.splitlines()
+        assert "pixel_auroc is" not in ended.out
+    assert "not compared" not in adbench("verify", "full", "--against", runs).err
 
 
 @pytest.mark.parametrize("name", ["pixel_auroc", "aupro"])
@@ -1427,7 +1475,7 @@ def test_each_metric_of_pixels_is_compared(name, step):
     scores = canonical(one.scores)
     assert list(_differences(one, scores, one, scores)) == []
     (told,) = _differences(one, scores, other, scores)
-    assert told == f"{name} is 0.5000 published, {0.5 + step:.4f} run; -1 is none"
+    assert told == f"{name} is 0.5000 published, {0.5 + step:.4f} run"
 
 
 def test_failures_and_other_test_images_are_not_the_same_job_run_again(material, tmp_path):

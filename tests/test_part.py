@@ -352,6 +352,17 @@ def test_of_several_protocols_one_is_chosen(runs: Path) -> None:
     assert made(runs, *folders, to="otherwise", detectors=["pca"], protocol="one-vs-rest").measured
 
 
+def test_of_several_versions_of_a_protocol_the_installed_one_is_taken(runs: Path, tmp_path: Path) -> None:
+    old = ResultStore(tmp_path)
+    old.open()
+    for each in ResultStore(runs / "whole").results():
+        if each.job.detector == "pca":
+            scores = ResultStore(runs / "whole").scores(each.job)
+            old.put(replace(each, job=replace(each.job, protocol_version="0"), scores=scores))
+    taken = made(runs, tmp_path, runs / "whole", detectors=["pca"]).measured
+    assert [each.job.category for each in taken] == ["a", "c"]
+
+
 def test_a_folder_of_data_without_a_part_is_refused(runs: Path, adbench: Call) -> None:
     ended = adbench("publish", "--board", "x", "--runs", runs / "whole", "--data-root", runs / "1")
     assert "--data-root is of --part" in ended.error

@@ -707,6 +707,15 @@ def test_categories_are_texts(monkeypatch, tmp_path):
         tasks.categories  # noqa: B018
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_categories_have_names(monkeypatch, tmp_path, name):
+    tasks = offering(monkeypatch, tmp_path)
+    monkeypatch.setattr(tasks, "loaded", SimpleNamespace(categories=("a", name)))
+    told = f"^dataset 'digits': ValueError: category '{name}' has no name; give it one; --debug"
+    with pytest.raises(AdbenchError, match=told):
+        tasks.categories  # noqa: B018
+
+
 def test_a_split_is_made_anew_for_another_size_and_for_anomalies(monkeypatch, tmp_path):
     tasks = offering(
         monkeypatch, tmp_path, choose_anomalies=lambda *_: lambda: samples.where("train", only="2")

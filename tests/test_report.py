@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -412,9 +414,12 @@ def test_scores_that_differ_here_are_said():
     assert "by up to 0.25" in examples.same_scores(np.array([3.0]), stored, [1], 1e-4)
 
 
+def as_dict(job):
+    return {name: getattr(job, name) for name in job.__dataclass_fields__}
+
+
 def audit_file(root, name="a.json", **changes):
-    job = made("one").job
-    data = {"schema": 1, "job": {name: getattr(job, name) for name in job.__dataclass_fields__}}
+    data = {"schema": 1, "job": as_dict(made("one").job)}
     data |= {"device": "cpu", "version": "0.1.0", "clean": [0.5, 0.6], "batch_statistics": [0.7, 0.6]}
     path = root / "curves" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -433,14 +438,66 @@ def test_audit_curves_are_on_the_page(tmp_path, registry):
 
 
 def test_audits_under_another_protocol_come_last_and_are_said(tmp_path, registry):
-    job = {name: getattr(made("two").job, name) for name in made("two").job.__dataclass_fields__}
-    audit_file(tmp_path / "audits", job=job | {"protocol": "leave-one-out"})
+    audit_file(tmp_path / "audits", job=as_dict(made("two").job) | {"protocol": "leave-one-out"})
     audit_file(tmp_path / "audits", "b.json")
     audits = audited.audits_in(tmp_path / "audits", "toy", "one-vs-rest")
     names = ["one (paper) on a, seed 0", "two (paper) on a, seed 0, under leave-one-out"]
     assert [each["audit"] for each in audits] == names
     text = rendered(make_runs(tmp_path / "runs", made("one")), registry, audits=audits)
     assert "Audits under leave-one-out do not compare with the leaderboard, which is of one-vs-rest." in text
+
+
+def test_audits_of_other_versions_or_images_are_left_out_and_said(tmp_path, registry):
+    runs, folder = make_runs(tmp_path / "runs", made("one", "a"), made("one", "b")), tmp_path / "audits"
+    material = from_store(runs, registry)
+
+    def kept(**changes):
+        shutil.rmtree(folder, ignore_errors=True)
+        audit_file(folder)
+        audit_file(folder, "b.json", job=as_dict(made("one", "a", **changes).job))
+        return audited.audits_of(folder, material.dataset, material.protocol, material.jobs)
+
+    told = (
+        "1 audit in audits left out, of other versions or images than those of this page's jobs; "
+        "adbench audit makes current ones."
+    )
+    for stale in ("detector_version", "protocol_version", "split_fingerprint"):
+        audits, why = kept(**{stale: "9"})
+        assert ([each["audit"] for each in audits], why) == (["one (paper) on a, seed 0"], told)
+    assert told in page.render(material, (), "", audits, why).replace("&#39;", "'")
+    elsewhere = {"protocol": "leave-one-out", "protocol_version": "9", "split_fingerprint": "9"}
+    for other in (elsewhere, {"category": "b", "split_fingerprint": material.jobs[1].split_fingerprint}):
+        job = replace(made("one", "a").job, **other)
+        audit_file(folder, "b.json", job=as_dict(job))
+        audits, why = audited.audits_of(folder, material.dataset, material.protocol, material.jobs)
+        assert (len(audits), why) == (2, "")
+
+
+def test_audits_that_would_share_a_name_say_what_differs(tmp_path):
+    def names(*changes):
+        shutil.rmtree(tmp_path / "curves", ignore_errors=True)
+        for number, each in enumerate(changes):
+            audit_file(tmp_path, f"{number}.json", job=as_dict(made("one", **each).job))
+        return [each["audit"] for each in audited.audits_in(tmp_path, "toy", "one-vs-rest")]
+
+    name = "one (paper) on a, seed 0"
+    assert names({}, {"precision": "tf32"}) == [f"{name}, fp32", f"{name}, tf32"]
+    assert names({}, {"detector_version": "2"}) == [f"{name}, version 1", f"{name}, version 2"]
+    assert names({}, {}) == [name]
+    other = made("one", config={"epochs": 9}).job.key
+    assert names({}, {"config": {"epochs": 9}}) == [
+        f"{name}, job {made('one').job.key}",
+        f"{name}, job {other}",
+    ]
+
+
+def test_the_command_says_which_audits_are_left_out(adbench, tmp_path):
+    make_runs(tmp_path / "runs", made("one"))
+    audit_file(tmp_path / "audits", job=as_dict(made("one", detector_version="0").job))
+    ended = adbench("report", "--audit", "audits")
+    assert ended.status == 0, ended.err
+    assert "note: 1 audit in audits left out, of other versions or images than those of this" in ended.err
+    assert "1 audit in audits left out" in (tmp_path / "report.html").read_text()
 
 
 def test_damaged_audits_are_named(tmp_path):

@@ -117,15 +117,16 @@ def from_runs(
         scores[job.key] = canonical(source.scores(job))
         losses[job.key] = source.losses(job)
     first = chosen[0].job
+    held = (kept.facts.dataset, kept.facts.protocol) if kept else (None, None)
     detectors = {result.job.detector for result in chosen}
     say_mixed(chosen, say)
     audited = kept.facts.audit or {} if kept else {}
     before = {key: auroc for key, auroc in audited.items() if key in scores}
     facts = Facts(
         name=name,
-        dataset=card(registry, "dataset", first.dataset, ("summary", "source", "licence")),
+        dataset=card(registry, "dataset", first.dataset, ("summary", "source", "licence"), held[0]),
         protocol={
-            **card(registry, "protocol", first.protocol, ("summary",)),
+            **card(registry, "protocol", first.protocol, ("summary",), held[1]),
             "version": first.protocol_version,
         },
         papers=papers_of(read_published(published), first.dataset, detectors) if published else (),
@@ -228,6 +229,7 @@ def select(
             raise unknown("detector of these runs", name, {result.job.detector for result in results})
     if not taken:
         raise AdbenchError("these runs hold no such result; adbench run makes some")
+    taken = of_installed_protocol(taken, registry, say)
     one_kind(taken)
     versions = registry.versions()
     current = [result for result in taken if is_current(result.job, versions)]
@@ -243,6 +245,25 @@ def select(
     return chosen
 
 
+def of_installed_protocol(
+    results: Sequence[Result], registry: Registry, say: Callable[[str], None]
+) -> list[Result]:
+    """Where a protocol is there in several versions, the installed one among them, only what is of that one."""
+    jobs = [result.job for result in results]
+    names = {job.protocol for job in jobs}
+    versions = {name: card(registry, "protocol", name, ("version",))["version"] for name in names}
+    current = {job.key for job in jobs if job.protocol_version == versions[job.protocol]}
+    there = {(job.dataset, job.protocol) for job in jobs if job.key in current}
+    kept = [
+        result
+        for result, job in zip(results, jobs, strict=True)
+        if job.key in current or (job.dataset, job.protocol) not in there
+    ]
+    if left := len(results) - len(kept):
+        say(f"left out: {left} jobs of versions of protocols that are not the installed ones")
+    return kept
+
+
 def one_kind(results: Sequence[Result]) -> Job:
     """The first job, once all are known to be of its dataset, protocol and version.
 
@@ -254,7 +275,10 @@ def one_kind(results: Sequence[Result]) -> Job:
     )
     if len(kinds) > 1:
         known = ", ".join(f"{dataset} {protocol} (version {version})" for dataset, protocol, version in kinds)
-        raise AdbenchError(f"these runs hold {known}; choose one with --data and --protocol")
+        remedy = "choose one with --data and --protocol"
+        if len({kind[:2] for kind in kinds}) == 1:
+            remedy = "install one of these versions, which is then taken, or run again into another --out"
+        raise AdbenchError(f"these runs hold {known}; {remedy}")
     return results[0].job
 
 
@@ -279,12 +303,15 @@ def of_presets(results: Sequence[Result], presets: Sequence[str]) -> list[Result
     ]
 
 
-def card(registry: Registry, kind: str, name: str, fields: Sequence[str]) -> dict[str, str]:
-    """What is known of a dataset or protocol; nothing more than its name when its plugin is gone."""
+def card(
+    registry: Registry, kind: str, name: str, fields: Sequence[str], held: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What is known of a dataset or protocol; when its plugin is gone, what a board `held` of it, else its name alone."""
     try:
         record = registry.find(kind, name)
     except AdbenchError:
-        return {"name": name} | dict.fromkeys(fields, "")
+        known = held if held and held["name"] == name else {}
+        return {"name": name} | {field: known.get(field, "") for field in fields}
     return {"name": name} | {field: getattr(record, field) for field in fields}
 
 

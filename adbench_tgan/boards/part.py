@@ -18,6 +18,7 @@ from adbench_tgan.boards.gather import (
     homes,
     ignore,
     is_wanted,
+    of_installed_protocol,
     of_presets,
     one_kind,
 )
@@ -56,7 +57,8 @@ class Part:
             for result, source in homes(sources).values()
             if result.job.protocol != spec.name and is_wanted(result.job, choice)
         ]
-        chosen = {each.job.key for each in of_presets([result for result, _ in found], choice.presets)}
+        current = of_installed_protocol([result for result, _ in found], registry, say)
+        chosen = {each.job.key for each in of_presets(current, choice.presets)}
         found = [each for each in found if each[0].job.key in chosen]
         unfit = {job.key for job, _ in impure(result for result, _ in found)}
         unfit |= {result.job.key for result, _ in found if result.status != "ok"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,13 +18,21 @@ from adbench_tgan.hooks import one_line
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import relative_change
+from adbench_tgan.text import counted
+
+PIXELS = ("pixel_auroc", "aupro")  # which no score of a board tells
 
 
-def rerun(path: Path, runs: Sequence[Path], passed_over: PassedOver = ignore) -> tuple[int, list[Finding]]:
+def rerun(
+    path: Path,
+    runs: Sequence[Path],
+    passed_over: PassedOver = ignore,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[int, list[Finding]]:
     """How many of a board's jobs `runs` hold too, and those whose scores differ by more than rounding.
 
     A board that cannot be read is a finding, and so are scores of a job that it lacks. `passed_over` is told of each
-    result of the runs that cannot be read, and of each whose scores cannot.
+    result of the runs that cannot be read, and of each whose scores cannot; `say`, of metrics that one side lacks.
 
     Raises:
         AdbenchError: one of `runs` is no folder.
@@ -38,7 +47,7 @@ def rerun(path: Path, runs: Sequence[Path], passed_over: PassedOver = ignore) ->
         return 0, [
             Finding(board=name, file="board.json", where="", problem=f"cannot be compared with runs: {told}")
         ]
-    found, count = [], 0
+    found, count, lacking = [], 0, Counter[str]()
     for result in board.measured:
         if result.job.key not in own or result.status != "ok":
             continue
@@ -50,10 +59,13 @@ def rerun(path: Path, runs: Sequence[Path], passed_over: PassedOver = ignore) ->
             passed_over(lost, str(error).removeprefix(f"{lost} "))
             continue
         count += 1
+        lacking.update(metric for metric in PIXELS if (metric in result.metrics) != (metric in again.metrics))
         problems = _differences(result, board.scores.get(result.job.key), again, scores)
         found += [
             Finding(board=name, file="scores", where=str(result.job), problem=problem) for problem in problems
         ]
+    for metric, jobs in sorted(lacking.items()):
+        say(f"{path}: {metric} of {counted(jobs, 'job', 'jobs')} not compared: the board or the runs lack it")
     return count, found
 
 
@@ -63,10 +75,10 @@ def _differences(
     if published is None:
         yield "the board lacks its scores"
         return
-    for name in ("pixel_auroc", "aupro"):
-        told, found = (each.metrics.get(name, -1.0) for each in (result, again))
-        if abs(told - found) > PURITY[result.job.precision]:
-            yield f"{name} is {told:.4f} published, {found:.4f} run; -1 is none"
+    for name in PIXELS:
+        told, found = result.metrics.get(name), again.metrics.get(name)
+        if told is not None and found is not None and abs(told - found) > PURITY[result.job.precision]:
+            yield f"{name} is {told:.4f} published, {found:.4f} run"
     if not published[["sample_id", "label"]].equals(own[["sample_id", "label"]]):
         yield "the run has other test images"
         return

@@ -161,7 +161,9 @@ def verify(
             )
     unread: dict[Path, str] = {}
     for place in (place for place, check in checks if against and check is boards.verify):
-        again, differing = boards.rerun(place, against or (), unread.__setitem__)
+        again, differing = boards.rerun(
+            place, against or (), unread.__setitem__, lambda told: warn(f"note: {told}")
+        )
         found += differing
         if not as_json:
             for finding in differing:

@@ -78,7 +78,9 @@ def report(
     )
     for note in material.notes:
         warn(f"note: {note}")
-    audits, no_audits = audits_of(audit, material.dataset, material.protocol)
+    audits, no_audits = audits_of(audit, material.dataset, material.protocol, material.jobs)
+    if audit and no_audits:
+        warn(f"note: {no_audits}")
     galleries, no_examples = galleries_of(material, found, data_root, examples, device)
     text = page.render(material, galleries, no_examples, audits, no_audits)
     write_atomically(file, text)

@@ -60,6 +60,8 @@ class Tasks:
             names = self.protocol.categories or tuple(self.loaded.categories)
             if strange := [name for name in names if not isinstance(name, str)]:
                 raise TypeError(f"category {strange[0]!r} is no text")
+            if unnamed := [name for name in names if not name.strip()]:
+                raise ValueError(f"category {unnamed[0]!r} has no name; give it one")
             return names
 
     @property

@@ -40,7 +40,7 @@ def render(
     galleries: Sequence[Gallery] = (),
     no_examples: str = "No examples were asked for.",
     audits: Sequence[dict[str, Any]] = (),
-    no_audits: str = audited.NONE_GIVEN,
+    no_audits: str = "",
 ) -> str:
     """The page as one HTML text that needs no network. The same material gives the same text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -82,7 +82,7 @@ def render(
         audits=tables.audit_rows(audits),
         audit_protocols=sorted({record["protocol"] for record in audits} - {material.protocol}),
         audit_chart=audit_chart(audits),
-        no_audits=no_audits,
+        no_audits=no_audits or ("" if audits else audited.NONE_GIVEN),
         passport=provenance.passport(material),
         machines=provenance.machine_lines(material.machines),
         commands=run_commands(material.jobs),
