@@ -1,8 +1,9 @@
 """Published leaderboards: folders of tables that anyone can recompute from the scores beside them. No torch needed."""
 
 from adbench_tgan.boards.board import Board, assemble
+from adbench_tgan.boards.choice import Choice
 from adbench_tgan.boards.folder import check_name, publish, put_back, read, rebuild
-from adbench_tgan.boards.gather import Choice, check_lost, from_runs, store_of
+from adbench_tgan.boards.gather import check_lost, from_runs, store_of
 from adbench_tgan.boards.part import Part
 from adbench_tgan.boards.rerun import rerun
 from adbench_tgan.boards.soundness import impure

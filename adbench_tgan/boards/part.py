@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from adbench_tgan.boards.board import canonical, judge
-from adbench_tgan.boards.gather import (
-    Choice,
-    PassedOver,
-    Source,
-    check_metrics,
-    homes,
-    ignore,
-    is_wanted,
-    of_installed_protocol,
-    of_presets,
-    one_kind,
-)
+from adbench_tgan.boards.choice import Choice, is_wanted, of_installed_protocol, of_presets, one_kind
+from adbench_tgan.boards.gather import PassedOver, Source, check_metrics, homes, ignore
 from adbench_tgan.boards.soundness import impure
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job

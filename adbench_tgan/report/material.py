@@ -19,7 +19,7 @@ from adbench_tgan.leaderboard import (
 )
 from adbench_tgan.published import beside_papers, read_published
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore, left_alone, safe_name
+from adbench_tgan.results import Result, ResultStore, dataset_folder, left_alone, safe_name
 from adbench_tgan.selection import is_current, of_one_fingerprint, without_superseded
 from adbench_tgan.text import counted, plain
 
@@ -88,7 +88,7 @@ def from_store(
         AdbenchError: there are no results, or those of several datasets or protocols and none is chosen, or the table
             is none.
     """
-    from adbench_tgan.boards.gather import card
+    from adbench_tgan.boards.choice import card
 
     store = ResultStore(root)
     versions = registry.versions()
@@ -101,7 +101,7 @@ def from_store(
     results, notes = of_one_fingerprint(without_superseded(chosen))
     jobs = {result.job.key: result.job for result in results}
     first = results[0].job
-    task = safe_name(first.dataset), safe_name(first.protocol)  # see `ResultStore.folder`
+    task = dataset_folder(first.dataset), safe_name(first.protocol)  # see `ResultStore.folder`
     passed_over = [
         left_alone(Path(*path.parts[-5:]), why) for path, why in unread if path.parts[-5:-3] == task
     ]
