@@ -32,7 +32,7 @@ def rerun(
     """How many of a board's jobs `runs` hold too, and those whose scores differ by more than rounding.
 
     A board that cannot be read is a finding, and so are scores of a job that it lacks. `passed_over` is told of each
-    result of the runs that cannot be read, and of each whose scores cannot; `say`, of metrics that one side lacks.
+    result of the runs that cannot be read, and of each whose scores cannot; `say`, of metrics that the board lacks.
 
     Raises:
         AdbenchError: one of `runs` is no folder.
@@ -59,13 +59,13 @@ def rerun(
             passed_over(lost, str(error).removeprefix(f"{lost} "))
             continue
         count += 1
-        lacking.update(metric for metric in PIXELS if (metric in result.metrics) != (metric in again.metrics))
+        lacking.update(set(PIXELS) & again.metrics.keys() - result.metrics.keys())
         problems = _differences(result, board.scores.get(result.job.key), again, scores)
         found += [
             Finding(board=name, file="scores", where=str(result.job), problem=problem) for problem in problems
         ]
     for metric, jobs in sorted(lacking.items()):
-        say(f"{path}: {metric} of {counted(jobs, 'job', 'jobs')} not compared: the board or the runs lack it")
+        say(f"{path}: {metric} of {counted(jobs, 'job', 'jobs')} not compared: the board lacks it")
     return count, found
 
 
@@ -77,7 +77,9 @@ def _differences(
         return
     for name in PIXELS:
         told, found = result.metrics.get(name), again.metrics.get(name)
-        if told is not None and found is not None and abs(told - found) > PURITY[result.job.precision]:
+        if told is not None and found is None:
+            yield f"{name} is {told:.4f} published, and the run has none"
+        elif told is not None and found is not None and abs(told - found) > PURITY[result.job.precision]:
             yield f"{name} is {told:.4f} published, {found:.4f} run"
     if not published[["sample_id", "label"]].equals(own[["sample_id", "label"]]):
         yield "the run has other test images"
