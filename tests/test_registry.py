@@ -405,7 +405,7 @@ def test_target_that_cannot_be_imported_is_an_error_when_used(
 ) -> None:
     make_plugin(
         site,
-        "late",
+        "belated",
         offer("tardy", target),
         files={
             "late_empty": "",
@@ -415,7 +415,7 @@ def test_target_that_cannot_be_imported_is_an_error_when_used(
         },
     )
     assert "tardy" in listed(adbench("list", "--json"))
-    assert listed(adbench("plugins", "--json"))["late-dist:late"]["status"] == "ok"
+    assert listed(adbench("plugins", "--json"))["belated-dist:belated"]["status"] == "ok"
     ended = adbench(*RUN, "--detectors", "random,tardy")
     assert ended.status == 2
     assert ended.error == (
