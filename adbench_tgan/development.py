@@ -117,8 +117,13 @@ def version_of(path: Path) -> str:
 
 def version_beside(info: DetectorInfo, path: Path) -> str:
     """A record's version that also changes with every edit of the file that offers it, and of that which holds it."""
-    offering, holding = version_of(path), hash_of_module(info.target.rpartition(":")[0])
-    return f"{info.version} {offering}" + (f", {holding}" if holding and holding not in offering else "")
+    return f"{info.version} {with_holder(version_of(path), info.target)}"
+
+
+def with_holder(offering: str, target: str) -> str:
+    """What offers something, and the file that holds it with a hash, where that is another."""
+    holding = hash_of_module(target.rpartition(":")[0])
+    return offering if holding in offering else f"{offering}, {holding}"
 
 
 def is_of_file(version: str) -> bool:

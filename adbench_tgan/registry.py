@@ -25,6 +25,7 @@ from adbench_tgan.development import (
     shown,
     version_beside,
     version_of,
+    with_holder,
 )
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load, one_line
@@ -299,8 +300,7 @@ class Registry:
             plugin = self._plugins[origin]
             if spec.name in names and plugin.distribution != FIRST_PARTY:
                 offering = f"{plugin.distribution} {plugin.version}".strip()
-                holding = hash_of_module(spec.target.rpartition(":")[0])
-                found[spec.name] = offering + (f", {holding}" if holding not in offering else "")
+                found[spec.name] = with_holder(offering, spec.target)
         return found
 
     def distribution(self, name: str) -> str:
