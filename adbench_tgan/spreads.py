@@ -32,17 +32,16 @@ def bootstrap(results: Sequence[Result], read: Read, judged: bool = False) -> di
     for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
         if result.status == "ok":
             by_category.setdefault(result.job.category, []).append(result)
-    first = {category: read(members[0].job) for category, members in by_category.items()}
-    labels = {name: _labels(members[0].job, first[name]) for name, members in by_category.items()}
-    for category, drawn in _drawn(by_category, labels):
+    first = {name: _by_image(members[0].job, read) for name, members in by_category.items()}
+    for category, drawn in _drawn(by_category, {name: table["label"] for name, table in first.items()}):
         by_variant: dict[str, list[Floats]] = {}
         for number, result in enumerate(by_category[category]):
-            table = read(result.job) if number else first.pop(category)
-            if not _labels(result.job, table).equals(labels[category]):
+            table = _by_image(result.job, read) if number else first[category]
+            if not table["label"].equals(first[category]["label"]):
                 raise _unlike(by_category[category][0].job, result.job)
             if not judged:
                 _check_auroc(result, table)
-            spread = resampled_auroc(_sorted(table)["score"].to_numpy(), drawn)
+            spread = resampled_auroc(table["score"].to_numpy(), drawn)
             by_variant.setdefault(variant_of(result.job), []).append(spread)
         for name, each in by_variant.items():
             spreads[name][category] = over_seeds(np.stack(each))
@@ -73,19 +72,16 @@ def _sharing(images: Mapping[str, set[str]]) -> list[list[str]]:
     return [names for names, _ in groups]
 
 
-def _sorted(table: pd.DataFrame) -> pd.DataFrame:
-    return table.sort_values("sample_id", kind="stable")
-
-
-def _labels(job: Job, table: pd.DataFrame) -> pd.Series:
-    """The labels by the names of their images, in the order of the names.
+def _by_image(job: Job, read: Read) -> pd.DataFrame:
+    """A job's labels and scores by the names of their images, in the order of the names.
 
     Raises:
         AdbenchError: two images have one name.
     """
-    if table["sample_id"].duplicated().any():
+    table = read(job).sort_values("sample_id", kind="stable").set_index("sample_id")
+    if table.index.has_duplicates:
         raise AdbenchError(f"{job}: test images share a sample_id; the dataset must name each apart")
-    return _sorted(table).set_index("sample_id")["label"].astype("int8")
+    return table.astype({"label": "int8"})
 
 
 def _check_auroc(result: Result, table: pd.DataFrame) -> None:

@@ -80,11 +80,13 @@ def resampled_auroc(scores: NDArray[np.floating[Any]], drawn: Draws) -> Floats:
     below = np.zeros((len(few) + 1, drawn.counts.shape[1]), np.float32)
     for place, row in enumerate(drawn.rows[is_few][order]):
         np.add(below[place], drawn.counts[row], out=below[place + 1])
-    ends = [np.searchsorted(few[order], many, side=side) for side in ("left", "right")]
-    columns = np.tile(drawn.rows[~is_few], 2)
-    halves = np.full(len(columns), 0.5, np.float32)
+    left, right = (np.searchsorted(few[order], many, side=side) for side in ("left", "right"))
+    tied = left < right
+    columns = drawn.rows[~is_few]
+    entries = np.concatenate([left, right[tied]]), np.concatenate([columns, columns[tied]])
+    weights = np.concatenate([np.where(tied, 0.5, 1), np.full(tied.sum(), 0.5)]).astype(np.float32)
     shape = (len(below), len(drawn.counts))
-    gathered = csr_matrix((halves, (np.concatenate(ends), columns)), shape=shape) @ drawn.counts
+    gathered = csr_matrix((weights, entries), shape=shape) @ drawn.counts
     above = np.einsum("kr,kr->r", gathered, below, dtype=np.float64)  # pairs that the larger group wins
     pairs = len(few) * len(many)  # as many as there are are drawn
     total: Floats = (pairs - above if anomalies_are_few else above) / pairs

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from adbench_tgan import metrics
@@ -83,7 +84,9 @@ def judge(result: Result, scores: Mapping[str, pd.DataFrame]) -> Result:
     if result.status != "ok":
         return result
     table = scores[result.job.key]
-    values, labels = table["score"].to_numpy(), table["label"].to_numpy()
+    # Each metric sorts them, which is soon done where they are in order.
+    falling = np.argsort(-table["score"].to_numpy(), kind="stable")
+    values, labels = (table[name].to_numpy()[falling] for name in ("score", "label"))
     names = [name for name in IMAGE_METRICS if name != "balanced_accuracy" or result.threshold is not None]
     found = {name: getattr(metrics, name)(values, labels, result.threshold) for name in names}
     return replace(result, metrics={**result.metrics, **found})
