@@ -31,6 +31,7 @@ MOST = 2**16  # bytes of a request
 KEPT = 2  # nurseries that wait for more
 END = 1.0  # seconds in which a nursery is gone whose streams have ended
 LOST = 256  # in place of the exit status of a process that was not forked, or whose nursery has died
+PATH = "PYTHONPATH"  # may be another for each process: plugins come to lie in other places while a script goes on
 IMPORTED = (  # what every job imports sooner or later
     "adbench_tgan.data.tasks adbench_tgan.failures adbench_tgan.packing adbench_tgan.registry adbench_tgan.results "
     "adbench_tgan.runner adbench_tgan.scoring adbench_tgan.stored adbench_tgan.worker sklearn.metrics torch._dynamo"
@@ -42,8 +43,8 @@ IMPORTED = (  # what every job imports sooner or later
 class Child:
     """A process that was asked for: as much of `subprocess.Popen` as is needed."""
 
-    def __init__(self, nursery: Nursery, folder: Path):
-        """Ask for one that carries out `folder`."""
+    def __init__(self, nursery: Nursery, folder: Path, path: str):
+        """Ask for one that carries out `folder`, with this ``PYTHONPATH``."""
         self.pid: int | None = None  # until it has begun
         self.returncode: int | None = None  # as of `subprocess.Popen`; `LOST` if there is none
         self.nursery, self.heard = nursery, b""
@@ -53,7 +54,7 @@ class Child:
         self.stdout, self.stderr = os.fdopen(stdout[0], "rb"), os.fdopen(stderr[0], "rb")
         self.status = os.fdopen(status[0], "rb", buffering=0)
         with suppress(OSError):  # the nursery has died, which is heard when no more comes
-            nursery.ask({"folder": str(folder), "cwd": os.getcwd()}, theirs)
+            nursery.ask({"folder": str(folder), "cwd": os.getcwd(), PATH: path}, theirs)
         close_all(theirs)
 
     def poll(self) -> int | None:
@@ -98,7 +99,7 @@ class Child:
 
 
 class Nursery:
-    """A process that forks others, all with its environment."""
+    """A process that forks others, all with its environment but for `PATH`."""
 
     def __init__(self, env: Mapping[str, str]):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -141,7 +142,10 @@ _nurseries: dict[tuple[int, frozenset[tuple[str, str]]], Nursery] = {}
 
 
 def begin(folder: Path, env: Mapping[str, str]) -> Child | subprocess.Popen[bytes]:
-    """A process of its own session that carries out `folder`, as `worker` does, in an environment."""
+    """A process of its own session that carries out `folder`, as `worker` does, in an environment.
+
+    Its ``PYTHONPATH`` is all that it finds modules by, as `processes.environment` makes it.
+    """
     if not FORKS:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "adbench_tgan.worker", str(folder)],
@@ -151,12 +155,12 @@ def begin(folder: Path, env: Mapping[str, str]) -> Child | subprocess.Popen[byte
             env=env,
             start_new_session=True,
         )
-    key = os.getpid(), frozenset(env.items())
+    key = os.getpid(), frozenset((name, value) for name, value in env.items() if name != PATH)
     if (known := _nurseries.get(key)) is None or known.process.poll() is not None:
         known = _nurseries[key] = Nursery(env)
     while len(_nurseries) > KEPT:
         _nurseries.pop(next(iter(_nurseries))).socket.close()
-    return Child(known, folder)
+    return Child(known, folder, env[PATH])
 
 
 # --- on its own side ----------------------------------------------------------------------------------------------
@@ -250,6 +254,8 @@ def live(request: Mapping[str, str], streams: Sequence[int]) -> None:
             os.dup2(stream, number)
             os.close(stream)
         os.chdir(request["cwd"])
+        os.environ[PATH] = request[PATH]
+        sys.path[:] = request[PATH].split(os.pathsep)
         from adbench_tgan import worker
 
         worker.main(Path(request["folder"]))

@@ -76,6 +76,21 @@ def test_a_child_has_its_session_its_folder_and_its_streams_and_its_status_is_to
     assert child.pid not in (None, one.process.pid, os.getpid())
 
 
+def test_each_process_finds_modules_by_a_path_of_its_own(
+    tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
+) -> None:
+    (tmp_path / SPEC).write_text("{}")
+    told = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "torch.py").write_text(f"raise ImportError('that of {name}')")
+        child = begin(tmp_path, quick | {"PYTHONPATH": f"{tmp_path / name}{os.pathsep}{quick['PYTHONPATH']}"})
+        assert child.wait(60) == 1
+        told.append(child.stderr.read().splitlines()[-1])
+    assert told == [b"ImportError: that of a", b"ImportError: that of b"]
+    assert len(alone) == 1
+
+
 def test_a_nursery_that_is_killed_is_told_of_by_each_child_and_the_next_process_has_another(
     tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
 ) -> None:
@@ -145,7 +160,7 @@ def test_a_child_that_is_killed_as_it_begins_is_told_with_its_number(
     tmp_path: Path, asked: tuple[Nursery, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nursery, "live", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
-    child, running = Child(asked[0], tmp_path), {}
+    child, running = Child(asked[0], tmp_path, ""), {}
     assert nursery.fork(asked[1], running)
     (pid,) = running
     while running:
@@ -158,7 +173,7 @@ def test_a_request_that_lost_its_streams_is_answered_by_silence(
 ) -> None:
     alike = SimpleNamespace(ask=lambda request, descriptors: asked[0].ask(request, descriptors[:3]))
     alike.process = asked[0].process
-    child = Child(alike, tmp_path)
+    child = Child(alike, tmp_path, "")
     assert nursery.fork(asked[1], {})
     assert (child.wait(10), child.pid) == (LOST, None)
 
@@ -170,13 +185,13 @@ def test_what_cannot_be_forked_is_told_of(
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr("os.fork", fork)
-    child = Child(asked[0], tmp_path)
+    child = Child(asked[0], tmp_path, "")
     assert nursery.fork(asked[1], {})
     assert (child.wait(10), child.pid) == (LOST, None)
     assert child.stderr.read() == b"[Errno 12] Cannot allocate memory\n"
     asked[0].socket.close()
     assert not nursery.fork(asked[1], {})
-    assert Child(asked[0], tmp_path).wait(10) == LOST
+    assert Child(asked[0], tmp_path, "").wait(10) == LOST
 
 
 def test_each_environment_has_a_nursery_and_few_are_kept(
@@ -190,10 +205,10 @@ def test_each_environment_has_a_nursery_and_few_are_kept(
         return SimpleNamespace(env=env, socket=socket, process=process, end=lambda owner: None)
 
     monkeypatch.setattr(nursery, "Nursery", made)
-    monkeypatch.setattr(nursery, "Child", lambda nursery, folder: nursery)
-    given = [{"A": letter} for letter in "xyxz"]
+    monkeypatch.setattr(nursery, "Child", lambda nursery, folder, path: nursery)
+    given = [{"A": letter, "PYTHONPATH": "here"} for letter in "xyxz"]
     assert [begin(tmp_path, env).env for env in given] == given
-    assert closed == [{"A": "x"}]
+    assert closed == given[:1]
 
 
 def test_where_nothing_can_be_forked_a_process_does_its_imports(
