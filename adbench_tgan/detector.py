@@ -218,3 +218,17 @@ class Detector(ABC):
 def owner(key: str, networks: Iterable[str]) -> str | None:
     """The network that a tensor of `Detector.state` is of, if any; the names of networks may have dots."""
     return max((name for name in networks if key.startswith(f"{name}.")), key=len, default=None)
+
+
+def networks_of(detector: Detector) -> dict[str, nn.Module]:
+    """A detector's networks.
+
+    Raises:
+        AdbenchError: they are no dictionary of modules.
+    """
+    from torch import nn
+
+    networks = detector.networks
+    if isinstance(networks, dict) and all(isinstance(each, nn.Module) for each in networks.values()):
+        return networks
+    raise AdbenchError(f"{type(detector).__name__}.networks must be a dictionary of torch modules by name")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adbench_tgan.detector import Detector
+from adbench_tgan.detector import Detector, networks_of
 from adbench_tgan.errors import AdbenchError, TrainingDiverged
 from adbench_tgan.graphs import Captured
 
@@ -38,7 +38,8 @@ def fit(
 
     Raises:
         TrainingDiverged: a loss is NaN or infinite.
-        AdbenchError: what is kept belongs to other code of the detector, or its epochs are no losses by name.
+        AdbenchError: what is kept belongs to other code of the detector, its epochs are no losses by name, or its
+            `networks` no networks by name.
     """
     history: list[dict[str, float]] = [] if checkpoint is None else checkpoint.losses
     detector.checkpoint = checkpoint
@@ -53,7 +54,7 @@ def fit(
         detector.notes.append("its training is not kept: it has a fit of its own")
     if checkpoint is not None:
         checkpoint.parts = detector.checkpoint = None  # or they would hold optimisers while it scores
-    for network in detector.networks.values():
+    for network in networks_of(detector).values():
         network.eval()
     return history
 

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from adbench_tgan import AdbenchError, Detector, ImageSet, TrainSet, mean_losses
 from adbench_tgan.errors import TrainingDiverged
 from adbench_tgan.registry import Registry
+from adbench_tgan.testing.checks_fitting import networks_are_in_eval_mode_after_fit
 from adbench_tgan.training import check_finite, fit, seed_everything
 
 
@@ -35,6 +36,24 @@ def test_epochs_that_are_no_losses_by_name_are_a_mistake_in_words(epochs, told):
 
     with pytest.raises(AdbenchError, match=f"epochs {told}.*; it must yield losses by name"):
         fit(Careless(), SimpleNamespace())
+
+
+@pytest.mark.parametrize("networks", [[torch.nn.Identity()], {"net": None}, None])
+def test_networks_that_are_no_modules_by_name_are_a_mistake_in_words(networks):
+    class Listing(Detector):
+        def fit(self, train):
+            return self
+
+        def score(self, images):
+            return images
+
+    Listing.networks = networks
+    with pytest.raises(
+        AdbenchError, match=r"^Listing.networks must be a dictionary of torch modules by name$"
+    ):
+        fit(Listing(), SimpleNamespace())
+    with pytest.raises(AdbenchError, match=r"^Listing.networks must be"):
+        networks_are_in_eval_mode_after_fit(SimpleNamespace(detector=Listing()))
 
 
 def test_a_mean_of_many_short_floats_is_their_mean():

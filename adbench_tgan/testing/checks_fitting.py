@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from adbench_tgan.detector import networks_of
 from adbench_tgan.testing.outcome import CheckFailed, Skipped, expect
 from adbench_tgan.testing.pictures import negative, smooth_images
 from adbench_tgan.testing.trial import Trial, gap, same, untrained
@@ -46,7 +47,7 @@ def networks_are_in_eval_mode_after_fit(trial: Trial) -> None:
     """Else batch norm and dropout make scores depend on their batch."""
     training = [
         f"{name}.{inner}".rstrip(".")
-        for name, network in trial.detector.networks.items()
+        for name, network in networks_of(trial.detector).items()
         for inner, module in network.named_modules()
         if module.training
     ]
