@@ -229,6 +229,8 @@ def networks_of(detector: Detector) -> dict[str, nn.Module]:
     from torch import nn
 
     networks = detector.networks
-    if isinstance(networks, dict) and all(isinstance(each, nn.Module) for each in networks.values()):
-        return networks
+    if isinstance(networks, Mapping | nn.ModuleDict):
+        found = dict(networks.items())
+        if all(isinstance(each, nn.Module) for each in found.values()):
+            return found
     raise AdbenchError(f"{type(detector).__name__}.networks must be a dictionary of torch modules by name")

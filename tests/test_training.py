@@ -47,6 +47,8 @@ def test_networks_that_are_no_modules_by_name_are_a_mistake_in_words(networks):
         def score(self, images):
             return images
 
+    Listing.networks = torch.nn.ModuleDict({"net": torch.nn.Identity()})
+    fit(Listing(), SimpleNamespace())
     Listing.networks = networks
     with pytest.raises(
         AdbenchError, match=r"^Listing.networks must be a dictionary of torch modules by name$"
