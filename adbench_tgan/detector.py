@@ -147,12 +147,16 @@ class Detector(ABC):
         return type(self).anomaly_map is not Detector.anomaly_map
 
     def state(self) -> dict[str, Tensor]:
-        """All that `score` needs: the tensors of each network as ``network.key``, and tensor attributes."""
+        """All that `score` needs: the tensors of each network as ``network.key``, and tensor attributes.
+
+        Raises:
+            AdbenchError: `networks` is no dictionary of modules.
+        """
         import torch
 
         networks = {
             f"{name}.{key}": tensor
-            for name, network in self.networks.items()
+            for name, network in networks_of(self).items()
             for key, tensor in network.state_dict().items()
         }
         return {

@@ -56,6 +56,8 @@ def test_networks_that_are_no_modules_by_name_are_a_mistake_in_words(networks):
         fit(Listing(), SimpleNamespace())
     with pytest.raises(AdbenchError, match=r"^Listing.networks must be"):
         networks_are_in_eval_mode_after_fit(SimpleNamespace(detector=Listing()))
+    with pytest.raises(AdbenchError, match=r"^Listing.networks must be"):
+        Listing().state()
 
 
 def test_a_mean_of_many_short_floats_is_their_mean():
