@@ -64,7 +64,7 @@ CTRL_C = "ctrl c stops training"
 TINY = {  # less training and narrower networks than "quick", by the same paths through the code
     "anomalib_padim": {"image_size": 32, "feature_size": 32, "dimensions": 20},
     "anomalib_patchcore": {"image_size": 32, "feature_size": 32},
-    "anomalib_stfpm": {"image_size": 32, "feature_size": 32, "epochs": 2, "batch_size": 40},
+    "anomalib_stfpm": {"image_size": 32, "feature_size": 32, "epochs": 2, "batch_size": 20},
     "anogan": {"width": 8, "epochs": 2, "iterations": None, "steps": 6, "search_lr_until": (2, 4)},
     "anotrans": {"width": 16, "discriminator_width": 8, "latent": 16, "epochs": 2, "batch_size": 20},
     "egbad": {"width": 8, "steps": 8},

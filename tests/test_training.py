@@ -51,12 +51,12 @@ def test_networks_that_are_no_modules_by_name_are_a_mistake_in_words(networks):
     fit(Listing(), SimpleNamespace())
     Listing.networks = networks
     with pytest.raises(
-        AdbenchError, match=r"^Listing.networks must be a dictionary of torch modules by name$"
+        AdbenchError, match=r"^Listing\.networks must be a dictionary of torch modules by name$"
     ):
         fit(Listing(), SimpleNamespace())
-    with pytest.raises(AdbenchError, match=r"^Listing.networks must be"):
+    with pytest.raises(AdbenchError, match=r"^Listing\.networks must be"):
         networks_are_in_eval_mode_after_fit(SimpleNamespace(detector=Listing()))
-    with pytest.raises(AdbenchError, match=r"^Listing.networks must be"):
+    with pytest.raises(AdbenchError, match=r"^Listing\.networks must be"):
         Listing().state()
 
 
