@@ -1,7 +1,9 @@
-"""Processes of jobs that begin where the framework's imports end: forked from one that did those, and nothing else.
+"""Processes of jobs and checks that begin where the framework's imports end: forked from one that did those alone.
 
 ``python -m adbench_tgan.nursery`` is that one. Importing torch takes seconds, a fork some milliseconds. It loads no
 plugin and touches no GPU, so its children inherit nothing of a job's.
+
+What a process carries out is a folder, by the `main` of a module such as `worker`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +27,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from time import monotonic
+from typing import TextIO
 
 # Elsewhere libraries do not survive a fork, and each process imports for itself.
 FORKS = sys.platform == "linux"
@@ -32,9 +36,10 @@ KEPT = 2  # nurseries that wait for more
 END = 1.0  # seconds in which a nursery is gone whose streams have ended
 LOST = 256  # in place of the exit status of a process that was not forked, or whose nursery has died
 PATH = "PYTHONPATH"  # may be another for each process: plugins come to lie in other places while a script goes on
-IMPORTED = (  # what every job imports sooner or later
+IMPORTED = (  # what every job or check imports sooner or later
     "adbench_tgan.data.tasks adbench_tgan.failures adbench_tgan.packing adbench_tgan.registry adbench_tgan.results "
-    "adbench_tgan.runner adbench_tgan.scoring adbench_tgan.stored adbench_tgan.worker sklearn.metrics torch._dynamo"
+    "adbench_tgan.runner adbench_tgan.scoring adbench_tgan.stored adbench_tgan.testing.child adbench_tgan.worker "
+    "sklearn.metrics torch._dynamo"
 ).split()
 
 # --- on the side of those who want a process ----------------------------------------------------------------------
@@ -43,8 +48,8 @@ IMPORTED = (  # what every job imports sooner or later
 class Child:
     """A process that was asked for: as much of `subprocess.Popen` as is needed."""
 
-    def __init__(self, nursery: Nursery, folder: Path, path: str):
-        """Ask for one that carries out `folder`, with this ``PYTHONPATH``."""
+    def __init__(self, nursery: Nursery, module: str, folder: Path, path: str):
+        """Ask for one in which `module` carries out `folder`, with this ``PYTHONPATH``."""
         self.pid: int | None = None  # until it has begun
         self.returncode: int | None = None  # as of `subprocess.Popen`; `LOST` if there is none
         self.nursery, self.heard = nursery, b""
@@ -54,7 +59,7 @@ class Child:
         self.stdout, self.stderr = os.fdopen(stdout[0], "rb"), os.fdopen(stderr[0], "rb")
         self.status = os.fdopen(status[0], "rb", buffering=0)
         with suppress(OSError):  # the nursery has died, which is heard when no more comes
-            nursery.ask({"folder": str(folder), "cwd": os.getcwd(), PATH: path}, theirs)
+            nursery.ask({"module": module, "folder": str(folder), "cwd": os.getcwd(), PATH: path}, theirs)
         close_all(theirs)
 
     def poll(self) -> int | None:
@@ -141,14 +146,14 @@ class Nursery:
 _nurseries: dict[tuple[int, frozenset[tuple[str, str]]], Nursery] = {}
 
 
-def begin(folder: Path, env: Mapping[str, str]) -> Child | subprocess.Popen[bytes]:
-    """A process of its own session that carries out `folder`, as `worker` does, in an environment.
+def begin(module: str, folder: Path, env: Mapping[str, str]) -> Child | subprocess.Popen[bytes]:
+    """A process of its own session in which a module's `main` carries out `folder`, in an environment.
 
-    Its ``PYTHONPATH`` is all that it finds modules by, as `processes.environment` makes it.
+    Its ``PYTHONPATH`` is all that it finds modules by, as `own_environment` makes it.
     """
     if not FORKS:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "adbench_tgan.worker", str(folder)],
+            [sys.executable, "-P", "-m", module, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -160,7 +165,46 @@ def begin(folder: Path, env: Mapping[str, str]) -> Child | subprocess.Popen[byte
         known = _nurseries[key] = Nursery(env)
     while len(_nurseries) > KEPT:
         _nurseries.pop(next(iter(_nurseries))).socket.close()
-    return Child(known, folder, env[PATH])
+    return Child(known, module, folder, env[PATH])
+
+
+def own_environment() -> dict[str, str]:
+    """This process's own, with its search path."""
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path if os.path.exists(entry or "."))
+    return os.environ | {PATH: path}
+
+
+def kill(process: Child | subprocess.Popen[bytes]) -> None:
+    """Kill one, and all that it started, and do not wait for their end."""
+    assert process.stdin is not None
+    process.stdin.close()  # ends it too, also one that is still to begin
+    process.poll()  # learns its number, if it has begun
+    with suppress(ProcessLookupError, PermissionError):
+        if process.pid is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+# --- on the side of a process -------------------------------------------------------------------------------------
+
+
+def take_streams() -> TextIO:
+    """Keep standard input and output for ourselves, so that a plugin that reads or prints disturbs nothing."""
+    life, out = os.dup(0), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    os.dup2(2, 1)
+    threading.Thread(target=end_with_parent, args=(life,), daemon=True).start()
+    return out
+
+
+def end_with_parent(life: int) -> None:
+    """End this process and all that it started when the other end of the pipe `life` is gone."""
+    while os.read(life, 1):
+        pass
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 # --- on its own side ----------------------------------------------------------------------------------------------
@@ -256,9 +300,7 @@ def live(request: Mapping[str, str], streams: Sequence[int]) -> None:
         os.chdir(request["cwd"])
         os.environ[PATH] = request[PATH]
         sys.path[:] = request[PATH].split(os.pathsep)
-        from adbench_tgan import worker
-
-        worker.main(Path(request["folder"]))
+        import_module(request["module"]).main(Path(request["folder"]))
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import queue
 import re
 import shutil
@@ -28,7 +27,7 @@ from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.failures import failure
 from adbench_tgan.jobs import Job
 from adbench_tgan.mps import side_by_side
-from adbench_tgan.nursery import LOST, Child, begin
+from adbench_tgan.nursery import LOST, Child, begin, kill, own_environment
 from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
@@ -104,7 +103,7 @@ def packed(
 def close(running: Iterable[Process]) -> None:
     """End processes, and remove what they wrote."""
     for process in running:
-        process.kill()  # all at once, before any is waited for
+        kill(process.process)  # all at once, before any is waited for
     for process in running:
         process.close()
 
@@ -168,7 +167,7 @@ class Process:
         self.begun = self.late = False
         self.last = ""  # line that it printed
         self.folder = new_folder(settings, spec)
-        self.process = begin(self.folder, env)
+        self.process = begin("adbench_tgan.worker", self.folder, env)
         self.readers = [
             threading.Thread(target=self._hear, args=(heard, kind), daemon=True) for kind in (1, 2)
         ]
@@ -203,18 +202,9 @@ class Process:
         self.stop()
         return True
 
-    def kill(self) -> None:
-        """Kill it, and all that it started, and do not wait for their end."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()  # ends it too, also one that is still to begin
-        self.process.poll()  # learns its number, if it has begun
-        with suppress(ProcessLookupError, PermissionError):
-            if self.process.pid is not None:
-                os.killpg(self.process.pid, signal.SIGKILL)
-
     def stop(self) -> None:
         """End it, and all that it started."""
-        self.kill()
+        kill(self.process)
         with suppress(subprocess.TimeoutExpired):  # a driver may keep it for ever
             self.process.wait(timeout=10 if self.process.pid is not None else 0)
         for reader in self.readers:
@@ -288,9 +278,8 @@ def new_folder(settings: Settings, spec: Mapping[str, Any]) -> Path:
 
 def environment(workers: int) -> dict[str, str]:
     """This process's own, with its search path; several processes share its threads, unless the user set them."""
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path if os.path.exists(entry or "."))
     threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers))} if workers > 1 else {}
-    return threads | os.environ | {"PYTHONPATH": path}
+    return threads | own_environment()
 
 
 def signal_name(number: int) -> str:

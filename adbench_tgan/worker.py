@@ -9,13 +9,13 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from adbench_tgan.nursery import take_streams
 
 if TYPE_CHECKING:
     from adbench_tgan.jobs import Job
@@ -141,26 +141,6 @@ def main(folder: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # threads that a plugin left running, and libraries that crash on the way out, have no say
-
-
-def take_streams() -> TextIO:
-    """Keep standard input and output for ourselves, so that a plugin that reads or prints disturbs nothing."""
-    life, out = os.dup(0), os.fdopen(os.dup(1), "w", encoding="utf-8")
-    empty = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, 0)
-    os.close(empty)
-    os.dup2(2, 1)
-    threading.Thread(target=end_with_parent, args=(life,), daemon=True).start()
-    return out
-
-
-def end_with_parent(life: int) -> None:
-    """End this process and all that it started when the other end of the pipe `life` is gone."""
-    while os.read(life, 1):
-        pass
-    if hasattr(os, "killpg"):
-        os.killpg(0, signal.SIGKILL)
-    os._exit(1)
 
 
 if __name__ == "__main__":

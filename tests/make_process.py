@@ -7,20 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import runpy
 import signal
-import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import reduction
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any
-
-import torch
 
 # What `adbench run` on the digits imports sooner or later.
 IMPORTED = ["adbench_tgan.benchmark", "sklearn.datasets", "sklearn.metrics", "torch._dynamo"]
@@ -86,41 +78,3 @@ def command(
     from adbench_tgan.cli import main
 
     main()
-
-
-class ForkedModule:
-    """What `subprocess.Popen` is to ``python -m MODULE WORDS``, as far as the checks ask for it."""
-
-    def __init__(self, words: Sequence[str], *, stdout: IO[bytes], env: Mapping[str, str], **_: object):
-        given = list(words[words.index("-m") + 1 :])
-        said = reduction.DupFd(stdout.fileno())
-        self.process = imported().Process(target=module, args=(given, said, dict(env)))
-        self.process.start()
-
-    def wait(self, timeout: float | None = None) -> int:
-        self.process.join(timeout)
-        if self.process.exitcode is None:
-            raise subprocess.TimeoutExpired("a forked module", timeout or 0)
-        return self.process.exitcode
-
-    def kill(self) -> None:
-        self.process.kill()
-
-
-FORKING = SimpleNamespace(  # what the checks need of the module `subprocess`
-    Popen=ForkedModule, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
-)
-
-
-def module(words: list[str], said: Any, environment: dict[str, str]) -> None:
-    """What the process of a module does."""
-    descriptor = said.detach()
-    for number, stream in enumerate((os.open(os.devnull, os.O_RDONLY), descriptor, descriptor)):
-        os.dup2(stream, number)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.path[:0] = [path for path in environment["PYTHONPATH"].split(os.pathsep) if path not in sys.path]
-    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
-    sys.argv = words
-    warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")  # it is imported already
-    runpy.run_module(words[0], run_name="__main__", alter_sys=True)

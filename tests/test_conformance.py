@@ -1,6 +1,7 @@
 """Every registered detector keeps the contract; each check is proven by detectors that break just it."""
 
 import json
+import os
 import signal
 import tempfile
 import threading
@@ -11,10 +12,11 @@ import broken_detectors
 import pytest
 import torch
 from broken_detectors import Closed, Sound
-from make_process import FORKING, Forked
+from make_process import Forked
 
 from adbench_tgan import DetectorInfo, ImageSet, TrainSet
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.nursery import begin, own_environment
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing import (
     CHECKS,
@@ -35,18 +37,9 @@ from adbench_tgan.testing import (
 )
 from adbench_tgan.testing.outcome import Skipped
 from adbench_tgan.testing.pictures import negative
-from adbench_tgan.testing.processes import Finding
+from adbench_tgan.testing.processes import SAID, Finding, run_child
 from adbench_tgan.testing.traces import traced
 from adbench_tgan.testing.trial import Trial
-
-FRESH = ("[FollowsTheHash]", "[logistic]")  # where the checks' other process is one that inherits nothing
-
-
-@pytest.fixture(autouse=True)
-def forking(request, monkeypatch):
-    if not request.node.name.endswith(FRESH):
-        monkeypatch.setattr("adbench_tgan.testing.processes.subprocess", FORKING)
-
 
 GREY = ((1, 32, 32),)
 RGB = ((3, 32, 32),)
@@ -77,22 +70,14 @@ TINY = {  # less training and narrower networks than "quick", by the same paths 
     "transgan_anogan": {"iterations": 5, "walk_steps": 3},
     "transgan_dual": {"epochs": 1},
 }
-REPRESENTATIVES = (
-    "ganomaly",
-    "logistic",
-    "random",
-)  # trained in epochs; by fit alone, labelled; without a state
-
-
 TRAIN_ANEW = {IN_TRAINING, AGAIN, INTERRUPTED, SEEDS}  # most of the time; what they show has no channels
 
 
 @pytest.mark.parametrize("name", Registry.discover().names("detector"))
 def test_registered_detectors_conform(name):
     """On grey images by every check, on coloured ones by those that look at the outcome of one training."""
-    checks = CHECKS if name in REPRESENTATIVES else IN_PROCESS
-    report = check_detector(name, settings=TINY.get(name), shapes=GREY, checks=checks)
-    assert len(report) == len(checks)
+    report = check_detector(name, settings=TINY.get(name), shapes=GREY)
+    assert len(report) == len(CHECKS)
     declared = Registry.discover().find("detector", name).expected_failures
     assert [outcome.check for outcome in report.of("expected failure")] == [*map(sentence, declared)]
     left_out = TRAIN_ANEW | set(map(sentence, declared))
@@ -526,6 +511,21 @@ def test_a_check_that_is_killed_leaves_nothing_for_long(tmp_path, monkeypatch):
         process.send(signalled)
         assert process.wait() == status
         assert bool(set(folder.glob("*/order.json"))) == (signalled == signal.SIGKILL)
+
+
+def test_how_the_other_process_failed_is_said(tmp_path):
+    assert run_child(tmp_path, 60).startswith("another process ended with status 1: FileNotFoundError: ")
+    os.mkfifo(tmp_path / "order.json")  # which never comes
+    assert run_child(tmp_path, 1) == "another process was not done after 1 s"
+
+
+def test_the_other_process_ends_with_the_one_that_asked_for_it(tmp_path):
+    os.mkfifo(tmp_path / "order.json")
+    process = begin("adbench_tgan.testing.child", tmp_path, own_environment())
+    while not (tmp_path / SAID).exists():
+        assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(10) == -signal.SIGKILL
 
 
 def test_the_command_prints_a_line_a_check_and_the_count(adbench):

@@ -26,7 +26,7 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 370  # lines
 
 LAYERS = (  # bottom up; a module imports from its own layer or below
     """
-    adbench_tgan errors text hooks interrupts sources codebase places listing drafts info detector checkpoints metrics timing energy machine training graphs builtins statistics
+    adbench_tgan errors text hooks interrupts nursery sources codebase places listing drafts info detector checkpoints metrics timing energy machine training graphs builtins statistics
     mps records scoring statements torch_settings
     data data.archives data.cifar10 data.classfolders data.contents data.cuts data.digits data.files data.folder data.imagefolder
     data.images data.mnist
@@ -34,7 +34,7 @@ LAYERS = (  # bottom up; a module imports from its own layer or below
     """,
     "registry development jobs again stored results published audit_table timing_board claims describe testing audit scaffold",
     "runner keeping failures spreads selection leaderboard comparison boards predict report progress events views speed",
-    "executors processes packing clusters worker nursery sharing benchmark audits speeds",
+    "executors processes packing clusters worker sharing benchmark audits speeds",
     "options commands cli",
 )
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}

@@ -25,6 +25,7 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
 from adbench_tgan.worker import SPEC
 
+WORKER = "adbench_tgan.worker"
 LOOK = """
 import sys, threading
 import torch
@@ -66,7 +67,7 @@ def test_it_imports_the_framework_and_no_plugin_and_leaves_the_gpu_alone() -> No
 def test_a_child_has_its_session_its_folder_and_its_streams_and_its_status_is_told(
     tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
 ) -> None:
-    child = begin(tmp_path, quick)
+    child = begin(WORKER, tmp_path, quick)
     assert child.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
         child.wait(0.01)
@@ -84,7 +85,9 @@ def test_each_process_finds_modules_by_a_path_of_its_own(
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "torch.py").write_text(f"raise ImportError('that of {name}')")
-        child = begin(tmp_path, quick | {"PYTHONPATH": f"{tmp_path / name}{os.pathsep}{quick['PYTHONPATH']}"})
+        child = begin(
+            WORKER, tmp_path, quick | {"PYTHONPATH": f"{tmp_path / name}{os.pathsep}{quick['PYTHONPATH']}"}
+        )
         assert child.wait(60) == 1
         told.append(child.stderr.read().splitlines()[-1])
     assert told == [b"ImportError: that of a", b"ImportError: that of b"]
@@ -95,7 +98,7 @@ def test_a_nursery_that_is_killed_is_told_of_by_each_child_and_the_next_process_
     tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
 ) -> None:
     os.mkfifo(tmp_path / SPEC)  # a job that is never begun
-    children = [begin(tmp_path, quick) for _ in range(2)]
+    children = [begin(WORKER, tmp_path, quick) for _ in range(2)]
     while not all(child.pid for child in children):
         assert [child.poll() for child in children] == [None, None]
     (one,) = alone.values()
@@ -105,7 +108,7 @@ def test_a_nursery_that_is_killed_is_told_of_by_each_child_and_the_next_process_
         os.kill(child.pid, 0)  # it lives still
         child.stdin.close()
     (tmp_path / SPEC).unlink()
-    third = begin(tmp_path, quick)
+    third = begin(WORKER, tmp_path, quick)
     (other,) = alone.values()
     assert other is not one
     assert third.wait(60) == 1
@@ -117,7 +120,7 @@ def test_why_a_nursery_died_is_told(
     (tmp_path / "torch.py").write_text(
         "import os, sys\nsys.stderr.write('first\\nno such processor\\n')\nsys.stderr.flush()\nos._exit(3)\n"
     )
-    child = begin(tmp_path, quick)
+    child = begin(WORKER, tmp_path, quick)
     assert child.wait(60) == LOST
     assert child.nursery.last_words() == "no such processor"
 
@@ -126,7 +129,7 @@ def test_what_cannot_be_imported_is_the_jobs_to_tell(
     tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
 ) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('no such processor')")
-    child = begin(tmp_path, quick)
+    child = begin(WORKER, tmp_path, quick)
     assert child.wait(60) == 1
     assert b"FileNotFoundError" in child.stderr.read()
 
@@ -160,7 +163,7 @@ def test_a_child_that_is_killed_as_it_begins_is_told_with_its_number(
     tmp_path: Path, asked: tuple[Nursery, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nursery, "live", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
-    child, running = Child(asked[0], tmp_path, ""), {}
+    child, running = Child(asked[0], WORKER, tmp_path, ""), {}
     assert nursery.fork(asked[1], running)
     (pid,) = running
     while running:
@@ -173,7 +176,7 @@ def test_a_request_that_lost_its_streams_is_answered_by_silence(
 ) -> None:
     alike = SimpleNamespace(ask=lambda request, descriptors: asked[0].ask(request, descriptors[:3]))
     alike.process = asked[0].process
-    child = Child(alike, tmp_path, "")
+    child = Child(alike, WORKER, tmp_path, "")
     assert nursery.fork(asked[1], {})
     assert (child.wait(10), child.pid) == (LOST, None)
 
@@ -185,13 +188,13 @@ def test_what_cannot_be_forked_is_told_of(
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr("os.fork", fork)
-    child = Child(asked[0], tmp_path, "")
+    child = Child(asked[0], WORKER, tmp_path, "")
     assert nursery.fork(asked[1], {})
     assert (child.wait(10), child.pid) == (LOST, None)
     assert child.stderr.read() == b"[Errno 12] Cannot allocate memory\n"
     asked[0].socket.close()
     assert not nursery.fork(asked[1], {})
-    assert Child(asked[0], tmp_path, "").wait(10) == LOST
+    assert Child(asked[0], WORKER, tmp_path, "").wait(10) == LOST
 
 
 def test_each_environment_has_a_nursery_and_few_are_kept(
@@ -205,9 +208,9 @@ def test_each_environment_has_a_nursery_and_few_are_kept(
         return SimpleNamespace(env=env, socket=socket, process=process, end=lambda owner: None)
 
     monkeypatch.setattr(nursery, "Nursery", made)
-    monkeypatch.setattr(nursery, "Child", lambda nursery, folder, path: nursery)
+    monkeypatch.setattr(nursery, "Child", lambda nursery, module, folder, path: nursery)
     given = [{"A": letter, "PYTHONPATH": "here"} for letter in "xyxz"]
-    assert [begin(tmp_path, env).env for env in given] == given
+    assert [begin(WORKER, tmp_path, env).env for env in given] == given
     assert closed == given[:1]
 
 

@@ -19,8 +19,9 @@ from torch.overrides import TorchFunctionMode
 
 from adbench_tgan.hooks import one_line
 from adbench_tgan.info import DetectorInfo
+from adbench_tgan.nursery import take_streams
 from adbench_tgan.registry import Registry
-from adbench_tgan.testing.processes import Finding
+from adbench_tgan.testing.processes import SAID, Finding
 from adbench_tgan.testing.subject import Subject
 from adbench_tgan.testing.trial import SEED, Trial
 
@@ -41,7 +42,11 @@ class Interrupting(TorchFunctionMode):
 
 
 def main(home: Path) -> None:
-    """Do what the order says, and leave a file of facts a shape."""
+    """Do what the order says, leave a file of facts a shape, and end without looking back."""
+    take_streams().close()
+    with (home / SAID).open("wb") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's child would ignore it
     order = json.loads((home / "order.json").read_text())
     torch.set_num_threads(order["threads"])
@@ -56,6 +61,8 @@ def main(home: Path) -> None:
             points = sorted({1, (calls + 1) // 2} if calls else {})
             facts["interrupted"] = next(filter(None, (interrupt(trial, at) for at in points)), "")
         (home / f"facts-{number}.json").write_text(json.dumps(facts))
+    sys.stdout.flush()
+    os._exit(0)  # at once, also where a detector's thread would not let it
 
 
 def subject_of(order: dict[str, Any]) -> Subject:
@@ -131,5 +138,3 @@ def write(scores: Tensor, path: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    os._exit(0)  # at once, also where a detector's thread would not let it

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +17,14 @@ from torch import Tensor
 
 from adbench_tgan.drafts import clear_temporary, draft_name
 from adbench_tgan.hooks import one_line
+from adbench_tgan.nursery import LOST, begin, kill, own_environment
 from adbench_tgan.testing.outcome import Skipped
 
 if TYPE_CHECKING:
     from adbench_tgan.testing.trial import Trial
 
 PATIENCE = 120.0  # seconds that another process may take at least
+SAID = "said"  # what it prints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,27 +80,24 @@ def write_state(trial: Trial, path: Path) -> str:
 
 def run_child(home: Path, patience: float) -> str:
     """Run the other process to its end; how it failed if it did."""
-    path = os.pathsep.join(dict.fromkeys(map(os.path.abspath, filter(None, sys.path))))
     hashing = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
-    with (home / "said").open("w+b") as said:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "adbench_tgan.testing.child", str(home)],
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": hashing},
-        )
+    child = begin("adbench_tgan.testing.child", home, own_environment() | {"PYTHONHASHSEED": hashing})
+    assert child.stdout is not None
+    assert child.stderr is not None
+    with child.stdout, child.stderr:
         try:
             status = child.wait(patience)
         except subprocess.TimeoutExpired:
             return f"another process was not done after {patience:.0f} s"
         finally:
-            child.kill()
-            child.wait()
-    if status == 0:
-        return ""
-    last = (home / "said").read_text(errors="replace").strip().splitlines()[-1:]
-    return f"another process ended with status {status}: {''.join(last) or 'it said nothing'}"
+            kill(child)
+        if status == 0:
+            return ""
+        said = home / SAID
+        words = said.read_bytes() if said.exists() else child.stderr.read()
+    last = words.decode(errors="replace").strip().splitlines()[-1:]
+    how = "could not be forked" if status == LOST else f"ended with status {status}"
+    return f"another process {how}: {''.join(last) or 'it said nothing'}"
 
 
 def finding(home: Path, number: int, save_error: str, crash: str) -> Finding:
