@@ -102,12 +102,8 @@ def completed(standing: Standing, facts: Facts) -> Standing:
 
 def canonical(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores in the one form that is published: text ids in order, labels of a byte, scores in single precision."""
-    table = pd.DataFrame(
-        {
-            "sample_id": scores["sample_id"].astype(str),
-            "label": scores["label"].astype("uint8"),
-            "score": scores["score"].astype("float32"),
-        }
+    table = scores[["sample_id", "label", "score"]].astype(
+        {"sample_id": str, "label": "uint8", "score": "float32"}
     )
     return table.sort_values("sample_id", kind="stable", ignore_index=True)
 

@@ -98,13 +98,8 @@ def by_detector(board: Board, tables: Mapping[str, pd.DataFrame]) -> dict[str, l
 
 def stacked(jobs: Iterable[Job], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Their tables, one under another: category, seed and key before each line."""
-    found = []
-    for job in jobs:
-        table = tables[job.key].copy()
-        for name, value in (("key", job.key), ("seed", job.seed), ("category", job.category)):
-            table.insert(0, name, value)
-        found.append(table)
-    return pd.concat(found, ignore_index=True)
+    found = {(job.category, job.seed, job.key): tables[job.key] for job in jobs}
+    return pd.concat(found, names=["category", "seed", "key"]).droplevel(-1).reset_index()
 
 
 def scores_file(detector: str) -> str:

@@ -65,8 +65,8 @@ class Material:
     def first_seeds(self) -> dict[tuple[str, str], str]:
         """The key of the finished job with the lowest seed, by entry and category."""
         good = self.results[self.results["status"] == "ok"].sort_values("seed")
-        lines = good.drop_duplicates(["entry", "category"])
-        return {(line["entry"], line["category"]): line["key"] for _, line in lines.iterrows()}
+        lines = good.drop_duplicates(["entry", "category"])[["entry", "category", "key"]]
+        return {(entry, category): key for entry, category, key in lines.itertuples(index=False)}
 
 
 def _told(passed_over: Sequence[str]) -> list[str]:

@@ -53,14 +53,6 @@ def machine_lines(machines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]
 
 def remarks(results: pd.DataFrame) -> list[dict[str, str]]:
     """Jobs that failed, and notes of those that did not go as asked, each with its reason."""
-    texts = results["error"].fillna("")
-    return [
-        {
-            "detector": str(line["entry"]),
-            "category": str(line["category"]),
-            "seed": str(line["seed"]),
-            "status": str(line["status"]),
-            "reason": str(line["error"]),
-        }
-        for _, line in results[texts != ""].iterrows()
-    ]
+    told = results.loc[results["error"].fillna("") != "", ["entry", "category", "seed", "status", "error"]]
+    names = ("detector", "category", "seed", "status", "reason")
+    return [dict(zip(names, map(str, line), strict=True)) for line in told.itertuples(index=False)]
