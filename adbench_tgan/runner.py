@@ -198,7 +198,6 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
     """Fit and score one detector, and measure both. Same job, same machine, same numbers."""
     split, device, tell = begin.split, settings.device, partial(reporter.images, job=job)
     memory = PeakMemory(device)
-    memory.reset()
 
     with precision(job.precision, device):
         detector = begin.detector()

@@ -73,7 +73,6 @@ def measure_speed(detector: Detector, images: Tensor, effort: Effort) -> dict[st
     """All numbers of one detector; what cannot be told is None. `images` uint8 (N, C, H, W) on the CPU."""
     one = images[:1].to(detector.device)
     memory = PeakMemory(detector.device)
-    memory.reset()
     alone = clocks(detector.score, one, LATENCY_SAMPLES, effort.seconds)
     memory_alone = memory.megabytes()
     samples = {
@@ -111,7 +110,6 @@ def throughput(detector: Detector, images: Tensor, effort: Effort) -> Iterator[d
 def one_batch(detector: Detector, images: Tensor, effort: Effort) -> dict[str, Any]:
     """Images a second at one size of batch, from the median call, and the memory that it takes."""
     memory = PeakMemory(detector.device)
-    memory.reset()
     times = [c.device_seconds for c in clocks(detector.score, images, BATCH_SAMPLES, effort.seconds / 5)]
     rate = len(images) / float(np.median(times))
     return {"batch": len(images), "images_per_second": rate, "peak_memory_mb": memory.megabytes()}

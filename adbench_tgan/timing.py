@@ -84,21 +84,20 @@ def clocks(
 
 
 class PeakMemory:
-    """The largest memory in use since `reset`, in MiB: the GPU's allocations, or this process's resident set."""
+    """The largest memory in use since this was made, in MiB: the GPU's allocations, or this process's resident set.
+
+    On the CPU what was freed before is given back first.
+    """
 
     def __init__(self, device: str | torch.device):
         self.device = torch.device(device)
         self.began_anew = False  # the count of the CPU's memory
-
-    def reset(self) -> None:
-        """Forget earlier peaks, and on the CPU give back what was freed since."""
         if self.device.type == "cuda":
             torch.cuda.init()  # type: ignore[no-untyped-call]  # a device with a number is not known before
             torch.cuda.reset_peak_memory_stats(self.device)
             return
         give_back_freed()
         with suppress(OSError):
-            self.began_anew = False
             CLEAR.write_text("5")  # Linux: VmHWM is now what is resident
             self.began_anew = True
 

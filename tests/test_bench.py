@@ -188,13 +188,9 @@ def test_peak_memory_is_in_mebibytes(monkeypatch, tmp_path):
     status.write_text("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1024 kB\n")
     monkeypatch.setattr("adbench_tgan.timing.STATUS", status)
     monkeypatch.setattr("adbench_tgan.timing.CLEAR", clear)
-    memory = PeakMemory("cpu")
-    assert memory.megabytes() is None  # it would be that of the process's whole life
-    memory.reset()
-    assert (clear.read_text(), memory.megabytes()) == ("5", 2.0)
+    assert (PeakMemory("cpu").megabytes(), clear.read_text()) == (2.0, "5")
     monkeypatch.setattr("adbench_tgan.timing.CLEAR", tmp_path / "no folder" / "clear_refs")
-    memory.reset()
-    assert memory.megabytes() is None
+    assert PeakMemory("cpu").megabytes() is None  # it would be that of the process's whole life
 
 
 def test_a_batch_that_does_not_fit_ends_the_search_only():
