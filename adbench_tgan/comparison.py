@@ -13,7 +13,7 @@ import pandas as pd
 from adbench_tgan.codebase import state_of
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.leaderboard import Standing
-from adbench_tgan.statistics import DIGITS, Floats, holm, interval, p_floor, wilcoxon
+from adbench_tgan.statistics import DIGITS, holm, interval, p_floor, wilcoxon
 from adbench_tgan.text import counted
 
 PAIR_COLUMNS = (
@@ -76,49 +76,31 @@ def compare(a: Standing, b: Standing) -> Comparison:
     names = [name for name in sorted(a.spread) if name in b.spread]
     if not names:
         raise AdbenchError(f"{_title(a)} and {_title(b)} have no category in common; run both on one")
-    rows = tuple(_difference(name, a, b) for name in names)
-    mean = _spread(names, a) - _spread(names, b)
-    low, high = interval(mean.clip(-1, 1))
-    means = [float(np.mean([getattr(row, name) for row in rows])) for name in ("auroc_a", "auroc_b")]
+    rows = tuple(_difference(name, [name], a, b) for name in names)
     return Comparison(
         a=_title(a),
         b=_title(b),
         categories=rows,
-        overall=Difference(
-            category="",
-            auroc_a=means[0],
-            auroc_b=means[1],
-            difference=_less(*means),
-            ci_low=low,
-            ci_high=high,
-        ),
+        overall=_difference("", names, a, b),
         wilcoxon_p=wilcoxon([row.difference for row in rows]),
         p_floor=p_floor(len(names)),
         cautions=tuple(_cautions(a, b, len(names))),
     )
 
 
-def _difference(category: str, a: Standing, b: Standing) -> Difference:
-    low, high = interval((a.spread[category] - b.spread[category]).clip(-1, 1))
-    first, second = a.aurocs[category], b.aurocs[category]
+def _difference(category: str, names: Sequence[str], a: Standing, b: Standing) -> Difference:
+    """Of the means over the categories `names`."""
+    first, second = (float(np.mean([each.aurocs[name] for name in names])) for each in (a, b))
+    spreads = [np.mean([each.spread[name] for name in names], axis=0) for each in (a, b)]
+    low, high = interval((spreads[0] - spreads[1]).clip(-1, 1))
     return Difference(
         category=category,
         auroc_a=first,
         auroc_b=second,
-        difference=_less(first, second),
+        difference=round(first - second, DIGITS) + 0.0,  # no minus before a zero
         ci_low=low,
         ci_high=high,
     )
-
-
-def _less(a: float, b: float) -> float:
-    """``a - b`` to `DIGITS`: zero, and no minus before it, where they differ by rounding alone."""
-    return round(a - b, DIGITS) + 0.0
-
-
-def _spread(names: Sequence[str], each: Standing) -> Floats:
-    mean: Floats = np.mean([each.spread[name] for name in names], axis=0)
-    return mean
 
 
 def _cautions(a: Standing, b: Standing, shared: int) -> list[str]:
