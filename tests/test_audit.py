@@ -182,7 +182,6 @@ def split():
     test = smooth_images(len(LABELS), (3, 16, 16), seed=1)
     test = (test.int() + 60 * torch.from_numpy(LABELS.astype(int))[:, None, None, None]).clamp(0, 255).byte()
     return Split(
-        category="a",
         normal=ImageSet(smooth_images(32, (3, 16, 16), seed=0)),
         anomalies=None,
         test=ImageSet(test),

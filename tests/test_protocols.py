@@ -239,7 +239,7 @@ def test_official(tmp_path):
     assert cut.normal.tolist() == list(range(6))
     assert [samples.ids[i].split("/")[2] for i in cut.test] == ["dent"] * 2 + ["good"] * 3 + ["scratch"] * 2
     assert cut.labels.tolist() == [1, 1, 0, 0, 0, 1, 1]
-    made = split(samples, cut, "screw", 8, fingerprint(samples, cut))
+    made = split(samples, cut, 8, fingerprint(samples, cut))
     assert made.masks.shape == (7, 16, 16)  # at the masks' own size, not that of the images
     assert made.masks.sum(axis=(1, 2)).tolist() == [16, 16, 0, 0, 0, 16, 16]
     assert made.test.shape == made.normal.shape == (3, 8, 8)
@@ -408,7 +408,7 @@ def test_digits_one_vs_rest():
     samples = digits.load(Path(), False).samples("1")
     cut = protocols.one_vs_rest(samples, "1")
     assert (len(cut.normal), len(cut.test), int(cut.labels.sum())) == (122, 596, 536)
-    made = split(samples, cut, "1", 8, fingerprint(samples, cut))
+    made = split(samples, cut, 8, fingerprint(samples, cut))
     assert made.anomalies is None
     assert made.anomalies_fingerprint == ""
     assert made.normal.shape == (1, 8, 8)
@@ -419,7 +419,7 @@ def test_cifar10_mini_one_vs_rest():
         pytest.skip("the real images of cifar10_mini are not in ../shared/data")
     samples = cifar10.load(MINI, False).samples("cat")
     cut = protocols.one_vs_rest(samples, "cat")
-    made = split(samples, cut, "cat", 32, fingerprint(samples, cut), cut.choose_anomalies())
+    made = split(samples, cut, 32, fingerprint(samples, cut), cut.choose_anomalies())
     assert (len(made.normal), len(made.anomalies), len(made.test)) == (300, 9 * 33, 1000)
     assert made.labels.sum() == 900
     assert made.test_ids[0] == "test-00000"
@@ -455,7 +455,7 @@ def cifar10_here() -> Path | None:
 def test_imagefolder_one_vs_rest(tmp_path):
     samples = imagefolder.load(make_imagefolder(tmp_path), False).samples("dog")
     cut = protocols.one_vs_rest(samples, "dog")
-    made = split(samples, cut, "dog", 8, fingerprint(samples, cut), cut.choose_anomalies())
+    made = split(samples, cut, 8, fingerprint(samples, cut), cut.choose_anomalies())
     assert (len(made.normal), len(made.anomalies), len(made.test)) == (8, 8, 6)
     assert made.labels.tolist() == [1, 1, 0, 0, 1, 1]
     assert made.masks is None

@@ -92,7 +92,6 @@ class TrainSet:
 class Split:
     """One category cut by a protocol, at one image size. Only the runner holds one."""
 
-    category: str
     normal: ImageSet  # to train on
     anomalies: ImageSet | None  # to train on, for labelled detectors
     test: ImageSet

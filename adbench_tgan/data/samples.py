@@ -258,12 +258,9 @@ def fingerprint_of(samples: Samples, indices: Indices) -> str:
     return hashlib.sha256(samples.digests(indices).tobytes()).hexdigest()
 
 
-def split(
-    samples: Samples, cut: Cut, category: str, size: int, fingerprint: str, anomalies: Indices | None = None
-) -> Split:
+def split(samples: Samples, cut: Cut, size: int, fingerprint: str, anomalies: Indices | None = None) -> Split:
     """Load one category's images at `size`, with the labelled `anomalies` chosen for training, if any."""
     return Split(
-        category=category,
         normal=ImageSet(samples.images(cut.normal, size)),
         anomalies=None if anomalies is None else ImageSet(samples.images(anomalies, size)),
         test=ImageSet(samples.images(cut.test, size)),

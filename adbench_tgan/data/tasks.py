@@ -169,7 +169,7 @@ class Tasks:
         try:
             chosen = self.anomalies(category) if labelled else None
             with self._reading(category):
-                made = split(samples, cut, category, size, known, chosen)
+                made = split(samples, cut, size, known, chosen)
                 notes = remarks(samples, cut, made.masks)
         except ChangedError:
             raise changed(category) from None
