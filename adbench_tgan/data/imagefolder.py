@@ -6,7 +6,6 @@ train/<class>/* and test/<class>/*           or           <class>/*
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 from adbench_tgan.data.classfolders import PARTS, homes
 from adbench_tgan.data.contents import (
@@ -18,19 +17,12 @@ from adbench_tgan.data.contents import (
     loose,
 )
 from adbench_tgan.data.files import Cache
+from adbench_tgan.data.mvtec import Item
 from adbench_tgan.data.samples import ClassDataset, Samples
 from adbench_tgan.errors import DataError
 from adbench_tgan.text import composed, unbroken
 
 EVERY = 5  # of a class without a test folder, the 5th, 10th, ... image by name is a test image
-
-
-class Item(NamedTuple):
-    """One image."""
-
-    path: Path
-    kind: str  # its class
-    part: str
 
 
 def load(root: Path, fetch: bool) -> ClassDataset:

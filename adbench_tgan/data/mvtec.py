@@ -48,10 +48,10 @@ class Category:
 
 
 class Item(NamedTuple):
-    """One image of a category."""
+    """One image."""
 
     path: Path
-    kind: str  # "good", or the defect's folder
+    kind: str  # "good", or the defect's folder; in class folders its class
     part: str
 
 
