@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import tell, warn, wide_console
+from adbench_tgan.commands.show import show, tell, warn
 from adbench_tgan.options import (
     Categories,
     Data,
@@ -27,7 +27,7 @@ from adbench_tgan.options import (
     request_of,
 )
 
-SHOWN = "detector category seed epochs clean batch_statistics class_sorted as_published published optimism"
+SHOWN = "detector category seed epochs clean batch_statistics class_sorted as_published published optimism".split()
 SPARE = ("epochs", "optimism", "seed")  # the first to go on a narrow terminal
 
 
@@ -54,7 +54,6 @@ def audit(
     from adbench_tgan.audits import run_audits
     from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.runner import Settings
-    from adbench_tgan.views import records_view
 
     found = registry(plugin)
     request = request_of(
@@ -67,11 +66,10 @@ def audit(
         warn(f"{out / 'failed.csv'} says which {failed} of these {len(table)} failed, and why")
     if failed == len(table):
         raise typer.Exit(1)
-    shown = table[SHOWN.split()].astype(object)
+    shown = table[SHOWN].astype(object)
     lines = shown.where(shown.notna(), "")  # what no paper printed stays empty
-    records = [{str(name): value for name, value in line.items()} for _, line in lines.iterrows()]
+    records = [dict(zip(SHOWN, line, strict=True)) for line in lines.itertuples(index=False)]
     cut = found.find("protocol", request.protocol or found.find("dataset", data).protocol)
-    console = wide_console()
-    console.print(records_view(records, f"AUROC, {data}, {cut.name}", console.width, SPARE))
+    show(records, f"AUROC, {data}, {cut.name}", spare=SPARE)
     tell(f"{out / 'audit.csv'} holds the details, {out / 'curves'} a picture of each")
     raise typer.Exit(1 if failed else 0)

@@ -18,6 +18,7 @@ from adbench_tgan.options import (
 )
 
 KINDS = ("detectors", "datasets", "protocols", "metrics", "executors")
+SHOWN = "name family supervision pretrained layout protocol level version summary paper plugin".split()
 
 
 def list_(
@@ -37,21 +38,11 @@ def list_(
     found = registry(plugin)
     offers = found.offers(kind.removesuffix("s"))
     records = [asdict(record) | {"plugin": origin} for record, origin in offers]
-    shown = (
-        "name",
-        "family",
-        "supervision",
-        "pretrained",
-        "layout",
-        "protocol",
-        "level",
-        "version",
-        "summary",
-    )
     if as_json:
         answer(records)
     else:
-        show(records, kind, only=(*shown, "paper", "plugin"), spare=("paper", "plugin"))
+        lines = [{name: record[name] for name in SHOWN if name in record} for record in records]
+        show(lines, kind, spare=("paper", "plugin"))
 
 
 def plugins(plugin: Plugins = None, as_json: Json = False) -> None:

@@ -59,14 +59,10 @@ def answer(facts: Any) -> None:
     print(json.dumps(facts, indent=1), file=getattr(sys.stdout, "behind", sys.stdout))
 
 
-def show(
-    records: list[dict[str, Any]], title: str, only: tuple[str, ...] = (), spare: tuple[str, ...] = ()
-) -> None:
-    """Print records as a table of the columns `only`, on narrow terminals without `spare` ones."""
+def show(records: list[dict[str, Any]], title: str, spare: tuple[str, ...] = ()) -> None:
+    """Print records as a table, on narrow terminals without the columns `spare`."""
     from adbench_tgan.views import records_view
 
-    if only:
-        records = [{key: record[key] for key in only if key in record} for record in records]
     console = wide_console()
     console.print(records_view(records, title, console.width, spare))
 
