@@ -19,7 +19,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.predict import load_detector, precision_of
 from adbench_tgan.registry import Registry
-from adbench_tgan.report.gallery import CASES, EACH, FALSE, RANDOM, SEED, Example, Gallery, Picture
+from adbench_tgan.report.gallery import CASES, EACH, SEED, Example, Gallery, Picture
 from adbench_tgan.report.material import Material
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import relative_change
@@ -76,12 +76,8 @@ def chosen(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Mapping[st
     order = np.argsort(scores, kind="stable")
     anomalies, normals = order[labels[order]], order[~labels[order]]
     drawn = np.random.default_rng(SEED).permutation(len(scores))[:EACH]
-    return {
-        CASES[0]: anomalies[::-1][:EACH].tolist(),
-        CASES[1]: anomalies[:EACH].tolist(),
-        FALSE: normals[::-1][:EACH].tolist(),
-        RANDOM: sorted(drawn.tolist()),
-    }
+    rows = (anomalies[::-1][:EACH], anomalies[:EACH], normals[::-1][:EACH], np.sort(drawn))
+    return {case: each.tolist() for case, each in zip(CASES, rows, strict=True)}
 
 
 def same_scores(

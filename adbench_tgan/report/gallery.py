@@ -10,9 +10,12 @@ from adbench_tgan.report.material import Material
 EACH = 3  # images of each case
 SEED = 0  # of the random cases
 DETECTORS = 24  # with examples, at most
-CASES = ("found: anomalies scored highest", "missed: anomalies scored lowest")
-FALSE = "false alarms: normal images scored highest"
-RANDOM = "at random"
+CASES = (
+    "found: anomalies scored highest",
+    "missed: anomalies scored lowest",
+    "false alarms: normal images scored highest",
+    "at random",
+)
 RULE = (
     f"{EACH} images of each kind, by the stored scores of the seed that is the smallest number: the anomalies scored "
     f"highest (best) and lowest (worst), the normal images scored highest (worst), and {EACH} of all test images drawn with seed {SEED}."
@@ -51,7 +54,7 @@ class Gallery:
     @property
     def cases(self) -> dict[str, list[Example]]:
         """The examples by case, best and worst first."""
-        return {case: [one for one in self.examples if one.case == case] for case in (*CASES, FALSE, RANDOM)}
+        return {case: [one for one in self.examples if one.case == case] for case in CASES}
 
 
 def models(material: Material, category: str | None = None) -> dict[str, Path]:

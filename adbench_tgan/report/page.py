@@ -16,11 +16,6 @@ from adbench_tgan.report.material import Material
 from adbench_tgan.text import counted, plain
 
 TEMPLATE = Path(__file__).parent / "template"
-NO_TIMES = (
-    "No job ended well, so there are no times.",
-    "The jobs were run without timing.",
-    "The jobs ran on several devices, whose times do not compare.",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +149,10 @@ def overview(material: Material) -> list[Chart]:
 def no_times(material: Material) -> str:
     """Why there is no latency to show."""
     if not devices(material):
-        return NO_TIMES[0]
-    return NO_TIMES[2 if material.results["latency_ms_p50"].notna().any() else 1]
+        return "No job ended well, so there are no times."
+    if material.results["latency_ms_p50"].notna().any():
+        return "The jobs ran on several devices, whose times do not compare."
+    return "The jobs were run without timing."
 
 
 def devices(material: Material) -> int:
