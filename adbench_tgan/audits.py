@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +222,7 @@ def draw(record: Mapping[str, Any], digest: str) -> bytes:
     from matplotlib.ticker import MaxNLocator
 
     job = Job(**record["job"])
-    best = [max(record["class_sorted"][: n + 1]) for n in range(len(record["class_sorted"]))]
+    best = list(accumulate(record["class_sorted"], max))
     styles: dict[str, tuple[list[float], str, str]] = {
         "clean: eval mode": (record["clean"], "#0072B2", "-"),
         "+ batch statistics, shuffled": (record["batch_statistics"], "#009E73", "--"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def curve_records(audits: list[dict[str, Any]]) -> list[Record]:
     """A record a curve, for the chart; at most `POINTS` epochs, the last one among them."""
     records = []
     for audit in audits:
-        best = [max(audit["class_sorted"][: n + 1]) for n in range(len(audit["class_sorted"]))]
+        best = list(accumulate(audit["class_sorted"], max))
         step = -(-len(best) // POINTS)
         for name, values in zip(AUDIT_STYLES, (*(audit[curve] for curve in CURVES), best), strict=True):
             thinned = [(n, round(value, 4)) for n, value in enumerate(values, start=1)][::-step][::-1]
