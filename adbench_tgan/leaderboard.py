@@ -103,12 +103,9 @@ class Standing:
     @cached_property
     def aurocs(self) -> dict[str, float]:
         """The mean over seeds, for each category."""
-        table = pd.DataFrame([(r.job.category, r.metrics["auroc"]) for r in self.members if r.status == "ok"])
-        return (
-            {}
-            if table.empty
-            else {str(name): float(mean) for name, mean in table.groupby(0)[1].mean().items()}
-        )
+        good = [result for result in self.members if result.status == "ok"]
+        found = pd.Series([r.metrics["auroc"] for r in good], [r.job.category for r in good], dtype="float64")
+        return {str(name): float(mean) for name, mean in found.groupby(level=0).mean().items()}
 
 
 def leaderboard_table(ordered: Sequence[Standing]) -> pd.DataFrame:
@@ -132,10 +129,11 @@ def standings(
         AdbenchError: a category has results on different images.
     """
     variants: dict[str, list[Result]] = {}
-    for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
+    ordered = sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key))
+    for result in ordered:
         variants.setdefault(variant_of(result.job), []).append(result)
     everything = {result.job.category for result in results}
-    spreads = bootstrap(results, read, judged)
+    spreads = bootstrap(ordered, read, judged)
     presets = shown_presets(results)
     unranked = [
         _standing(members, spreads[name], presets[members[0].job.key], everything, rules or Rules())

@@ -20,16 +20,18 @@ from adbench_tgan.stored import ROUNDING
 Read = Callable[[Job], pd.DataFrame]  # a job's per-image scores
 
 
-def bootstrap(results: Sequence[Result], read: Read, judged: bool = False) -> dict[str, dict[str, Floats]]:
+def bootstrap(ordered: Sequence[Result], read: Read, judged: bool) -> dict[str, dict[str, Floats]]:
     """Resampled AUROCs by variant and category, (MOVES * RESAMPLES,): test images drawn anew, and seeds.
+
+    The results are in the order of their categories, seeds and keys.
 
     Raises:
         AdbenchError: a category has results on different images, or on images of different names or labels, or
             two of its images share a name, or a stored AUROC is not that of its scores, which is asked unless `judged`.
     """
-    spreads: dict[str, dict[str, Floats]] = {variant_of(result.job): {} for result in results}
+    spreads: dict[str, dict[str, Floats]] = {variant_of(result.job): {} for result in ordered}
     by_category: dict[str, list[Result]] = {}
-    for result in sorted(results, key=lambda result: (result.job.category, result.job.seed, result.job.key)):
+    for result in ordered:
         if result.status == "ok":
             by_category.setdefault(result.job.category, []).append(result)
     first = {name: _by_image(members[0].job, read) for name, members in by_category.items()}
