@@ -1,4 +1,4 @@
-"""Strangers' text, such as a folder's name, made safe for a terminal line and a cell of a CSV file; and counts in words."""
+"""Strangers' text, such as a folder's name, made safe for a terminal line and a cell of a CSV file; numbers and counts as text."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def composed(name: str) -> str:
 def counted(count: int, one: str, many: str) -> str:
     """A number and what it counts: `one` such thing, or `many`."""
     return f"{count} {one if count == 1 else many}"
+
+
+def in_digits(value: Any, form: str = ".3f") -> str:
+    """A number of a table in a format, of ``d`` as a whole one; nothing where there is none."""
+    import pandas as pd
+
+    return "" if pd.isna(value) else format(int(value) if form.endswith("d") else float(value), form)
 
 
 def cell(value: Any) -> Any:

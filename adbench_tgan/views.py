@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from adbench_tgan.text import plain
+from adbench_tgan.text import in_digits, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,20 +47,20 @@ def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
 
 def _quality() -> list[tuple[str, Cell]]:
     return [
-        ("rank", lambda line: _number(line["rank"], "{:d}")),
+        ("rank", lambda line: in_digits(line["rank"], "d")),
         ("detector", lambda line: escape(line["detector"]) + (" *" if line["remark"] else "")),
         ("preset", lambda line: escape(line["preset"])),
-        ("AUROC", lambda line: _number(line["auroc_mean"], "{:.3f}")),
+        ("AUROC", lambda line: in_digits(line["auroc_mean"], ".3f")),
         ("95 % CI", _interval),
-        ("AP", lambda line: _number(line["average_precision_mean"], "{:.3f}")),
+        ("AP", lambda line: in_digits(line["average_precision_mean"], ".3f")),
         ("jobs", _jobs),
     ]
 
 
 def _pixels() -> list[tuple[str, Cell]]:
     return [
-        ("pixel AUROC", lambda line: _number(line["pixel_auroc_mean"], "{:.3f}")),
-        ("AUPRO", lambda line: _number(line["aupro_mean"], "{:.3f}")),
+        ("pixel AUROC", lambda line: in_digits(line["pixel_auroc_mean"], ".3f")),
+        ("AUPRO", lambda line: in_digits(line["aupro_mean"], ".3f")),
     ]
 
 
@@ -69,11 +69,11 @@ def _cost(board: pd.DataFrame) -> list[tuple[str, Cell]]:
         ("pretrained", lambda line: "no" if line["pretrained"] == "False" else escape(line["pretrained"]))
     ]
     return (weights if (board["pretrained"] != "False").any() else []) + [
-        ("parameters", lambda line: _number(line["parameters"], "{:,d}")),
-        ("fit s", lambda line: _number(line["fit_seconds"], "{:.2f}")),
-        ("ms/image", lambda line: _number(line["latency_ms_p50"], "{:.2f}")),
-        ("images per s", lambda line: _number(line["images_per_second"], "{:,.0f}")),
-        ("peak MiB", lambda line: _number(line["peak_memory_mb"], "{:,.0f}")),
+        ("parameters", lambda line: in_digits(line["parameters"], ",d")),
+        ("fit s", lambda line: in_digits(line["fit_seconds"], ".2f")),
+        ("ms/image", lambda line: in_digits(line["latency_ms_p50"], ".2f")),
+        ("images per s", lambda line: in_digits(line["images_per_second"], ",.0f")),
+        ("peak MiB", lambda line: in_digits(line["peak_memory_mb"], ",.0f")),
     ]
 
 
@@ -197,14 +197,8 @@ def text_of(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _number(value: Any, form: str) -> str:
-    import pandas as pd
-
-    return "" if pd.isna(value) else form.format(int(value) if "d" in form else float(value))
-
-
 def _interval(line: pd.Series) -> str:
-    low, high = (_number(line[name], "{:.3f}") for name in ("auroc_ci_low", "auroc_ci_high"))
+    low, high = (in_digits(line[name], ".3f") for name in ("auroc_ci_low", "auroc_ci_high"))
     return f"{low.removeprefix('0')}-{high.removeprefix('0')}" if low else ""
 
 

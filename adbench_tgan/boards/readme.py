@@ -12,7 +12,7 @@ from adbench_tgan.boards.board import RULES, Board
 from adbench_tgan.codebase import shown_code
 from adbench_tgan.leaderboard import shown_presets
 from adbench_tgan.statistics import p_floor
-from adbench_tgan.text import marked, plain
+from adbench_tgan.text import in_digits, marked, plain
 
 PICTURE = "critical_difference.png"
 SPECIAL = re.compile(r"([\\`*\[\]<>&|~!#])")
@@ -80,21 +80,21 @@ def _count(content: Mapping[str, Any]) -> str:
 def _leaderboard_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
     return [
         {
-            "rank": number(line["rank"], "d"),
+            "rank": in_digits(line["rank"], "d"),
             "detector": cell(line["detector"]),
             "supervision": line["supervision"],
             "pretrained": cell(line["pretrained"]) if line["pretrained"] != "False" else "",
             "preset": cell(line["preset"]),
-            "AUROC": number(line["auroc_mean"]),
+            "AUROC": in_digits(line["auroc_mean"]),
             "95 % CI": _interval(line["auroc_ci_low"], line["auroc_ci_high"]),
-            "std over seeds": number(line["auroc_seed_std"]),
-            "AP": number(line["average_precision_mean"]),
-            "pixel AUROC": number(line["pixel_auroc_mean"]),
-            "AUPRO": number(line["aupro_mean"]),
+            "std over seeds": in_digits(line["auroc_seed_std"]),
+            "AP": in_digits(line["average_precision_mean"]),
+            "pixel AUROC": in_digits(line["pixel_auroc_mean"]),
+            "AUPRO": in_digits(line["aupro_mean"]),
             "categories x seeds": f"{line['n_categories']}x{line['n_seeds']}",
-            "published": number(line["published_auroc"]),
+            "published": in_digits(line["published_auroc"]),
             "published where": cell(line["published_source"]),
-            "as published": number(line["as_published_auroc"]),
+            "as published": in_digits(line["as_published_auroc"]),
             "remark": cell(line["remark"]),
         }
         for _, line in frame.iterrows()
@@ -111,7 +111,7 @@ def _category_rows(board: Board) -> list[dict[str, str]]:
     for detector, preset in sorted(
         {key[:2] for key in table.index}, key=lambda key: (order.index(key[0]), key)
     ):
-        values = {cell(name): number(table.get((detector, preset, name))) for name in names}
+        values = {cell(name): in_digits(table.get((detector, preset, name))) for name in names}
         rows.append({"detector": cell(detector), "preset": cell(preset)} | values)
     return rows
 
@@ -159,15 +159,8 @@ def _code(content: Mapping[str, Any]) -> list[str]:
     return ["\n".join(["Detectors of other packages:", "", *lines])] if lines else []
 
 
-def number(value: Any, form: str = ".3f") -> str:
-    """A number, or nothing where there is none."""
-    return (
-        "" if value is None or pd.isna(value) else format(int(value) if form == "d" else float(value), form)
-    )
-
-
 def _interval(low: Any, high: Any) -> str:
-    return f"{number(low)} to {number(high)}" if number(low) else ""
+    return f"{in_digits(low)} to {in_digits(high)}" if in_digits(low) else ""
 
 
 def _table(records: Sequence[Mapping[str, str]]) -> str:
