@@ -12,11 +12,8 @@ from adbench_tgan.text import cell, unmarked
 
 
 def to_csv(frame: pd.DataFrame, words: Sequence[str]) -> str:
-    """A table whose columns `words` hold text, and the others numbers. Absent is empty."""
-    table = frame.copy()
-    for name in words:
-        texts = ["" if pd.isna(text) else str(text) for text in table[name]]
-        table[name] = [cell(text) for text in texts]
+    """A `typed` table whose columns `words` hold text, and the others numbers. Absent is empty."""
+    table = frame.assign(**{name: frame[name].map(cell) for name in words})
     return str(table.rename(columns=cell).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
@@ -28,11 +25,8 @@ def from_csv(text: str, words: Sequence[str], whole: Sequence[str]) -> pd.DataFr
     """
     table = pd.read_csv(io.StringIO(text, newline=""), dtype=str, keep_default_na=False)
     table = table.rename(columns=unmarked)
-    for name in table.columns:
-        if name in words:
-            table[name] = pd.Series([unmarked(cell) for cell in table[name]], index=table.index, dtype=str)
-        else:
-            table[name] = table[name].replace("", None)
+    for name in table.columns.intersection(list(words)):
+        table[name] = table[name].map(unmarked)
     return typed(table, words, whole)
 
 
