@@ -181,12 +181,10 @@ class Registry:
             except KeyboardInterrupt:
                 raise
             except BaseException as failure:
-                self._mark_broken(impl.plugin_name, failure)
+                broken = self._plugins[impl.plugin_name]
+                self._plugins[impl.plugin_name] = replace(broken, error=one_line(failure))
                 continue
             yield from ((record, impl.plugin_name) for record in records)
-
-    def _mark_broken(self, origin: str, failure: BaseException) -> None:
-        self._plugins[origin] = replace(self._plugins[origin], error=one_line(failure))
 
     def plugins(self) -> list[Plugin]:
         """Every plugin found, broken ones included."""
@@ -214,7 +212,9 @@ class Registry:
         """
         if kind == "detector" and is_word(name):
             name = self._pointed_at(name).name
-        found = [offer for offer in self.offers(kind) if name in (offer[0].name, *_aliases(offer[0]))]
+        found = [
+            offer for offer in self.offers(kind) if name in (offer[0].name, *getattr(offer[0], "aliases", ()))
+        ]
         if not found:
             raise unknown(kind, name, self.names(kind))
         if len(found) > 1:
@@ -348,7 +348,3 @@ def _check_marked(module: Any, found: Sequence[str]) -> None:
     for name in (name for name in vars(hooks) if name.startswith("adbench_")):
         if name not in found and callable(getattr(module, name, None)):
             raise pluggy.PluginValidationError(module, f"{name} lacks @hookimpl")
-
-
-def _aliases(record: Any) -> tuple[str, ...]:
-    return tuple(getattr(record, "aliases", ()))
