@@ -24,8 +24,6 @@ from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import is_remote
 from adbench_tgan.stored import SCHEMA
-from adbench_tgan.stored import read_losses as read_losses
-from adbench_tgan.stored import read_scores as read_scores
 from adbench_tgan.text import cell
 
 if TYPE_CHECKING:
@@ -217,7 +215,7 @@ class ResultStore:
 
     def scores(self, job: Job) -> pd.DataFrame:
         """The per-image scores of a finished job: sample_id, label, score."""
-        return read_scores(self.folder(job))
+        return stored.read_scores(self.folder(job))
 
     def trace(self, job: Job) -> Path | None:
         """The file with a failed job's traceback; None if it has none."""
@@ -226,7 +224,7 @@ class ResultStore:
 
     def losses(self, job: Job) -> pd.DataFrame:
         """The losses of a finished job: epoch, and the mean of each loss."""
-        return read_losses(self.folder(job))
+        return stored.read_losses(self.folder(job))
 
 
 def checkpoint_name(job: Job) -> str:

@@ -29,10 +29,10 @@ from adbench_tgan.results import (
     Result,
     ResultStore,
     as_json,
-    read_scores,
     safe_name,
     write_atomically,
 )
+from adbench_tgan.stored import read_scores
 
 
 @pytest.fixture

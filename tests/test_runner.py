@@ -41,8 +41,9 @@ from adbench_tgan.errors import AdbenchError, NotHere
 from adbench_tgan.interrupts import KINDS, as_ctrl_c, not_swallowed
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import PARTIAL, ResultStore, read_scores
+from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
+from adbench_tgan.stored import read_scores
 from adbench_tgan.testing import SUITE
 from adbench_tgan.timing import CLEAR
 from adbench_tgan.torch_settings import precision, rounding_levels, settings_kept, settings_now

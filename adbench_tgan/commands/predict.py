@@ -32,7 +32,7 @@ def predict(
     """Score new images with a finished job's model."""
     from adbench_tgan import predict as saved
     from adbench_tgan.benchmark import usable
-    from adbench_tgan.results import read_scores
+    from adbench_tgan.stored import read_scores
 
     detector, result = saved.load_detector(job_folder, registry(plugin), usable(device))
     if heatmap is not None:
