@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import socket
@@ -11,6 +10,8 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from adbench_tgan.sources import digest
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 MACHINE = Path("/etc/machine-id")
@@ -87,7 +88,7 @@ def _host() -> str:
         boot, space = BOOT.read_text(), str(NAMESPACE.stat().st_ino)
     except OSError:
         return name
-    return "~".join([name, *(text and _short(text) for text in (_machine(), boot, space))])
+    return "~".join([name, *(text and digest(text.encode()) for text in (_machine(), boot, space))])
 
 
 def _was_restarted(host: str) -> bool:
@@ -116,7 +117,3 @@ def _machine() -> str:
 def _is_makers(address: str) -> bool:
     """Whether a network card's address is its maker's: the second bit of an address that was chosen is set."""
     return not int(address[:2], 16) & 2
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]

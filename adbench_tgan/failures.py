@@ -10,7 +10,7 @@ import torch
 
 from adbench_tgan import __version__
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.hooks import said
+from adbench_tgan.hooks import one_line, said
 from adbench_tgan.jobs import Job
 from adbench_tgan.machine import device_name
 from adbench_tgan.results import Result
@@ -41,7 +41,7 @@ def explain(error: BaseException, device: str) -> str:
         return f"out of memory on {_named(device)}; lower batch_size or image_size with --set"
     if text and isinstance(error, AdbenchError):
         return text
-    return f"{type(error).__name__}: {text}".rstrip(": ")
+    return one_line(error)
 
 
 def _named(device: str) -> str:

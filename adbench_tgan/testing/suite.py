@@ -109,10 +109,9 @@ def hold(check: Check, trial: Trial) -> str:
     return ""
 
 
-def sentence(check: Check | str) -> str:
+def sentence(check: Check) -> str:
     """A check's name as it is read: it says what holds."""
-    name = check if isinstance(check, str) else check.__name__
-    return name.replace("_", " ")
+    return check.__name__.replace("_", " ")
 
 
 def examine(
