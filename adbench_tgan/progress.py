@@ -26,8 +26,8 @@ SILENT = (60.0, 600.0)  # at first, and at last, between two words on a job that
 class TerminalReporter:
     """Bars on the standard error stream where that is a terminal; a line a job everywhere."""
 
-    def __init__(self, console: Console):
-        self.console = console
+    def __init__(self, console: Console | None = None):
+        self.console = console = console or Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

@@ -49,8 +49,6 @@ def audit(
     published: Published = None,
 ) -> None:
     """Show how a published number comes about, step by step. One training, scored at each epoch in three ways."""
-    from rich.console import Console
-
     from adbench_tgan.audits import run_audits
     from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.runner import Settings
@@ -59,7 +57,7 @@ def audit(
     request = request_of(
         found, detectors, data, data_root, protocol, categories, seeds, preset, set_, precision
     )
-    with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
+    with TerminalReporter() as reporter, interruptible(reporter.say, out):
         numbers = published_table(published)
         table, failed = run_audits(request, Settings(device=device), found, reporter, out, numbers)
     if failed:

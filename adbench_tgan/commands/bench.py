@@ -64,8 +64,6 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure what scoring costs on this machine. Latency, throughput, memory, operations and energy."""
-    from rich.console import Console
-
     from adbench_tgan.options import tasks_of
     from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.speed import Effort
@@ -75,7 +73,7 @@ def bench(
     chosen = category or tasks_of(found, data, data_root, protocol, fetch=True).categories[0]
     request = request_of(found, detectors, data, data_root, protocol, chosen, "0", preset, set_, precision)
     effort = Effort(seconds=seconds, max_batch=max_batch, fit_images=fit_images)
-    with TerminalReporter(Console(stderr=True)) as reporter, interruptible(reporter.say, out):
+    with TerminalReporter() as reporter, interruptible(reporter.say, out):
         board, records = run_bench(request, effort, device, found, reporter, out)
     if as_json:
         answer({"machine": board.machine, "facts": board.facts, "records": records})

@@ -113,8 +113,6 @@ def run(
     published: Published = None,
 ) -> None:
     """Train and score detectors, and print the leaderboard. What is finished already is not run again."""
-    from rich.console import Console
-
     from adbench_tgan.benchmark import benchmark
     from adbench_tgan.events import EventReporter
     from adbench_tgan.places import place_of
@@ -139,7 +137,7 @@ def run(
         pictures=tensorboard is not None,
     )
     with ExitStack() as stack:
-        terminal = stack.enter_context(TerminalReporter(Console(stderr=True)))
+        terminal = stack.enter_context(TerminalReporter())
         stack.enter_context(interruptible(terminal.say, place))
         reporter = stack.enter_context(EventReporter(terminal, tensorboard)) if tensorboard else terminal
         outcome = benchmark(request, settings, found, reporter, place, executor, published_table(published))
