@@ -41,7 +41,7 @@ def draws(fingerprint: str, labels: NDArray[np.integer[Any]]) -> Iterator[Draws]
     strata: of the same labels in every category, which for one-vs-rest are the classes. The same for all detectors
     and seeds, so that they are paired.
     """
-    random = np.random.RandomState(_words(fingerprint))
+    random = np.random.RandomState([int(fingerprint[start : start + 8], 16) for start in (0, 8)])
     counts = np.empty((labels.shape[1], RESAMPLES), np.float32)
     _, strata = np.unique(labels, axis=1, return_inverse=True)
     for stratum in range(strata.max() + 1):
@@ -50,10 +50,6 @@ def draws(fingerprint: str, labels: NDArray[np.integer[Any]]) -> Iterator[Draws]
     for of_category in labels:
         rows = np.flatnonzero(of_category != ABSENT)
         yield Draws(counts, rows, of_category[rows] == 1)
-
-
-def _words(fingerprint: str) -> list[int]:
-    return [int(fingerprint[start : start + 8], 16) for start in (0, 8)]
 
 
 def _drawn(random: np.random.RandomState, images: int) -> Counts:

@@ -108,7 +108,8 @@ def _labels(
     for key, table in tables.items():
         if key in records:
             category = records[key]["category"]
-            if category in right and _alike(table, right[category]):  # much quicker than hashing all again
+            same = ["sample_id", "label"]
+            if category in right and table[same].equals(right[category][same]):  # quicker than hashing again
                 continue
             digest = labels_hash(table)
             if digest == labels.setdefault(category, digest):
@@ -120,11 +121,6 @@ def _labels(
         image = _different(tables[key], right.get(category))
         where = f"{key} ({category}, seed {records[key]['seed']}){image}"
         yield home[key], where, "image or label was changed"
-
-
-def _alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    """Whether two tables have the same images and labels, in the same order."""
-    return all(one[name].equals(other[name]) for name in ("sample_id", "label"))
 
 
 def _different(table: pd.DataFrame, right: pd.DataFrame | None) -> str:
