@@ -20,21 +20,15 @@ def load(root: Path, fetch: bool) -> ClassDataset:
 
     digits = load_digits()
     pixels = np.floor(digits.images * 255 / 16 + 0.5).astype(np.uint8)[:, None]
+    parts = np.full(len(pixels), "train")
+    for label in range(len(NAMES)):
+        parts[np.flatnonzero(digits.target == label)[2::3]] = "test"
     samples = Samples(
         read=lambda index: pixels[index],
         ids=[f"digit-{i:04}" for i in range(len(pixels))],
         classes=[NAMES[label] for label in digits.target],
-        parts=_parts(digits.target.tolist()),
+        parts=parts.tolist(),
     )
     return ClassDataset(
         categories=NAMES, images=samples, note=f"{len(pixels):,} images embedded in scikit-learn"
     )
-
-
-def _parts(labels: list[int]) -> list[str]:
-    seen = [0] * len(NAMES)
-    parts = []
-    for label in labels:
-        seen[label] += 1
-        parts.append("train" if seen[label] % 3 else "test")
-    return parts
