@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,12 +23,25 @@ from adbench_tgan.text import csv_of
 
 SCHEMA: Literal[1] = 1  # of a file of curves
 CURVES = ("clean", "batch_statistics", "class_sorted")
+COLOURS = {  # of the curves in pictures, by what is said of them there
+    "clean: eval mode": "#0072B2",
+    "+ batch statistics, shuffled": "#009E73",
+    "+ sorted by class": "#E69F00",
+    "+ best epoch so far": "#D55E00",
+}
 COLUMNS = (
     "detector dataset protocol category seed preset precision epochs clean batch_statistics class_sorted "
     "as_published best_epoch optimism published published_source device detector_version split_fingerprint key "
     "adbench_version curves_sha256"
 ).split()
 Curve = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]  # an AUROC an epoch
+
+
+def drawn(record: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The curves of one audit as they are drawn, by the names that `COLOURS` has: AUROC an epoch."""
+    curves = [list(record[name]) for name in CURVES]
+    best = list(accumulate(curves[-1], max))
+    return dict(zip(COLOURS, (*curves, best), strict=True))
 
 
 def file_of(out: Path, job: Job) -> Path:

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import pandas as pd
 
 from adbench_tgan import __version__, places
 from adbench_tgan.audit import audit
-from adbench_tgan.audit_table import COLUMNS, SCHEMA, curves_in, file_of, gather, read_record
+from adbench_tgan.audit_table import COLOURS, COLUMNS, SCHEMA, curves_in, drawn, file_of, gather, read_record
 from adbench_tgan.benchmark import LOOKS, ensure_fit, ensure_offered, silent, usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
@@ -222,22 +221,15 @@ def draw(record: Mapping[str, Any], digest: str) -> bytes:
     from matplotlib.ticker import MaxNLocator
 
     job = Job(**record["job"])
-    best = list(accumulate(record["class_sorted"], max))
-    styles: dict[str, tuple[list[float], str, str]] = {
-        "clean: eval mode": (record["clean"], "#0072B2", "-"),
-        "+ batch statistics, shuffled": (record["batch_statistics"], "#009E73", "--"),
-        "+ sorted by class": (record["class_sorted"], "#E69F00", "-."),
-        "+ best epoch so far": (best, "#D55E00", ":"),
-    }
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    for label, (values, colour, style) in styles.items():
-        axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label, marker=".")
+    for (label, values), style in zip(drawn(record).items(), ("-", "--", "-.", ":"), strict=True):
+        axes.plot(range(1, len(values) + 1), values, style, color=COLOURS[label], label=label, marker=".")
     axes.axhline(0.5, color="0.6", linewidth=0.8)
     axes.set(xlabel="epoch", ylabel="AUROC", ylim=(0, 1.02))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(plain(f"{job}, {job.protocol}"), parse_math=False)
     axes.legend(fontsize="small")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110, metadata={STAMP: digest})
-    return drawn.getvalue()
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110, metadata={STAMP: digest})
+    return png.getvalue()

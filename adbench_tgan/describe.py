@@ -9,7 +9,7 @@ from adbench_tgan.data.spec import DatasetSpec
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Entry, default_of, in_json
-from adbench_tgan.metrics import auroc
+from adbench_tgan.metrics import auroc, chance_f1
 
 
 def describe_detector(each: Entry, dataset: DatasetSpec) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def passport(tasks: Tasks, category: str) -> dict[str, Any]:
         "masks": samples.read_mask is not None,
         "prevalence": share,
         "chance_average_precision": share,
-        "chance_f1": 2 * share / (1 + share),  # of calling everything an anomaly
+        "chance_f1": chance_f1(share),
         "brightness_auroc": auroc(tasks.brightness(category), cut.labels, 0.0),
         "fingerprint": tasks.fingerprint(category),
         "notes": list(tasks.notes(category)),

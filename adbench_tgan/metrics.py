@@ -53,6 +53,11 @@ def average_precision(scores: Floats, labels: Labels, threshold: float) -> float
     return float(average_precision_score(labels, scores.astype("float64")))
 
 
+def chance_f1(share: float) -> float:
+    """F1 of calling everything an anomaly, where that `share` of the images are anomalies."""
+    return 2 * share / (1 + share)
+
+
 def f1_max(scores: Floats, labels: Labels, threshold: float) -> float:
     """The best F1 over all thresholds: an oracle's, for comparison with papers that report it."""
     from sklearn.metrics import precision_recall_curve

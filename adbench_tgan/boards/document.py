@@ -14,6 +14,7 @@ from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, labels
 from adbench_tgan.boards.schemas import SCHEMA
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import METRICS, PURITY
+from adbench_tgan.metrics import chance_f1
 from adbench_tgan.published import Paper
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import INTERVAL, MOVES, RESAMPLES
@@ -111,7 +112,7 @@ def _card(result: Result, board: Board) -> dict[str, Any]:
         "test_normal": len(scores) - abnormal,
         "test_abnormal": abnormal,
         "chance_average_precision": round(share, 6),
-        "chance_f1": round(2 * share / (1 + share), 6),
+        "chance_f1": round(chance_f1(share), 6),
         "labels_sha256": labels_hash(scores),
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from adbench_tgan.boards.differences import Found, cells, page
 from adbench_tgan.boards.schemas import Table
-from adbench_tgan.boards.verify import MISREAD, OTHER_BYTES, Finding, findings, folders_in
+from adbench_tgan.boards.verify import MISREAD, OTHER_BYTES, Finding, findings, folders_with
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.places import read_bounded
@@ -32,7 +32,7 @@ ROUNDED = 1e-6  # of samples that are kept
 
 def find_timings(path: Path) -> list[Path]:
     """`path` if it is a timing board, and those in it."""
-    return [each for each in (path, *folders_in(path)) if any((each / name).exists() for name in MARKS)]
+    return folders_with(MARKS, path)
 
 
 def verify_timing(path: Path) -> list[Finding]:

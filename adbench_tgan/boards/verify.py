@@ -73,7 +73,12 @@ def find_boards(path: Path) -> list[Path]:
 
 def find_audits(path: Path) -> list[Path]:
     """`path` if it is an audit, and those in it."""
-    return [each for each in (path, *folders_in(path)) if (each / "audit.csv").exists()]
+    return folders_with(("audit.csv",), path)
+
+
+def folders_with(marks: Iterable[str], path: Path) -> list[Path]:
+    """`path`, and those in it, if they hold one of these files."""
+    return [each for each in (path, *folders_in(path)) if any((each / mark).exists() for mark in marks)]
 
 
 def folders_in(path: Path) -> list[Path]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from adbench_tgan.audit_table import CURVES, curves_in, read_curves
+from adbench_tgan.audit_table import CURVES, curves_in, drawn, read_curves
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
-from adbench_tgan.report.charts import AUDIT_STYLES
 from adbench_tgan.report.curves import POINTS, Record
 from adbench_tgan.text import counted, plain
 
@@ -109,9 +107,8 @@ def curve_records(audits: list[dict[str, Any]]) -> list[Record]:
     """A record a curve, for the chart; at most `POINTS` epochs, the last one among them."""
     records = []
     for audit in audits:
-        best = list(accumulate(audit["class_sorted"], max))
-        step = -(-len(best) // POINTS)
-        for name, values in zip(AUDIT_STYLES, (*(audit[curve] for curve in CURVES), best), strict=True):
+        for name, values in drawn(audit).items():
+            step = -(-len(values) // POINTS)
             thinned = [(n, round(value, 4)) for n, value in enumerate(values, start=1)][::-step][::-1]
             epoch, auroc = zip(*thinned, strict=True)
             records.append(

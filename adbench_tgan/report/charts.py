@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
 
+from adbench_tgan.audit_table import COLOURS as AUDIT_COLOURS
 from adbench_tgan.report.curves import Record
 
 if TYPE_CHECKING:
@@ -22,12 +23,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])
 NORMAL, ABNORMAL = COLOURS[0], COLOURS[5]
-AUDIT_STYLES = {  # as in the pictures that `adbench audit` draws
-    "clean: eval mode": ("#0072B2", [1, 0]),
-    "+ batch statistics, shuffled": ("#009E73", [6, 3]),
-    "+ sorted by class": ("#E69F00", [8, 2, 2, 2]),
-    "+ best epoch so far": ("#D55E00", [2, 2]),
-}
+AUDIT_DASHES = ([1, 0], [6, 3], [8, 2, 2, 2], [2, 2])  # as in the pictures that `adbench audit` draws
 GREY = "#7F7F7F"
 # ticks of a scale that is linear near zero and logarithmic beyond; those that find no room are left out
 LOSS_TICKS = [0.0, *(sign * digit * 10.0**n for n in range(-1, 7) for digit in (1, 2, 5) for sign in (1, -1))]
@@ -243,8 +239,7 @@ def _epochs() -> alt.X:
 
 def audits(records: Sequence[Record]) -> Spec:
     """The four curves of the chosen audit: AUROC against epochs."""
-    names = list(AUDIT_STYLES)
-    colours, dashes = zip(*AUDIT_STYLES.values(), strict=True)
+    names, colours = list(AUDIT_COLOURS), list(AUDIT_COLOURS.values())
     chart = (
         alt.Chart(alt.Data(values=list(records)))
         .add_params(alt.param(name="audit", value=records[0]["audit"]))
@@ -254,9 +249,9 @@ def audits(records: Sequence[Record]) -> Spec:
         .encode(
             x=_epochs(),
             y=alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("scored:N", scale=alt.Scale(domain=names, range=list(colours)), legend=None),
+            color=alt.Color("scored:N", scale=alt.Scale(domain=names, range=colours), legend=None),
             strokeDash=alt.StrokeDash(
-                "scored:N", scale=alt.Scale(domain=names, range=list(dashes)), legend=None
+                "scored:N", scale=alt.Scale(domain=names, range=list(AUDIT_DASHES)), legend=None
             ),
             tooltip=["scored:N", "epoch:Q", _three("auroc:Q")],
         )

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from adbench_tgan.codebase import shown_code
+from adbench_tgan.metrics import chance_f1
 from adbench_tgan.report.material import Material
 
 
@@ -27,7 +28,7 @@ def passport(material: Material) -> list[dict[str, Any]]:
                 "normal": int((labels == 0).sum()),
                 "abnormal": int((labels == 1).sum()),
                 "chance AP": f"{share:.3f}",
-                "chance F1": f"{2 * share / (1 + share):.3f}",
+                "chance F1": f"{chance_f1(share):.3f}",
                 "fingerprint": prints[category],
             }
         )
