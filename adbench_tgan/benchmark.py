@@ -171,7 +171,8 @@ def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry
     """Refuse what the executor would not heed."""
     for name in ("workers", "jobs_per_gpu", "job_timeout", "address", "gpus_per_job"):
         value = getattr(settings, name)
-        if value is not None and name not in executor.options:
+        alone = name == "workers" and value == 1  # as where there are none
+        if value is not None and name not in executor.options and not alone:
             able = [spec.name for spec, _ in registry.offers("executor") if name in spec.options]
             option = f"--{name.replace('_', '-')} {value if isinstance(value, str) else f'{value:g}'}"
             raise AdbenchError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.info import DetectorInfo as DetectorInfo  # the third of the contract
 
 if TYPE_CHECKING:
     import torch

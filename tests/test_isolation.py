@@ -334,6 +334,11 @@ def test_a_killed_command_leaves_no_orphans(images: Path, tmp_path: Path) -> Non
 # --- options ----------------------------------------------------------------------------------------------------
 
 
+def test_one_worker_is_what_jobs_in_this_process_have(adbench: Call) -> None:
+    ended = adbench("run", "--detectors", "mean_image", "--categories", "0", "--workers", "1")
+    assert ended.status == 0
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
