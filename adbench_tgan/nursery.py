@@ -34,6 +34,7 @@ FORKS = sys.platform == "linux"
 MOST = 2**16  # bytes of a request
 KEPT = 2  # nurseries that wait for more
 END = 1.0  # seconds in which a nursery is gone whose streams have ended
+END_OF_JOB = 10.0  # and in which a process is gone that was killed
 LOST = 256  # in place of the exit status of a process that was not forked, or whose nursery has died
 PATH = "PYTHONPATH"  # may be another for each process: plugins come to lie in other places while a script goes on
 IMPORTED = (  # what every job or check imports sooner or later
@@ -180,8 +181,15 @@ def kill(process: Child | subprocess.Popen[bytes]) -> None:
     process.stdin.close()  # ends it too, also one that is still to begin
     process.poll()  # learns its number, if it has begun
     with suppress(ProcessLookupError, PermissionError):
-        if process.pid is not None:
+        if process.pid is not None and hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def stop(process: Child | subprocess.Popen[bytes]) -> None:
+    """Kill one, and all that it started, and wait for its end, but not for ever: a driver may keep it."""
+    kill(process)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=END_OF_JOB if process.pid is not None else 0)
 
 
 # --- on the side of a process -------------------------------------------------------------------------------------

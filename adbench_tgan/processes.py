@@ -8,7 +8,6 @@ import queue
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,7 +26,7 @@ from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.failures import failure
 from adbench_tgan.jobs import Job
 from adbench_tgan.mps import side_by_side
-from adbench_tgan.nursery import LOST, Child, begin, kill, own_environment
+from adbench_tgan.nursery import LOST, Child, begin, kill, own_environment, stop
 from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
@@ -204,9 +203,7 @@ class Process:
 
     def stop(self) -> None:
         """End it, and all that it started."""
-        kill(self.process)
-        with suppress(subprocess.TimeoutExpired):  # a driver may keep it for ever
-            self.process.wait(timeout=10 if self.process.pid is not None else 0)
+        stop(self.process)
         for reader in self.readers:
             reader.join(timeout=1 if self.process.returncode is not None else 0)
 

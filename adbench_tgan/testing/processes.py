@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adbench_tgan.drafts import clear_temporary, draft_name
 from adbench_tgan.hooks import one_line
-from adbench_tgan.nursery import LOST, begin, kill, own_environment
+from adbench_tgan.nursery import LOST, begin, own_environment, stop
 from adbench_tgan.testing.outcome import Skipped
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def run_child(home: Path, patience: float) -> str:
         except subprocess.TimeoutExpired:
             return f"another process was not done after {patience:.0f} s"
         finally:
-            kill(child)
+            stop(child)
         if status == 0:
             return ""
         said = home / SAID
