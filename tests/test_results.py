@@ -439,10 +439,8 @@ def test_drafts_of_before_a_machines_last_start_are_cleared_and_those_of_its_cop
     )
     store.open()
     assert [tag for tag, path in made.items() if not path.exists()] == ["before"]
-    for nothing_told in (
-        tmp_path,
-        cards("02:fc:00:00:00:01"),
-    ):  # copies of a virtual machine may share the latter
+    # Copies of a virtual machine may share an address that was given locally.
+    for nothing_told in (tmp_path, cards("02:fc:00:00:00:01")):
         monkeypatch.setattr(drafts, "CARDS", nothing_told)
         _, path = draft("of another boot", BOOT=boot)
         store.open()
