@@ -99,7 +99,7 @@ def aupro(maps: Floats, masks: Labels) -> float:
     """Area under the per-region overlap curve up to 30 % false positive rate, normalised to 1 (anomalib's).
 
     Raises:
-        ValueError: the maps are not finite, which anomalib's would not notice, or defects cover every pixel.
+        ValueError: the maps are not finite, which anomalib's would not notice, or defects cover every pixel or none.
     """
     import numpy as np
     import torch
@@ -107,6 +107,8 @@ def aupro(maps: Floats, masks: Labels) -> float:
 
     if not np.isfinite(maps).all():
         raise ValueError("the anomaly maps are not finite")
+    if not masks.any():
+        raise ValueError("the masks show no defect, so there is no region to overlap")
     if masks.all():
         raise ValueError("the masks leave no pixel without a defect, so there is no false positive rate")
     regions = torch.from_numpy(_regions(masks))[:, None]  # (N, 1, H, W)

@@ -92,7 +92,7 @@ def resampled_auroc(scores: NDArray[np.floating[Any]], drawn: Draws) -> Floats:
 def over_seeds(aurocs: Floats) -> Floats:
     """Means over seeds as other images and other seeds would spread them: (seeds, RESAMPLES) -> (MOVES * RESAMPLES,).
 
-    Few seeds drawn from themselves vary too little: intervals of three would hold the truth 81 times of 100. So the
+    Few seeds drawn from themselves vary too little: intervals of three would hold the truth 75 times of 100. So the
     mean of the resampled images is moved by what other seeds may do to it, `MOVES` times: the standard error over
     seeds times a variate of Student's t, by weights of the seeds' deviations that are the same in every category,
     which may share a seed's luck, and for all detectors, which are thereby paired by seeds.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Cell = Callable[[pd.Series], str]
 
 WORDS = ("detector", "preset", "pretrained")  # columns of text; the others hold numbers
+ONE_SEED = "one seed: intervals and ranks leave out training's luck"
 LONGEST = 40  # characters of a name that is not folded
 MOST_DECIMALS = 8  # of a number in a table
 
@@ -27,7 +28,7 @@ def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
     """The leaderboard as tables that a terminal of 80 columns can hold: how good, how good on pixels, at what cost.
 
     Each kind of supervision has a table of its own, since ranks start anew. A detector with a remark has a star, and
-    its remark stands below the table.
+    its remark stands below the table, as does that one seed says nothing of luck where one is ranked by it.
     """
     views = []
     for kind in board["supervision"].unique():
@@ -78,12 +79,15 @@ def _cost(board: pd.DataFrame) -> list[tuple[str, Cell]]:
 
 
 def _remarks(board: pd.DataFrame) -> str | None:
-    """Each remark once, and whose it is."""
+    """Each remark once, and whose it is; and what a rank of one seed leaves out."""
     remarks: dict[str, dict[str, None]] = {}
     for _, line in board.iterrows():
         if line["remark"]:
             remarks.setdefault(line["remark"], {})[line["detector"]] = None
-    return "\n".join(escape(f"* {', '.join(whose)}: {text}") for text, whose in remarks.items()) or None
+    lines = [escape(f"* {', '.join(whose)}: {text}") for text, whose in remarks.items()]
+    if (board["rank"].notna() & (board["n_seeds"] == 1)).any():
+        lines.append(ONE_SEED)
+    return "\n".join(lines) or None
 
 
 def _lines(board: pd.DataFrame, columns: Sequence[tuple[str, Cell]], title: str) -> Table:

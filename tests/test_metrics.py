@@ -167,3 +167,9 @@ def test_masks_that_leave_no_pixel_free_have_no_false_positive_rate():
     masks = np.ones((2, 8, 8), np.uint8)
     with pytest.raises(ValueError, match="no false positive rate"):
         metrics.aupro(masks.astype(np.float32), masks)
+
+
+def test_masks_without_a_defect_have_no_region_to_overlap():
+    masks = np.zeros((2, 8, 8), np.uint8)
+    with pytest.raises(ValueError, match="no region to overlap"):
+        metrics.aupro(np.ones((2, 8, 8), np.float32), masks)
