@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -24,9 +23,9 @@ from adbench_tgan.development import is_of_file
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, read_result
+from adbench_tgan.results import Result, result_of
 from adbench_tgan.scoring import check_scores, scores_of
-from adbench_tgan.stored import vouched
+from adbench_tgan.stored import ROUNDING, read, read_scores, vouched
 from adbench_tgan.text import plain
 from adbench_tgan.torch_settings import precision
 
@@ -55,10 +54,10 @@ def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detect
     Raises:
         AdbenchError: no finished job with a saved model is there, or it does not fit the installed detector.
     """
-    result = read_result(folder)
-    if result is None or result.status != "ok" or result.shape is None:
+    found = read(folder)
+    if found is None or found.status != "ok" or found.shape is None:
         raise AdbenchError(f"{folder} holds no finished job; name a folder with a result.json that is ok")
-    path = folder / "model.safetensors"
+    result, path = result_of(found), folder / "model.safetensors"
     if not path.exists():
         raise AdbenchError(f"{folder} holds no model; run the job again with --save-models")
     name, made = result.job.detector, result.job.detector_version
@@ -74,6 +73,8 @@ def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detect
         raise AdbenchError(
             f"{folder} was made by {result.code}, and {code or 'another'} is installed; install that one"
         )
+    if found.key != result.job.key:
+        raise AdbenchError(f"{folder}: its result.json was edited; delete the folder and run again")
     state = read_state(vouched(folder, path.name))
     kind = registry.detector(name)
     try:
@@ -189,12 +190,24 @@ def predict(detector: Detector, result: Result, paths: Sequence[Path], images: T
     ]
 
 
-def meaning_of(result: Result, scores: pd.DataFrame) -> str:
-    """What the threshold is worth: the shares of the job's own test images that are above it."""
+def meaning_of(result: Result, folder: Path) -> str:
+    """What the threshold is worth: the shares of the job's own test images that are above it.
+
+    Empty for a model that was taken along without its scores.
+
+    Raises:
+        AdbenchError: the scores are damaged, or the threshold is not theirs.
+    """
     if result.threshold is None:
         return "this job has no threshold: its scores of training images are not finite"
+    if not (folder / "scores.parquet").exists():
+        return ""
+    scores = read_scores(folder).astype({"score": "float64"})
     above = scores["score"] > result.threshold
     normal, abnormal = (float(above[scores["label"] == label].mean()) for label in (0, 1))
+    told = result.metrics.get("balanced_accuracy")
+    if told is not None and abs(told - (1 - normal + abnormal) / 2) > ROUNDING:
+        raise AdbenchError(f"{folder}: its threshold was edited; delete the folder and run again")
     return f"above the threshold are {normal:.0%} of the normal and {abnormal:.0%} of the abnormal test images of this job"
 
 

@@ -51,6 +51,7 @@ class Stored(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     schema_number: Annotated[int, Field(alias="schema", ge=1, le=SCHEMA)]
+    key: str = ""
     job: Job
     status: Literal["ok", "failed"]
     error: str

@@ -201,6 +201,29 @@ def test_a_model_that_its_detector_cannot_load_comes_with_a_remedy_that_lasts(jo
         predict(SimpleNamespace(device="cpu"), found, [], pixels)
 
 
+def test_a_job_that_was_edited_gives_no_verdict(adbench, job, data):
+    folder = job("ganomaly", "--save-models", "--preset", "quick")
+    image, path = data / "screw/test/good/000.png", folder / "result.json"
+    told = json.loads(path.read_text())
+    scores = pd.read_parquet(folder / "scores.parquet")
+    another_method = told["job"] | {"config": told["job"]["config"] | {"score_norm": "l1"}}
+    for edited, what in (
+        ({"job": another_method}, "its result.json"),
+        ({"threshold": float(scores["score"].max()) + 1}, "its threshold"),
+    ):
+        path.write_text(json.dumps(told | edited))
+        refused = adbench("predict", folder, image)
+        assert (refused.out, refused.error) == (
+            "",
+            f"{folder}: {what} was edited; delete the folder and run again",
+        )
+    path.write_text(json.dumps(told))
+    (folder / "scores.parquet").write_bytes(b"")
+    assert "scores.parquet was changed after it was written" in adbench("predict", folder, image).error
+    (folder / "scores.parquet").unlink()  # a model may be taken along without its scores
+    assert adbench("predict", folder, image, "--json").err == ""
+
+
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 64, b"garbage" * 100])
 def test_a_damaged_model_is_one_line(damage, adbench, job, data):
     folder = job("pca", "--save-models")

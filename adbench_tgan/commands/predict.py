@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +31,6 @@ def predict(
     """Score new images with a finished job's model."""
     from adbench_tgan import predict as saved
     from adbench_tgan.benchmark import usable
-    from adbench_tgan.stored import read_scores
 
     detector, result = saved.load_detector(job_folder, registry(plugin), usable(device))
     if heatmap is not None:
@@ -42,6 +40,7 @@ def predict(
             raise AdbenchError(f"--heatmap {heatmap} is one of the images to score; name another file")
     assert result.shape is not None
     images = saved.read_images(image, result.shape)
+    meaning = saved.meaning_of(result, job_folder)
     found = saved.predict(detector, result, image, images)
     records = [
         {"image": str(p.path), "score": p.score, "threshold": p.threshold, "anomalous": p.anomalous}
@@ -51,8 +50,8 @@ def predict(
         answer(records)
     else:
         show(records, f"{result.job}")
-    with suppress(AdbenchError):  # a model that was taken along without its scores
-        warn(f"note: {saved.meaning_of(result, read_scores(job_folder))}")
+    if meaning:
+        warn(f"note: {meaning}")
     if heatmap is not None:
         saved.draw(detector, result, found, images, heatmap)
         if not as_json:
