@@ -151,7 +151,7 @@ def main() -> None:
         if status:
             raise SystemExit(status)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_output()
     except MemoryError:
         fail("out of memory; use smaller images or fewer detectors", 1)
     except typer.Abort:
@@ -163,22 +163,40 @@ def main() -> None:
             refuse(error)
         if debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and (reason := hindrance()):
+            give_up_output()
+            fail(f"cannot write to the standard output ({reason}); send it where there is room")
         if isinstance(error, AdbenchError):
             fail(str(error), error.status)
         where = "" if debug else ": --debug shows where"
         fail(f"{one_line(error)}; a mistake in adbench or in a plugin{where}", 1)
 
 
+def hindrance() -> str:
+    """Why nothing can be written to the standard output; empty if it can."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")  # less would not show it
+    except OSError as error:
+        return str(error.strerror)
+    return ""
+
+
+def give_up_output() -> None:
+    """Let what is still to be written to the standard output go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def entry() -> None:
     """Be the process ``adbench``, which ends with its command: also where a plugin left threads that do not end."""
     status = 1
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (it is open to the end)
     if isinstance(sys.stdout, TextIOWrapper):
         # As for the error stream: a name that cannot be written there is no failure.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        # Where a stream is closed, it is None.
-        alone = "--json" in sys.argv and None not in (sys.stdout, sys.stderr)
-        with not_left(), descriptor_aside() if alone else nullcontext():
+        with not_left(), descriptor_aside() if "--json" in sys.argv else nullcontext():
             main()
         status = 0
     except SystemExit as ended:

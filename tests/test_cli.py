@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -479,6 +480,27 @@ def test_reader_that_leaves_early_sees_no_traceback(words: str, reader: str, tmp
         f"{SCRIPT} {words} | {reader}", shell=True, capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", ["list detectors", "list detectors --json"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_that_cannot_be_written_is_one_line(words: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        f"{SCRIPT} {words} > /dev/full", shell=True, capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    reason = os.strerror(errno.ENOSPC)
+    line = f"adbench: cannot write to the standard output ({reason}); send it where there is room\n"
+    assert (ended.returncode, ended.stderr) == (2, line)
+
+
+@pytest.mark.parametrize("words", ["list detectors", "list detectors --json"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_are_closed_are_no_failure(words: str, closed: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        f"{SCRIPT} {words} {closed}", shell=True, capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ("mean_image" in ended.stdout) is (closed == "2>&-")
 
 
 def test_a_name_that_the_terminal_cannot_write_is_no_failure(shell: Call) -> None:
