@@ -9,7 +9,7 @@ from rich.console import Console
 from test_leaderboard import board, result
 
 from adbench_tgan import progress
-from adbench_tgan.commands.show import draw, wide_console
+from adbench_tgan.commands.show import draw, show, wide_console
 from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.views import leaderboard_views, records_view
 
@@ -159,6 +159,13 @@ def test_weights_are_shown_where_a_detector_has_some():
 def test_a_pipe_is_as_wide_as_columns_says(columns, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     assert wide_console().width == width
+
+
+def test_a_table_is_whole_however_narrow_the_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    show([{"image": "a folder/" * 4, "score": 0.25, "anomalous": True}], "toy")
+    shown = capsys.readouterr().out
+    assert [text in shown for text in ("score", "0.25", "anomalous", "True")] == [True] * 4
 
 
 def cells_of(view):

@@ -60,11 +60,17 @@ def answer(facts: Any) -> None:
 
 
 def show(records: list[dict[str, Any]], title: str, spare: tuple[str, ...] = ()) -> None:
-    """Print records as a table, on narrow terminals without the columns `spare`."""
-    from adbench_tgan.views import records_view
+    """Print records as a table, on narrow terminals without the columns `spare`; beyond their width if the others take it."""
+    from rich.console import Console
 
-    console = wide_console()
-    console.print(records_view(records, title, console.width, spare))
+    from adbench_tgan.views import least_width, records_view
+
+    width = wide_console().width
+    view = records_view(records, title, width, spare)
+    fold(view, FOLDED)
+    width = max(least_width(view), width)
+    fold(view, None)
+    Console(width=width).print(view)
 
 
 def wide_console() -> Console:
@@ -84,9 +90,14 @@ def draw(view: Table) -> None:
 
     width = wide_console().width
     if least_width(view) > width:
-        for column in view.columns:
-            column.max_width = None if column.no_wrap else FOLDED
+        fold(view, FOLDED)
     Console(width=max(least_width(view), width)).print(view)
+
+
+def fold(view: Table, width: int | None) -> None:
+    """Let a table's columns be no wider than that, but for names and numbers, which are whole."""
+    for column in view.columns:
+        column.max_width = None if column.no_wrap else width
 
 
 def tell(message: str) -> None:
