@@ -308,6 +308,11 @@ def result_of(found: stored.Stored) -> Result:
     return Result(**{name: getattr(found, name) for name in DESCRIBED})
 
 
+def removal(job: Job) -> str:
+    """The remedy where a stored result is not as it was written: a run alone would take it for finished."""
+    return f"remove its folder ({ResultStore(Path()).folder(job)}) and run again"
+
+
 def same(one: Job, other: Job) -> bool:
     """Whether two jobs have one key. Equal jobs have; hashes of thousands take their time."""
     return one == other or one.key == other.key

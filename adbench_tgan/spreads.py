@@ -13,7 +13,7 @@ import pandas as pd
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.metrics import auroc
-from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.results import Result, ResultStore, removal
 from adbench_tgan.statistics import ABSENT, Draws, Floats, draws, over_seeds, resampled_auroc
 from adbench_tgan.stored import ROUNDING
 
@@ -98,8 +98,7 @@ def _check_auroc(result: Result, table: pd.DataFrame) -> None:
     found = auroc(table["score"].to_numpy(), table["label"].to_numpy(), np.nan)
     if abs(told - found) > ROUNDING:
         raise AdbenchError(
-            f"{result.job}: auroc is stored as {told}, its scores give {found}; remove its folder "
-            f"({ResultStore(Path()).folder(result.job)}) and run again"
+            f"{result.job}: auroc is stored as {told}, its scores give {found}; {removal(result.job)}"
         )
 
 

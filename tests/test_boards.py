@@ -1035,7 +1035,8 @@ def test_each_metric_of_images_is_compared_with_that_of_the_scores(name):
         return str(caught.value)
 
     gather.check_metrics([replace(one, metrics={name: value + 1e-10})], [judged])
-    wrong = f"good on toy/ant seed 0: {name} is stored as {{}}, its scores give {{}}; run it again"
+    remedy = f"remove its folder ({ResultStore(Path()).folder(one.job)}) and run again"
+    wrong = f"good on toy/ant seed 0: {name} is stored as {{}}, its scores give {{}}; {remedy}"
     assert told(value + 1e-8, judged.metrics) == wrong.format(value + 1e-8, value)
     assert told(value, {}) == wrong.format(value, None)
 

@@ -20,7 +20,7 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY, Rules
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore, dataset_folder, left_alone, safe_name
+from adbench_tgan.results import Result, ResultStore, dataset_folder, left_alone, removal, safe_name
 from adbench_tgan.selection import without_superseded
 from adbench_tgan.stored import ROUNDING
 from adbench_tgan.text import counted
@@ -214,7 +214,7 @@ def check_metrics(stored: Iterable[Result], judged: Iterable[Result]) -> None:
             old, new = result.metrics.get(name), again[result.job.key].metrics.get(name)
             if old is not None and (new is None or abs(old - new) > ROUNDING):
                 raise AdbenchError(
-                    f"{result.job}: {name} is stored as {old}, its scores give {new}; run it again"
+                    f"{result.job}: {name} is stored as {old}, its scores give {new}; {removal(result.job)}"
                 )
 
 
