@@ -201,6 +201,23 @@ def test_a_model_that_its_detector_cannot_load_comes_with_a_remedy_that_lasts(jo
         predict(SimpleNamespace(device="cpu"), found, [], pixels)
 
 
+def test_the_documented_lines_score_new_images(adbench, job, data, capsys):
+    folder = job("pca", "--save-models")
+    page = (Path(__file__).parents[1] / "docs/running.md").read_text()
+    lines = re.search(r"```python\n(.*?)```", page, re.S)[1]
+    for stands, there in (
+        ("runs/mvtec/official/pca/screw-seed0-0a1b2c3d", folder),
+        ("new_images", data / "screw/test/good"),
+    ):
+        assert f'"{stands}"' in lines
+        lines = lines.replace(stands, str(there))
+    exec(lines, found := {})
+    told = capsys.readouterr().out.splitlines()
+    shown = json.loads(adbench("predict", folder, *found["paths"], "--json").out)
+    assert told == [f"{each['image']} {each['score']} {each['anomalous']}" for each in shown]
+    assert found["maps"].shape == (len(found["paths"]), *found["result"].shape[1:])
+
+
 def test_a_job_that_was_edited_gives_no_verdict(adbench, job, data):
     folder = job("ganomaly", "--save-models", "--preset", "quick")
     image, path = data / "screw/test/good/000.png", folder / "result.json"
