@@ -308,13 +308,13 @@ def test_official_pixels_are_known_by_their_hashes(monkeypatch):
 
     train = np.zeros((50_000, 3, 1, 1), np.uint8), np.zeros(50_000, np.int64)
     test = np.zeros((10_000, 3, 1, 1), np.uint8), np.zeros(10_000, np.int64)
-    assert cifar10.describe(train, test) == "50,000 + 10,000 images; not the official pixels and labels"
+    assert cifar10.made_of(train, test).note == "50,000 + 10,000 images; not the official pixels and labels"
     monkeypatch.setitem(cifar10.OFFICIAL, "train", cifar10.hashes(train))
-    assert cifar10.describe(train, test) == "50,000 + 10,000 images; not the official pixels and labels"
+    assert cifar10.made_of(train, test).note == "50,000 + 10,000 images; not the official pixels and labels"
     monkeypatch.setitem(cifar10.OFFICIAL, "test", cifar10.hashes(test))
-    assert cifar10.describe(train, test) == cifar10.PIXELS == "official pixels"
+    assert cifar10.made_of(train, test).note == "official pixels"
     test[1][7] = 1
-    assert cifar10.describe(train, test) == "50,000 + 10,000 images; not the official pixels and labels"
+    assert cifar10.made_of(train, test).note == "50,000 + 10,000 images; not the official pixels and labels"
 
 
 def test_hashes_tell_channel_from_row():

@@ -138,13 +138,8 @@ def pieces(file: IO[bytes], limit: int) -> Iterator[bytes]:
         yield piece
 
 
-def unlike(folder: Path, files: Mapping[str, str], counts: str, official: str) -> str:
-    """How the images in a folder differ from the official ones, in words; empty if its files have those MD5s."""
-    if all(_md5(folder / name) == md5 for name, md5 in files.items()):
-        return ""
-    return f"{counts} images; not the official {official if counts != official else 'pixels and labels'}"
+def are_official(folder: Path, files: Mapping[str, str]) -> bool:
+    """Whether the files in a folder have these MD5s."""
+    from torchvision.datasets.utils import check_md5
 
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+    return all(check_md5(folder / name, md5) for name, md5 in files.items())

@@ -14,7 +14,7 @@ import numpy as np
 from adbench_tgan.data.archives import fetch_archive
 from adbench_tgan.data.files import located, only_regular, reason_of
 from adbench_tgan.data.plain_pickle import PlainArray, plain_pickle
-from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
+from adbench_tgan.data.samples import ClassDataset, Labelled, class_dataset
 from adbench_tgan.errors import DataError
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -34,8 +34,6 @@ OFFICIAL = {
     ),
 }
 
-PIXELS = "official pixels"
-
 
 def load(root: Path, fetch: bool) -> ClassDataset:
     """CIFAR-10 from `root`, from `root/cifar10`, or from `root` being the folder of the batches itself.
@@ -44,21 +42,13 @@ def load(root: Path, fetch: bool) -> ClassDataset:
         DataError: it is not there and cannot be downloaded, or a batch is damaged or not what it should be.
     """
     folder = located("cifar10", root, FOLDER, TEST[0], fetch=fetch, download=_download)
-    train, test = _read(folder, TRAIN), _read(folder, TEST)
-    note = describe(train, test)
-    unofficial = "" if note == PIXELS else note
-    images = labelled_arrays(NAMES, train, test)
-    return ClassDataset(categories=NAMES, images=images, note=note, unofficial=unofficial)
+    return made_of(_read(folder, TRAIN), _read(folder, TEST))
 
 
-def describe(train: Labelled, test: Labelled) -> str:
-    """Whether these are the official pixels and labels; judged by themselves, not by the files they came in."""
-    counts = f"{len(train[1]):,} + {len(test[1]):,}"
-    if counts != "50,000 + 10,000":
-        return f"{counts} images; not the official 50,000 + 10,000"
-    if hashes(train) == OFFICIAL["train"] and hashes(test) == OFFICIAL["test"]:
-        return PIXELS
-    return f"{counts} images; not the official pixels and labels"
+def made_of(train: Labelled, test: Labelled) -> ClassDataset:
+    """The dataset of these pixels and labels; whether they are the official ones they tell themselves, not their files."""
+    same = hashes(train) == OFFICIAL["train"] and hashes(test) == OFFICIAL["test"]
+    return class_dataset(NAMES, train, test, "50,000 + 10,000", "official pixels", official=same)
 
 
 def hashes(part: Labelled) -> tuple[str, str]:

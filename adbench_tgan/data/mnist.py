@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from adbench_tgan.data.archives import fetch_gzip, unlike
+from adbench_tgan.data.archives import are_official, fetch_gzip
 from adbench_tgan.data.files import fetch_folder, not_found, only_regular, reason_of
-from adbench_tgan.data.samples import ClassDataset, Labelled, labelled_arrays
+from adbench_tgan.data.samples import ClassDataset, Labelled, class_dataset
 from adbench_tgan.errors import DataError
 
 DIGITS = tuple("0123456789")
@@ -73,11 +73,8 @@ def _load(
             )
         folder = fetch_folder(root, name, lambda place: _download(name, place)) / "raw"
     train, test = _part(folder, "train"), _part(folder, "t10k")
-    counts = f"{len(train[1]):,} + {len(test[1]):,}"
-    unofficial = unlike(folder, OFFICIAL[name], counts, "60,000 + 10,000")
-    images = labelled_arrays(classes, train, test)
-    note = unofficial or "official files"
-    return ClassDataset(categories=classes, images=images, note=note, unofficial=unofficial)
+    same = are_official(folder, OFFICIAL[name])
+    return class_dataset(classes, train, test, "60,000 + 10,000", "official files", official=same)
 
 
 def _download(name: Literal["MNIST", "FashionMNIST"], place: Path) -> None:

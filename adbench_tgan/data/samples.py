@@ -222,6 +222,17 @@ def labelled_arrays(names: Sequence[str], train: Labelled, test: Labelled) -> Sa
     )
 
 
+def class_dataset(
+    names: tuple[str, ...], train: Labelled, test: Labelled, counts: str, note: str, *, official: bool
+) -> ClassDataset:
+    """The dataset of two parts, see `labelled_arrays`, with a `note` of an official one; of another, how it differs."""
+    here = f"{len(train[1]):,} + {len(test[1]):,}"
+    unlike = f"{here} images; not the official {counts if here != counts else 'pixels and labels'}"
+    told = "" if official else unlike
+    images = labelled_arrays(names, train, test)
+    return ClassDataset(categories=names, images=images, note=told or note, unofficial=told)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cut:
     """A protocol's answer: indices into the samples.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from adbench_tgan.data.archives import fetch_archive, unlike
+from adbench_tgan.data.archives import are_official, fetch_archive
 from adbench_tgan.data.files import located, only_regular, reason_of
-from adbench_tgan.data.samples import ClassDataset, Labelled, Pixels, labelled_arrays
+from adbench_tgan.data.samples import ClassDataset, Labelled, Pixels, class_dataset
 from adbench_tgan.errors import DataError
 
 NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
@@ -29,11 +29,8 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     """
     folder = located("stl10", root, FOLDER, "train_X.bin", fetch=fetch, download=_download)
     train, test = _part(folder, "train"), _part(folder, "test")
-    counts = f"{len(train[1]):,} + {len(test[1]):,}"
-    unofficial = unlike(folder, _official_files(), counts, "5,000 + 8,000")
-    images = labelled_arrays(NAMES, train, test)
-    note = unofficial or "official files"
-    return ClassDataset(categories=NAMES, images=images, note=note, unofficial=unofficial)
+    same = are_official(folder, _official_files())
+    return class_dataset(NAMES, train, test, "5,000 + 8,000", "official files", official=same)
 
 
 def _official_files() -> dict[str, str]:
