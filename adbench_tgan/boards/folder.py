@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from adbench_tgan import places
 from adbench_tgan.boards import picture
 from adbench_tgan.boards.board import Board, assemble
 from adbench_tgan.boards.cells import from_csv, to_csv
@@ -34,7 +34,7 @@ from adbench_tgan.boards.schemas import (
 from adbench_tgan.drafts import OLD, clear, draft_name
 from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import read_bounded, replace_folder
+from adbench_tgan.places import read_bounded
 from adbench_tgan.results import safe_name
 from adbench_tgan.stored import LARGEST, parquet_table
 
@@ -313,12 +313,8 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
     draft = target.with_name(f".{draft_name()}+{target.name}")
     try:
         for name, data in files.items():
-            (draft / name).parent.mkdir(parents=True, exist_ok=True)
-            with (draft / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        replace_folder(target, draft)
+            places.replace(draft / name, data)
+        places.replace_folder(target, draft)
     except OSError as error:
         raise unwritable(target, error) from None
     finally:
