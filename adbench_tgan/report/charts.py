@@ -126,30 +126,27 @@ def _beats(other: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
 
 def roc(records: Sequence[Record], order: Sequence[str]) -> Spec:
     """True against false positive rate, of the chosen category."""
-    lines = [{name: record[name] for name in ("entry", "category", "false", "true")} for record in records]
-    curves = _curves(lines, order, ("false", "false positive rate"), ("true", "true positive rate"))
+    curves = _curves(records, order, ("false", "false positive rate"), ("true", "true positive rate"))
     chance = _chance().encode(x=alt.datum(0), y=alt.datum(0), x2=alt.datum(1), y2=alt.datum(1))
     return _spec(curves + chance, legend="entry")
 
 
 def precision_recall(records: Sequence[Record], order: Sequence[str]) -> Spec:
     """Precision against recall, of the chosen category."""
-    lines = [
-        {name: record[name] for name in ("entry", "category", "recall", "precision")} for record in records
-    ]
     # A precision holds for the recall that it adds: so average precision counts it.
-    curves = _curves(lines, order, ("recall", "recall"), ("precision", "precision"), "step-before")
+    curves = _curves(records, order, ("recall", "recall"), ("precision", "precision"), "step-before")
     return _spec(curves, legend="entry")
 
 
 def _curves(
-    lines: list[Record],
+    records: Sequence[Record],
     order: Sequence[str],
     across: tuple[str, str],
     up: tuple[str, str],
     interpolate: Literal["linear", "step-before"] = "linear",
 ) -> alt.Chart:
-    unit = alt.Scale(domain=[0, 1])
+    names, unit = ("entry", "category", across[0], up[0]), alt.Scale(domain=[0, 1])
+    lines = [{name: record[name] for name in names} for record in records]
     chart: alt.Chart = (
         _base(lines, order, category=lines[0]["category"])
         .transform_flatten([across[0], up[0]])
