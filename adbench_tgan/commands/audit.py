@@ -64,9 +64,7 @@ def audit(
         warn(f"{out / 'failed.csv'} says which {failed} of these {len(table)} failed, and why")
     if failed == len(table):
         raise typer.Exit(1)
-    shown = table[SHOWN].astype(object)
-    lines = shown.where(shown.notna(), "")  # what no paper printed stays empty
-    records = [dict(zip(SHOWN, line, strict=True)) for line in lines.itertuples(index=False)]
+    records = [dict(zip(SHOWN, line, strict=True)) for line in table[SHOWN].itertuples(index=False)]
     cut = found.find("protocol", request.protocol or found.find("dataset", data).protocol)
     show(records, f"AUROC, {data}, {cut.name}", spare=SPARE)
     tell(f"{out / 'audit.csv'} holds the details, {out / 'curves'} a picture of each")
