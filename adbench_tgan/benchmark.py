@@ -186,12 +186,11 @@ def warn_of_other_code(
     """Say so where finished jobs were run by code that has since been changed without a new version."""
     jobs = list(jobs)
     codes = {name: registry.code(name) for name in {job.detector for job in jobs}}
-    others: dict[tuple[str, str, str], int] = {}
+    others: Counter[tuple[str, str, str]] = Counter()
     for job in jobs:
         installed = codes[job.detector]
         if installed and (result := store.get(job)) and result.code and result.code != installed:
-            case = job.detector, result.code, installed
-            others[case] = others.get(case, 0) + 1
+            others[job.detector, result.code, installed] += 1
     for (name, then, now), count in sorted(others.items()):
         warn(
             f"{name}: {count} finished jobs are of other code ({then}) than what is installed ({now}); if scores have "
