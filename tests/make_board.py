@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from make_runs import toy_job
+from make_runs import make_runs, toy_job
 
 from adbench_tgan.boards import Board, Choice, from_runs
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.results import Result
 
 LABELS = np.repeat([0, 1], [40, 30]).astype(np.uint8)
 CATEGORIES = ("ant", "bee")
@@ -61,11 +61,7 @@ def grid(
 
 def stored(root: Path, results: list[Result]) -> Path:
     """A folder of runs that holds `results`."""
-    store = ResultStore(root)
-    store.open()
-    for result in results:
-        store.put(result)
-    return root
+    return make_runs(root, *results)
 
 
 def board_of(root: Path, results: list[Result], **options: object) -> Board:
