@@ -39,7 +39,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.latent_search import Ends, Found, in_groups, search, starts
-from adbench_baselines.layers import Average, check_size, dcgan_init, decoder, frozen, portions, pyramid
+from adbench_baselines.layers import Average, Discriminator, check_size, dcgan_init, decoder, frozen, portions
 from adbench_tgan import (
     Detector,
     DetectorConfig,
@@ -55,19 +55,6 @@ from adbench_tgan import (
 Rate = Annotated[float, Field(gt=0)]
 SMALL_SET = 1000  # images; fewer make epochs too short to be counted by
 MVTEC_ITERATIONS = 10_000
-
-
-class Discriminator(nn.Module):
-    """x -> the logit that x is real, and the features f(x) before the last convolution."""
-
-    def __init__(self, size: int, channels: int, width: int):
-        super().__init__()
-        self.features = pyramid(size, channels, width)
-        self.classifier = nn.Conv2d(width * size // 8, 1, 4, 1, 0, bias=False)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        f = self.features(x)  # (B, width * H / 8, 4, 4)
-        return self.classifier(f).flatten(), f  # (B,)
 
 
 class Config(DetectorConfig):

@@ -29,6 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.layers import (
+    Discriminator,
     check_grey,
     check_size,
     dcgan_init,
@@ -36,7 +37,6 @@ from adbench_baselines.layers import (
     encoder,
     from_mnist_norm,
     frozen,
-    pyramid,
     restart_where,
     to_mnist_norm,
 )
@@ -58,19 +58,6 @@ class Generator(nn.Module):
         z = self.encoder1(x)  # (B, latent, 1, 1)
         x_hat = self.decoder(z)  # (B, C, H, W)
         return x_hat, z, self.encoder2(x_hat)
-
-
-class Discriminator(nn.Module):
-    """x -> the logit that x is real, and the features f(x) before the last convolution."""
-
-    def __init__(self, size: int, channels: int, width: int, extra_layers: int = 0):
-        super().__init__()
-        self.features = pyramid(size, channels, width, extra_layers)
-        self.classifier = nn.Conv2d(width * size // 8, 1, 4, 1, 0, bias=False)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        f = self.features(x)  # (B, width * H / 8, 4, 4)
-        return self.classifier(f).flatten(), f  # (B,)
 
 
 class Config(DetectorConfig):

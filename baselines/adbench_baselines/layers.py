@@ -98,6 +98,19 @@ def decoder(size: int, channels: int, width: int, latent: int, extra_layers: int
     return nn.Sequential(*layers, nn.ConvTranspose2d(top, channels, 4, 2, 1, bias=False), nn.Tanh())
 
 
+class Discriminator(nn.Module):
+    """x -> the logit that x is real, and the features f(x) before the last convolution."""
+
+    def __init__(self, size: int, channels: int, width: int, extra_layers: int = 0):
+        super().__init__()
+        self.features = pyramid(size, channels, width, extra_layers)
+        self.classifier = nn.Conv2d(width * size // 8, 1, 4, 1, 0, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        f = self.features(x)  # (B, width * H / 8, 4, 4)
+        return self.classifier(f).flatten(), f  # (B,)
+
+
 def dcgan_init(module: nn.Module) -> None:
     """Convolutions N(0, .02), batch norm weights N(1, .02), biases 0; for `nn.Module.apply`."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
