@@ -50,7 +50,7 @@ def test_an_odd_patch_raises_the_score_and_the_map_there(model):
 
 
 def test_the_backbone_has_this_machines_weights_and_its_own_scaling(model):
-    state = features.lite0_to_timm(features.read_weights(features.find_weights("tf_efficientnet_lite0")))
+    state = features.read_weights(features.find_weights("tf_efficientnet_lite0"))
     teacher = model.model.teacher_model if isinstance(model, STFPM) else model.model.feature_extractor
     network = teacher.feature_extractor
     assert torch.equal(network.conv_stem.weight, state["conv_stem.weight"])

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from adbench_plugins import features
-from adbench_plugins.features import Backbone, SmallEncoder, lite0_to_timm, read_weights, resolve
+from adbench_plugins.features import Backbone, SmallEncoder, read_weights, resolve
 from adbench_tgan import AdbenchError
 
 LITE0 = "tf_efficientnet_lite0"
@@ -63,7 +63,7 @@ def without_package(monkeypatch) -> None:
 @torch.no_grad()
 def test_converted_weights_give_the_logits_of_the_original(original):
     network = timm.create_model(LITE0, pretrained=False)
-    network.load_state_dict(lite0_to_timm(read_weights(features.lite0_file())))
+    network.load_state_dict(read_weights(features.lite0_file()))
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(network.eval()(images), original(images), rtol=1e-4, atol=1e-4)
 

@@ -7,7 +7,7 @@ import torch
 from test_transgan import changed, detector, parameters, snapshot, step_inputs, toy, train_set
 
 from adbench_plugins import features
-from adbench_plugins.features import Backbone, lite0_file, lite0_to_timm, read_weights
+from adbench_plugins.features import Backbone, lite0_file, read_weights
 from adbench_plugins.transgan.dual import TransGANDual
 from adbench_tgan import AdbenchError, ImageSet, TrainSet, metrics, to_unit
 from adbench_tgan.checkpoints import Checkpoint
@@ -40,7 +40,7 @@ def test_off_they_add_no_network_and_no_layer():
 
 def test_logits_are_those_of_the_backbones_own_head():
     network = timm.create_model(LITE0, pretrained=False, num_classes=1000).eval()
-    network.load_state_dict(lite0_to_timm(read_weights(lite0_file())))
+    network.load_state_dict(read_weights(lite0_file()))
     images = toy(3, channels=3)
     with torch.no_grad():
         expected = network((images.float() - 127) / 128)

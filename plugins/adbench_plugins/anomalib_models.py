@@ -280,8 +280,6 @@ def load_backbone(network: nn.Module, name: str) -> None:
     path = features.find_weights(name)
     assert path is not None  # else `resolved` had raised
     state = features.read_weights(path)
-    if "_conv_stem.weight" in state:
-        state = features.lite0_to_timm(state)
     wanted = network.state_dict()
     missing = wanted.keys() - state.keys()
     if missing:

@@ -140,7 +140,7 @@ def digest(path: str) -> str:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from a .safetensors file, or from a .pth file that holds tensors and nothing else."""
+    """A state dict by timm's names from a .safetensors file, or from a .pth file that holds tensors and nothing else."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -148,12 +148,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+        state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise AdbenchError(
             f"cannot read weights from {path} ({reason}); give a .safetensors or .pth state dict"
         ) from None
+    return lite0_to_timm(state) if "_conv_stem.weight" in state else state
 
 
 def lite0_to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -215,7 +216,7 @@ class Backbone(nn.Module):
             resolve(name, weights)
             path = Path(weights) if weights is not None else find_weights(name)
             assert path is not None  # else resolve had raised
-            load_frozen(self.network, read_weights(path), path, head=head)
+            load_weights(self.network, read_weights(path), path, head=head)
         if torch.device(device).type == "cpu":
             self.network.to(memory_format=torch.channels_last)  # 4 times faster there, and slower on a GPU
         mean, std = scaling(name)
@@ -241,10 +242,8 @@ class Backbone(nn.Module):
         return self.network(((images + 1) * 127.5 - self.mean) / self.std)
 
 
-def load_frozen(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, head: bool = False) -> None:
-    """Load `state`, the classifier only with the `head`, and make every parameter a constant."""
-    if "_conv_stem.weight" in state:
-        state = lite0_to_timm(state)
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, head: bool) -> None:
+    """Load `state`, the classifier only with the `head`."""
     classifier = {key for key in state if key.startswith(("fc.", "classifier."))}
     if head and not classifier:
         raise AdbenchError(f"the weights in {path} have no classification head; set feat=pooled")
@@ -258,7 +257,6 @@ def load_frozen(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, 
         raise AdbenchError(
             f"the weights in {path} do not fit the backbone ({reason}); name its kind"
         ) from None
-    network.requires_grad_(False)
 
 
 class SmallEncoder(nn.Module):
