@@ -126,9 +126,7 @@ def _cautions(a: Standing, b: Standing, shared: int) -> list[str]:
 
 
 def _title(each: Standing) -> str:
-    return (
-        each.line["detector"] if not each.line["preset"] else f"{each.line['detector']}:{each.line['preset']}"
-    )
+    return ":".join(each.name)
 
 
 def find(name: str, ordered: Sequence[Standing]) -> Standing:

@@ -57,7 +57,7 @@ class Gallery:
         return {case: [one for one in self.examples if one.case == case] for case in CASES}
 
 
-def models(material: Material, category: str | None = None) -> dict[str, Path]:
+def models(material: Material, category: str | None) -> dict[str, Path]:
     """Folder of a saved model for each entry that has one, in `category`, else in the first."""
     found: dict[str, Path] = {}
     for (entry, name), key in sorted(material.first_seeds().items()):
