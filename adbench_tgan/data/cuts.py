@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -34,11 +35,9 @@ def checked(samples: Samples, cut: Cut, who: str) -> Cut:
     for label, kind in enumerate(("normal", "abnormal")):
         if not (cut.labels == label).any():
             raise DataError(f"{who}: there is no {kind} test image, which an AUROC needs; add some")
-    seen: set[str] = set()
-    for name in (samples.ids[i] for i in cut.test.tolist()):
-        if name in seen:
-            raise DataError(f"{who}: two test images have the id {name!r}; each needs an id of its own")
-        seen.add(name)
+    ((name, count),) = Counter(samples.ids[i] for i in cut.test.tolist()).most_common(1)
+    if count > 1:
+        raise DataError(f"{who}: two test images have the id {name!r}; each needs an id of its own")
     return replace(cut, labels=cut.labels.astype(np.uint8))
 
 
