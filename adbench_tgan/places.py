@@ -185,35 +185,25 @@ def ensure_ours(out: Path, first: Mapping[str, str]) -> None:
             )
 
 
-def read_object(path: Path, limit: int) -> bytes:
-    """An object that has no more than `limit` bytes.
-
-    Raises:
-        OSError: it is missing or cannot be read.
-        ValueError: it is larger.
-    """
-    with answering():
-        size = path.stat().st_size
-    if size > limit:
-        raise ValueError(f"{path} has more than {limit:,} bytes")
-    with answering():
-        return path.read_bytes()
-
-
 def read_bounded(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file that has no more than `limit` of them.
+    """The bytes of a regular file, or of an object, that has no more than `limit` of them.
 
     Raises:
         OSError: it is missing or cannot be read.
         ValueError: it is larger, or a pipe or a device, which might never end.
     """
+    data = None
     if is_remote(path):
-        return read_object(path, limit)
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > limit:
-            raise ValueError(f"{path} has more than {limit:,} bytes")
-        return file.read(size)
+        with answering():
+            if path.stat().st_size <= limit:
+                data = path.read_bytes()
+    else:
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) <= limit:
+                data = file.read(size)
+    if data is None:
+        raise ValueError(f"{path} has more than {limit:,} bytes")
+    return data
 
 
 def open_regular(path: Path) -> BufferedReader:
