@@ -252,16 +252,12 @@ def write_files(result: Result, folder: Path) -> None:
             folder / TRACE, lambda p: p.write_text(result.trace, errors="backslashreplace")
         )
     if result.state is not None:
-        state = dict(result.state)
-        written["model.safetensors"] = _write(folder / "model.safetensors", lambda p: _save_model(state, p))
+        from safetensors.torch import save
+
+        model = save(dict(result.state))  # `save_file` lets nobody but its owner read it
+        written["model.safetensors"] = _write(folder / "model.safetensors", lambda p: p.write_bytes(model))
     text = json.dumps(as_json(result) | {"files": written}, indent=1, sort_keys=True)
     _write(folder / "result.json", lambda p: p.write_text(text + "\n"))
-
-
-def _save_model(state: dict[str, Tensor], path: Path) -> None:
-    from safetensors.torch import save
-
-    path.write_bytes(save(state))  # `save_file` lets nobody but its owner read it
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> dict[str, Any]:

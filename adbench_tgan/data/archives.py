@@ -51,25 +51,20 @@ def fetch_gzip(place: Path, urls: Sequence[str], *, md5: str) -> None:
         OSError, RuntimeError: no mirror gives the right file.
         ArchiveError: it unpacks to more than `LIMIT` bytes.
     """
+    from torchvision.datasets.utils import download_url
+
     name = urls[0].rpartition("/")[2]
-    first_of(urls, place, name, md5)
+    for number, url in enumerate(urls, start=1):
+        try:
+            download_url(url, str(place), filename=name, md5=md5)
+            break
+        except (OSError, RuntimeError):
+            if number == len(urls):  # the last one's error counts
+                raise
     with gzip.open(place / name) as packed, (place / name.removesuffix(".gz")).open("wb") as out:
         for piece in pieces(cast("IO[bytes]", packed), LIMIT):
             out.write(piece)
     (place / name).unlink()
-
-
-def first_of(urls: Sequence[str], place: Path, name: str, md5: str) -> None:
-    """Download from the first mirror that answers with the right file; the last one's error counts."""
-    from torchvision.datasets.utils import download_url
-
-    for number, url in enumerate(urls, start=1):
-        try:
-            download_url(url, str(place), filename=name, md5=md5)
-            return
-        except (OSError, RuntimeError):
-            if number == len(urls):
-                raise
 
 
 def verify(archive: Path, sha256: str) -> None:

@@ -27,16 +27,6 @@ def list_images(folder: Path) -> list[Path]:
     return images
 
 
-def other_files(folder: Path) -> Counter[str]:
-    """The files directly in `folder` that `list_images` passes over, by suffix."""
-    others = (
-        path
-        for path in _entries(folder)
-        if path.suffix.lower() not in SUFFIXES and _asked(path, Path.is_file)
-    )
-    return Counter(path.suffix.lower() or "no suffix" for path in others)
-
-
 def left_out(folders: Iterable[Path]) -> str:
     """What a note says of all in these folders of images that is passed over; empty when nothing is.
 
@@ -46,7 +36,9 @@ def left_out(folders: Iterable[Path]) -> str:
     inner: list[Path] = []
     for folder in folders:
         with suppress(DataError):
-            others += other_files(folder)
+            rest = [path for path in _entries(folder) if path.suffix.lower() not in SUFFIXES]
+            files = [path for path in rest if _asked(path, Path.is_file)]
+            others.update(path.suffix.lower() or "no suffix" for path in files)
             inner += list_folders(folder)
     note = ""
     if others:
