@@ -72,16 +72,12 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="DETECTOR.KEY=VALUE", help="A setting; may be given several times."),
 ]
-
-
 Published = Annotated[
     Path | None,
     typer.Option(
         help="Table of what papers print.  [default: leaderboards/published_numbers.csv, else the one that is shipped]"
     ),
 ]
-
-
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +70,3 @@ def board_of(root: Path, results: list[Result], **options: object) -> Board:
 
 
 NOTHING = {kind: [] for kind in ("detector", "dataset", "protocol")}
-
-
-def with_purity(result: Result, delta: float | None) -> Result:
-    """The same result with another purity."""
-    return replace(result, purity_delta=delta)

@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make_board import CATEGORIES, NOTHING, board_of, grid, made, stored, with_purity
+from make_board import CATEGORIES, NOTHING, board_of, grid, made, stored
 from sklearn.metrics import roc_auc_score
 from test_hostile import in_time
 
@@ -894,9 +894,9 @@ def test_few_seeds_missing_categories_and_impure_scores_are_shown_unranked(tmp_p
     results = grid(("good", "fair", "poor", "taught"))
     drop = [("fair", "bee", 2), *(("poor", "bee", seed) for seed in (0, 1, 2))]
     results = [r for r in results if (r.job.detector, r.job.category, r.job.seed) not in drop]
-    results = [with_purity(r, 0.01) if r.job.detector == "taught" else r for r in results]
+    results = [replace(r, purity_delta=0.01) if r.job.detector == "taught" else r for r in results]
     more = [made("unknown", c, s, 1.0) for c in CATEGORIES for s in (0, 1, 2)]
-    results += [with_purity(r, None) for r in more]
+    results += [replace(r, purity_delta=None) for r in more]
     failed = made("poor", "bee", 0, 0.1)
     results.append(
         replace(
@@ -945,7 +945,7 @@ def test_few_seeds_missing_categories_and_impure_scores_are_shown_unranked(tmp_p
 def test_a_board_with_impure_scores_is_announced_as_one_that_verify_refuses(adbench, tmp_path):
     results = grid(("good", "poor", "taught"))
     for name, delta, status in (("pure", 5e-5, 0), ("impure", 5e-4, 1)):
-        runs = stored(tmp_path / name, [*results[:-1], with_purity(results[-1], delta)])
+        runs = stored(tmp_path / name, [*results[:-1], replace(results[-1], purity_delta=delta)])
         words = ("--board", name, "--out", tmp_path / "boards")
         ended = adbench("publish", "--runs", runs, *words)
         assert ended.status == 0
