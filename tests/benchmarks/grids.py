@@ -23,7 +23,7 @@ from adbench_tgan.benchmark import benchmark
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
-from adbench_tgan.runner import Settings
+from adbench_tgan.runner import Reporter, Settings
 
 DETECTOR = "ganomaly"
 MODES = {
@@ -32,16 +32,8 @@ MODES = {
 }
 
 
-class Mute:
-    """A reporter that says nothing."""
-
-    def planned(self, *_: object) -> None: ...
-    def job_started(self, *_: object) -> None: ...
-    def phase(self, *_: object) -> None: ...
-    def epoch(self, *_: object) -> None: ...
-    def images(self, *_: object, job: object) -> None: ...
-    def job_finished(self, *_: object) -> None: ...
-    def warn(self, *_: object) -> None: ...
+class Mute(Reporter):
+    """A reporter that says nothing, as the protocol's own methods do."""
 
 
 @dataclass(frozen=True, kw_only=True)
