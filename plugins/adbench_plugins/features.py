@@ -262,9 +262,9 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path, *,
 class SmallEncoder(nn.Module):
     """A trainable encoder, where there is no pretrained one: four convolutions 4/2/1, as the thesis's Enc."""
 
-    def __init__(self, channels: int, width: int = 64):
+    def __init__(self, channels: int):
         super().__init__()
-        dims = [channels, width, 2 * width, 4 * width, 8 * width]
+        dims = [channels, 64, 128, 256, 512]
         layers: list[nn.Module] = []
         for inner, outer in itertools.pairwise(dims):
             layers += [nn.Conv2d(inner, outer, 4, stride=2, padding=1), nn.ReLU()]
@@ -272,7 +272,7 @@ class SmallEncoder(nn.Module):
         self.features = dims[-1] * 4
 
     def forward(self, images: Tensor) -> Tensor:
-        """Uint8, or float in [-1, 1], (B, C, H, W) -> (B, 4 * 8 * width); at 32 pixels the whole last map."""
+        """Uint8, or float in [-1, 1], (B, C, H, W) -> (B, 2048); at 32 pixels the whole last map."""
         if images.dtype == torch.uint8:
             images = to_unit(images)
         return F.adaptive_avg_pool2d(self.convolutions(images), 2).flatten(1)
