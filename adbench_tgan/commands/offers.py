@@ -19,6 +19,7 @@ from adbench_tgan.options import (
 
 KINDS = ("detectors", "datasets", "protocols", "metrics", "executors")
 SHOWN = "name family supervision pretrained layout protocol level version summary paper plugin".split()
+OF_PLUGIN = "origin distribution version status hooks import_ms error".split()
 
 
 def list_(
@@ -47,18 +48,8 @@ def list_(
 
 def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
     """List the plugins, broken ones too. With their hooks and the time that importing them took."""
-    records = [
-        {
-            "origin": each.origin,
-            "distribution": each.distribution,
-            "version": each.version,
-            "status": each.status,
-            "hooks": list(each.hooks),
-            "import_ms": each.import_ms,
-            "error": each.error,
-        }
-        for each in registry(plugin, quiet=True).plugins()
-    ]
+    found = registry(plugin, quiet=True).plugins()
+    records = [{name: getattr(each, name) for name in OF_PLUGIN} for each in found]
     if as_json:
         answer(records)
     else:
