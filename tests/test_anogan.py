@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from make_networks import idle
+from make_networks import changed, idle
 
 from adbench_baselines import anogan
 from adbench_baselines.anogan import AnoGAN, Config, discriminator_loss
-from adbench_baselines.latent_search import Ends
 from adbench_tgan import ImageSet, TrainSet, to_uint8, to_unit
 from adbench_tgan.audit import score_as
 from adbench_tgan.scoring import operations
@@ -40,14 +39,6 @@ def fitted(**settings):
 @pytest.fixture(scope="module", name="trained")
 def fixture_trained():
     return fitted(epochs=3, ema=0.5, lr=1e-3)
-
-
-def changed(detector, **settings):
-    """The same networks with other settings."""
-    twin = AnoGAN(detector.config.model_copy(update=settings), seed=detector.seed)
-    twin.generator, twin.discriminator = detector.generator, detector.discriminator
-    twin.ends = Ends(twin.generator)
-    return twin
 
 
 @pytest.mark.parametrize(("size", "features"), [(32, 256), (64, 512)])

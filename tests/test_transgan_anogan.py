@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from make_networks import idle, same, weights
+from make_networks import changed, idle, same, weights
 from torch import nn
 
-from adbench_baselines.latent_search import Ends, starts
+from adbench_baselines.latent_search import starts
 from adbench_plugins.transgan import anogan
 from adbench_plugins.transgan.anogan import TransGANAnoGAN
 from adbench_plugins.transgan.networks import as_map, upsample
@@ -42,14 +42,6 @@ def fitted(channels=1, **settings):
 @pytest.fixture(scope="module", name="trained")
 def fixture_trained():
     return fitted()
-
-
-def changed(detector, **settings):
-    """The same networks with other settings."""
-    twin = TransGANAnoGAN(detector.config.model_copy(update=settings), seed=detector.seed)
-    twin.generator, twin.discriminator = detector.generator, detector.discriminator
-    twin.ends = Ends(twin.generator)
-    return twin
 
 
 # networks and settings
