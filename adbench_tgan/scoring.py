@@ -108,7 +108,8 @@ def purity_of_maps(detector: Detector, images: ImageSet, maps: np.ndarray, devic
         return 0.0
     alone = np.concatenate([map_all(detector, ImageSet(image[None]), size, device) for image in few])
     together = map_all(detector, ImageSet(few), size, device)
-    change = max(float(np.abs(after - before).mean()) for after in (alone, together))
+    changes = [np.abs(after - before).mean() for after in (alone, together)]
+    change = float(np.max(changes))  # not a number if one is none
     spread = float(np.abs(before - before.mean()).mean())
     return change / max(spread, float(np.finfo(np.float32).tiny)) if np.isfinite(change) else 1.0
 

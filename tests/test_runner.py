@@ -37,6 +37,7 @@ from adbench_tgan import (
 from adbench_tgan.benchmark import benchmark, usable
 from adbench_tgan.codebase import code_behind
 from adbench_tgan.data.images import ImageSet
+from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, NotHere
 from adbench_tgan.interrupts import KINDS, as_ctrl_c, not_swallowed
 from adbench_tgan.jobs import Request
@@ -512,6 +513,9 @@ def test_purity_is_measured_stored_and_printed_in_the_row(registry, tmp_path):
         (lambda maps: -maps.mean(0), False),
         (lambda maps: torch.arange(len(maps))[:, None, None], False),
         (lambda maps: (len(maps) == 1) * 0.1, False),
+        (lambda maps: 1000 + (len(maps) == 1) * 0.05, False),
+        (lambda maps: math.nan if len(maps) == 1 else 0, False),
+        (lambda maps: math.nan if len(maps) == 4 else 0, False),
         (lambda maps: (len(maps) > 1) * math.nan, True),  # no metric takes them
     ],
 )
@@ -524,6 +528,23 @@ def test_maps_of_a_few_images_are_drawn_again_alone_and_in_another_order(extra, 
     detector = SimpleNamespace(anomaly_map=drawn)
     maps = scoring.map_all(detector, images, (16, 16), "cpu")
     assert (scoring.purity_of_maps(detector, images, maps, "cpu") < 1e-4) == pure
+
+
+@pytest.mark.parametrize("learned", ["normal", "anomalies"])
+def test_no_training_image_may_be_written_to(learned):
+    black = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    split = SimpleNamespace(normal=ImageSet(black.clone()), anomalies=ImageSet(black.clone()))
+    with pytest.raises(AdbenchError, match="it wrote to its training images"), runner.pixels_kept(split):
+        getattr(split, learned).on("cpu").add_(1)
+
+
+def test_notes_on_its_images_stand_in_the_row(registry, tmp_path, monkeypatch):
+    cut = Tasks.split
+    noted = {"notes": ("one mask is lost",)}
+    monkeypatch.setattr(Tasks, "split", lambda *words, **more: replace(cut(*words, **more), **noted))
+    outcome = run(registry, tmp_path, "plain")
+    assert outcome.results[0].notes == ("one mask is lost",)
+    assert list(pd.read_csv(tmp_path / "results.csv")["error"]) == ["note: one mask is lost"]
 
 
 MAPPED = """
