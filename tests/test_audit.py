@@ -22,8 +22,17 @@ from test_hostile import in_time
 from torch import nn
 
 from adbench_baselines.egbad import EGBAD
-from adbench_tgan import AdbenchError, Detector, DetectorConfig, DetectorInfo, ImageSet, TrainSet, to_unit
-from adbench_tgan.audit import audit, batches_of, networks_kept, orders_of, score_as
+from adbench_tgan import (
+    AdbenchError,
+    Detector,
+    DetectorConfig,
+    DetectorInfo,
+    ImageSet,
+    TrainSet,
+    audits,
+    to_unit,
+)
+from adbench_tgan.audit import Audit, audit, batches_of, networks_kept, orders_of, score_as
 from adbench_tgan.audit_table import (
     COLUMNS,
     CURVES,
@@ -864,3 +873,12 @@ def test_an_audit_that_is_a_pipe_or_no_table_is_named_and_not_waited_for(tmp_pat
             pytest.raises(AdbenchError, match=r"cannot be read as an audit\.csv: .*(regular|limit)"),
         ):
             read_audit(tmp_path / name, ())
+
+
+@pytest.mark.parametrize(("delta", "told"), [(5e-5, 0), (2e-4, 1)])
+def test_clean_is_as_clean_as_a_run_asks_of_its_precision(delta, told, tmp_path, monkeypatch):
+    curves = dict.fromkeys(CURVES, (0.5,))
+    monkeypatch.setattr(audits, "audit", lambda *_: Audit(**curves, purity_delta=delta))
+    assert audited(tmp_path, "normed")[1] == 0
+    (path,) = curves_in(tmp_path)
+    assert len([note for note in json.loads(path.read_text())["notes"] if "clean is not so" in note]) == told

@@ -29,6 +29,7 @@ from test_hostile import in_time
 from adbench_tgan import boards, comparison, places
 from adbench_tgan.again import joined
 from adbench_tgan.boards import Choice, gather, picture
+from adbench_tgan.boards.audited import audited
 from adbench_tgan.boards.board import IMAGE_METRICS, canonical, completed, judge
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.choice import is_wanted, of_presets, one_kind, select
@@ -54,7 +55,14 @@ from adbench_tgan.data.spec import ProtocolSpec
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import over_categories
 from adbench_tgan.predict import memory_limited
-from adbench_tgan.published import Paper, comparable_cells, papers_of, published_cells, read_published
+from adbench_tgan.published import (
+    Paper,
+    comparable_cells,
+    papers_of,
+    published_cells,
+    read_published,
+    with_papers,
+)
 from adbench_tgan.registry import Registry
 from adbench_tgan.report.material import from_board
 from adbench_tgan.results import ResultStore
@@ -1522,6 +1530,8 @@ def test_of_an_audit_only_the_as_published_number_enters(tmp_path):
         ({"k": 0.9}, [("audit", "k,0.9")], None),
         ({"k": 0.9}, [("audit", "other,0.5")], None),
         ({"k": 0.9}, [("audit", "k,0.5"), ("later", "k,0.9000000001")], None),
+        ({"k": 0.9}, [("audit", "k,0.9000004")], None),
+        ({"k": 0.9}, [("audit", "k,0.90001")], ("audit/k", "is 0.9, the audit beside it says 0.90001")),
         ({"k": 0.9}, [("audit", "k,0.5")], ("audit/k", "is 0.9, the audit beside it says 0.5")),
         ({"k": 0.9}, [("audit", "k,x")], ("audit", "cannot be compared: ")),
         ({}, [("audit", "k,x")], None),
@@ -1879,3 +1889,46 @@ def test_images_of_one_name_are_refused(tmp_path):
     one.scores.loc[1, "sample_id"] = one.scores.loc[0, "sample_id"]
     with pytest.raises(AdbenchError, match="good on toy/ant seed 0: test images share a sample_id"):
         board_of(tmp_path, [one])
+
+
+def test_audited_seeds_are_averaged_before_categories():
+    members = [made("good", category, seed, 1.0) for category, seed in (("ant", 0), ("ant", 1), ("bee", 0))]
+    audit = dict(zip([each.job.key for each in members], (0.6, 0.8, 0.9), strict=True))
+    assert audited(members, audit) == (pytest.approx((0.7 + 0.9) / 2), "")
+
+
+def test_images_of_another_side_than_the_settings_are_named():
+    one = made("one", CATEGORIES[0], 0, 1.0, config={"epochs": 2, "image_size": 16})
+    assert list(_impossible(one)) == ["images of 8 x 8 are not those of image_size=16"]
+    assert list(_impossible(replace(one, shape=(1, 16, 16)))) == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "by", "told"),
+    [("fp32", 5e-5, 0), ("fp32", 2e-4, 1), ("tf32", 1e-3, 0), ("bf16", 1e-2, 0)],
+)
+def test_scores_may_differ_by_rounding_of_their_precision_and_no_more(precision, by, told):
+    one = made("good", "ant", 0, 2.0, precision=precision)
+    table = canonical(one.scores)
+    own = table.assign(score=table["score"] * (1 + by))
+    assert len(list(_differences(one, table, one, own))) == told
+
+
+def test_a_remark_says_once_that_scores_are_impure(tmp_path):
+    board = board_of(tmp_path, [replace(each, purity_delta=0.01) for each in grid(("good",))])
+    assert list(board.leaderboard["remark"]) == [
+        "not ranked: impure: scores or maps change with their batch, by up to 0.01 of the largest"
+    ]
+
+
+def test_one_job_on_other_images_is_enough_to_show_no_published_number(tmp_path):
+    row = board_of(tmp_path, grid(("good",))).standings[0]
+    papers = [
+        Paper(detector="good", protocol="p", category=name, auroc=0.9, source="S")
+        for name in sorted(row.spread)
+    ]
+    assert with_papers(row, "p", papers).line["published_auroc"] == pytest.approx(0.9)
+    mixed = replace(row, members=(replace(row.members[0], unofficial="a JPEG copy"), *row.members[1:]))
+    line = with_papers(mixed, "p", papers).line
+    assert line["published_auroc"] is None
+    assert line["published_source"] == "0.900 published on the official images (S): not comparable"

@@ -21,6 +21,7 @@ from adbench_tgan.leaderboard import (
 )
 from adbench_tgan.results import Result
 from adbench_tgan.selection import comparable, is_current, of_one_fingerprint, without_superseded
+from adbench_tgan.spreads import _sharing
 from adbench_tgan.views import leaderboard_views, records_view
 
 LABELS = np.repeat([0, 1], [60, 40]).astype(np.uint8)
@@ -399,3 +400,35 @@ def test_results_on_images_of_other_names_or_labels_never_share_a_table(column):
         f"{results[0].job} and {results[1].job} were scored on test images of other names or labels; remove the "
         f"folder of the older one ({folders}) and run again, or give --out another folder"
     )
+
+
+def test_categories_that_a_third_one_joins_are_one_group():
+    images = {"a": {"1", "2"}, "b": {"3", "4"}, "c": {"2", "3"}, "d": {"5"}}
+    assert sorted(map(sorted, _sharing(images))) == [["a", "b", "c"], ["d"]]
+
+
+def test_machines_and_parameters_of_jobs_whose_times_do_not_count():
+    alone, other = beside("a", 1, fit_seconds=3.0), beside("b", 4, fit_seconds=9.0)
+    other = replace(other, device="another GPU", parameters={"g": 9})
+    (row,) = board([alone, other]).to_dict("records")
+    assert (row["fit_seconds"], row["parameters"]) == (3.0, 8)  # the latter the median over all jobs
+
+
+def test_as_good_as_one_flat_colour_is_no_better_than_it():
+    flat = replace(result("flat"), reconstruction_error=1.0)
+    assert board([flat])["remark"][0].startswith("in 1 of 1 jobs its networks reconstruct")
+
+
+def test_code_of_jobs_that_failed_is_none_of_a_rows():
+    def by(found, framework):
+        return replace(found, machine={"code": {"framework": framework, "detector": "d"}})
+
+    rows = [by(result("d"), "f"), by(result("d", seed=1, status="failed"), "g")]
+    assert list(board(rows)["remark"]) == [""]
+
+
+def test_a_failure_of_another_version_is_not_superseded():
+    asked = {"backbone": "auto"}
+    stuck = result("knn", status="failed", config=asked, problem="no weights", detector_version="2")
+    good = result("knn", config={"backbone": "resnet"})
+    assert without_superseded([stuck, good]) == [stuck, good]

@@ -213,3 +213,11 @@ def test_holm_equals_statsmodels():
     p_values = [0.04, 0.001, 0.03, 0.2, 0.005]
     assert holm(p_values) == pytest.approx(multitest.multipletests(p_values, method="holm")[1])
     assert holm([]) == []
+
+
+def test_of_more_categories_the_signed_rank_test_is_the_normal_one_without_a_correction():
+    differences = np.arange(1.0, 21.0) * np.where(np.arange(20) % 4 == 0, -1, 1)
+    won, count = differences[differences > 0].sum(), 20  # each is its own rank
+    deviation = (count * (count + 1) * (2 * count + 1) / 24) ** 0.5
+    expected = 2 * stats.norm.sf(abs(won - count * (count + 1) / 4) / deviation)
+    assert wilcoxon(differences) == pytest.approx(expected)

@@ -11,7 +11,7 @@ import torch
 from test_graphs import TRAINED
 from torch.utils._pytree import tree_leaves
 
-from adbench_tgan import AdbenchError, Detector, ImageSet, TrainSet, mean_losses
+from adbench_tgan import AdbenchError, Detector, ImageSet, TrainSet, mean_losses, to_uint8
 from adbench_tgan.errors import TrainingDiverged
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing.checks_fitting import networks_are_in_eval_mode_after_fit
@@ -202,3 +202,7 @@ def test_optimisers_have_the_rates_and_betas_of_the_settings(name, monkeypatch):
             assert (group["lr"], group["alpha"]) == (0.25, 0.9), key
         else:
             assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.125, 0.9, 1e-4), key
+
+
+def test_pixels_beyond_their_range_are_clipped():
+    assert to_uint8(torch.tensor([-1.5, -1, 0, 1, 1.5])).tolist() == [0, 0, 128, 255, 255]
