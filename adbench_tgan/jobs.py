@@ -179,6 +179,9 @@ def entry(
         before, now = getattr(asked, key), getattr(config, key)
         if now != before:
             say(f"{info.name}: {key} {before} -> {now}")
+    for key in own:
+        if isinstance(value := getattr(asked, key), bool):
+            own[key] = json.dumps(value)  # however it was spelt
     label = "; ".join([preset, *(f"{key}={value}" for key, value in sorted(own.items()))])
     return Entry(info=info, detector=detector, config=config, preset=label, problem=problem)
 

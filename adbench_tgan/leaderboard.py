@@ -17,6 +17,7 @@ from adbench_tgan.results import Result
 from adbench_tgan.spreads import bootstrap, variant_of
 from adbench_tgan.statistics import DIGITS, Floats, groups, interval
 from adbench_tgan.stored import LARGEST_COUNT
+from adbench_tgan.text import OF_IMAGES, counted
 
 RESULT_COLUMNS = (
     "detector dataset protocol category seed status auroc average_precision f1_max fpr95 balanced_accuracy "
@@ -207,8 +208,7 @@ def _standing(
     if known := declarations(members):
         remark.append(known)
     good = [result for result in members if result.status == "ok"]
-    if flat := unlearned(members):
-        remark.append(flat)
+    remark += filter(None, (unlearned(members), of_images(good)))
     if good and all(map(shared, good)) and any(result.timing for result in good):
         remark.append("its times are of jobs that ran beside others")
     if (states := len({state_of(result.machine) for result in good})) > 1:
@@ -268,6 +268,17 @@ def unlearned(members: Sequence[Result]) -> str:
     flat = sum(error >= FLAT for error in errors)
     where = f"in {flat} of {len(errors)} jobs its networks reconstruct training images no better than one flat colour"
     return f"{where} would" if flat else ""
+
+
+def of_images(members: Sequence[Result]) -> str:
+    """What a reader must know of the images, of the first category that there is something to say of; else empty."""
+    told = sorted(
+        {(each.job.category, note) for each in members for note in each.notes if note.startswith(OF_IMAGES)}
+    )
+    more = len({category for category, _ in told}) - 1
+    first = "; ".join(note.removeprefix(OF_IMAGES) for category, note in told if category == told[0][0])
+    others = f", and of {counted(more, 'more category', 'more categories')}" if more > 0 else ""
+    return f"of {told[0][0]}'s images{others}: {first}" if told else ""
 
 
 def shared(result: Result) -> bool:

@@ -14,6 +14,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadshe
 UNSEEN = re.compile(
     r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+OF_IMAGES = "images: "  # begins a note on what a job's images are
 MARK = "'"  # stands before such a cell, and before one that begins with it
 
 

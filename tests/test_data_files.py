@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -458,6 +459,13 @@ def test_a_failed_download_leaves_nothing(tmp_path):
     with pytest.raises(DataError):
         fetch_folder(tmp_path / "root", "set", download)
     assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_nothing_is_downloaded_to_where_there_is_something(tmp_path):
+    save(tmp_path / "set/part.png", picture(0))
+    refused = f"{tmp_path / 'set'} is there and is not whole; remove it and fetch the data again"
+    with pytest.raises(DataError, match=re.escape(refused)):
+        fetch_folder(tmp_path, "set", pytest.fail)
 
 
 def test_a_download_is_moved_into_place(tmp_path):

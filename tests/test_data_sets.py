@@ -418,7 +418,7 @@ def test_damaged_mnist_is_named(tmp_path, name, damage):
     make_mnist(tmp_path)
     (tmp_path / name).write_bytes(damage)
     with pytest.raises(
-        DataError, match=rf"/{name} is not a sound idx file \(.+\); remove it and fetch"
+        DataError, match=rf"/{name} is not a sound idx file \(.+\); remove its folder and fetch"
     ) as caught:
         mnist.load_mnist(tmp_path, False)
     assert "\n" not in str(caught.value)

@@ -171,6 +171,12 @@ def test_what_is_planned_now_has_the_settings_of_published_boards(board, name, l
     assert replace(job, config=recorded(each.config)).key == job.key
 
 
+@pytest.mark.parametrize("spelt", ["true", "True"])
+def test_a_row_is_named_alike_however_a_setting_is_spelt(spelt):
+    each = entry(REGISTRY, "f_anogan", "paper", [f"f_anogan.encoder_tanh={spelt}"], lambda _: None)
+    assert each.preset == "paper; encoder_tanh=true"
+
+
 def test_a_later_setting_that_is_set_makes_another_job():
     job = next(job for _, job in committed() if job.detector == "transgan_dual")
     config = REGISTRY.detector(job.detector).Config.model_validate({**job.config, "mode": "unsupervised"})

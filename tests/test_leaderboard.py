@@ -432,3 +432,15 @@ def test_a_failure_of_another_version_is_not_superseded():
     stuck = result("knn", status="failed", config=asked, problem="no weights", detector_version="2")
     good = result("knn", config={"backbone": "resnet"})
     assert without_superseded([stuck, good]) == [stuck, good]
+
+
+def test_what_is_said_of_images_is_remarked():
+    def noted(category, *notes):
+        return replace(result("d", category), notes=notes)
+
+    a = noted("a", "images: 1 of 7 is odd", "slow", "images: 2 of 7 are even")
+    assert list(board([a])["remark"]) == ["of a's images: 1 of 7 is odd; 2 of 7 are even"]
+    assert list(board([a, noted("b", "images: 3 of 7 are odd")])["remark"]) == [
+        "of a's images, and of 1 more category: 1 of 7 is odd; 2 of 7 are even"
+    ]
+    assert list(board([noted("a", "slow")])["remark"]) == [""]

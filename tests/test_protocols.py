@@ -1049,7 +1049,7 @@ def test_masks_that_lose_their_defect_at_the_size_of_judging_are_told(tmp_path, 
         save(tmp_path / f"screw/ground_truth/dent/{i:03}_mask.png", thin)
     registry = Registry.discover()
     tasks = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), tmp_path)
-    told = (f"{lost} of 2 masks have no defect pixel left at 256 x 256",)
+    told = (f"images: {lost} of 2 masks have no defect pixel left at 256 x 256",)
     assert tasks.split("screw", 16, labelled=False).notes == told
     assert passport(tasks, "screw")["notes"] == list(told)
 
@@ -1072,5 +1072,17 @@ def test_copies_of_one_picture_are_told(copies, note, tmp_path):
             shutil.copy(tmp_path / "screw" / source, tmp_path / "screw/test" / target)
     registry = Registry.discover()
     tasks = Tasks(registry.find("dataset", "folder"), registry.find("protocol", "official"), tmp_path)
-    assert tasks.split("screw", 16, labelled=False).notes == (note,)
-    assert passport(tasks, "screw")["notes"] == [note]
+    assert tasks.split("screw", 16, labelled=False).notes == (f"images: {note}",)
+    assert passport(tasks, "screw")["notes"] == [f"images: {note}"]
+
+
+def test_labelled_anomalies_that_are_test_images_are_told(tmp_path):
+    make_imagefolder(tmp_path, parts=True)
+    for image in (tmp_path / "train/dog").iterdir():
+        shutil.copy(tmp_path / "test/dog/000.png", image)
+    registry = Registry.discover()
+    tasks = Tasks(registry.find("dataset", "imagefolder"), registry.find("protocol", "one-vs-rest"), tmp_path)
+    told = "images: 1 of 15 test images have the pixels of a labelled anomaly of training"
+    assert passport(tasks, "cat")["notes"] == [told]
+    assert tasks.split("cat", 16, labelled=True).notes == (told,)
+    assert tasks.split("cat", 16, labelled=False).notes == ()

@@ -99,8 +99,10 @@ def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> P
     A `root` that was not there is made, and stays only if that succeeds.
 
     Raises:
-        DataError: the download failed.
+        DataError: the download failed, or would come to nothing since a folder of that name is there.
     """
+    if (root / name).is_dir() and any((root / name).iterdir()):
+        raise DataError(f"{root / name} is there and is not whole; remove it and fetch the data again")
     made: list[Path] = []
     try:
         made += [folder for folder in (root, *root.parents) if not folder.exists()]

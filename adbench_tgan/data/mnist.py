@@ -111,4 +111,4 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(f"{path} is not a sound idx file ({reason}); remove it and fetch the data again")
+    return DataError(f"{path} is not a sound idx file ({reason}); remove its folder and fetch the data again")

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from adbench_tgan.data.samples import Cut, Indices, Pixels, Samples
+from adbench_tgan.text import OF_IMAGES
 
 
-def remarks(samples: Samples, cut: Cut, masks: Pixels | None) -> tuple[str, ...]:
-    """Notes on a cut's images; `masks` (n, H, W) are those of its test images as they are judged."""
-    return (*_lost(samples, cut, masks), *_repeated(samples, cut), *_both(samples, cut))
+def remarks(samples: Samples, cut: Cut, masks: Pixels | None, anomalies: Indices | None) -> tuple[str, ...]:
+    """Notes on a cut's images; `masks` (n, H, W) are those of its test images as they are judged.
+
+    `anomalies` are the training images that a detector may learn from as anomalies.
+    """
+    found = [
+        *_lost(samples, cut, masks),
+        *_repeated(samples, cut, cut.normal, "training image"),
+        *([] if anomalies is None else _repeated(samples, cut, anomalies, "labelled anomaly of training")),
+        *_both(samples, cut),
+    ]
+    return tuple(f"{OF_IMAGES}{note}" for note in found)
 
 
 def _lost(samples: Samples, cut: Cut, masks: Pixels | None) -> list[str]:
@@ -23,12 +33,12 @@ def _lost(samples: Samples, cut: Cut, masks: Pixels | None) -> list[str]:
     return [f"{lost} of {lost + left.sum()} masks have no defect pixel left at {width} x {height}"]
 
 
-def _repeated(samples: Samples, cut: Cut) -> list[str]:
-    """How many test images are training images too, by their pixels."""
+def _repeated(samples: Samples, cut: Cut, learned: Indices, what: str) -> list[str]:
+    """How many test images are among those that are learned from, by their pixels."""
     test = _hashes(samples, cut.test)
-    both = set(test).intersection(_hashes(samples, cut.normal))
+    both = set(test).intersection(_hashes(samples, learned))
     count = sum(each in both for each in test)
-    return [f"{count} of {len(test)} test images have the pixels of a training image"] if count else []
+    return [f"{count} of {len(test)} test images have the pixels of a {what}"] if count else []
 
 
 def _both(samples: Samples, cut: Cut) -> list[str]:

@@ -124,7 +124,7 @@ class Tasks:
         """What a reader of its rows must know of its images."""
         samples, cut = self.cut(category)
         with self._reading(category):
-            return remarks(samples, cut, samples.masks(cut.test))
+            return remarks(samples, cut, samples.masks(cut.test), cut.on_offer)
 
     def anomalies(self, category: str) -> Indices | None:
         """The training images chosen as labelled anomalies; None when the protocol offers none."""
@@ -170,7 +170,7 @@ class Tasks:
             chosen = self.anomalies(category) if labelled else None
             with self._reading(category):
                 made = split(samples, cut, size, known, chosen)
-                notes = remarks(samples, cut, made.masks)
+                notes = remarks(samples, cut, made.masks, chosen)
         except ChangedError:
             raise changed(category) from None
         unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell

@@ -25,7 +25,7 @@ def fit_returns_the_detector_itself(trial: Trial) -> None:
 
 
 def fit_asks_for_training_images_only(trial: Trial) -> None:
-    """No test image, no label and no size of the test set is within its reach, and it looks for none."""
+    """No test image, no label and no size of the test set is given to it, and it asks for none."""
     try:
         _ = trial.detector
     finally:
