@@ -166,7 +166,8 @@ def test_charts_show_the_lowest_seed_and_stay_small(tmp_path, registry):
 
 def test_pareto_marks_those_that_none_beats(tmp_path, registry):
     make_runs(tmp_path, made("a", shift=1.0), made("bb", shift=3.0), made("ccc", shift=2.0))
-    spec = charts.pareto(from_store(tmp_path, registry).leaderboard)
+    material = from_store(tmp_path, registry)
+    spec = charts.pareto(material.leaderboard, material.entries)
     lines = {line["entry"]: line["best"] for line in spec["data"]["values"]}
     assert lines == {"a": True, "bb": True, "ccc": False}
 
@@ -175,7 +176,7 @@ def test_pareto_passes_over_rows_without_a_rank_and_of_other_supervision(tmp_pat
     make_runs(tmp_path, made("a", shift=1.0), made("bb", shift=3.0), made("ccc", shift=2.0))
     board = from_store(tmp_path, registry).leaderboard.set_index("entry", drop=False)
     board.loc["bb", "rank"] = None
-    spec = charts.pareto(board)
+    spec = charts.pareto(board, list(board["entry"]))
     assert {line["entry"]: line["best"] for line in spec["data"]["values"]} == {
         "a": True,
         "bb": False,
@@ -185,7 +186,7 @@ def test_pareto_passes_over_rows_without_a_rank_and_of_other_supervision(tmp_pat
     board.loc["ccc", "latency_ms_p50"] = (
         board.loc["a", "latency_ms_p50"] / 2
     )  # beats a, but learned from more
-    spec = charts.pareto(board)
+    spec = charts.pareto(board, list(board["entry"]))
     assert {line["entry"]: line["best"] for line in spec["data"]["values"]} == {
         "a": True,
         "bb": False,
@@ -430,7 +431,7 @@ def audit_file(root, name="a.json", **changes):
 def test_audit_curves_are_on_the_page(tmp_path, registry):
     audits = audited.audits_in(audit_file(tmp_path / "audits"), "toy", "one-vs-rest")
     text = rendered(make_runs(tmp_path / "runs", made("one")), registry, audits=audits)
-    lines = {line["scored"]: line["auroc"] for line in specs(text)["audit"]["data"]["values"]}
+    lines = {line["scored"]: line["auroc"] for line in specs(text)["audit"]["layer"][0]["data"]["values"]}
     assert list(lines.values()) == [[0.5, 0.6], [0.7, 0.6], [0.9, 0.8], [0.9, 0.9]]
     assert "+0.300" in text
     assert "do not compare with the leaderboard" not in text

@@ -112,8 +112,33 @@ def test_of_a_long_audit_the_last_epoch_and_the_best_so_far_are_drawn():
 # --- charts ------------------------------------------------------------------------------------------------------
 
 
+def test_an_entry_has_one_colour_in_all_charts():
+    board = pd.DataFrame(
+        {
+            "entry": ["a", "b", "c"],
+            "supervision": "one-class",
+            "auroc_mean": [0.9, 0.8, 0.7],
+            "auroc_ci_low": 0.6,
+            "auroc_ci_high": 0.95,
+            "rank": [1.0, None, 3.0],
+            "n_seeds": 3,
+            "latency_ms_p50": 1.0,
+            "images_per_second": 1.0,
+        }
+    )
+    entries = list(board["entry"])
+    for chart in (charts.intervals, charts.pareto):
+        point = chart(board[1:], entries)["layer"][1]["encoding"]["color"]["scale"]
+        assert dict(zip(point["domain"], point["range"], strict=True)) == {
+            "b": charts.COLOURS[1],
+            "c": charts.COLOURS[2],
+        }
+    fill = charts.intervals(board, entries)["layer"][1]["encoding"]["fill"]["condition"]
+    assert (fill["test"], fill["value"]) == ("datum.rank === null", "none")
+
+
 def test_bars_of_intervals_go_from_their_low_to_their_high_end_around_the_mean(material):
-    spec = charts.intervals(material.leaderboard)
+    spec = charts.intervals(material.leaderboard, material.entries)
     bars, points, chance = (encoded(spec, number) for number in range(3))
     assert (bars["x"], bars["x2"], points["x"], chance["x"]) == (
         "auroc_ci_low",
@@ -155,7 +180,7 @@ def test_what_ties_in_one_of_both_is_beaten_by_the_other_and_equals_beat_nobody(
     def best(*lines):
         board = pd.DataFrame(lines, columns=["entry", "auroc_mean", "latency_ms_p50"])
         board = board.assign(supervision="one-class", rank=1, images_per_second=1.0)
-        values = charts.pareto(board)["data"]["values"]
+        values = charts.pareto(board, list(board["entry"]))["data"]["values"]
         return [line["entry"] for line in values if line["best"]]
 
     assert best(("a", 0.9, 1.0), ("b", 0.9, 2.0)) == ["a"]
@@ -165,13 +190,13 @@ def test_what_ties_in_one_of_both_is_beaten_by_the_other_and_equals_beat_nobody(
 
 @pytest.mark.parametrize(("chart", "layer", "channel"), [(charts.intervals, 0, "x"), (charts.pareto, 1, "y")])
 def test_an_axis_of_one_auroc_has_its_decimals(material, chart, layer, channel):
-    axis = chart(material.leaderboard[:1])["layer"][layer]["encoding"][channel]["axis"]
+    axis = chart(material.leaderboard[:1], material.entries)["layer"][layer]["encoding"][channel]["axis"]
     assert axis["labelExpr"] == f"span(domain('{channel}')) ? datum.label : format(datum.value, '.3~f')"
 
 
 def test_each_kind_of_supervision_and_each_way_of_an_audit_has_its_own_sign(material):
     board = material.leaderboard.assign(supervision=["one-class", "labelled"])
-    shape = charts.intervals(board)["layer"][1]["encoding"]["shape"]["scale"]
+    shape = charts.intervals(board, list(board["entry"]))["layer"][1]["encoding"]["shape"]["scale"]
     assert dict(zip(shape["domain"], shape["range"], strict=True)) == {
         "one-class": "circle",
         "labelled": "diamond",
@@ -181,7 +206,7 @@ def test_each_kind_of_supervision_and_each_way_of_an_audit_has_its_own_sign(mate
 def test_what_was_not_measured_is_no_zero(material):
     board = material.leaderboard.copy()
     board.loc[0, "auroc_ci_low"] = np.nan
-    values = charts.intervals(board)["data"]["values"]
+    values = charts.intervals(board, list(board["entry"]))["data"]["values"]
     assert values[0]["auroc_ci_low"] is None
 
 

@@ -113,6 +113,20 @@ def test_opens_from_a_file_with_all_charts(opened):
         assert tab.locator(f"#{chart} .chance_marks line").count() == 1
 
 
+def test_a_page_that_is_come_back_to_shows_what_its_lists_say(opened):
+    tab = opened()
+    tab.locator("#curves .choice").select_option("b")
+    tab.locator("#filters select[name=supervision]").select_option("labelled")
+    before = names(tab)
+    tab.goto("about:blank")
+    tab.go_back()
+    tab.wait_for_selector("html[data-drawn]", timeout=60_000)
+    said = "[...document.querySelectorAll('.choice')].map(each => each.value === each.parentElement.dataset.chosen)"
+    assert set(tab.evaluate(said)) == {True}
+    picked = tab.locator("#filters select[name=supervision]").input_value()
+    assert (names(tab) == before) is (picked != "")
+
+
 def test_sorting_by_mouse(opened):
     tab = opened()
     order = ["good", "fair", HOSTILE]

@@ -12,7 +12,7 @@ from adbench_tgan.boards.board import RULES, Board
 from adbench_tgan.codebase import shown_code
 from adbench_tgan.leaderboard import shown_presets
 from adbench_tgan.statistics import p_floor
-from adbench_tgan.text import in_digits, marked, plain
+from adbench_tgan.text import counted, in_digits, marked, plain
 
 PICTURE = "critical_difference.png"
 SPECIAL = re.compile(r"([\\`*\[\]<>&|~!#])")
@@ -130,8 +130,9 @@ def _how_sure(board: Board) -> str:
         f"{kind}: {len(block)} pairs, smallest Holm-adjusted p {block['holm_floor'].iloc[0]:.2g}"
         for kind, block in pairs.groupby("supervision", sort=False)
     ]
+    over = counted(count, "category", "categories")
     return (
-        f"{text} The signed-rank test over {count} categories cannot give a p below {p_floor(count):.2g}; "
+        f"{text} The signed-rank test over {over} cannot give a p below {p_floor(count):.2g}; "
         f"with Holm's adjustment over all pairs ({'; '.join(floors)})."
     )
 

@@ -32,22 +32,34 @@ PADDING = 10  # pixels between the outermost points and the frame
 Spec = dict[str, Any]
 
 
-def intervals(board: pd.DataFrame) -> Spec:
-    """AUROC of each entry with its 95 % interval."""
-    lines = _records(board, ("entry", "supervision", "auroc_mean", "auroc_ci_low", "auroc_ci_high"))
+def intervals(board: pd.DataFrame, entries: Sequence[str]) -> Spec:
+    """AUROC of each entry with its 95 % interval; the mark of one without a rank is hollow."""
+    names = ("entry", "supervision", "auroc_mean", "auroc_ci_low", "auroc_ci_high", "rank", "n_seeds")
+    lines = _records(board, names)
     order = [line["entry"] for line in lines]
     base = _base(lines, order).encode(
         y=alt.Y("entry:N", sort=order, title=None, axis=_two_lines()),
-        tooltip=["entry:N", "supervision:N", *(_three(f"{name}:Q") for name in list(lines[0])[2:])],
+        tooltip=[
+            "entry:N",
+            "supervision:N",
+            *(_three(f"{name}:Q") for name in names[2:5]),
+            "rank:Q",
+            "n_seeds:Q",
+        ],
     )
     zero = alt.Scale(zero=False, nice=False, padding=PADDING)
     bars = base.mark_rule(strokeWidth=3).encode(
         x=alt.X("auroc_ci_low:Q", title="AUROC", scale=zero, axis=_decimals("x")),
         x2="auroc_ci_high:Q",
-        color=_colour(order),
+        color=_colour(order, entries),
     )
-    points = base.mark_point(size=70, filled=True, opacity=1).encode(
-        x=alt.X("auroc_mean:Q", scale=zero), color=_colour(order), shape=_supervision(lines)
+    points = base.mark_point(size=70, opacity=1, strokeWidth=2).encode(
+        x=alt.X("auroc_mean:Q", scale=zero),
+        color=_colour(order, entries),
+        fill=alt.when("datum.rank === null")
+        .then(alt.value("none"))
+        .otherwise(_colour(order, entries, alt.Fill)),
+        shape=_supervision(lines),
     )
     chance = _chance().encode(x=alt.datum(0.5))
     return _spec(bars + points + chance, height=32 * len(lines) + 10)
@@ -76,7 +88,7 @@ def _chance() -> alt.Chart:
     return line
 
 
-def pareto(board: pd.DataFrame) -> Spec:
+def pareto(board: pd.DataFrame, entries: Sequence[str]) -> Spec:
     """AUROC against latency; a line joins the ranked ones of one supervision that no other of them beats in both."""
     names = ("entry", "supervision", "rank", "auroc_mean", "latency_ms_p50", "images_per_second")
     lines = _records(board, names)
@@ -94,13 +106,13 @@ def pareto(board: pd.DataFrame) -> Spec:
     )
     zero = alt.Scale(zero=False, nice=False, padding=PADDING)
     y = alt.Y("auroc_mean:Q", title="AUROC", scale=zero, axis=_decimals("y"))
-    front = base.transform_filter("datum.best").mark_line(color=GREY, strokeDash=[2, 2])
+    front = base.transform_filter("datum.best").mark_line(color=GREY, strokeDash=[6, 3])
     front = front.encode(x=x, y=y, detail="supervision:N")
     points = base.mark_point(size=90, filled=True, opacity=1).properties(name="points")
     points = points.encode(
         x=x,
         y=y,
-        color=_colour(order),
+        color=_colour(order, entries),
         shape=_supervision(lines),
         tooltip=["entry:N", "supervision:N", _three("auroc_mean:Q"), _three("latency_ms_p50:Q"), "best:N"],
     )
@@ -124,29 +136,31 @@ def _beats(other: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
     )
 
 
-def roc(records: Sequence[Record], order: Sequence[str]) -> Spec:
+def roc(records: Sequence[Record], entries: Sequence[str]) -> Spec:
     """True against false positive rate, of the chosen category."""
-    curves = _curves(records, order, ("false", "false positive rate"), ("true", "true positive rate"))
+    curves = _curves(records, entries, ("false", "false positive rate"), ("true", "true positive rate"))
     chance = _chance().encode(x=alt.datum(0), y=alt.datum(0), x2=alt.datum(1), y2=alt.datum(1))
     return _spec(curves + chance, legend="entry")
 
 
-def precision_recall(records: Sequence[Record], order: Sequence[str]) -> Spec:
+def precision_recall(records: Sequence[Record], entries: Sequence[str]) -> Spec:
     """Precision against recall, of the chosen category."""
     # A precision holds for the recall that it adds: so average precision counts it.
-    curves = _curves(records, order, ("recall", "recall"), ("precision", "precision"), "step-before")
+    curves = _curves(records, entries, ("recall", "recall"), ("precision", "precision"), "step-before")
     return _spec(curves, legend="entry")
 
 
 def _curves(
     records: Sequence[Record],
-    order: Sequence[str],
+    entries: Sequence[str],
     across: tuple[str, str],
     up: tuple[str, str],
     interpolate: Literal["linear", "step-before"] = "linear",
 ) -> alt.Chart:
     names, unit = ("entry", "category", across[0], up[0]), alt.Scale(domain=[0, 1])
     lines = [{name: record[name] for name in names} for record in records]
+    drawn = {line["entry"] for line in lines}
+    order = [entry for entry in entries if entry in drawn]
     chart: alt.Chart = (
         _base(lines, order, category=lines[0]["category"])
         .transform_flatten([across[0], up[0]])
@@ -155,8 +169,8 @@ def _curves(
             x=alt.X(f"{across[0]}:Q", title=across[1], scale=unit),
             y=alt.Y(f"{up[0]}:Q", title=up[1], scale=unit),
             order=alt.Order(f"{across[0]}:Q"),
-            color=_colour(order),
-            strokeDash=_dash(order),
+            color=_colour(order, entries),
+            strokeDash=_dash(order, entries),
             tooltip=["entry:N", _three(f"{across[0]}:Q"), _three(f"{up[0]}:Q")],
         )
     )
@@ -179,11 +193,11 @@ def histograms(records: Sequence[Record]) -> Spec:
         _one(bars, *chosen)
         .transform_flatten(["from", "to", "share"])
         .transform_calculate(nothing="0")
-        .mark_rect(opacity=0.6)
+        .mark_rect(opacity=0.8)
         .encode(
             x=alt.X("from:Q", title="score", scale=alt.Scale(zero=False, nice=False, padding=PADDING)),
             x2="to:Q",
-            y=alt.Y("share:Q", title="share of the images", axis=alt.Axis(format="%")),
+            y=alt.Y("share:Q", title="share of the images of its kind", axis=alt.Axis(format="%")),
             y2="nothing:Q",
             color=alt.Color("images:N", scale=kinds, legend=alt.Legend(title="images", orient="bottom")),
             tooltip=["images:N", "from:Q", "to:Q", alt.Tooltip("share:Q", format=".1%")],
@@ -253,7 +267,7 @@ def audits(records: Sequence[Record]) -> Spec:
             tooltip=["scored:N", "epoch:Q", _three("auroc:Q")],
         )
     )
-    return _spec(chart, legend="scored")
+    return _spec(chart + _chance().encode(y=alt.datum(0.5)), legend="scored")
 
 
 def _base(lines: list[Record], order: Sequence[str], category: str | None = None) -> alt.Chart:
@@ -272,13 +286,14 @@ def _one(lines: list[Record], entry: str, category: str) -> alt.Chart:
     return chart.transform_filter("datum.category === category && datum.entry === entry")
 
 
-def _colour(order: Sequence[str]) -> alt.Color:
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(order))]
-    return alt.Color("entry:N", scale=alt.Scale(domain=list(order), range=colours), legend=None)
+def _colour(order: Sequence[str], entries: Sequence[str], channel: Any = alt.Color) -> Any:
+    """Each of a chart's entries has its place among all `entries`, so that it has one colour in all charts."""
+    colours = [COLOURS[entries.index(entry) % len(COLOURS)] for entry in order]
+    return channel("entry:N", scale=alt.Scale(domain=list(order), range=colours), legend=None)
 
 
-def _dash(order: Sequence[str]) -> alt.StrokeDash:
-    dashes = [DASHES[i // len(COLOURS) % len(DASHES)] for i in range(len(order))]
+def _dash(order: Sequence[str], entries: Sequence[str]) -> alt.StrokeDash:
+    dashes = [DASHES[entries.index(entry) // len(COLOURS) % len(DASHES)] for entry in order]
     return alt.StrokeDash("entry:N", scale=alt.Scale(domain=list(order), range=dashes), legend=None)
 
 

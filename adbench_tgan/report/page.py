@@ -128,9 +128,10 @@ def overview(material: Material) -> list[Chart]:
             name="intervals",
             title="AUROC with its uncertainty",
             about="The bar is the 95 % interval: test images drawn anew, and seeds; with one seed it knows nothing "
-            "of training's luck. A bar that does not show is shorter than its point. The dotted line is chance. "
+            "of training's luck. A bar that does not show is shorter than its point, and a hollow point has no rank. "
+            "The dotted line is chance. "
             "Detectors of different supervision are not ranked together.",
-            spec=charts.intervals(ranked) if len(ranked) else None,
+            spec=charts.intervals(ranked, material.entries) if len(ranked) else None,
             absent="No job ended well, so there is no AUROC.",
         ),
         Chart(
@@ -139,8 +140,8 @@ def overview(material: Material) -> list[Chart]:
             about="Up and to the left is better; a dashed line joins the ranked ones of one supervision that no "
             "other of them beats in both. "
             "A name that would lie on another, or on another's mark, is left out: point at the mark to read it. "
-            "Only detectors all of whose jobs ran on one device have a latency here.",
-            spec=charts.pareto(timed) if devices(material) == 1 and len(timed) else None,
+            "Only detectors all of whose jobs were timed and ran on one device have a latency here.",
+            spec=charts.pareto(timed, material.entries) if devices(material) == 1 and len(timed) else None,
             absent=no_times(material),
         ),
     ]
@@ -162,19 +163,19 @@ def devices(material: Material) -> int:
 
 def curve_charts(material: Material, records: Sequence[curves.Record]) -> list[Chart]:
     """ROC and precision-recall curves of a category."""
-    entries = [entry for entry in material.entries if any(record["entry"] == entry for record in records)]
     absent = "No job ended well, so there are no scores."
     return [
         Chart(
             name="roc",
             title="ROC curves",
-            spec=charts.roc(records, entries) if records else None,
+            spec=charts.roc(records, material.entries) if records else None,
             absent=absent,
         ),
         Chart(
             name="precision-recall",
             title="Precision-recall curves",
-            spec=charts.precision_recall(records, entries) if records else None,
+            about="What guesses has a precision of the share of anomalies, at any recall: see the passport below.",
+            spec=charts.precision_recall(records, material.entries) if records else None,
             absent=absent,
         ),
     ]

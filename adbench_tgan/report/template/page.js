@@ -54,7 +54,7 @@
 
   function set(view, signal, value) {
     if (!(signal in (view.getState({ signals: () => true, data: () => false }).signals || {}))) return;
-    view.signal(signal, value).runAsync().then(() => finish(view));
+    view.signal(signal, value).resize().runAsync().then(() => finish(view));
   }
 
   function finish(view) {
@@ -134,6 +134,10 @@
     choose(select, select.value);
     select.addEventListener("change", () => tell(select.dataset.signal, select.value));
   }
+  addEventListener("pageshow", () => { // a browser that comes back to the page restores lists and filters late
+    for (const select of document.querySelectorAll(".choice")) if (select.value !== choices[select.dataset.signal]) tell(select.dataset.signal, select.value);
+    filter();
+  });
   dark.addEventListener("change", drawAll);
   let opened = []; // for the printer only
   addEventListener("beforeprint", () => {
