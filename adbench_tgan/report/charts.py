@@ -53,12 +53,11 @@ def intervals(board: pd.DataFrame, entries: Sequence[str]) -> Spec:
         x2="auroc_ci_high:Q",
         color=_colour(order, entries),
     )
-    points = base.mark_point(size=70, opacity=1, strokeWidth=2).encode(
+    points = base.mark_point(size=70, filled=True, opacity=1, strokeWidth=2).encode(
         x=alt.X("auroc_mean:Q", scale=zero),
         color=_colour(order, entries),
-        fill=alt.when("datum.rank === null")
-        .then(alt.value("none"))
-        .otherwise(_colour(order, entries, alt.Fill)),
+        stroke=_colour(order, entries, alt.Stroke),
+        fillOpacity=alt.when("datum.rank === null").then(alt.value(0)).otherwise(alt.value(1)),
         shape=_supervision(lines),
     )
     chance = _chance().encode(x=alt.datum(0.5))
