@@ -36,12 +36,16 @@ def failure(job: Job, settings: Settings, reason: str) -> Result:
 def explain(error: BaseException, device: str) -> str:
     """One line for a row: what went wrong, and for lack of memory the remedy."""
     text = plain(said(error))
-    lacks_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
-    if lacks_memory:
+    if lacks_memory(error):
         return f"out of memory on {_named(device)}; lower batch_size or image_size with --set"
     if text and isinstance(error, AdbenchError):
         return text
     return one_line(error)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether there was too little memory, which on a CPU torch says in words alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in said(error)
 
 
 def _named(device: str) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector
 from adbench_tgan.energy import LEAST, meter_of
+from adbench_tgan.failures import lacks_memory
 from adbench_tgan.scoring import operations, sample
 from adbench_tgan.timing import PeakMemory, clocks, stopwatch
 from adbench_tgan.timing_board import derived
@@ -97,7 +98,9 @@ def throughput(detector: Detector, images: Tensor, effort: Effort) -> Iterator[d
     while size <= effort.max_batch and stalled < 2:
         try:
             line = one_batch(detector, repeated(images, size).to(detector.device), effort)
-        except (torch.OutOfMemoryError, MemoryError):
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
             yield {"batch": size, "images_per_second": None, "peak_memory_mb": None, "error": "out of memory"}
             return
         yield line

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,10 +124,26 @@ def flops(score: Callable[[Tensor], object], image: Tensor) -> int:
     """Floating-point operations to score one image (1, C, H, W): matrix products, convolutions, attention.
 
     Forward and backward, so that searches by gradient count in full. Attention is forced onto the math kernel on
-    the CPU, whose fused kernel the counter of torch misses.
+    the CPU, whose fused kernel the counter of torch misses, as it does torch's fast path through whole layers of it.
     """
-    counter = FlopCounterMode(display=False)
-    math = sdpa_kernel(SDPBackend.MATH) if image.device.type == "cpu" else nullcontext()
-    with math, counter:
-        score(image)
+    counter = FlopCounterMode(display=False, custom_mapping=MISSED)
+    plain = sdpa_kernel(SDPBackend.MATH) if image.device.type == "cpu" else nullcontext()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with plain, counter:
+            score(image)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     return int(counter.get_total_flops())
+
+
+def _of_products(rows: Sequence[int], columns: Sequence[int], *_: object, **__: object) -> int:
+    """Of the scalar products of each of `rows` (..., N, F) with each of `columns` (..., M, F) or (F,), given their shapes."""
+    return 2 * math.prod(rows) * (columns[-2] if len(columns) > 1 else 1)
+
+
+# Matrix products that the counter of torch does not know.
+MISSED = dict.fromkeys(
+    (torch.ops.aten.mv, torch.ops.aten._euclidean_dist, torch.ops.aten._cdist_forward), _of_products
+)

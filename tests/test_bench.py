@@ -29,7 +29,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.registry import Registry
-from adbench_tgan.timing import Clock, PeakMemory, clocks, latency
+from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, latency
 
 IMAGES = torch.arange(6 * 3 * 8 * 8).reshape(6, 3, 8, 8).to(torch.uint8)
 FEW = ("--detectors", "pca,mean_image", "--seconds", "0.05", "--max-batch", "4", "--device", "cpu")
@@ -74,9 +74,11 @@ class Keeper(Net):
 class Glutton(Net):
     """Runs out of memory at batch 4."""
 
+    error = None
+
     def score(self, images):
         if len(images) >= 4:
-            raise torch.OutOfMemoryError("too much")
+            raise self.error
         return super().score(images)
 
 
@@ -193,7 +195,16 @@ def test_peak_memory_is_in_mebibytes(monkeypatch, tmp_path):
     assert PeakMemory("cpu").megabytes() is None  # it would be that of the process's whole life
 
 
-def test_a_batch_that_does_not_fit_ends_the_search_only():
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("too much"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_batch_that_does_not_fit_ends_the_search_only(error, monkeypatch):
+    monkeypatch.setattr(Glutton, "error", error)
     detector, _, effort = prepared(Glutton())
     *good, last = speed.throughput(detector, IMAGES, effort)
     assert [line["batch"] for line in good] == [1, 2]
@@ -519,3 +530,15 @@ def test_a_file_that_was_changed_is_named(harm, file, said, timing, adbench):
     (found,) = boards.verify_timing(timing)
     assert (found.file, said in found.problem) == (file, True)
     assert adbench("verify", timing).status == 1
+
+
+@torch.no_grad()
+def test_products_that_the_counter_of_torch_passes_over_are_counted():
+    bank = torch.randn(50, 16)
+    for mode in ("use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist"):
+        distances = lambda few, mode=mode: torch.cdist(few, bank, compute_mode=mode)  # noqa: E731
+        assert flops(distances, torch.randn(3, 16)) == 2 * 3 * 50 * 16
+    assert flops(lambda few: few @ bank[0], torch.randn(3, 16)) == 2 * 3 * 16
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    assert flops(layer, torch.randn(1, 5, 16)) == 2 * 5 * (4 * 16 * 16 + 2 * 5 * 16 + 2 * 16 * 32)
+    assert torch.backends.mha.get_fastpath_enabled()
