@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import adbench_plugins
-from adbench_plugins.anchors import PCA, MeanImage, Random
-from adbench_tgan import Detector, DetectorConfig, ImageSet, TrainSet
+from adbench_plugins.anchors import PCA, MeanImage, MeanPixel, Random
+from adbench_tgan import Detector, DetectorConfig, ImageSet, TrainSet, to_unit
 from adbench_tgan.hooks import load
 
 
@@ -114,3 +114,14 @@ def test_every_detector_offered_is_there(info):
     assert ("reconstruct" in info.extras) == (cls.reconstruct is not Detector.reconstruct)
     assert "quick" in cls.presets
     assert cls.Config(**cls.presets["quick"])
+
+
+def test_mean_pixel_by_hand():
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 3, 4, 4)
+    torch.testing.assert_close(MeanPixel().fit(train_set()).score(pixels), torch.tensor([-1.0, -0.6, 1.0]))
+
+
+def test_the_mean_image_is_that_of_all_training_images():
+    normal = images(600) // 2  # more than are taken at a time, and darker than grey
+    detector = MeanImage().fit(TrainSet(ImageSet(normal)))
+    torch.testing.assert_close(detector.mean, to_unit(normal).mean(0), rtol=1e-5, atol=1e-6)

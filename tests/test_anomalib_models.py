@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from adbench_plugins import anomalib_models, features
 from adbench_plugins.anomalib_models import STFPM, PaDiM, PatchCore
@@ -206,3 +207,51 @@ def test_statistics_and_distances_are_in_full_precision_under_bf16(cls):
 def test_padim_says_that_one_image_is_too_few():
     with pytest.raises(AdbenchError, match="2 training images or more"):
         fitted(PaDiM, count=1)
+
+
+@pytest.mark.parametrize("cls", MODELS)
+def test_anomalibs_models_see_bilinear_images_and_give_bilinear_maps(cls):
+    model = fitted(cls, **{"epochs": 1} if cls is STFPM else {})
+    probe = smooth_images(3, (3, 32, 32), seed=1)
+    wide = F.interpolate(probe.float(), 64, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(model.prepared(probe), (wide - 127) / 128)
+    with torch.no_grad():
+        maps = model.model(model.prepared(probe)).anomaly_map
+    expected = F.interpolate(maps, (32, 32), mode="bilinear", antialias=True)[:, 0]
+    torch.testing.assert_close(model.anomaly_map(probe), expected)
+
+
+def test_the_student_sees_whole_batches_in_an_order_of_the_seed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        STFPM, "step", lambda _, x, *rest: seen.append(x[:, 0, 0, 0].tolist()) or {"loss": torch.zeros(())}
+    )
+    train = TrainSet(ImageSet(torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 3, 32, 32)))
+    settings = STFPM.presets["quick"] | {"epochs": 2, "batch_size": 8}
+    orders = []
+    for seed in (0, 0, 1):
+        seen.clear()
+        list(STFPM(STFPM.Config(**settings), seed=seed).epochs(train))
+        assert [len(batch) for batch in seen] == [8] * 4
+        assert seen[0] + seen[1] != seen[2] + seen[3]
+        assert seen[0] != sorted(seen[0])
+        orders.append(list(seen))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_a_students_step_forgets_the_gradients_of_the_one_before():
+    from anomalib.models.image.stfpm.loss import STFPMLoss
+
+    model = fitted(STFPM, count=4, epochs=1)
+    model.model.train()
+    student, found = model.model.student_model, []
+    for _ in range(2):
+        model.step(
+            smooth_images(4, (3, 32, 32), 0), torch.optim.SGD(student.parameters(), lr=0.0), STFPMLoss()
+        )
+        found.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
+    torch.testing.assert_close(*found)
+
+
+def test_neighbours_are_those_of_the_setting():
+    assert fitted(PatchCore, neighbours=3).model.num_neighbors == 3

@@ -330,3 +330,37 @@ def test_offset_images_score_higher_than_normal_ones():
     probe = smooth_images(8, (1, 32, 32), seed=1)
     offset = (probe.int() + 110).clamp(0, 255).to(torch.uint8)
     assert detector.score(offset).min() > detector.score(probe).max()
+
+
+def test_pairs_are_of_the_seed_and_of_whole_batches():
+    train = TrainSet(ImageSet(torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1)))
+    orders = []
+    for seed in (0, 0, 1):
+        pairs = EGBAD(built().config, seed=seed).pairs(train)
+        orders.append([part.flatten().tolist() for _ in range(4) for part in next(pairs)])
+        assert [len(part) for part in orders[-1]] == [8] * 8
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_adams_have_the_settings():
+    detector = built(lr=3e-4, betas=(0.3, 0.9))
+    for name, network in detector.networks.items():
+        (group,) = getattr(detector.optimizers(), name).param_groups
+        assert (group["lr"], group["betas"]) == (3e-4, (0.3, 0.9))
+        assert all(a is b for a, b in zip(group["params"], network.parameters(), strict=True))
+
+
+def test_generator_has_plain_relus():
+    kinds = {type(m) for m in built().generator.modules()} & {nn.ReLU, nn.LeakyReLU}
+    assert kinds == {nn.ReLU}
+
+
+def test_steps_forget_the_gradients_of_those_before():
+    detector, x = built(dropout=0.0), to_unit(images(8))
+    found = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        detector.discriminator_step(x, sgd(detector))
+        detector.generator_encoder_step(x, sgd(detector))
+        found.append([p.grad.clone() for network in detector.networks.values() for p in network.parameters()])
+    torch.testing.assert_close(*found)

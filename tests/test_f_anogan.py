@@ -15,6 +15,7 @@ from adbench_baselines.f_anogan import (
     generator,
     layer_norm,
     mlp_generator,
+    mlp_trunk,
     portions,
     trunk,
     up,
@@ -389,3 +390,67 @@ def test_training_lowers_the_encoders_loss_and_offset_images_score_higher():
     probe = smooth_images(8, (1, 32, 32), seed=1)
     offset = (probe.int() + 110).clamp(0, 255).to(torch.uint8)
     assert detector.score(offset).min() > detector.score(probe).max()
+
+
+def test_blocks_enlarge_before_the_first_convolution_and_pool_after_the_second():
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 8, 8)
+    body = up(4, 3).eval().body
+    wide = body[1](body[0](x)).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(body(x), body[6](body[5](body[4](body[3](wide)))))
+    body = down(4, 3, layer_norm).body
+    second = body[5](body[4](body[3](body[2](body[1](body[0](x))))))
+    torch.testing.assert_close(body(x), second.unflatten(2, (4, 2)).unflatten(4, (4, 2)).mean((3, 5)))
+
+
+@pytest.mark.parametrize("settings", [{}, {"arch": "mlp", "shape": (1, 28, 28)}])
+def test_drawings_are_bounded(settings):
+    detector = built(**settings)
+    x = detector.generator(1e4 * torch.randn(8, 6))
+    assert 0.9 < x.abs().max() <= 1
+
+
+def test_the_fully_connected_critic_ends_in_its_slope():
+    slopes = [type(layer) for layer in mlp_trunk(28)]
+    assert slopes == [nn.Flatten, nn.Linear, nn.LeakyReLU, nn.Linear, nn.LeakyReLU]
+
+
+def test_steps_forget_the_gradients_of_those_before():
+    detector, x = built(), to_unit(images(8))
+    for name, act in {
+        "critic": detector.critic_step,
+        "generator": lambda x, still: detector.generator_step(len(x), still),
+        "encoder": detector.encoder_step,
+    }.items():
+        network, found = detector.networks[name], []
+        for _ in range(2):
+            torch.manual_seed(1)
+            act(x, sgd(network, lr=0.0))
+            found.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+        torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+def test_optimisers_have_the_settings(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        FAnoGAN, "gan_step", lambda self, x, *adams: seen.append(adams) or {"loss": x[0].mean()}
+    )
+    settings = {"lr": 3e-4, "betas": (0.1, 0.8), "encoder_lr": 7e-5}
+    detector = FAnoGAN(SMALL.model_copy(update=settings))
+    list(detector.epochs(TrainSet(ImageSet(images(8)))))
+    for network, optimizer in zip((detector.generator, detector.critic), seen[0], strict=True):
+        (group,) = optimizer.param_groups
+        assert (group["lr"], group["betas"]) == (3e-4, (0.1, 0.8))
+        assert all(a is b for a, b in zip(group["params"], network.parameters(), strict=True))
+    assert detector.encoder_optimizer().defaults["alpha"] == 0.9  # TensorFlow's decay
+
+
+def test_the_streams_order_is_of_the_seed_and_of_whole_batches():
+    train = TrainSet(ImageSet(torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 1, 32, 32)))
+    orders = []
+    for seed in (0, 0, 1):
+        stream = FAnoGAN(SMALL, seed=seed).stream(train)
+        batches = [next(stream)[:, 0, 0, 0].tolist() for _ in range(4)]
+        assert [len(batch) for batch in batches] == [8] * 4  # two passes; 4 of 20 images are left out of each
+        orders.append(batches)
+    assert orders[0] == orders[1] != orders[2]

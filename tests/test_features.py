@@ -11,6 +11,7 @@ import huggingface_hub.constants
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from adbench_plugins import features
@@ -270,3 +271,19 @@ def test_a_pickle_with_code_is_refused(tmp_path):
     torch.save({"model": torch.nn.Linear(1, 1)}, tmp_path / "code.pth")
     with pytest.raises(AdbenchError, match="cannot read weights"):
         read_weights(tmp_path / "code.pth")
+
+
+@torch.no_grad()
+def test_images_are_enlarged_as_by_timms_bilinear_for_the_backbone():
+    seen = []
+    backbone = Backbone("tf_efficientnet_lite0", feature_size=48)
+    backbone.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    pixels = (
+        torch.arange(0, 256, 16, dtype=torch.uint8)
+        .view(1, 1, 4, 4)
+        .repeat_interleave(8, 2)
+        .repeat_interleave(8, 3)
+    )
+    backbone(pixels)
+    wide = F.interpolate(pixels.float(), 48, mode="bilinear", align_corners=False).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(seen[0], (wide - 127) / 128, rtol=1e-4, atol=1e-4)

@@ -264,3 +264,96 @@ def test_legacy_scaling_of_colour_is_refused(name):
         AdbenchError, match=rf"{name}.legacy_mnist_norm is for grey images.*3 channels; leave"
     ):
         built(name, legacy_mnist_norm=True)
+
+
+TWO = [*RECONSTRUCTING, "anogan"]  # one generator, one discriminator
+
+
+def watched(name, monkeypatch, count=20, seed=0, **settings):
+    """What a training gives to each `step`."""
+    seen = []
+
+    def spy(self, x, *optimizers):
+        seen.append((x, self, optimizers))
+        return {"loss_d": x.mean() + 2}
+
+    monkeypatch.setattr(REGISTRY.detector(name), "step", spy)
+    pixels = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 32, 32)
+    detector = made(name, epochs=2, **settings)
+    detector.seed = seed
+    list(detector.epochs(TrainSet(ImageSet(pixels))))
+    return seen
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_passes_are_shuffled_by_the_seed_and_of_whole_batches(name, monkeypatch):
+    orders = []
+    for seed in (0, 0, 1):
+        batches = [
+            ((x[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+            for x, *_ in watched(name, monkeypatch, seed=seed)
+        ]
+        assert [len(batch) for batch in batches] == [8] * 4  # 4 of 20 images are dropped
+        orders.append([batches[0] + batches[1], batches[2] + batches[3]])
+    one_pass, next_pass = orders[0]
+    assert len(set(one_pass)) == 16
+    assert one_pass != sorted(one_pass)
+    assert one_pass != next_pass
+    assert orders[0] == orders[1] != orders[2]
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_each_network_has_its_adam(name, monkeypatch):
+    _, detector, adams = watched(name, monkeypatch, lr=3e-4, beta1=0.3)[0]
+    for network, optimizer in zip((detector.generator, detector.discriminator), adams, strict=True):
+        (group,) = optimizer.param_groups
+        assert (group["lr"], group["betas"]) == (3e-4, (0.3, 0.999))
+        if name != "anogan":  # whose networks are by now its averages
+            assert all(a is b for a, b in zip(group["params"], network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_a_step_forgets_the_gradients_of_the_one_before(name):
+    detector, x = built(name), to_unit(images(8))
+    networks = detector.generator, detector.discriminator
+    still = [torch.optim.SGD(network.parameters(), lr=0.0) for network in networks]
+    found = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        detector.step(x, *still)
+        found.append([p.grad.clone() for network in networks for p in network.parameters()])
+    torch.testing.assert_close(*found)
+
+
+def test_codes_of_ganomaly_are_brought_together_from_both_sides():
+    detector, twin = (built("ganomaly", w_adv=0, w_con=0) for _ in "ab")
+    x = to_unit(images(8))
+    detector.step(x, *(torch.optim.SGD(n.parameters(), lr=0.0) for n in detector.networks.values()))
+    _, z, z_hat = twin.generator(x)
+    expected = torch.autograd.grad((z - z_hat).square().mean(), list(twin.generator.parameters()))
+    torch.testing.assert_close([p.grad for p in detector.generator.parameters()], list(expected))
+
+
+@pytest.mark.parametrize("name", ["anotrans", "sagan", "skip_ganomaly"])
+def test_the_discriminator_brings_codes_together_from_both_sides(name):
+    detector, twin = (built(name, w_lat=1e3) for _ in "ab")
+    x = to_unit(images(8))
+    detector.step(x, *(torch.optim.SGD(n.parameters(), lr=0.0) for n in detector.networks.values()))
+    x_hat = twin.generator(x).detach()
+    (logit, f), (logit_hat, f_hat) = twin.discriminator(x), twin.discriminator(x_hat)
+    softplus = torch.nn.functional.softplus
+    loss = softplus(-logit).mean() + softplus(logit_hat).mean() + 1e3 * (f - f_hat).square().mean()
+    expected = torch.autograd.grad(loss, list(twin.discriminator.parameters()))
+    torch.testing.assert_close(
+        [p.grad for p in detector.discriminator.parameters()], list(expected), rtol=1e-2, atol=1e-3
+    )
+
+
+def test_noise_is_not_in_what_skip_ganomaly_compares():
+    detector, twin = (built("skip_ganomaly", input_noise_std=0.5, w_adv=0, w_lat=0) for _ in "ab")
+    x = to_unit(images(8))
+    torch.manual_seed(1)
+    losses = detector.step(x, *(torch.optim.SGD(n.parameters(), lr=0.0) for n in detector.networks.values()))
+    torch.manual_seed(1)
+    x_hat = twin.generator(x + 0.5 * torch.randn_like(x))
+    torch.testing.assert_close(losses["loss_g"], 50 * (x - x_hat).abs().mean())

@@ -257,3 +257,18 @@ def test_ends_of_train_mode_are_not_remembered():
     network.eval()
     ends.known(images, find)
     assert sizes == [2, 2, 2]
+
+
+def test_images_that_differ_in_one_pixel_have_ends_of_their_own():
+    ends, (find, _) = Ends(nn.Linear(1, 1).eval()), counted_find()
+    images = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
+    images[1, 0, 1, 1] = 1  # the last pixel
+    ends.new(images, find)
+    assert torch.equal(ends.known(images, find), images.flatten(1).float())
+
+
+def test_every_pixel_has_a_say_in_the_start():
+    batch = images()
+    changed = batch.clone()
+    changed[0, -1, -1, -1] += 1
+    assert not torch.equal(starts(changed, 50, seed=3)[0][0], starts(batch, 50, seed=3)[0][0])

@@ -20,7 +20,8 @@ from adbench_plugins.transgan.diffaugment import (
     translate,
 )
 from adbench_plugins.transgan.dual import TransGANDual
-from adbench_plugins.transgan.networks import Attention, Discriminator, Generator, attend, upsample
+from adbench_plugins.transgan.losses import latent_loss, lsgan_discriminator_loss
+from adbench_plugins.transgan.networks import Attention, Block, Discriminator, Generator, attend, upsample
 from adbench_tgan import AdbenchError, ImageSet, TrainSet
 
 QUICK = dict(TransGANDual.presets["quick"])
@@ -617,3 +618,122 @@ def test_all_networks_are_offered(fitted):
     assert list(fitted.networks) == names
     assert TransGANDual().networks == {}
     assert all(a is not b for a, b in pairwise(fitted.networks.values()))
+
+
+def test_a_block_normalises_what_it_adds_and_its_perceptron_has_gelu():
+    torch.manual_seed(0)
+    block, tokens = Block(16, 4, 0.0, "head"), 3 * torch.randn(2, 5, 16)
+    for norm in (block.norm1, block.norm2):
+        nn.init.normal_(norm.weight)
+    attended = tokens + block.attention(block.norm1(tokens))
+    hidden = nn.functional.gelu(block.mlp[0](block.norm2(attended)))
+    torch.testing.assert_close(block(tokens), attended + block.mlp[2](hidden))
+
+
+def test_positions_are_added_at_every_stage():
+    torch.manual_seed(0)
+    generator = Generator(latent=8, width=64, depths=(0, 0, 0)).double()
+    z = torch.randn(2, 8).double()
+    before = generator(z)
+    for position in generator.positions:
+        position.data.normal_()
+        after = generator(z)
+        assert (after - before).abs().max() > 1e-3
+        before = after
+
+
+def made(channels=1, **settings):
+    model = detector(**settings)
+    model.build((channels, 32, 32))
+    return model
+
+
+def test_duals_adams_have_the_settings():
+    model = made(lr=3e-4, betas=(0.1, 0.8))
+    optimise = model._optimisers()
+    for optimiser in (optimise.generator, optimise.discriminators):
+        (group,) = optimiser.param_groups
+        assert (group["lr"], group["betas"]) == (3e-4, (0.1, 0.8))
+
+
+def test_each_discriminator_learns_from_its_own_half():
+    model = made(diffaugment="none")
+    optimise, halves = step_inputs(model)
+    x_hats = [torch.full_like(half.x, value) for half, value in zip(halves, (0.3, -0.3), strict=True)]
+    judges = (model.discriminator_normal, model.discriminator_anomalous)
+    expected = [
+        lsgan_discriminator_loss(judge(half.x), judge(x_hat)).item()
+        for judge, half, x_hat in zip(judges, halves, x_hats, strict=True)
+    ]
+    losses = model._discriminator_step(optimise, halves, x_hats)
+    assert [losses["discriminator_normal"].item(), losses["discriminator_anomalous"].item()] == pytest.approx(
+        expected
+    )
+
+
+def test_the_latent_loss_reaches_generator_and_mapper_from_both_sides():
+    model = made()
+    _, (normal, _) = step_inputs(model)
+    weights = [model.mapper[0].weight, model.generator.to_image.weight]
+    z, x_hat = model._draw(normal.feats)
+    loss = model.normal_losses(normal.x, x_hat, z)["latent"]
+    found = torch.autograd.grad(loss, weights, retain_graph=True)
+    expected = torch.autograd.grad(latent_loss(z, model.mapper(model.backbone(x_hat))), weights)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_warm_up_is_by_l1():
+    model = made()
+    optimise, (normal, _) = step_inputs(model)
+    expected = (normal.x - model._draw(normal.feats)[1]).abs().mean()
+    torch.testing.assert_close(model._warmup_step(optimise, normal)["l1"], expected)
+
+
+def test_tokens_of_the_discriminators_are_patches_of_the_setting():
+    model = made(discriminator_patch=16)
+    for judge in (model.discriminator_normal, model.discriminator_anomalous):
+        assert judge.embed.kernel_size == (16, 16)
+
+
+@pytest.mark.parametrize("settings", [{"warmup_epochs": 1, "epochs": 0}, {"epochs": 1}, {"iterations": 2}])
+def test_the_seed_orders_what_dual_learns_from(settings, monkeypatch):
+    seen = []
+
+    def spy(self, optimise, normal, *_):
+        seen.extend(normal.x.flatten(1).sum(1).tolist())
+        return {"l1": normal.x.mean()}
+
+    monkeypatch.setattr(TransGANDual, "_step", spy)
+    monkeypatch.setattr(TransGANDual, "_warmup_step", spy)
+    orders = []
+    for seed in (0, 0, 1):
+        seen.clear()
+        model = detector(**{"warmup_epochs": 0, **settings})
+        model.seed = seed
+        list(model.epochs(train_set()))
+        orders.append(list(seen))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_duals_steps_forget_the_gradients_of_those_before():
+    model, found = made(diffaugment="none"), []
+    optimise, halves = step_inputs(model)
+    for optimiser in (optimise.generator, optimise.discriminators):
+        optimiser.param_groups[0]["lr"] = 0.0
+    judges = (model.discriminator_normal, model.discriminator_anomalous)
+    for _ in range(2):
+        model._step(optimise, *halves)
+        found.append([p.grad.clone() for judge in judges for p in judge.parameters()])
+    torch.testing.assert_close(*found)
+
+
+def test_the_discriminators_learn_before_the_generator():
+    """It meets the new ones, as their step comes first."""
+    model = made(diffaugment="none")
+    optimise, halves = step_inputs(model)
+    calls = []
+    for name in ("generator", "discriminators"):
+        step = getattr(optimise, name).step
+        getattr(optimise, name).step = lambda step=step, name=name: calls.append(name) or step()
+    model._step(optimise, *halves)
+    assert calls == ["discriminators", "generator"]

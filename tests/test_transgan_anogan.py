@@ -533,3 +533,60 @@ def from_tokens(generator, tokens):
 
 def test_a_generator_with_a_narrow_stem_trains_and_scores():
     assert fitted(stem_width=4, iterations=5).score(images(2)).isfinite().all()
+
+
+def test_the_drift_is_of_the_squared_mean():
+    detector = built(diffaugment="none", w_penalty=0.0, w_drift=1e3)
+    x = to_unit(images())
+    on_real = detector.discriminator(x)
+    torch.manual_seed(1)
+    fake = detector.discriminator(detector.generator(torch.randn(8, 16)))
+    torch.manual_seed(1)
+    still = torch.optim.SGD(detector.discriminator.parameters(), lr=0.0)
+    loss = detector.discriminator_step(x, still)["loss_d"]
+    expected = fake.mean() - on_real.mean() + 1e3 * on_real.mean().square()
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-4, atol=0)
+
+
+def test_dropout_of_the_generator_is_that_of_the_setting():
+    drops = {m.p for m in built(generator_dropout=0.25).generator.modules() if isinstance(m, nn.Dropout)}
+    assert drops == {0.25}
+    assert not any(m.p for m in built().generator.modules() if isinstance(m, nn.Dropout))
+
+
+def test_batches_are_shuffled_by_the_seed_and_whole():
+    pixels = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1)
+    orders = []
+    for seed in (0, 0, 1):
+        batches = TransGANAnoGAN(SMALL, seed=seed).batches(ImageSet(pixels))
+        orders.append([next(batches).flatten().tolist() for _ in range(4)])
+        assert [len(batch) for batch in orders[-1]] == [8] * 4  # two passes; 4 of 20 are left out of each
+        first = orders[-1][0] + orders[-1][1]
+        assert len(set(first)) == 16
+        assert first != sorted(first)
+        assert first != orders[-1][2] + orders[-1][3]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_both_adams_have_the_settings():
+    detector = built(lr=3e-4, betas=(0.1, 0.8))
+    for network in detector.networks.values():
+        (group,) = detector.adam(network).param_groups
+        assert (group["lr"], group["betas"]) == (3e-4, (0.1, 0.8))
+
+
+def test_steps_forget_the_gradients_of_those_before():
+    detector, x, found = built(), to_unit(images()), []
+    for _ in range(2):
+        torch.manual_seed(1)
+        detector.discriminator_step(x, torch.optim.SGD(detector.discriminator.parameters(), lr=0.0))
+        detector.generator_step(8, torch.optim.SGD(detector.generator.parameters(), lr=0.0))
+        found.append(
+            [
+                p.grad.clone()
+                for net in detector.networks.values()
+                for p in net.parameters()
+                if p.grad is not None
+            ]
+        )
+    torch.testing.assert_close(*found)
