@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from io import TextIOWrapper
+from io import TextIOWrapper, UnsupportedOperation
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -176,6 +176,8 @@ def hindrance() -> str:
     """Why nothing can be written to the standard output; empty if it can."""
     try:
         os.write(sys.stdout.fileno(), b"\n")  # less would not show it
+    except UnsupportedOperation:  # there is no file behind it
+        return ""
     except OSError as error:
         return str(error.strerror)
     return ""
@@ -189,9 +191,11 @@ def give_up_output() -> None:
 def entry() -> None:
     """Be the process ``adbench``, which ends with its command: also where a plugin left threads that do not end."""
     status = 1
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (it is open to the end)
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if (
+            getattr(sys, name) is None
+        ):  # it was closed; opened in this order each has its own descriptor again
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (it is open to the end)
     if isinstance(sys.stdout, TextIOWrapper):
         # As for the error stream: a name that cannot be written there is no failure.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -15,7 +15,7 @@ from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector
 from adbench_tgan.energy import LEAST, meter_of
 from adbench_tgan.failures import lacks_memory
-from adbench_tgan.scoring import operations, sample
+from adbench_tgan.scoring import check_scores, operations, sample, scores_of
 from adbench_tgan.timing import PeakMemory, clocks, stopwatch
 from adbench_tgan.timing_board import derived
 from adbench_tgan.training import fit, lay_out
@@ -71,8 +71,14 @@ def _some(images: ImageSet | None, count: int) -> Any:
 
 
 def measure_speed(detector: Detector, images: Tensor, effort: Effort) -> dict[str, Any]:
-    """All numbers of one detector; what cannot be told is None. `images` uint8 (N, C, H, W) on the CPU."""
+    """All numbers of one detector; what cannot be told is None. `images` uint8 (N, C, H, W) on the CPU.
+
+    Raises:
+        AdbenchError: it gives no finite score for an image, be it at the second call: its times would be of nothing.
+    """
     one = images[:1].to(detector.device)
+    for _ in range(2):
+        check_scores(scores_of(detector, one).float().cpu().numpy())
     memory = PeakMemory(detector.device)
     alone = clocks(detector.score, one, LATENCY_SAMPLES, effort.seconds)
     memory_alone = memory.megabytes()

@@ -72,7 +72,7 @@ def run_bench(
         record = {"key": keys[job.key]} | found
         record["machine"] = board.machine
         reporter.job_ended(job, said(record))
-        board = with_record(board, record)
+        board = with_record(read_board(out, board), record)  # to which another command may have added
         if out is not None:
             write_board(board, out)
     asked = set(keys.values())

@@ -32,7 +32,8 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, latency
 
 IMAGES = torch.arange(6 * 3 * 8 * 8).reshape(6, 3, 8, 8).to(torch.uint8)
-FEW = ("--detectors", "pca,mean_image", "--seconds", "0.05", "--max-batch", "4", "--device", "cpu")
+EFFORT = ("--seconds", "0.05", "--max-batch", "4", "--device", "cpu")
+FEW = ("--detectors", "pca,mean_image", *EFFORT)
 
 
 class Net(Detector):
@@ -80,6 +81,16 @@ class Glutton(Net):
         if len(images) >= 4:
             raise self.error
         return super().score(images)
+
+
+class Tired(Net):
+    """Scores nothing after its first images."""
+
+    calls = 0
+
+    def score(self, images):
+        self.calls += 1
+        return super().score(images) if self.calls < 3 else None
 
 
 def prepared(detector, **effort):
@@ -530,6 +541,26 @@ def test_a_file_that_was_changed_is_named(harm, file, said, timing, adbench):
     (found,) = boards.verify_timing(timing)
     assert (found.file, said in found.problem) == (file, True)
     assert adbench("verify", timing).status == 1
+
+
+def test_what_another_command_measured_meanwhile_stays(adbench, monkeypatch, tmp_path):
+    out, measured = tmp_path / "times", speeds.attempt
+
+    def attempt(job, *others):
+        if job.detector == "mean_image":
+            assert adbench("bench", "--detectors", "random", *EFFORT, "--out", out).status == 0
+        return measured(job, *others)
+
+    monkeypatch.setattr(speeds, "attempt", attempt)
+    assert adbench("bench", "--detectors", "mean_image", *EFFORT, "--out", out).status == 0
+    rows = csv.DictReader((out / "timing.csv").open())
+    assert sorted(row["detector"] for row in rows) == ["mean_image", "random"]
+
+
+def test_what_scores_nothing_is_not_timed():
+    detector, _, effort = prepared(Tired())
+    with pytest.raises(AdbenchError, match="score returned NoneType"):
+        speed.measure_speed(detector, IMAGES, effort)
 
 
 @torch.no_grad()

@@ -494,7 +494,7 @@ def test_output_that_cannot_be_written_is_one_line(words: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("words", ["list detectors", "list detectors --json"])
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed_are_no_failure(words: str, closed: str, tmp_path: Path) -> None:
     ended = subprocess.run(
         f"{SCRIPT} {words} {closed}", shell=True, capture_output=True, text=True, cwd=tmp_path, check=False
