@@ -135,8 +135,8 @@ def refuse(error: Any) -> NoReturn:
 def main() -> None:
     """Run the command line; every error is one line, with a traceback only on ``--debug``."""
     # Threads of small networks wait for each other all the time. On a core that another program uses, waiting by
-    # spinning makes training many times slower; a short spin costs next to nothing elsewhere.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # spinning makes training many times slower; where no other does, going to sleep at once takes half as long again.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     # What Pillow says of a bad image, our error says too.
