@@ -191,10 +191,9 @@ def give_up_output() -> None:
 def entry() -> None:
     """Be the process ``adbench``, which ends with its command: also where a plugin left threads that do not end."""
     status = 1
+    # Streams that were closed: opened in this order each has its own descriptor again.
     for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
-        if (
-            getattr(sys, name) is None
-        ):  # it was closed; opened in this order each has its own descriptor again
+        if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (it is open to the end)
     if isinstance(sys.stdout, TextIOWrapper):
         # As for the error stream: a name that cannot be written there is no failure.
