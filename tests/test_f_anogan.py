@@ -442,7 +442,8 @@ def test_optimisers_have_the_settings(monkeypatch):
         (group,) = optimizer.param_groups
         assert (group["lr"], group["betas"]) == (3e-4, (0.1, 0.8))
         assert all(a is b for a, b in zip(group["params"], network.parameters(), strict=True))
-    assert detector.encoder_optimizer().defaults["alpha"] == 0.9  # TensorFlow's decay
+    encoders = detector.encoder_optimizer().defaults
+    assert (encoders["lr"], encoders["alpha"]) == (7e-5, 0.9)  # the latter TensorFlow's decay
 
 
 def test_the_streams_order_is_of_the_seed_and_of_whole_batches():

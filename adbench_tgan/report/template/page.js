@@ -136,7 +136,7 @@
   }
   addEventListener("pageshow", () => { // a browser that comes back to the page restores lists and filters late
     for (const select of document.querySelectorAll(".choice")) if (select.value !== choices[select.dataset.signal]) tell(select.dataset.signal, select.value);
-    filter();
+    if ([...new FormData(filters).values()].some(Boolean)) filter(); // else all is shown as it was drawn
   });
   dark.addEventListener("change", drawAll);
   let opened = []; // for the printer only
