@@ -89,6 +89,15 @@ def make_imagefolder(
     return root
 
 
+class Python2(pickle._Pickler):
+    """Writes bytes as the official files of CIFAR-10 have them: as the text of Python 2."""
+
+    def save_bytes(self, data: bytes) -> None:
+        self.write(pickle.BINSTRING + struct.pack("<i", len(data)) + data)
+
+    dispatch = pickle._Pickler.dispatch | {bytes: save_bytes}
+
+
 def make_cifar10(root: Path, *, batch: int = 20, test: int = 20) -> Path:
     """`root/cifar-10-batches-py` with five training batches and a test batch; label of image i: i % 10."""
     folder = root / "cifar-10-batches-py"
@@ -98,7 +107,8 @@ def make_cifar10(root: Path, *, batch: int = 20, test: int = 20) -> Path:
         count = test if name == "test_batch" else batch
         pixels = np.random.default_rng(seed).integers(0, 256, (count, 3072), dtype=np.uint8)
         entry = {b"data": pixels, b"labels": [i % 10 for i in range(count)]}
-        (folder / name).write_bytes(pickle.dumps(entry, protocol=2))
+        with (folder / name).open("wb") as file:
+            Python2(file, protocol=2).dump(entry)
     return folder
 
 

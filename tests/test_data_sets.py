@@ -187,7 +187,7 @@ def test_cifar10_of_old_and_new_numpy(tmp_path, module, text):
     assert b"numpy._core.multiarray" in data or b"numpy.core.multiarray" in data
     data = data.replace(b"numpy._core.multiarray", module.encode())
     if text:  # keys as text
-        entry = pickle.loads(path.read_bytes())  # our own file
+        entry = pickle.loads(path.read_bytes(), encoding="bytes")  # our own file
         data = pickle.dumps({key.decode(): value for key, value in entry.items()}, protocol=2)
     path.write_bytes(data)
     pixels, labels = cifar10.read_batch(path)

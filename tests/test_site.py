@@ -80,7 +80,7 @@ def test_links_lead_to_what_the_site_has(page):
         target for target in re.findall(r"\]\(([^)#]+)", PAGES[page]) if not target.startswith("https:")
     ]
     found = [(ROOT / page).parent.joinpath(target).resolve().relative_to(ROOT) for target in targets]
-    assert len(found) > 5
+    assert len(found) > (1 if "timing-" in page else 5)  # times have no pictures and few files
     assert [str(each) for each in found if each not in offered] == []
 
 
@@ -112,9 +112,9 @@ def test_the_overview_has_the_best_row_of_each_kind_and_says_why_there_is_no_ran
             assert best is None or f"<br>{best:.3f} (" in line[f"highest {kind}"]
     assert lines["cifar10-one-vs-rest"]["ranked"].endswith("1 of the 3 seeds that it takes")
     assert lines["cifar10-one-vs-rest"]["categories, size"].startswith(
-        "10 of 10,000<br>test images<br>3,500,000 scores<br>"
+        "10 of 10,000<br>test images<br>4,000,000 scores<br>"
     )
-    assert lines["cifar10-one-vs-rest"]["detectors, seeds"] == "13<br>seeds: 1 to 3"
+    assert lines["cifar10-one-vs-rest"]["detectors, seeds"] == "16<br>seeds: 1 to 3"
     assert lines["digits-one-vs-rest"]["ranked"] == "all 15 rows"
     assert lines["mvtec-screw"]["highest one-class"].endswith("rank shared with 2 more")
     assert "Read mvtec-screw with care" in PAGES[site.OVERVIEW]
