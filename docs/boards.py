@@ -158,13 +158,15 @@ def downloads(folder: Path) -> Iterator[str]:
 def charts(folder: Path) -> str:
     """The page of ``adbench report``, which needs no network."""
     sys.path += [str(ROOT)] if str(ROOT) not in sys.path else []  # where nothing is installed
-    from adbench_tgan.report import audited, page
+    from adbench_tgan.report import audited, page, timed
     from adbench_tgan.report.gallery import without_models
     from adbench_tgan.report.material import from_board
 
     board = from_board(folder)
     audits = audited.audits_of(AUDIT if AUDIT.exists() else None, board.dataset, board.protocol, board.jobs)
-    return page.render(board, (), without_models(board), *audits)
+    times = [timed.times_of(place, board) for place in with_page("timing.json")]
+    most = max(times, key=lambda each: len(each.rows), default=None)
+    return page.render(board, (), without_models(board), *audits, most if most and len(most.rows) else None)
 
 
 # -- a README as a page

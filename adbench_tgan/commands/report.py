@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from adbench_tgan.report.gallery import Gallery
     from adbench_tgan.report.material import Material
 
+Audits = Annotated[Path | None, typer.Option(help="Folder that adbench audit wrote, for its curves.")]
+Timing = Annotated[Path | None, typer.Option(help="Folder that adbench bench wrote, for its latencies.")]
+
 
 def report(
     runs: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
@@ -48,9 +51,8 @@ def report(
             autocompletion=complete("protocol", several=False),
         ),
     ] = None,
-    audit: Annotated[
-        Path | None, typer.Option(help="Folder that adbench audit wrote, for its curves.")
-    ] = None,
+    audit: Audits = None,
+    timing: Timing = None,
     examples: Annotated[
         str | None,
         typer.Option(help="Category of the example images.  [default: the first with a saved model]"),
@@ -67,6 +69,7 @@ def report(
     from adbench_tgan.report import page
     from adbench_tgan.report.audited import audits_of
     from adbench_tgan.report.material import from_board, from_store
+    from adbench_tgan.report.timed import times_of
     from adbench_tgan.results import write_atomically
 
     file = file_of("--out", out, "report.html")
@@ -81,8 +84,9 @@ def report(
     audits, no_audits = audits_of(audit, material.dataset, material.protocol, material.jobs)
     if audit and no_audits:
         warn(f"note: {no_audits}")
+    times = times_of(timing, material) if timing else None
     galleries, no_examples = galleries_of(material, found, data_root, examples, device)
-    text = page.render(material, galleries, no_examples, audits, no_audits)
+    text = page.render(material, galleries, no_examples, audits, no_audits, times)
     write_atomically(file, text)
     print(f"wrote {file}, {len(text.encode()) / 1e6:.1f} MB")
 

@@ -13,6 +13,7 @@ from adbench_tgan.leaderboard import device_of
 from adbench_tgan.report import audited, charts, curves, provenance, tables
 from adbench_tgan.report.gallery import RULE, Gallery
 from adbench_tgan.report.material import Material
+from adbench_tgan.report.timed import Times
 from adbench_tgan.text import counted, plain
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -36,6 +37,7 @@ def render(
     no_examples: str = "No examples were asked for.",
     audits: Sequence[dict[str, Any]] = (),
     no_audits: str = "",
+    times: Times | None = None,
 ) -> str:
     """The page as one HTML text that needs no network. The same material gives the same text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -67,7 +69,7 @@ def render(
             for name in ("supervision", "pretrained", "preset")
         },
         heat=tables.heat_table(material),
-        overview=overview(material),
+        overview=overview(material, times),
         curve_charts=curve_charts(material, records),
         detail_charts=detail_charts(records, list(curves.loss_records(material))),
         chosen=curves.chosen_jobs(material),
@@ -118,11 +120,13 @@ def extent(material: Material) -> str:
     return ", ".join(counts)
 
 
-def overview(material: Material) -> list[Chart]:
-    """AUROC with intervals, and AUROC against latency."""
+def overview(material: Material, times: Times | None = None) -> list[Chart]:
+    """AUROC with intervals, and AUROC against latency: that of `times`, else of the jobs."""
     board = material.leaderboard
     ranked = board[board["auroc_mean"].notna()]
-    timed = ranked[ranked["latency_ms_p50"].notna()]
+    timed = ranked if times is None else times.rows[times.rows["auroc_mean"].notna()]
+    timed = timed[timed["latency_ms_p50"].notna()]
+    comparable = times is not None or devices(material) == 1
     return [
         Chart(
             name="intervals",
@@ -140,15 +144,27 @@ def overview(material: Material) -> list[Chart]:
             about="Up and to the left is better; a dashed line joins the ranked ones of one supervision that no "
             "other of them beats in both. "
             "A name that would lie on another, or on another's mark, is left out: point at the mark to read it. "
-            "Only detectors all of whose jobs were timed and ran on one device have a latency here.",
-            spec=charts.pareto(timed, material.entries) if devices(material) == 1 and len(timed) else None,
-            absent=no_times(material),
+            + whose_times(times),
+            spec=charts.pareto(timed, material.entries) if comparable and len(timed) else None,
+            absent=no_times(material, times),
         ),
     ]
 
 
-def no_times(material: Material) -> str:
+def whose_times(times: Times | None) -> str:
+    """Where latencies come from, and which detectors have none."""
+    if times is None:
+        return "Only detectors all of whose jobs were timed and ran on one device have a latency here."
+    return (
+        f"Latencies are those of {times.name}, measured one at a time on {times.device}; detectors that were not "
+        "measured there with the settings that they have here (but for epochs) are left out."
+    )
+
+
+def no_times(material: Material, times: Times | None = None) -> str:
     """Why there is no latency to show."""
+    if times is not None:
+        return f"No detector was measured in {times.name} with the settings that it has here."
     if not devices(material):
         return "No job ended well, so there are no times."
     if material.results["latency_ms_p50"].notna().any():
