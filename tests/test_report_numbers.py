@@ -133,8 +133,8 @@ def test_an_entry_has_one_colour_in_all_charts():
             "b": charts.COLOURS[1],
             "c": charts.COLOURS[2],
         }
-    fill = charts.intervals(board, entries)["layer"][1]["encoding"]["fillOpacity"]
-    assert (fill["condition"], fill["value"]) == ([{"test": "datum.rank === null", "value": 0}], 1)
+        fill = chart(board, entries)["layer"][1]["encoding"]["fillOpacity"]
+        assert (fill["condition"], fill["value"]) == ([{"test": "datum.rank === null", "value": 0}], 1)
 
 
 def test_bars_of_intervals_go_from_their_low_to_their_high_end_around_the_mean(material):

@@ -55,13 +55,20 @@ def intervals(board: pd.DataFrame, entries: Sequence[str]) -> Spec:
     )
     points = base.mark_point(size=70, filled=True, opacity=1, strokeWidth=2).encode(
         x=alt.X("auroc_mean:Q", scale=zero),
-        color=_colour(order, entries),
-        stroke=_colour(order, entries, alt.Stroke),
-        fillOpacity=alt.when("datum.rank === null").then(alt.value(0)).otherwise(alt.value(1)),
         shape=_supervision(lines),
+        **_hollow_without_rank(order, entries),
     )
     chance = _chance().encode(x=alt.datum(0.5))
     return _spec(bars + points + chance, height=32 * len(lines) + 10)
+
+
+def _hollow_without_rank(order: Sequence[str], entries: Sequence[str]) -> dict[str, Any]:
+    """How a point is painted: in its row's colour, within only if it has a rank."""
+    return {
+        "color": _colour(order, entries),
+        "stroke": _colour(order, entries, alt.Stroke),
+        "fillOpacity": alt.when("datum.rank === null").then(alt.value(0)).otherwise(alt.value(1)),
+    }
 
 
 def _two_lines() -> alt.Axis:
@@ -107,12 +114,12 @@ def pareto(board: pd.DataFrame, entries: Sequence[str]) -> Spec:
     y = alt.Y("auroc_mean:Q", title="AUROC", scale=zero, axis=_decimals("y"))
     front = base.transform_filter("datum.best").mark_line(color=GREY, strokeDash=[6, 3])
     front = front.encode(x=x, y=y, detail="supervision:N")
-    points = base.mark_point(size=90, filled=True, opacity=1).properties(name="points")
+    points = base.mark_point(size=90, filled=True, opacity=1, strokeWidth=2).properties(name="points")
     points = points.encode(
         x=x,
         y=y,
-        color=_colour(order, entries),
         shape=_supervision(lines),
+        **_hollow_without_rank(order, entries),
         tooltip=["entry:N", "supervision:N", _three("auroc_mean:Q"), _three("latency_ms_p50:Q"), "best:N"],
     )
     # The page hides names that would lie on others, or on points of others.

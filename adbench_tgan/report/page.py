@@ -142,7 +142,7 @@ def overview(material: Material, times: Times | None = None) -> list[Chart]:
             name="pareto",
             title="AUROC against latency",
             about="Up and to the left is better; a dashed line joins the ranked ones of one supervision that no "
-            "other of them beats in both. "
+            "other of them beats in both. A hollow point has no rank. "
             "A name that would lie on another, or on another's mark, is left out: point at the mark to read it. "
             + whose_times(times),
             spec=charts.pareto(timed, material.entries) if comparable and len(timed) else None,
