@@ -50,13 +50,20 @@ def without_superseded(results: Sequence[Result]) -> list[Result]:
         task
         for result in results
         if result.status == "ok"
-        for task in (_task(result.job), _asked(result.job))
+        for task in (_task(result.job), _asked(result.job), _on_its_images(result.job))
     }
-    return [
-        result
-        for result in results
-        if result.status == "ok" or (_asked if result.job.problem else _task)(result.job) not in done
-    ]
+    return [result for result in results if result.status == "ok" or _failed(result.job) not in done]
+
+
+def _failed(job: Job) -> tuple[Any, ...]:
+    """What a success must share to supersede a failure; the images too, where they could be read."""
+    if job.problem:
+        return _asked(job)
+    return _on_its_images(job) if job.split_fingerprint else _task(job)
+
+
+def _on_its_images(job: Job) -> tuple[Any, ...]:
+    return *_task(job), job.split_fingerprint
 
 
 def _task(job: Job) -> tuple[Any, ...]:

@@ -473,3 +473,10 @@ def test_a_download_is_moved_into_place(tmp_path):
     assert folder == tmp_path / "root/set"
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["set"]
     assert (folder / "a.png").is_file()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".PNG", ".TIFF"])
+def test_an_image_is_known_by_any_of_the_documented_suffixes(suffix, tmp_path):
+    path = save(tmp_path / f"a{suffix}", picture(1))
+    (tmp_path / "notes.txt").touch()
+    assert list_images(tmp_path) == [path]

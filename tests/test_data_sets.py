@@ -1128,3 +1128,40 @@ def test_a_category_that_no_option_can_give_is_refused(tmp_path, make, dataset, 
     make(tmp_path, ["gan", name])
     with pytest.raises(DataError, match=f"{name} has a comma .* which --categories cannot give; rename it"):
         dataset.load(tmp_path, False)
+
+
+def test_the_classes_of_fashion_mnist_have_the_order_of_its_labels():
+    from torchvision.datasets import FashionMNIST
+
+    names = [name.lower().removesuffix("/top").replace(" ", "-") for name in FashionMNIST.classes]
+    assert list(mnist.CLOTHES) == names
+
+
+@pytest.mark.parametrize(("name", "torchvision_name", "fourth"), MNISTS)
+def test_all_four_files_of_mnist_have_an_official_hash(name, torchvision_name, fourth):
+    from torchvision import datasets
+
+    files = [file.removesuffix(".gz") for file, _ in getattr(datasets, torchvision_name).resources]
+    assert sorted(mnist.OFFICIAL[torchvision_name]) == sorted(files)
+
+
+def test_normal_images_of_the_other_layout_are_refused_in_train_too(tmp_path):
+    mixed = make_ganomaly(tmp_path) / "train/good"
+    save(mixed / "000.png", picture(1))
+    with pytest.raises(DataError, match=r"train/good is of another layout than train/0\.normal; move"):
+        folder.load(tmp_path, False)
+
+
+def test_ganomalys_layout_may_have_masks(tmp_path):
+    make_ganomaly(tmp_path, abnormal=3)
+    for i in range(3):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[i, 0] = 255  # each its own
+        save(tmp_path / f"ground_truth/1.abnormal/{i:03}_mask.png", mask)
+    dataset = folder.load(tmp_path, False)
+    samples = dataset.samples(tmp_path.name)
+    assert "1 category, 1 with masks" in dataset.note
+    masks = {name.rpartition("/test/")[2]: samples.read_mask(i) for i, name in enumerate(samples.ids)}
+    for i in range(3):
+        assert np.argwhere(masks[f"1.abnormal/{i:03}.png"]).tolist() == [[i, 0]]
+    assert not masks["0.normal/000.png"].any()

@@ -214,3 +214,24 @@ def test_a_detector_that_learns_from_labels_stays_one_where_its_images_cannot_be
     for name, supervision in (("logistic", "labelled"), ("knn", "one-class")):
         failed = job_of(entry(REGISTRY, name, "quick", (), lambda _: None), tasks, "0", 0, "fp32")
         assert (failed.supervision, failed.problem) == (supervision, "no such image")
+
+
+def planned(**asked):
+    said = []
+    request = Request(**({"detectors": ["mean_image"], "data_root": Path("none")} | asked))
+    return plan(request, REGISTRY, said.append).jobs, said
+
+
+def test_what_is_asked_for_twice_is_one_job():
+    jobs, _ = planned(detectors=["mean_image", "mean_image"], categories=["1", "1", "0"], seeds=[3, 3])
+    assert [(job.category, job.seed) for job in jobs] == [("1", 3), ("0", 3)]
+
+
+def test_a_value_may_hold_an_equals_sign():
+    with pytest.raises(AdbenchError, match=r"^--set ganomaly\.epochs=a=b: Input should be a valid integer"):
+        entry(REGISTRY, "ganomaly", "paper", ["ganomaly.epochs=a=b"], print)
+
+
+def test_deeply_nested_text_is_a_text():
+    with pytest.raises(AdbenchError, match=r"^--set ganomaly\.epochs=\[\[\["):
+        entry(REGISTRY, "ganomaly", "paper", ["ganomaly.epochs=" + "[" * 100_000], print)

@@ -444,3 +444,28 @@ def test_what_is_said_of_images_is_remarked():
         "of a's images, and of 1 more category: 1 of 7 is odd; 2 of 7 are even"
     ]
     assert list(board([noted("a", "slow")])["remark"]) == [""]
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [{"category": "b"}, {"seed": 1}, {"dataset": "other"}, {"protocol": "other"}, {"protocol_version": "2"}],
+    ids=str,
+)
+def test_a_failure_elsewhere_is_not_superseded(elsewhere):
+    good, failed = result("d"), result("d", status="failed", **elsewhere)
+    assert without_superseded([good, failed]) == [good, failed]
+    begun = replace(failed, job=replace(failed.job, problem="no weights"))
+    assert without_superseded([good, begun]) == [good, begun]
+
+
+def test_what_could_not_begin_in_another_precision_is_not_superseded():
+    stuck = result("d", status="failed", config={"backbone": "auto"}, problem="no weights", precision="bf16")
+    assert without_superseded([stuck, result("d")])[0] == stuck
+
+
+def test_a_failure_on_other_images_is_not_superseded():
+    good, failed = result("d", split_fingerprint="b" * 64), result("d", status="failed")
+    assert without_superseded([good, failed]) == [good, failed]
+    assert comparable(without_superseded([good, failed]), [failed.job]) == [failed]
+    unread = result("d", status="failed", split_fingerprint="")
+    assert without_superseded([good, unread]) == [good]

@@ -15,11 +15,14 @@ import pandas as pd
 import pytest
 import torch
 from make_data import make_mvtec
+from make_runs import made, make_runs
 from PIL import Image
 
+from adbench_tgan import DetectorConfig
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.predict import load_detector, predict, read_images
+from adbench_tgan.predict import Prediction, load_detector, meaning_of, predict, read_images, rebuild
 from adbench_tgan.registry import Registry
+from adbench_tgan.results import ResultStore
 
 
 @pytest.fixture(scope="module")
@@ -280,3 +283,84 @@ def test_a_model_of_another_detector_version_or_shape_is_refused(adbench, job, d
     assert f"was made by version 0 of ganomaly, version {installed} is installed" in refused
     path.write_text(json.dumps(whole | {"shape": [1, 32, 32]}))
     assert "the saved model does not fit network 'generator'" in adbench("predict", folder, image).error
+
+
+def test_a_score_at_the_threshold_is_not_above_it():
+    verdicts = [
+        Prediction(path=Path("a.png"), score=score, threshold=1.0).anomalous for score in (0.5, 1.0, 1.5)
+    ]
+    assert verdicts == [False, False, True]
+
+
+def test_a_test_score_at_the_threshold_is_not_above_it(tmp_path):
+    one = made("d")
+    one = replace(one, threshold=float(one.scores["score"].max()))
+    folder = ResultStore(make_runs(tmp_path, one)).folder(one.job)
+    assert meaning_of(one, folder).startswith(
+        "above the threshold are 0% of the normal and 0% of the abnormal"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [(8, (2, 8, 8)), (8, (3, 8, 4)), (8, (3, 16, 16)), (9000, (3, 9000, 9000))], ids=str
+)
+def test_a_shape_that_the_settings_do_not_give_is_refused_before_anything_is_built(size, shape):
+    kind = Registry.discover().detector("mean_image")
+    result = made("mean_image", config={"image_size": size}, shape=shape)
+    with pytest.raises(AdbenchError, match=f"is not that of image_size={size}$"):
+        rebuild(kind, result, {}, "cpu")
+
+
+def test_a_model_is_built_with_the_seed_of_its_job():
+    class Kind:
+        Config = DetectorConfig
+
+        def __init__(self, config, *, device, seed):
+            self.seed = seed
+
+        def load_state(self, state, shape):
+            return self
+
+    result = made("d", seed=3, config={"image_size": 8}, shape=(3, 8, 8))
+    assert rebuild(Kind, result, {}, "cpu").seed == 3
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_no_predictions(wrong, monkeypatch, tmp_path):
+    monkeypatch.setattr("adbench_tgan.predict.scores_of", lambda *_: torch.tensor([1.0, wrong]))
+    with pytest.raises(AdbenchError, match="the saved model gives no scores"):
+        predict(SimpleNamespace(device="cpu"), made("d"), [tmp_path] * 2, torch.zeros(2, 3, 8, 8))
+
+
+def test_a_model_of_a_failed_job_or_of_another_distribution_is_refused(adbench, job, data):
+    folder = job("mean_image", "--save-models")
+    image, path = data / "screw/test/good/000.png", folder / "result.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"status": "failed", "error": "RuntimeError: boom"}))
+    assert "holds no finished job" in adbench("predict", folder, image).error
+    path.write_text(json.dumps(told | {"code": "glow-dist 1.0, 0a1b"}))
+    refused = adbench("predict", folder, image).error
+    assert refused == f"{folder} was made by glow-dist 1.0, 0a1b, and another is installed; install that one"
+
+
+def test_a_heat_map_has_the_verdicts_of_its_images_and_one_scale(adbench, job, data, monkeypatch):
+    folder = job("mean_image", "--save-models")
+    words = ("predict", folder, data / "screw/train/good/000.png", data / "screw/test/dent/000.png")
+    records = json.loads(adbench(*words, "--json").out)
+    assert [record["anomalous"] for record in records] == [False, True]
+    from matplotlib.axes import Axes
+
+    titles, scales, imshow = [], [], Axes.imshow
+
+    def shown(axes, picture, **how):
+        if how["cmap"] == "inferno":
+            scales.append((how["vmin"], how["vmax"]))
+        return imshow(axes, picture, **how)
+
+    monkeypatch.setattr(Axes, "imshow", shown)
+    monkeypatch.setattr(Axes, "set_title", lambda axes, text, **how: titles.append(text))
+    assert adbench(*words, "--heatmap", "map.png").status == 0
+    verdicts = [title.rpartition(", ")[2] for title in titles if title.startswith("map: ")]
+    assert verdicts == ["normal", "anomalous"]
+    assert len(scales) == 2
+    assert len(set(scales)) == 1

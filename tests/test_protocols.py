@@ -1086,3 +1086,60 @@ def test_labelled_anomalies_that_are_test_images_are_told(tmp_path):
     assert passport(tasks, "cat")["notes"] == [told]
     assert tasks.split("cat", 16, labelled=True).notes == (told,)
     assert tasks.split("cat", 16, labelled=False).notes == ()
+
+
+def test_a_split_has_images_names_and_labels_in_one_order():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), np.uint8)
+    samples = labelled_arrays(("a", "b"), (pixels[:20], np.arange(20) % 2), (pixels[20:], np.arange(20) % 2))
+    cut = protocols.leave_one_out_6k(samples, "a")  # which has not the order of the samples
+    made = split(samples, cut, 8, "")
+    assert list(cut.test) != sorted(cut.test)
+    for image, name, label in zip(made.test.on("cpu").numpy(), made.test_ids, made.labels, strict=True):
+        index = list(samples.ids).index(name)
+        assert (image == samples.read(index)).all()
+        assert label == (samples.classes[index] == "a")
+
+
+def test_a_split_tells_which_anomalies_were_chosen_not_what_was_on_offer():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), np.uint8)
+    samples = labelled_arrays(("a", "b"), (pixels[:20], np.arange(20) % 2), (pixels[20:], np.arange(20) % 2))
+    cut = protocols.one_vs_rest(samples, "a")
+    chosen = cut.on_offer[:3]
+    made = split(samples, cut, 8, "", chosen)
+    assert (made.anomalies.on("cpu").numpy() == samples.read_many(chosen)).all()
+    assert made.anomalies_fingerprint == fingerprint_of(samples, chosen)
+    assert made.anomalies_fingerprint != fingerprint_of(samples, cut.on_offer)
+
+
+def of_sizes(*shapes):
+    """Images of these sizes, (H, W), each with a defect in its last row."""
+    images = [np.zeros((3, *shape), np.uint8) for shape in shapes]
+    masks = [np.zeros(shape, np.uint8) for shape in shapes]
+    for mask in masks:
+        mask[-1] = 1
+    names = [f"{i}" for i in range(len(shapes))]
+    return Samples(
+        read=images.__getitem__,
+        read_mask=masks.__getitem__,
+        ids=names,
+        classes=["dent"] * len(names),
+        parts=["test"] * len(names),
+    )
+
+
+@pytest.mark.parametrize(
+    ("shapes", "judged"),
+    [
+        ([(16, 16), (16, 16)], (16, 16)),
+        ([(128, 256), (128, 256)], (128, 256)),
+        ([(16, 16), (32, 32)], (256, 256)),
+        ([(16, 16), (257, 16)], (256, 256)),
+        ([(257, 16), (257, 16)], (256, 256)),
+    ],
+    ids=str,
+)
+def test_masks_are_judged_at_their_one_size_else_at_256(shapes, judged):
+    found = of_sizes(*shapes).masks(np.arange(2))
+    assert found.shape == (2, *judged)
+    assert found[:, -1].all()
+    assert not found[:, 0].any()
