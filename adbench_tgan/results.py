@@ -219,8 +219,9 @@ class ResultStore:
 
     def trace(self, job: Job) -> Path | None:
         """The file with a failed job's traceback; None if it has none."""
-        path = self.folder(job) / TRACE
-        return path if places.is_there(path) else None
+        folder = self.folder(job)
+        found = stored.read(folder)  # in an object store a file of an earlier failure may lie beside it
+        return folder / TRACE if found and TRACE in found.files else None
 
     def losses(self, job: Job) -> pd.DataFrame:
         """The losses of a finished job: epoch, and the mean of each loss."""

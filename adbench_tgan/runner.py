@@ -261,9 +261,9 @@ def train(
     reporter: Reporter,
 ) -> tuple[list[dict[str, float]], float]:
     """Fit a detector, or go on where an interrupted training was kept; its losses, and the seconds of both together."""
-    kept = checkpoint(job, settings)
     if type(detector).fit is Detector.fit:
         import_module("torch._dynamo")  # the first optimiser of a process would: seconds, but no training
+    kept = checkpoint(job, settings)  # which counts its seconds from here
     images = TrainSet(split.normal, split.anomalies)
     total = detector.expected_epochs(images)
 

@@ -29,7 +29,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.registry import Registry
-from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, latency
+from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, latency, stopwatch
 
 IMAGES = torch.arange(6 * 3 * 8 * 8).reshape(6, 3, 8, 8).to(torch.uint8)
 EFFORT = ("--seconds", "0.05", "--max-batch", "4", "--device", "cpu")
@@ -573,3 +573,76 @@ def test_products_that_the_counter_of_torch_passes_over_are_counted():
     layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
     assert flops(layer, torch.randn(1, 5, 16)) == 2 * 5 * (4 * 16 * 16 + 2 * 5 * 16 + 2 * 16 * 32)
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_gpu_is_waited_for_at_both_ends_and_its_milliseconds_are_seconds(monkeypatch):
+    did = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self, stream):
+            did.append("record")
+
+        def elapsed_time(self, end):
+            return 1500.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: did.append("wait"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    with stopwatch("cuda") as clock:
+        did.append("work")
+    assert did == ["wait", "record", "work", "record", "wait"]
+    assert clock.gpu_seconds == clock.device_seconds == 1.5
+    assert clock.seconds < 1
+
+
+def test_a_gpus_peak_is_counted_anew(monkeypatch):
+    peaks = {"cuda:1": 900 * 2**20}
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peaks.update({str(device): 0}))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks[str(device)])
+    memory = PeakMemory("cuda:1")
+    assert memory.megabytes() == 0
+    peaks["cuda:1"] = 3 * 2**20
+    assert memory.megabytes() == 3
+
+
+def test_a_jobs_latency_is_the_devices_time(monkeypatch):
+    times = [Clock(seconds=9.0, gpu_seconds=0.25), Clock(seconds=0.5)]
+    monkeypatch.setattr("adbench_tgan.timing.clocks", lambda *_: times)
+    assert latency(None, None, 1.0) == [250.0, 500.0]
+
+
+def test_memory_is_counted_just_while_the_same_batch_is_scored(monkeypatch):
+    did = []
+
+    class Counts:
+        def __init__(self, device):
+            did.append("begin")
+
+        def megabytes(self):
+            did.append("peak")
+            return 1.0
+
+    monkeypatch.setattr(speed, "PeakMemory", Counts)
+    monkeypatch.setattr(
+        speed, "clocks", lambda score, images, *_: did.append(len(images)) or [Clock(0.1)] * 5
+    )
+    speed.measure_speed(prepared(Net())[0], IMAGES, speed.Effort(seconds=0.02, max_batch=2))
+    assert did == ["begin", 1, "peak", "begin", 1, "peak", "begin", 2, "peak"]
+
+
+@pytest.mark.parametrize(("percentile", "needed"), [(50, 5), (95, 20), (99, 100)])
+def test_a_percentile_needs_so_many_samples(percentile, needed):
+    for count in (needed - 1, needed):
+        found = timing_board.percentiles("ms", [1.0] * count)[f"ms_p{percentile}"]
+        assert found == (1.0 if count == needed else None)
+
+
+def test_memory_and_rate_are_those_of_the_best_batch():
+    rates = {1: 5.0, 16: 9.0, 32: 8.0}
+    lines = [{"batch": n, "images_per_second": rate, "peak_memory_mb": float(n)} for n, rate in rates.items()]
+    found = timing_board.derived({"batches": lines, "latency_samples_ms": [1.0], "wall_samples_ms": [1.0]})
+    assert (found["best_batch"], found["images_per_second"], found["peak_memory_mb"]) == (16, 9.0, 16.0)

@@ -342,3 +342,51 @@ def test_two_runs_in_one_folder_do_each_job_once(tmp_path: Path) -> None:
     assert len(table) == 30
     assert (table["status"] == "ok").all()
     assert not (tmp_path / "runs" / CLAIMS).exists()
+
+
+def test_a_claim_that_another_run_made_since_it_was_looked_for_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Claims(tmp_path, **SLOW) as one, Claims(tmp_path, **SLOW) as other:
+        assert one.take(JOB)
+        monkeypatch.setattr(other, "_numbers", lambda job: [])  # it looked a moment earlier
+        assert not other.take(JOB)
+        assert other.held == {}
+    assert not (tmp_path / CLAIMS).exists()
+
+
+def test_a_touch_that_failed_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, touched = claims.touch, list[Path]()
+
+    def fails_at_first(path: Path, text: str) -> None:
+        touched.append(path)
+        if len(touched) == 1:
+            raise OSError(errno.EIO, "the file server is away")
+        real(path, text)
+
+    monkeypatch.setattr(claims, "touch", fails_at_first)
+    with Claims(tmp_path, beat=0.02) as run:
+        assert run.take(JOB)
+        while len(touched) < 3 and run.heart.is_alive():
+            time.sleep(0.01)
+    assert len(touched) >= 3
+
+
+def test_a_touch_does_not_bring_back_what_is_given_up_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touching = threading.Event()
+
+    def writes_slowly(path: Path, text: str) -> None:  # as an object is touched
+        touching.set()
+        time.sleep(0.2)
+        path.write_text(text)
+
+    monkeypatch.setattr(claims, "touch", writes_slowly)
+    with Claims(tmp_path, beat=0.01) as run:
+        assert run.take(JOB)
+        assert touching.wait(60)
+        run.release(JOB)
+        run.over.set()
+        run.heart.join()
+        assert list((tmp_path / CLAIMS).iterdir()) == []

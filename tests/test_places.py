@@ -319,3 +319,19 @@ def test_a_place_that_is_not_to_be_had_is_one_line(bucket: str, adbench: Call) -
     ended = adbench(*RUN, "--out", "s3://no-such-bucket/runs")
     assert ended.error.startswith("cannot write to s3://no-such-bucket/runs: ")
     assert ended.error.endswith("; set its credentials, or give --out another place")
+
+
+def test_a_store_that_is_away_is_waited_for_some_minutes_and_a_full_disk_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for error, waited in ((StoreAway, 235), (StoreError, 0)):
+        slept, said = list[float](), list[str]()
+        monkeypatch.setattr(keeping, "sleep", slept.append)
+
+        def act(error: type[StoreError] = error) -> None:
+            raise error("cannot write it; run the same command again")
+
+        with pytest.raises(error):
+            keeping.patiently(act, said.append)
+        assert sum(slept) == waited
+        assert len(said) == bool(waited)

@@ -29,6 +29,7 @@ from adbench_tgan.results import (
     Result,
     ResultStore,
     as_json,
+    checkpoint_name,
     safe_name,
     write_atomically,
 )
@@ -526,3 +527,25 @@ def test_the_key_changes_with_all_that_can_change_a_score(part):
 def test_the_key_does_not_change_with_names_alone():
     assert result("d", preset="x", pretrained="y", problem="z").job.key == result("d").job.key
     assert result("d", config={"a": 1, "b": 2}).job.key == result("d", config={"b": 2, "a": 1}).job.key
+
+
+def test_what_was_kept_of_a_training_goes_when_its_job_is_finished_and_stays_when_it_failed(store):
+    kept = store.checkpoints / checkpoint_name(result("d").job)
+    kept.write_bytes(b"hours of work")
+    store.put(result("d", status="failed"))
+    assert kept.exists()
+    store.put(result("d"))
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("objects", [False, True])
+def test_a_traceback_is_that_of_the_last_failure(tmp_path, objects):
+    store = ResultStore(place_of("memory://traces/runs") if objects else tmp_path)
+    store.open()
+    job = result("d").job
+    store.put(replace(result("d", status="failed"), trace="Traceback of the first"))
+    assert store.trace(job).read_text() == "Traceback of the first"
+    store.put(result("d", status="failed"))
+    assert store.trace(job) is None
+    store.put(result("d"))
+    assert store.trace(job) is None

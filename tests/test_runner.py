@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -1201,3 +1202,50 @@ def test_trivial_anchors_are_beaten_where_they_should_be(registry, tmp_path):
     assert 0.4 < auroc["random"] < 0.6
     for detector in ("ganomaly", "transgan_dual", "pca", "mean_image"):
         assert auroc[detector] > 0.9, detector
+
+
+class SlowAtFirst(Plain):
+    """As one that compiles at its first call."""
+
+    def score(self, images):
+        if not hasattr(self, "warm"):
+            self.warm = True
+            time.sleep(1)
+        return super().score(images)
+
+
+def test_the_time_of_scoring_is_without_the_first_call(registry, tmp_path):
+    assert run(registry, tmp_path, "slowatfirst").results[0].timing["score_seconds"] < 1
+
+
+class TakesMuchLater(Plain):
+    """When an image is scored alone again: after the test set, to probe its purity."""
+
+    alone = 0
+
+    def score(self, images):
+        self.alone += len(images) == 1
+        if self.alone == 2:
+            _ = [torch.ones(2**18) for _ in range(HOG)]
+        return super().score(images)
+
+
+@pytest.mark.skipif(not CLEAR.exists(), reason="only Linux begins the count of memory anew")
+def test_memory_is_that_of_fit_and_score_and_not_of_what_the_runner_looks_at_later(registry, tmp_path):
+    plain, later = run(registry, tmp_path, "plain", "takesmuchlater").results
+    assert abs(later.timing["peak_memory_mb"] - plain.timing["peak_memory_mb"]) < 0.5 * HOG
+
+
+def test_what_is_imported_before_a_training_is_no_second_of_an_interrupted_one(
+    registry, tmp_path, monkeypatch
+):
+    began, real = [], runner.fit
+
+    def fit(detector, images, on_epoch, kept):
+        began.append(time.perf_counter() - kept.began)
+        return real(detector, images, on_epoch, kept)
+
+    monkeypatch.setattr(runner, "import_module", lambda name: time.sleep(1))
+    monkeypatch.setattr(runner, "fit", fit)
+    run(registry, tmp_path, "nanloss", settings=Settings(timing=False, checkpoint_every=1))
+    assert began[0] < 1

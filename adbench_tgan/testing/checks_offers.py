@@ -66,7 +66,7 @@ def changes(trial: Trial, together: Tensor, draw: Callable[[Tensor], Tensor]) ->
     """How much a few of the pictures drawn `together`, of the probe, change at most in other company."""
     few = together[:FEW].double()
     others = {
-        "another batch": torch.cat([draw(image[None]) for image in trial.probe[:FEW]]),
+        "another batch": torch.cat([draw(image[None]).clone() for image in trial.probe[:FEW]]),
         "another order": draw(trial.probe.flip(0)).flip(0)[:FEW],
     }
     return {way: float((each.double() - few).abs().max()) for way, each in others.items()}

@@ -25,7 +25,8 @@ def scores_are_one_finite_detached_float32_per_image(trial: Trial) -> None:
 def a_score_does_not_depend_on_the_rest_of_its_batch(trial: Trial) -> None:
     """Alone, in threes and all together an image scores the same, also by one that never saw it in another batch."""
     for size, detector in ((1, trial.detector), (3, trial.detector), (1, trial.newcomer)):
-        parts = torch.cat([detector.score(part) for part in trial.probe.split(size)])  # type: ignore[no-untyped-call]
+        batches = trial.probe.split(size)  # type: ignore[no-untyped-call]
+        parts = torch.cat([detector.score(part).clone() for part in batches])
         change = f"batches of {size} change scores by {gap(trial.scores, parts):.2g}"
         remembered = "" if detector is trial.detector else ", once what it remembers of images is gone"
         expect(same(trial.scores, parts), f"{change}{remembered}")

@@ -49,9 +49,14 @@ def calls_of(detector: Detector) -> dict[str, Any]:
     return calls
 
 
+def learned(detector: Detector) -> dict[str, Tensor]:
+    """A copy of what `state` gives, which may be the very tensors that a detector goes on to use."""
+    return {name: tensor.detach().clone() for name, tensor in detector.state().items()}
+
+
 def state_of(detector: Detector) -> dict[str, Any]:
     """The tensors of a detector, their gradients, and the mode of each of its modules."""
-    found: dict[str, Any] = dict(detector.state())
+    found: dict[str, Any] = dict(learned(detector))
     for name, network in detector.networks.items():
         for inner, module in network.named_modules():
             found[f"mode of {name}.{inner}".rstrip(".")] = module.training

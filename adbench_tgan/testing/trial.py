@@ -21,7 +21,7 @@ from adbench_tgan.statistics import relative_change
 from adbench_tgan.testing.outcome import CheckFailed, Skipped
 from adbench_tgan.testing.pictures import negative, other_images, smooth_images
 from adbench_tgan.testing.subject import Subject
-from adbench_tgan.testing.traces import Traces, traced
+from adbench_tgan.testing.traces import Traces, learned, traced
 from adbench_tgan.testing.watched import WatchedTrainSet
 from adbench_tgan.training import fit, seed_everything
 
@@ -81,7 +81,7 @@ class Trial:
             detector, self.returned = self._fit(SEED)
             self.fit_seconds = time.perf_counter() - start
             with suppress(Exception):  # a check of its own says so
-                self._learned = detector.state()
+                self._learned = learned(detector)
             doing = "score"
             scores = detector.score(self.probe)
             if not isinstance(scores, Tensor):
