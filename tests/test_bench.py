@@ -358,7 +358,7 @@ def test_another_machines_times_are_refused(tmp_path):
         speeds.read_board(tmp_path, here)
 
 
-def test_failures_are_rows(adbench, tmp_path):
+def test_failures_are_rows_and_tried_again(adbench, tmp_path, monkeypatch):
     words = ("--detectors", "ganomaly,pca", "--set", "ganomaly.image_size=33", *FEW[2:])
     ended = adbench("bench", *words, "--out", "board")
     assert ended.status == 1
@@ -367,6 +367,12 @@ def test_failures_are_rows(adbench, tmp_path):
     assert errors["pca"] == ""
     assert errors["ganomaly"] != ""
     assert "`ganomaly` failed" in (tmp_path / "board/README.md").read_text()
+    attempt, tried = speeds.attempt, []
+    monkeypatch.setattr(
+        speeds, "attempt", lambda job, *rest: tried.append(job.detector) or attempt(job, *rest)
+    )
+    assert adbench("bench", *words, "--out", "board").status == 1
+    assert tried == ["ganomaly"]
 
 
 class Scribbles(Keeper):
@@ -384,15 +390,29 @@ class GoesOnAfterCtrlC(Keeper):
         return super().fit(train)
 
 
-def benched(*detectors):
+def benched(*detectors, **asked):
     """The records of a bench that takes no time."""
     registry = Registry.discover()
     for toy in (Scribbles, GoesOnAfterCtrlC):
         info = DetectorInfo(name=toy.__name__.lower(), target=f"{__name__}:{toy.__name__}")
         registry._offers["detector"].append((info, "tests"))
-    request, effort = Request(detectors=detectors, categories=["0"]), speed.Effort(seconds=0.02, max_batch=1)
+    request = Request(detectors=detectors, categories=["0"], **asked)
+    effort = speed.Effort(seconds=0.02, max_batch=1)
     reporter = TerminalReporter(Console(stderr=True))
     return speeds.run_bench(request, effort, "cpu", registry, reporter, None)[1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_detector_is_measured_in_the_precision_asked_for(precision, monkeypatch):
+    measure, rounded = speeds.measure_speed, []
+
+    def noting(*arguments):
+        rounded.append(torch.is_autocast_enabled("cpu"))
+        return measure(*arguments)
+
+    monkeypatch.setattr(speeds, "measure_speed", noting)
+    (record,) = benched("pca", precision=precision)
+    assert (record["precision"], rounded) == (precision, [precision == "bf16"])
 
 
 def test_ctrl_c_leaves_no_row_of_the_fit_that_it_cut_short(ctrl_c):
