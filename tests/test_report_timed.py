@@ -66,6 +66,7 @@ def timing(folder, *records):
         ({"parameters": 8}, False),
         ({"detector": "other"}, False),
         ({"error": "it failed"}, False),
+        ({"latency_samples_ms": [4.0] * 4}, False),  # too few to tell
     ],
 )
 def test_only_times_of_the_same_settings_are_taken(tmp_path, registry, changes, there):
@@ -104,8 +105,11 @@ def test_what_is_no_timing_board_is_said(tmp_path, registry):
     with pytest.raises(AdbenchError, match=r"runs holds no times; name the folder that adbench bench --out"):
         times_of(runs, material)
     (timing(tmp_path / "times") / "timing.json").write_text("[]")
-    with pytest.raises(AdbenchError, match=r"timing\.json cannot be read; adbench verify .*times says"):
-        times_of(tmp_path / "times", material)
+    short = record("one")
+    del short["batches"]
+    for folder in (tmp_path / "times", timing(tmp_path / "short", short)):
+        with pytest.raises(AdbenchError, match=r"timing\.json cannot be read; adbench verify .* says"):
+            times_of(folder, material)
 
 
 def test_the_command_takes_a_timing_board(tmp_path):

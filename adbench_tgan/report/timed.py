@@ -15,7 +15,7 @@ from adbench_tgan.places import read_bounded
 from adbench_tgan.report.material import Material
 from adbench_tgan.stored import LARGEST
 from adbench_tgan.text import plain
-from adbench_tgan.timing_board import Board, Record, derived, parse
+from adbench_tgan.timing_board import Record, derived, parse
 
 MEASURED = ["latency_ms_p50", "images_per_second"]  # as a leaderboard has them too
 EPOCHS = re.compile(r"; epochs=[^;]*")  # in a preset; of training alone, which adbench bench cuts short too
@@ -36,39 +36,42 @@ def times_of(folder: Path, material: Material) -> Times:
     Epochs may be others, since the weights do not change how long a network takes.
 
     Raises:
-        AdbenchError: the folder holds no times, or what is none.
+        AdbenchError: the folder holds no times, or they are damaged.
     """
-    board, lines = timing_board(folder), material.leaderboard
-    found: dict[str, Record] = {}
+    device, timed = measured(folder)
+    lines, found = material.leaderboard, {}
     sizes = dict(zip(lines["entry"], lines["parameters"], strict=True))
-    timed = {_settings(record): record for record in board.records if not record["error"]}
     entries = dict(zip(material.results["key"], material.results["entry"], strict=True))
     for job in material.jobs:
         record = timed.get(_settings(asdict(job)))
         entry = entries.get(job.key)
         # Images of other channels, and of memories of more images, have other numbers of parameters.
         if record and entry and record["parameters"] == sizes[entry]:
-            found[entry] = derived(record)
+            found[entry] = record
     rows = lines[lines["entry"].isin(found)].copy()
     for column in MEASURED:
         rows[column] = [float(found[entry][column]) for entry in rows["entry"]]
-    name, device = (plain(str(text)) for text in (folder.resolve().name, board.facts.get("device", "")))
-    return Times(name=name, device=device, rows=rows)
+    return Times(name=plain(folder.resolve().name), device=plain(device), rows=rows)
 
 
-def timing_board(folder: Path) -> Board:
-    """The timing board in a folder."""
+def measured(folder: Path) -> tuple[str, dict[tuple[str, ...], Record]]:
+    """The device of a timing board, and what its samples say of each detector, by its settings."""
     file = folder / "timing.json"
     if not file.is_file():
         raise AdbenchError(
             f"{folder} holds no times; name the folder that adbench bench --out wrote with --timing"
         )
     try:
-        return parse(read_bounded(file, LARGEST))
+        board = parse(read_bounded(file, LARGEST))
+        good = [record for record in board.records if not record["error"]]
+        found = {_settings(each): {"parameters": each["parameters"], **derived(each)} for each in good}
     except (ValueError, KeyError, TypeError):
         raise AdbenchError(
             f"{file} cannot be read; adbench verify {folder} says what does not match"
         ) from None
+    return str(board.facts.get("device", "")), {
+        settings: record for settings, record in found.items() if None not in map(record.get, MEASURED)
+    }
 
 
 def _settings(facts: Mapping[str, Any]) -> tuple[str, ...]:
