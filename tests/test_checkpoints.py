@@ -147,6 +147,17 @@ def test_all_global_random_numbers_go_on():
     assert draw() == first
 
 
+def test_the_generator_of_a_gpu_is_kept_and_given_back(monkeypatch):
+    states, given = {"cuda:1": torch.arange(3, dtype=torch.uint8)}, {}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[str(device)])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: given.update({str(device): state}))
+    state = checkpoints.dice("cuda:1")
+    checkpoints.set_dice(state, "cpu")  # it may go on without one
+    assert given == {}
+    checkpoints.set_dice(state, "cuda:1")
+    assert given == {"cuda:1": states["cuda:1"]}
+
+
 def test_what_is_packed_comes_back_in_kind():
     tree = {
         "a": [1, 2.5, None, "x", True],
