@@ -46,28 +46,22 @@ def without_superseded(results: Sequence[Result]) -> list[Result]:
 
     What could not begin, for want of weights say, has settings that are still to be resolved: it goes by its preset.
     """
-    done = {
-        task
-        for result in results
-        if result.status == "ok"
-        for task in (_task(result.job), _asked(result.job), _on_its_images(result.job))
-    }
+    done: set[tuple[Any, ...]] = set()
+    for result in results:
+        if (
+            result.status == "ok"
+        ):  # which stands for failures on its images, and for those that could read none
+            done |= {_asked(result.job), _task(result.job), _task(result.job, result.job.split_fingerprint)}
     return [result for result in results if result.status == "ok" or _failed(result.job) not in done]
 
 
 def _failed(job: Job) -> tuple[Any, ...]:
-    """What a success must share to supersede a failure; the images too, where they could be read."""
-    if job.problem:
-        return _asked(job)
-    return _on_its_images(job) if job.split_fingerprint else _task(job)
+    """What a success must share to supersede a failure."""
+    return _asked(job) if job.problem else _task(job, job.split_fingerprint)
 
 
-def _on_its_images(job: Job) -> tuple[Any, ...]:
-    return *_task(job), job.split_fingerprint
-
-
-def _task(job: Job) -> tuple[Any, ...]:
-    return variant_of(job), job.dataset, job.protocol, job.protocol_version, job.category, job.seed
+def _task(job: Job, images: str = "") -> tuple[Any, ...]:
+    return variant_of(job), job.dataset, job.protocol, job.protocol_version, job.category, job.seed, images
 
 
 def _asked(job: Job) -> tuple[Any, ...]:

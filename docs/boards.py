@@ -165,8 +165,8 @@ def charts(folder: Path) -> str:
     board = from_board(folder)
     audits = audited.audits_of(AUDIT if AUDIT.exists() else None, board.dataset, board.protocol, board.jobs)
     times = [timed.times_of(place, board) for place in with_page("timing.json")]
-    most = max(times, key=lambda each: len(each.rows), default=None)
-    return page.render(board, (), without_models(board), *audits, most if most and len(most.rows) else None)
+    best = max((each for each in times if len(each.rows)), key=lambda each: len(each.rows), default=None)
+    return page.render(board, (), without_models(board), *audits, best)
 
 
 # -- a README as a page

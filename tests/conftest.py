@@ -10,9 +10,13 @@ import sysconfig
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from make_plugin import installed
+
+if TYPE_CHECKING:
+    from adbench_tgan.registry import Registry
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ["OMP_NUM_THREADS"] = "1"  # small networks on few cores: threads would only wait for each other
@@ -43,6 +47,20 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("ADBENCH_DISABLE_PLUGINS", "PYTHONUNBUFFERED", "COLUMNS", "FORCE_COLOR"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    """What is installed."""
+    from adbench_tgan.registry import Registry
+
+    return Registry.discover()
+
+
+@pytest.fixture
+def no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pages come without the charts' library, which takes a while to make."""
+    monkeypatch.setattr("adbench_tgan.report.page.bundle", lambda: "/* the charts' library */")
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from adbench_tgan.again import run_commands
 from adbench_tgan.boards import from_runs, publish
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import told_apart
-from adbench_tgan.registry import Registry
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
 from adbench_tgan.report.material import from_board, from_store
 from adbench_tgan.results import ResultStore
@@ -29,14 +28,7 @@ BOARDS = Path(__file__).parent.parent / "leaderboards"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-@pytest.fixture(scope="module")
-def registry():
-    return Registry.discover()
-
-
-@pytest.fixture(autouse=True)
-def no_bundle(monkeypatch):
-    monkeypatch.setattr(page, "bundle", lambda: "/* the charts' library */")
+pytestmark = pytest.mark.usefixtures("no_bundle")
 
 
 def rendered(root, registry, **more):

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from adbench_tgan.cli import app
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.registry import Registry
 from adbench_tgan.report import page
 from adbench_tgan.report.material import from_board, from_store
 from adbench_tgan.report.timed import times_of
@@ -19,14 +18,7 @@ from adbench_tgan.timing_board import Board, write_board
 H200 = BOARDS / "timing-h200"
 
 
-@pytest.fixture(scope="module")
-def registry():
-    return Registry.discover()
-
-
-@pytest.fixture(autouse=True)
-def no_bundle(monkeypatch):
-    monkeypatch.setattr(page, "bundle", lambda: "/* the charts' library */")
+pytestmark = pytest.mark.usefixtures("no_bundle")
 
 
 def record(detector, /, **changes):
@@ -107,7 +99,9 @@ def test_what_is_no_timing_board_is_said(tmp_path, registry):
     (timing(tmp_path / "times") / "timing.json").write_text("[]")
     short = record("one")
     del short["batches"]
-    for folder in (tmp_path / "times", timing(tmp_path / "short", short)):
+    nested = timing(tmp_path / "nested")
+    (nested / "timing.json").write_text('{"a":' * 100_000)
+    for folder in (tmp_path / "times", timing(tmp_path / "short", short), nested):
         with pytest.raises(AdbenchError, match=r"timing\.json cannot be read; adbench verify .* says"):
             times_of(folder, material)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from adbench_tgan.boards.verify import MISREAD
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.places import read_bounded
 from adbench_tgan.report.material import Material
@@ -65,7 +66,7 @@ def measured(folder: Path) -> tuple[str, dict[tuple[str, ...], Record]]:
         board = parse(read_bounded(file, LARGEST))
         good = [record for record in board.records if not record["error"]]
         found = {_settings(each): {"parameters": each["parameters"], **derived(each)} for each in good}
-    except (ValueError, KeyError, TypeError):
+    except MISREAD:
         raise AdbenchError(
             f"{file} cannot be read; adbench verify {folder} says what does not match"
         ) from None
