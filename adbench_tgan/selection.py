@@ -48,9 +48,8 @@ def without_superseded(results: Sequence[Result]) -> list[Result]:
     """
     done: set[tuple[Any, ...]] = set()
     for result in results:
-        if (
-            result.status == "ok"
-        ):  # which stands for failures on its images, and for those that could read none
+        # A success stands for failures on its images, and for those that could read none.
+        if result.status == "ok":
             done |= {_asked(result.job), _task(result.job), _task(result.job, result.job.split_fingerprint)}
     return [result for result in results if result.status == "ok" or _failed(result.job) not in done]
 
