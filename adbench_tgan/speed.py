@@ -16,7 +16,7 @@ from adbench_tgan.detector import Detector
 from adbench_tgan.energy import LEAST, meter_of
 from adbench_tgan.failures import lacks_memory
 from adbench_tgan.scoring import check_scores, operations, sample, scores_of
-from adbench_tgan.timing import PeakMemory, clocks, stopwatch
+from adbench_tgan.timing import PeakMemory, clocks, marked, stopwatch
 from adbench_tgan.timing_board import derived
 from adbench_tgan.training import fit, lay_out
 
@@ -130,19 +130,19 @@ def repeated(images: Tensor, count: int) -> Tensor:
 
 
 def energy(detector: Detector, images: Tensor, effort: Effort) -> Mapping[str, Any]:
-    """Mean power and energy an image while scoring one batch again and again.
+    """Mean power and energy an image while scoring one batch again and again, `marked` each time.
 
     None where NVML does not tell, or where `effort.seconds` are too few to tell.
     """
     meter = meter_of(detector.device)
     if meter is None or effort.seconds < LEAST:
         return {"watts": None, "joules_per_image": None}
-    calls = 0
+    images, calls = images.clone(), 0
     with stopwatch(detector.device) as clock:
         before, started = meter(), perf_counter()
         while perf_counter() - started < effort.seconds:
             with stopwatch(detector.device):  # so that no queue of kernels builds up
-                detector.score(images)
+                detector.score(marked(images))
             calls += 1
         joules = meter() - before
     return {"watts": joules / clock.seconds, "joules_per_image": joules / (calls * len(images))}

@@ -38,7 +38,7 @@ from adbench_tgan.torch_settings import precision
 if TYPE_CHECKING:
     from adbench_tgan.progress import TerminalReporter
 
-IMAGES = 256  # test images that are scored, over and over
+IMAGES = 256  # test images that are scored, over and over, each time with other corners
 
 
 def run_bench(

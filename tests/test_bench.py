@@ -161,6 +161,15 @@ def test_latency_is_the_devices_time_and_wall_the_wall_clocks(monkeypatch):
     assert found["batches"][0]["images_per_second"] == 4
 
 
+def test_energy_is_of_images_that_were_not_scored_before(monkeypatch):
+    monkeypatch.setattr(speed, "meter_of", lambda device: lambda: 1.0)
+    seen = []
+    detector = SimpleNamespace(device="cpu", score=lambda given: seen.append(given.numpy().tobytes()))
+    monkeypatch.setattr(speed, "LEAST", 0)
+    speed.energy(detector, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), speed.Effort(seconds=0.02))
+    assert len(set(seen)) == len(seen) > 1
+
+
 def test_energy_is_measured_at_the_best_batch(monkeypatch):
     asked = []
     monkeypatch.setattr(speed, "energy", lambda detector, images, effort: asked.append(len(images)) or {})
@@ -258,6 +267,14 @@ def test_calls_are_timed_after_a_warm_up_and_as_many_as_fit_the_budget(budget, w
     calls = []
     found = clocks(calls.append, torch.zeros(1, 1, 4, 4), (3, 7), budget)
     assert (len(calls), len(found)) == (warmup + samples, samples)
+
+
+def test_no_call_is_timed_on_images_of_an_earlier_one():
+    seen, images = [], torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    for _ in range(2):  # 300 calls: more than one byte tells apart
+        clocks(lambda given: seen.append(given.numpy().tobytes()), images, (150, 150), 1e9)
+    assert len(set(seen)) == len(seen) == 310
+    assert not images.any()  # they are the caller's
 
 
 def test_latencies_are_milliseconds_and_take_two_percent_of_the_job(monkeypatch):
