@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
@@ -14,7 +16,7 @@ from adbench_tgan.claims import Claims
 from adbench_tgan.data.classfolders import ensure_apart
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.executors import answerable
-from adbench_tgan.hooks import ExecutorSpec
+from adbench_tgan.hooks import ExecutorSpec, one_line
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.leaderboard import (
     LEADERBOARD_COLUMNS,
@@ -25,7 +27,7 @@ from adbench_tgan.leaderboard import (
     standings,
 )
 from adbench_tgan.packing import check_packing
-from adbench_tgan.places import ensure_ours, ensure_writable
+from adbench_tgan.places import ensure_ours, ensure_writable, place_of
 from adbench_tgan.published import Printed, beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, left_alone, write_atomically
@@ -43,7 +45,10 @@ FIRST = {  # how the tables begin
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run ended with: one result a job, in the jobs' order, and the leaderboard they stand on."""
+    """What a run ended with: one result a job, in the jobs' order, and the leaderboard they stand on.
+
+    Results that were found finished come without scores and losses: ``ResultStore(out).scores(job)`` reads them.
+    """
 
     results: tuple[Result, ...]
     leaderboard: pd.DataFrame
@@ -61,22 +66,25 @@ def benchmark(
     settings: Settings,
     registry: Registry,
     reporter: Reporter,
-    out: Path = Path("runs"),
+    out: Path | str = "runs",
     executor: str = "local",
-    published: Path | None = None,
+    published: Path | str | None = None,
 ) -> Outcome:
     """Run what is not yet in `out`, then write ``results.csv`` and ``leaderboard.csv``, also when interrupted.
 
-    `published` is a table of what papers print, for the columns about it.
+    `out` is a folder, or an fsspec URL; `published` a table of what papers print, for the columns about it. An error in
+    a method of `reporter` is a warning of Python's, and stops nothing; to stop the run it raises `KeyboardInterrupt`.
 
     Raises:
         AdbenchError: the request or the table is wrong, or `out` cannot be written.
         KeyboardInterrupt: after the tables of what was finished are written.
     """
+    reporter = cast("Reporter", Undisturbed(reporter))
+    out = place_of(out) if isinstance(out, str) else out
     execute = answerable(executor, registry.load("executor", executor))
-    printed = read_published(published) if published else ()
+    printed = read_published(Path(published)) if published else ()
     check_options(settings, registry.find("executor", executor), registry)
-    device = on_cluster(settings) or usable(settings.device)
+    device = on_cluster(settings) or usable(str(settings.device))
     ensure_offered(request.precision, device)
     check_packing(replace(settings, device=device))
     store = fit_store(out, request)
@@ -113,6 +121,31 @@ def benchmark(
         ran=len(fresh),
         elsewhere=elsewhere,
     )
+
+
+class Undisturbed:
+    """Tells another reporter everything, whose errors are not those of a run: each method's first one is a warning.
+
+    An `OSError` is passed on: a terminal that is gone ends the command.
+    """
+
+    def __init__(self, inner: Reporter):
+        self._inner, self._warned = inner, set[str]()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        method = getattr(self._inner, name)
+
+        def tell(*facts: object, **named: object) -> None:
+            try:
+                method(*facts, **named)
+            except OSError:
+                raise
+            except Exception as error:
+                if name not in self._warned:
+                    self._warned.add(name)
+                    warnings.warn(f"the reporter's {name} failed: {one_line(error)}", stacklevel=2)
+
+        return tell
 
 
 def ensure_fit(out: Path, request: Request, first: Mapping[str, str]) -> None:

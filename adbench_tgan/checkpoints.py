@@ -39,7 +39,7 @@ class Kept(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")
 
     schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
-    key: str  # of the job
+    key: str  # of the job, and of the code that runs it
     losses: list[dict[str, FiniteFloat]]  # one an epoch
     seconds: FiniteFloat  # spent on them
     parts: dict[str, Any]  # as `packed`
@@ -66,7 +66,7 @@ class Checkpoint:
         """Bring everything into the state of the last epoch kept; how many epochs that were.
 
         Raises:
-            AdbenchError: what is kept belongs to other code of the detector, or it has called `resume` before.
+            AdbenchError: what is kept does not fit the detector, or it has called `resume` before.
         """
         if self.parts is not None:
             raise AdbenchError("epochs call resume more than once; call it once, right before the first one")
@@ -144,7 +144,7 @@ class Checkpoint:
         try:
             kept, tensors = parts_of(places.read_bounded(self.path, largest(detector)))
             if kept.key != self.key:
-                raise ValueError("it is another job's")
+                raise ValueError("it is another job's, or was begun by other code")
         except FileNotFoundError:
             return None
         except Exception as error:  # it may hold anything

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, get_args
 
 from pydantic import RootModel, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # who reads stored results needs no torch
     from adbench_tgan.registry import Registry
 
 Precision = Literal["fp32", "tf32", "bf16"]
+LAST_SEED = 2**32 - 1  # that NumPy takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,31 @@ class Request:
     preset: str | None = None  # the dataset's own
     overrides: Sequence[str] = ()  # "ganomaly.epochs=3"
     precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        """Keep tuples, for what may come as a generator is gone through more than once.
+
+        Raises:
+            AdbenchError: a field is no list of names or seeds, or there is no detector or no seed.
+        """
+        for name in ("detectors", "categories", "overrides"):
+            object.__setattr__(self, name, _tuple(name, getattr(self, name), str))
+        seeds = map(index, _tuple("seeds", self.seeds, SupportsIndex))  # NumPy's numbers are none of JSON
+        object.__setattr__(self, "seeds", tuple(seeds))
+        for name in ("detectors", "seeds"):
+            if not getattr(self, name):
+                raise AdbenchError(f"{name} is empty; give one or more")
+        if wrong := [seed for seed in self.seeds if not 0 <= seed <= LAST_SEED]:
+            raise AdbenchError(f"seed {wrong[0]} is not from 0 to {LAST_SEED}")
+
+
+def _tuple(name: str, given: Any, kind: type) -> tuple[Any, ...]:
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        found = tuple(given)
+        if all(isinstance(each, kind) and not isinstance(each, bool) for each in found):
+            return found
+    of = "names" if kind is str else "whole numbers"
+    raise AdbenchError(f"{name} is {given!r}; give a list of {of}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,12 +48,13 @@ class Prediction:
         return None if self.threshold is None else self.score > self.threshold
 
 
-def load_detector(folder: Path, registry: Registry, device: str) -> tuple[Detector, Result]:
+def load_detector(folder: Path | str, registry: Registry, device: str) -> tuple[Detector, Result]:
     """The fitted detector of a job's folder.
 
     Raises:
         AdbenchError: no finished job with a saved model is there, or it does not fit the installed detector.
     """
+    folder = Path(folder) if isinstance(folder, str) else folder
     found = read(folder)
     if found is None or found.status != "ok" or found.shape is None:
         raise AdbenchError(f"{folder} holds no finished job; name a folder with a result.json that is ok")
@@ -145,21 +146,23 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise AdbenchError(f"{path} cannot be read: {error}; run the job again with --save-models") from None
 
 
-def read_images(paths: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
+def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Tensor:
     """Images as a detector trained on `shape` wants them, uint8 (N, C, H, W); grey where it learned from grey.
 
     Raises:
-        AdbenchError: one of the paths is no image.
+        AdbenchError: one of the paths is no image, or there is none.
     """
     channels, size, _ = shape
     images = []
-    for path in paths:
+    for path in map(Path, paths):
         if path.is_dir():
             raise AdbenchError(f"{path} is a folder; name image files, such as {path / '*.png'}")
         pixels = decode(path)
         if channels == 1:
             pixels = np.tensordot(GREY, pixels.astype(np.float64), axes=1).round().astype(np.uint8)[None]
         images.append(resize(pixels, size))
+    if not images:
+        raise AdbenchError("there is no image to read; name one or more files")
     return torch.stack(images)
 
 
@@ -169,12 +172,15 @@ def precision_of(result: Result, device: str | torch.device) -> AbstractContextM
     return precision("fp32" if name == "tf32" and torch.device(device).type == "cpu" else name, str(device))
 
 
-def predict(detector: Detector, result: Result, paths: Sequence[Path], images: Tensor) -> list[Prediction]:
-    """The prediction for each image.
+def predict(
+    detector: Detector, result: Result, paths: Sequence[Path | str], images: Tensor
+) -> list[Prediction]:
+    """The prediction for each image, uint8 (N, C, H, W) of the shape that the job was trained on.
 
     Raises:
-        AdbenchError: the saved model gives no finite score for each.
+        AdbenchError: the images are others, or no path each, or the saved model gives no finite score for each.
     """
+    ensure_fitting(images, result, len(paths))
     try:
         with precision_of(result, detector.device):
             scores = scores_of(detector, images.to(detector.device)).float().cpu()
@@ -185,9 +191,18 @@ def predict(detector: Detector, result: Result, paths: Sequence[Path], images: T
             f"the saved model gives no scores ({reason}); {remedy(result.job.detector)}"
         ) from None
     return [
-        Prediction(path=path, score=float(score), threshold=result.threshold)
+        Prediction(path=Path(path), score=float(score), threshold=result.threshold)
         for path, score in zip(paths, scores, strict=True)
     ]
+
+
+def ensure_fitting(images: Tensor, result: Result, count: int) -> None:
+    """Raise `AdbenchError` unless these are `count` images as `read_images` makes them: of others scores mean nothing."""
+    wanted, found = f"uint8 {(count, *(result.shape or ()))}", type(images).__name__
+    if isinstance(images, Tensor):
+        found = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+    if found != wanted:
+        raise AdbenchError(f"images must be a tensor, {wanted}, not {found}; read_images makes them")
 
 
 def meaning_of(result: Result, folder: Path) -> str:

@@ -45,7 +45,7 @@ from adbench_tgan.scoring import (
 )
 from adbench_tgan.statements import check_losses, notes_of, parameters_of
 from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
-from adbench_tgan.torch_settings import precision, settings_kept
+from adbench_tgan.torch_settings import precision, process_to_itself
 from adbench_tgan.training import fit, seed_everything
 
 PICTURES = 8  # training images that a reporter may show
@@ -149,7 +149,7 @@ class Begin:
 
 @contextmanager
 def begun(job: Job, device: str, tasks: Tasks, registry: Registry, reporter: Reporter) -> Iterator[Begin]:
-    """Begin a job. After it torch's settings are as before, and Ctrl-C ends the run whatever the detector made of it.
+    """Begin a job, in a process to itself, which Ctrl-C ends whatever the detector makes of it.
 
     Raises:
         AdbenchError: the job cannot run, its detector or images are not those that were planned, or the detector wrote
@@ -162,20 +162,21 @@ def begun(job: Job, device: str, tasks: Tasks, registry: Registry, reporter: Rep
         raise AdbenchError(
             f"{planned}, and where it runs is {here}; have the same in both places, then run again"
         )
-    reporter.phase("data", job)
-    detector_class = registry.detector(job.detector)
-    code = code_behind(detector_class, registry.distribution(job.detector))  # before its files can change
-    config = detector_class.Config.model_validate(dict(job.config))
-    split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
-    if split.fingerprint != job.split_fingerprint:
-        raise changed(job.category)
+    with process_to_itself():
+        reporter.phase("data", job)
+        detector_class = registry.detector(job.detector)
+        code = code_behind(detector_class, registry.distribution(job.detector))  # before its files can change
+        config = detector_class.Config.model_validate(dict(job.config))
+        split = tasks.split(job.category, config.image_size, labelled=job.supervision == "labelled")
+        if split.fingerprint != job.split_fingerprint:
+            raise changed(job.category)
 
-    def detector() -> Detector:
-        seed_everything(job.seed)  # before the detector exists, or its initial weights escape the seed
-        return detector_class(config, device=device, seed=job.seed)
+        def detector() -> Detector:
+            seed_everything(job.seed)  # before the detector exists, or its initial weights escape the seed
+            return detector_class(config, device=device, seed=job.seed)
 
-    with not_swallowed(), settings_kept(), pixels_kept(split):
-        yield Begin(split=split, code=code, detector=detector)
+        with not_swallowed(), pixels_kept(split):
+            yield Begin(split=split, code=code, detector=detector)
 
 
 @contextmanager
@@ -202,7 +203,7 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
     with precision(job.precision, device):
         detector = begin.detector()
         reporter.phase("fit", job)
-        losses, fit_seconds = train(detector, job, split, settings, reporter)
+        losses, fit_seconds = train(detector, job, begin, settings, reporter)
 
         reporter.phase("score", job)
         image = warm_up(detector, split.test, device)
@@ -256,15 +257,15 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
 def train(
     detector: Detector,
     job: Job,
-    split: Split,
+    begin: Begin,
     settings: Settings,
     reporter: Reporter,
 ) -> tuple[list[dict[str, float]], float]:
     """Fit a detector, or go on where an interrupted training was kept; its losses, and the seconds of both together."""
     if type(detector).fit is Detector.fit:
         import_module("torch._dynamo")  # the first optimiser of a process would: seconds, but no training
-    kept = checkpoint(job, settings)  # which counts its seconds from here
-    images = TrainSet(split.normal, split.anomalies)
+    kept = checkpoint(job, begin, settings)  # which counts its seconds from here
+    images = TrainSet(begin.split.normal, begin.split.anomalies)
     total = detector.expected_epochs(images)
 
     def on_epoch(number: int, means: Mapping[str, float]) -> None:
@@ -276,12 +277,13 @@ def train(
     return losses, clock.seconds + (kept.seconds - kept.spent if kept else 0)
 
 
-def checkpoint(job: Job, settings: Settings) -> Checkpoint | None:
-    """Where a job's training is kept while it lasts, if anywhere."""
+def checkpoint(job: Job, begin: Begin, settings: Settings) -> Checkpoint | None:
+    """Where a job's training is kept while it lasts, if anywhere: no code goes on with what other code began."""
     if not settings.checkpoints:
         return None
     path = place_of(settings.checkpoints) / checkpoint_name(job)
-    return Checkpoint(path, job.key, settings.checkpoint_every)
+    key = f"{job.key} {begin.code['framework']} {begin.code['detector']}"
+    return Checkpoint(path, key, settings.checkpoint_every)
 
 
 def pictures(detector: Detector, images: ImageSet) -> dict[str, Tensor]:

@@ -8,15 +8,18 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from operator import attrgetter
+from threading import RLock
 from typing import Any
 
 import numpy as np
 import torch
 
 from adbench_tgan.interrupts import handlers_kept
+from adbench_tgan.training import dice_kept
 
 ROUNDING = "cudnn cudnn.conv cudnn.rnn cuda.matmul mkldnn mkldnn.matmul mkldnn.conv mkldnn.rnn".split()
 ATTENTION = ("flash", "mem_efficient", "math", "cudnn")  # its kernels
+ALONE = RLock()  # held by the one job that runs in this process
 CUDNN = ("enabled", "benchmark", "deterministic")
 
 
@@ -131,6 +134,19 @@ def settings_kept() -> Iterator[dict[str, Any]]:
         ]:
             warnings.filters.remove(added)  # type: ignore[attr-defined]
         sys.stdout, sys.stderr = before["standard streams"]
+
+
+@contextmanager
+def process_to_itself() -> Iterator[None]:
+    """Let a job have what is the process's, while jobs of other threads wait, and put it back at the end.
+
+    Torch is as in a new process: with gradients, in float32, on the CPU, whatever the caller has turned.
+    """
+    with ALONE, dice_kept(), settings_kept() as before, torch.inference_mode(mode=False), torch.enable_grad():
+        torch.set_default_dtype(torch.float32)
+        if before["default device"].type != "cpu":
+            torch.set_default_device(None)
+        yield
 
 
 def _round_as(before: Mapping[str, Any]) -> None:

@@ -110,7 +110,9 @@ def seed_everything(seed: int) -> None:
 def dice_kept() -> Iterator[dict[str, Any]]:
     """Give the states of the global generators, and put them back at the end."""
     numbers, others = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng():
+    # GPUs that nobody has used yet would be woken to be asked.
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(gpus):
         try:
             yield dice_now()
         finally:

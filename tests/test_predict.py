@@ -196,12 +196,33 @@ def test_a_model_that_its_detector_cannot_load_comes_with_a_remedy_that_lasts(jo
         monkeypatch.setattr("adbench_tgan.predict.rebuild", Mock(side_effect=error))
         with pytest.raises(AdbenchError, match=lasting):
             load_detector(folder, Registry.discover(), "cpu")
-    found, pixels = (
-        SimpleNamespace(job=SimpleNamespace(detector="mean_image", precision="fp32")),
-        torch.ones(1),
-    )
+    named = SimpleNamespace(detector="mean_image", precision="fp32")
+    found, pixels = SimpleNamespace(job=named, shape=(1, 8, 8)), torch.ones(1, 1, 8, 8).byte()
     with pytest.raises(AdbenchError, match=r"gives no scores \(.*" + lasting):
-        predict(SimpleNamespace(device="cpu"), found, [], pixels)
+        predict(SimpleNamespace(device="cpu"), found, ["a.png"], pixels)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (lambda images: images / 255, "float32 (2, 3, 32, 32)"),
+        (lambda images: images[:, :1], "uint8 (2, 1, 32, 32)"),
+        (lambda images: images[..., :16, :16], "uint8 (2, 3, 16, 16)"),
+        (lambda images: images[:1], "uint8 (1, 3, 32, 32)"),
+        (lambda images: images[0], "uint8 (3, 32, 32)"),
+        (lambda images: images.numpy(), "ndarray"),
+    ],
+)
+def test_images_that_a_model_was_not_trained_on_get_no_verdict(job, data, wrong, named):
+    detector, result = load_detector(str(job("mean_image", "--save-models")), Registry.discover(), "cpu")
+    paths = [str(path) for path in sorted((data / "screw/test/good").glob("*.png"))[:2]]
+    images = read_images(paths, result.shape)
+    assert len(predict(detector, result, paths, images)) == 2
+    wanted = "images must be a tensor, uint8 (2, 3, 32, 32), not "
+    with pytest.raises(AdbenchError, match=re.escape(wanted + named)):
+        predict(detector, result, paths, wrong(images))
+    with pytest.raises(AdbenchError, match="name one or more files"):
+        read_images([], result.shape)
 
 
 def test_the_documented_lines_score_new_images(adbench, job, data, capsys):
@@ -329,7 +350,8 @@ def test_a_model_is_built_with_the_seed_of_its_job():
 def test_scores_that_are_not_finite_are_no_predictions(wrong, monkeypatch, tmp_path):
     monkeypatch.setattr("adbench_tgan.predict.scores_of", lambda *_: torch.tensor([1.0, wrong]))
     with pytest.raises(AdbenchError, match="the saved model gives no scores"):
-        predict(SimpleNamespace(device="cpu"), made("d"), [tmp_path] * 2, torch.zeros(2, 3, 8, 8))
+        images = torch.zeros(2, 3, 8, 8).byte()
+        predict(SimpleNamespace(device="cpu"), made("d", shape=(3, 8, 8)), [tmp_path] * 2, images)
 
 
 def test_a_model_of_a_failed_job_or_of_another_distribution_is_refused(adbench, job, data):

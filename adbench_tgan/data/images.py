@@ -16,7 +16,11 @@ ROOM = 0.5  # share of a GPU's free memory that one image set may take
 
 
 class ImageSet:
-    """Images of one size as uint8 (N, C, H, W): resident on the GPU when they fit, else pinned and streamed."""
+    """Images of one size as uint8 (N, C, H, W): resident on the GPU when they fit, else pinned and streamed.
+
+    Raises:
+        ValueError: they are something else.
+    """
 
     def __init__(self, pixels: Tensor):
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
@@ -64,7 +68,12 @@ class ImageSet:
         """Yield uint8 (B, C, H, W) on `device`, in order, or in an order drawn from `shuffle` (a CPU generator).
 
         `drop_last` drops an incomplete last batch, unless it is the only one.
+
+        Raises:
+            ValueError: `size` is below 1.
         """
+        if size < 1:
+            raise ValueError(f"a batch has at least one image, not {size}")
         pixels = self.on(device)
         count = len(self)
         order = torch.arange(count) if shuffle is None else torch.randperm(count, generator=shuffle)

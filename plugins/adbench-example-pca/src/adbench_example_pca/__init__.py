@@ -1,10 +1,20 @@
 """What adbench is told of this plugin: each hook once. What is slow to import is named here, not imported."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from adbench_tgan import CommandSpec, DatasetSpec, DetectorInfo, ExecutorSpec, ProtocolSpec, hookimpl
+
+if TYPE_CHECKING:
+    from adbench_tgan.jobs import Job
+    from adbench_tgan.metrics import MetricSpec
+    from adbench_tgan.results import Result
 
 
 @hookimpl
-def adbench_detectors():
+def adbench_detectors() -> Iterator[DetectorInfo]:
     yield DetectorInfo(
         name="pca_patches",
         target="adbench_example_pca.detector:PCAPatches",
@@ -17,7 +27,7 @@ def adbench_detectors():
 
 
 @hookimpl
-def adbench_datasets():
+def adbench_datasets() -> Iterator[DatasetSpec]:
     yield DatasetSpec(
         name="fabric",
         target="adbench_example_pca.fabric:load",
@@ -31,7 +41,7 @@ def adbench_datasets():
 
 
 @hookimpl
-def adbench_protocols():
+def adbench_protocols() -> Iterator[ProtocolSpec]:
     yield ProtocolSpec(
         name="official-20",
         version="1",
@@ -42,7 +52,7 @@ def adbench_protocols():
 
 
 @hookimpl
-def adbench_metrics():
+def adbench_metrics() -> Iterator[MetricSpec]:
     from adbench_tgan.metrics import MetricSpec
 
     yield MetricSpec(
@@ -53,7 +63,7 @@ def adbench_metrics():
 
 
 @hookimpl
-def adbench_executors():
+def adbench_executors() -> Iterator[ExecutorSpec]:
     yield ExecutorSpec(
         name="retry",
         target="adbench_example_pca.executor:retry",
@@ -62,7 +72,7 @@ def adbench_executors():
 
 
 @hookimpl
-def adbench_commands():
+def adbench_commands() -> Iterator[CommandSpec]:
     yield CommandSpec(
         name="pca-basis",
         target="adbench_example_pca.command:pca_basis",
@@ -71,14 +81,14 @@ def adbench_commands():
 
 
 @hookimpl
-def adbench_job_started(job):
+def adbench_job_started(job: Job) -> None:
     from adbench_example_pca.log import note
 
     note("started", job)
 
 
 @hookimpl
-def adbench_job_finished(job, result):
+def adbench_job_finished(job: Job, result: Result) -> None:
     from adbench_example_pca.log import note
 
     note(result.status, job)

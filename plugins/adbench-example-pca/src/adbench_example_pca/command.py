@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from adbench_tgan import AdbenchError
 
@@ -26,10 +27,8 @@ def pca_basis(
     print(f"wrote {out}: {state['basis'].shape[1]} patches")
 
 
-def sheet(basis):
+def sheet(basis: np.ndarray) -> np.ndarray:
     """Directions (C * side^2, q) -> uint8 (side, q * (side + 1)): side by side, each to its own range."""
-    import numpy as np
-
     directions = basis[:, ::-1].T  # the largest variance first
     channels = next(c for c in (1, 3, 4) if (directions.shape[1] / c) ** 0.5 % 1 == 0)
     side = int((directions.shape[1] / channels) ** 0.5)

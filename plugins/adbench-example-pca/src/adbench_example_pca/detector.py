@@ -44,8 +44,9 @@ class PCAPatches(Detector):
     def fit(self, train: TrainSet) -> Self:
         self._check_size(train.shape)
         batches = list(train.normal.batches(BATCH, device=self.device))
-        self.mean = sum(self.patches(batch).sum(0) for batch in batches) / len(train.normal)  # (P, D)
-        scatter = sum(product(self.patches(batch) - self.mean) for batch in batches)  # (D, D)
+        sums, zero = (self.patches(batch).sum(0) for batch in batches), torch.zeros(())
+        self.mean = sum(sums, zero) / len(train.normal)  # (P, D)
+        scatter = sum((product(self.patches(batch) - self.mean) for batch in batches), zero)  # (D, D)
         values, vectors = torch.linalg.eigh(scatter / (len(train.normal) * len(self.mean)))  # ascending
         kept = min(self.config.components, len(values) - 1)
         others = values[: len(values) - kept].mean().clamp(min=ROUNDING)  # sigma squared
@@ -70,7 +71,8 @@ class PCAPatches(Detector):
         """Uint8 (B, C, H, W) -> float64 (B, P): squared Mahalanobis distances over the length of a patch."""
         centred = self.patches(images) - self.mean
         inside = (centred @ self.basis).square() @ self.weight
-        return (inside + centred.square().sum(2) * self.precision) / centred.shape[2]
+        energies: Tensor = (inside + centred.square().sum(2) * self.precision) / centred.shape[2]
+        return energies
 
     def patches(self, images: Tensor) -> Tensor:
         """Uint8 (B, C, H, W) -> float64 (B, P, D), D = C * patch^2."""

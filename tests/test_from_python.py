@@ -1,0 +1,206 @@
+"""Runs that a program starts, such as a notebook: what it passes, what it has set, and what else it does meanwhile."""
+
+import random
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_runner import Silent
+
+from adbench_tgan import runner
+from adbench_tgan.benchmark import benchmark
+from adbench_tgan.data.images import ImageSet
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Request
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import ResultStore
+from adbench_tgan.runner import Settings
+
+GAN = {
+    "detectors": ["ganomaly"],
+    "categories": ["0"],
+    "preset": "quick",
+    "overrides": ["ganomaly.epochs=1", "ganomaly.width=8"],
+}
+
+
+def run(out, reporter=None, settings=None, **asked):
+    request = Request(**({"detectors": ["mean_image"], "categories": ["0"]} | asked))
+    return benchmark(
+        request, settings or Settings(timing=False), Registry.discover(), reporter or Silent(), out
+    )
+
+
+def scores_of(out, outcome):
+    return ResultStore(out).scores(outcome.results[0].job)["score"].to_numpy()
+
+
+def test_jobs_in_two_threads_have_the_scores_of_one_alone(tmp_path):
+    alone = scores_of(tmp_path / "alone", run(tmp_path / "alone", **GAN))
+    folders = [tmp_path / "one", tmp_path / "two"]
+    with ThreadPoolExecutor() as threads:
+        outcomes = list(threads.map(lambda folder: run(folder, **GAN), folders))
+    for folder, outcome in zip(folders, outcomes, strict=True):
+        np.testing.assert_array_equal(scores_of(folder, outcome), alone)
+
+
+def float64():
+    torch.set_default_dtype(torch.float64)
+
+
+@pytest.mark.parametrize(
+    "turned",
+    [
+        float64,
+        lambda: torch.set_default_device("meta"),
+        lambda: torch.no_grad().__enter__(),
+        lambda: torch.inference_mode().__enter__(),
+    ],
+    ids=["float64", "another device", "no gradients", "inference"],
+)
+def test_what_the_caller_has_set_in_torch_changes_no_score(turned, tmp_path):
+    alone = scores_of(tmp_path / "alone", run(tmp_path / "alone", **GAN))
+
+    def elsewhere():  # most of these settings are a thread's own
+        try:
+            turned()
+            before = (torch.get_default_dtype(), torch.empty(0).device, torch.is_inference_mode_enabled())
+            outcome = run(tmp_path / "turned", **GAN)
+            assert before == (
+                torch.get_default_dtype(),
+                torch.empty(0).device,
+                torch.is_inference_mode_enabled(),
+            )
+            return outcome
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+
+    with ThreadPoolExecutor(1) as thread:
+        outcome = thread.submit(elsewhere).result()
+    assert outcome.results[0].error == ""
+    np.testing.assert_array_equal(scores_of(tmp_path / "turned", outcome), alone)
+
+
+def test_the_callers_random_numbers_go_on_as_if_there_had_been_no_run(tmp_path):
+    def drawn():
+        return random.random(), np.random.rand(), float(torch.rand(()))  # noqa: NPY002
+
+    def seeded():
+        random.seed(7)
+        np.random.seed(7)  # noqa: NPY002
+        torch.manual_seed(7)
+
+    run(tmp_path / "what it imports may draw some")
+    seeded()
+    alone = drawn()
+    seeded()
+    run(tmp_path / "runs")
+    assert drawn() == alone
+
+
+def test_what_can_be_gone_through_once_is_asked_for_in_full(tmp_path):
+    asked = Request(
+        detectors=(name for name in ("mean_image", "pca")),
+        categories=(name for name in "01"),
+        seeds=(seed for seed in np.arange(2)),
+        overrides=(text for text in ("pca.components=3",)),
+    )
+    assert asked.detectors == ("mean_image", "pca")
+    assert asked.categories == ("0", "1")
+    assert asked.seeds == (0, 1)
+    assert {type(seed) for seed in asked.seeds} == {int}
+    assert asked.overrides == ("pca.components=3",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"categories": "01"}, "categories is '01'; give a list of names"),
+        ({"categories": [0]}, "categories is [0]; give a list of names"),
+        ({"detectors": []}, "detectors is empty; give one or more"),
+        ({"seeds": 1}, "seeds is 1; give a list of whole numbers"),
+        ({"seeds": [0.0]}, "seeds is [0.0]; give a list of whole numbers"),
+        ({"seeds": ["0"]}, "seeds is ['0']; give a list of whole numbers"),
+        ({"seeds": [True]}, "seeds is [True]; give a list of whole numbers"),
+        ({"seeds": []}, "seeds is empty; give one or more"),
+        ({"seeds": [0, -1]}, "seed -1 is not from 0 to 4294967295"),
+        ({"seeds": [2**32]}, "seed 4294967296 is not from 0 to 4294967295"),
+    ],
+)
+def test_a_request_of_something_else_is_refused_in_a_line(asked, said):
+    with pytest.raises(AdbenchError, match=f"^{re.escape(said)}$"):
+        Request(**({"detectors": ["pca"]} | asked))
+
+
+@pytest.mark.parametrize("method", ["planned", "job_started", "phase", "epoch", "job_finished"])
+def test_what_a_reporter_raises_is_a_warning_once_and_no_failure_of_a_detector(method, tmp_path):
+    def broken(*_):
+        raise KeyError("a listener's own mistake")
+
+    reporter = Silent()
+    setattr(reporter, method, broken)
+    with pytest.warns(UserWarning, match=f"reporter's {method} failed: KeyError") as told:
+        outcome = run(tmp_path, reporter, **(GAN | {"seeds": [0, 1]}))
+    assert [result.status for result in outcome.results] == ["ok", "ok"]
+    assert len(told) == 1
+
+
+def test_a_reporter_stops_a_run_as_ctrl_c_does(tmp_path):
+    reporter = Silent()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    reporter.job_finished = stop
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, reporter, seeds=[0, 1])
+    assert (tmp_path / "leaderboard.csv").exists()
+
+
+def test_a_training_that_other_code_began_begins_anew(tmp_path, monkeypatch):
+    reporter, settings = Silent(), Settings(timing=False, checkpoint_every=1)
+    asked = GAN | {"overrides": ["ganomaly.epochs=2", "ganomaly.width=8"]}
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def of_other_code(detector, installed_with):
+        return runner_code(detector, installed_with) | {"framework": "f" * 64}
+
+    runner_code = runner.code_behind
+    real, reporter.phase = reporter.phase, lambda name, job: stop() if name == "score" else real(name, job)
+    notes = []
+    for code in (runner_code, of_other_code):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / code.__name__, reporter, settings, **asked)
+        monkeypatch.setattr(runner, "code_behind", of_other_code)
+        notes.append(run(tmp_path / code.__name__, None, settings, **asked).results[0].notes)
+    (anew,), (on,) = notes
+    assert anew.startswith("the training began anew: ")
+    assert "it is another job's, or was begun by other code" in anew
+    assert on == "training was interrupted, and taken up again after epoch 2"
+
+
+def test_the_documented_lines_run(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[1] / "docs/running.md").read_text()
+    lines = re.search(r"## From a program.*?```python\n(.*?)```", page, re.S)[1]
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    assert capsys.readouterr().out.split()[:4] == ["detector", "auroc_mean", "0", "pca"]
+
+
+def test_a_folder_may_be_named_by_text(tmp_path):
+    outcome = run(str(tmp_path / "runs"), settings=Settings(timing=False, device=torch.device("cpu")))
+    assert (tmp_path / "runs/leaderboard.csv").exists()
+    assert outcome.results[0].status == "ok"
+
+
+def test_a_batch_of_no_images_is_refused():
+    images = ImageSet(torch.zeros(3, 1, 4, 4, dtype=torch.uint8))
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="a batch has at least one image"):
+            list(images.batches(size))
