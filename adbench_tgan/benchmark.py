@@ -80,7 +80,6 @@ def benchmark(
         KeyboardInterrupt: after the tables of what was finished are written.
     """
     reporter = cast("Reporter", Undisturbed(reporter))
-    out = place_of(out) if isinstance(out, str) else out
     execute = answerable(executor, registry.load("executor", executor))
     printed = read_published(Path(published)) if published else ()
     check_options(settings, registry.find("executor", executor), registry)
@@ -162,14 +161,15 @@ def ensure_fit(out: Path, request: Request, first: Mapping[str, str]) -> None:
     ensure_ours(out, first)
 
 
-def fit_store(out: Path, request: Request) -> ResultStore:
-    """The results in a folder, still to be opened, once it is known that it is fit for more and can be listed: before the work.
+def fit_store(out: Path | str, request: Request) -> ResultStore:
+    """The results in a folder or at a URL, still to be opened, once it is known that it is fit for more and can be listed: before the work.
 
     Raises:
         AdbenchError: it is not, or cannot be.
     """
-    ensure_fit(out, request, FIRST)
-    store = ResultStore(out)
+    place = place_of(out) if isinstance(out, str) else out
+    ensure_fit(place, request, FIRST)
+    store = ResultStore(place)
     store.listed()
     return store
 

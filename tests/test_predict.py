@@ -349,8 +349,8 @@ def test_a_model_is_built_with_the_seed_of_its_job():
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_scores_that_are_not_finite_are_no_predictions(wrong, monkeypatch, tmp_path):
     monkeypatch.setattr("adbench_tgan.predict.scores_of", lambda *_: torch.tensor([1.0, wrong]))
+    images = torch.zeros(2, 3, 8, 8).byte()
     with pytest.raises(AdbenchError, match="the saved model gives no scores"):
-        images = torch.zeros(2, 3, 8, 8).byte()
         predict(SimpleNamespace(device="cpu"), made("d", shape=(3, 8, 8)), [tmp_path] * 2, images)
 
 
