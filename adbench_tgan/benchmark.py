@@ -162,7 +162,7 @@ def ensure_fit(out: Path, request: Request, first: Mapping[str, str]) -> None:
 
 
 def fit_store(out: Path | str, request: Request) -> ResultStore:
-    """The results in a folder or at a URL, still to be opened, once it is known that it is fit for more and can be listed: before the work.
+    """The results in a folder, still to be opened, once it is known that it is fit for more and can be listed: before the work.
 
     Raises:
         AdbenchError: it is not, or cannot be.

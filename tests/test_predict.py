@@ -228,7 +228,7 @@ def test_images_that_a_model_was_not_trained_on_get_no_verdict(job, data, wrong,
 def test_the_documented_lines_score_new_images(adbench, job, data, capsys):
     folder = job("pca", "--save-models")
     page = (Path(__file__).parents[1] / "docs/running.md").read_text()
-    lines = re.search(r"```python\n(.*?)```", page, re.S)[1]
+    lines = re.search(r"## What a saved model says.*?```python\n(.*?)```", page, re.S)[1]
     for stands, there in (
         ("runs/mvtec/official/pca/screw-seed0-0a1b2c3d", folder),
         ("new_images", data / "screw/test/good"),
