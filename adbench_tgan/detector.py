@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -193,7 +194,7 @@ class Detector(ABC):
             try:
                 network.load_state_dict(own)
             except RuntimeError as error:
-                reason = str(error).splitlines()[-1].strip()
+                reason = shorten(str(error).splitlines()[-1], 200, placeholder=" ...")
                 raise AdbenchError(f"the saved model does not fit network {name!r}: {reason}") from None
             network.eval()
         for name in (key for key in state if owners[key] is None):

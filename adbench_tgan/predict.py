@@ -93,7 +93,7 @@ def load_detector(folder: Path | str, registry: Registry, device: str) -> tuple[
 
 def remedy(name: str) -> str:
     """What helps where a model does not fit its detector: the file may be to blame, or the detector."""
-    again = "run the job again with --save-models"
+    again = "remove the job's folder, then run it again with --save-models"
     return f"{again}; if that does not help, adbench check {name} says what the detector has to keep"
 
 
@@ -143,7 +143,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         only_regular(path)
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise AdbenchError(f"{path} cannot be read: {error}; run the job again with --save-models") from None
+        raise AdbenchError(
+            f"{path} cannot be read: {error}; remove its folder, then run the job again with --save-models"
+        ) from None
 
 
 def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Tensor:

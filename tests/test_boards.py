@@ -617,6 +617,17 @@ def test_what_was_changed_in_the_parts_of_board_json_is_named(folder):
     ]
 
 
+def test_a_board_of_another_versions_rules_comes_with_the_remedy(folder):
+    def change(content):
+        content["rules"]["moves_by_seeds"] += 1
+        content["seals"]["rules"] = seal(content["rules"])
+
+    edit(folder, change)
+    found = [str(each) for each in boards.verify(folder)]
+    assert "adbench publish --again FOLDER --board NAME" in found[0]
+    assert "rules/moves_by_seeds: is" in found[1]
+
+
 def test_parts_that_follow_from_others_are_made_anew(folder):
     def change(content):
         content["commands"].append("rm")

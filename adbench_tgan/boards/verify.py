@@ -34,6 +34,10 @@ from adbench_tgan.stored import stamp
 from adbench_tgan.text import plain
 
 OTHER_BYTES = "holds other bytes than are made from what it says: a name twice, another order, spaces"
+OTHER_RULES = (
+    "are those of another version of adbench, which explains cells that differ; make the board anew by today's: "
+    "adbench publish --again FOLDER --board NAME"
+)
 # What a board raises in which a stranger has written just anything.
 MISREAD = (
     *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, OSError),
@@ -208,6 +212,8 @@ def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found
         yield "board.json", "", f"its tables cannot be recomputed: {error}"
         yield from _hashes(path, there)
         return
+    if content.get("rules") != expected["rules"] and "rules" not in suspect:
+        yield "board.json", "rules", OTHER_RULES
     for table in TABLES:
         yield from cells(path, table, files[table.file])
     yield from page(path, files["README.md"])
