@@ -28,11 +28,12 @@ from importlib import import_module
 from pathlib import Path
 from time import monotonic
 from typing import TextIO
+from weakref import WeakSet
 
 # Elsewhere libraries do not survive a fork, and each process imports for itself.
 FORKS = sys.platform == "linux"
 MOST = 2**16  # bytes of a request
-KEPT = 2  # nurseries that wait for more
+KEPT = 2  # nurseries that wait for more, unless more are at work
 END = 1.0  # seconds in which a nursery is gone whose streams have ended
 END_OF_JOB = 10.0  # and in which a process is gone that was killed
 LOST = 256  # in place of the exit status of a process that was not forked, or whose nursery has died
@@ -109,7 +110,9 @@ class Nursery:
 
     def __init__(self, env: Mapping[str, str]):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket = ours  # it ends when this is closed, and its children have ended
+        self.socket = ours  # it ends when this is closed
+        self.children = WeakSet[Child]()  # one that nobody waits for has ended, or will by itself
+        self.words = ""
         self.said = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as this)
         with theirs:
             self.process = subprocess.Popen(
@@ -120,7 +123,8 @@ class Nursery:
                 env=env,
                 start_new_session=True,  # Ctrl-C is not for it
             )
-        atexit.register(self.end, os.getpid())
+        self.owner = os.getpid()
+        atexit.register(self.end)
 
     def ask(self, request: Mapping[str, str], descriptors: Sequence[int]) -> None:
         """Send a request for a process, with its three streams and where to tell of it.
@@ -132,16 +136,24 @@ class Nursery:
 
     def last_words(self) -> str:
         """The last line that it printed, such as why it died."""
-        self.said.seek(0)
-        return "".join(self.said.read().decode(errors="replace").strip().splitlines()[-1:])
+        if not self.said.closed:
+            self.said.seek(0)
+            self.words = "".join(self.said.read().decode(errors="replace").strip().splitlines()[-1:])
+        return self.words
 
-    def end(self, owner: int) -> None:
-        """End it at once, for the process that made it: nobody waits for its children any more."""
-        if os.getpid() == owner:
-            self.socket.close()
-            self.said.close()
+    def idle(self) -> bool:
+        """Whether nobody waits for a process of it."""
+        return all(child.returncode is not None for child in self.children)
+
+    def end(self) -> None:
+        """End it at once, and leave nothing of it; in a process that was forked from its owner, the owner's stays."""
+        atexit.unregister(self.end)
+        self.socket.close()
+        if os.getpid() == self.owner:
             self.process.kill()
             self.process.wait()
+            self.last_words()  # some of its processes may still be to tell of it
+        self.said.close()
 
 
 _nurseries: dict[tuple[int, frozenset[tuple[str, str]]], Nursery] = {}
@@ -162,11 +174,17 @@ def begin(module: str, folder: Path, env: Mapping[str, str]) -> Child | subproce
             start_new_session=True,
         )
     key = os.getpid(), frozenset((name, value) for name, value in env.items() if name != PATH)
-    if (known := _nurseries.get(key)) is None or known.process.poll() is not None:
+    known = _nurseries.get(key)
+    if known is None or known.process.poll() is not None:
+        if known is not None:
+            known.end()
         known = _nurseries[key] = Nursery(env)
-    while len(_nurseries) > KEPT:
-        _nurseries.pop(next(iter(_nurseries))).socket.close()
-    return Child(known, module, folder, env[PATH])
+    child = Child(known, module, folder, env[PATH])
+    known.children.add(child)
+    idle = [key for key, each in _nurseries.items() if each.idle()]
+    for key in idle[: max(0, len(_nurseries) - KEPT)]:
+        _nurseries.pop(key).end()
+    return child
 
 
 def own_environment() -> dict[str, str]:
@@ -219,7 +237,7 @@ def end_with_parent(life: int) -> None:
 
 
 def main() -> None:
-    """Fork a process for each request, and tell how each ended, until nobody can ask and all have ended."""
+    """Fork a process for each request, and tell how each ended, until nobody can ask; then end those that run."""
     requests = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     import_all()
@@ -235,6 +253,7 @@ def main() -> None:
                 elif not fork(requests, running):
                     asked = False
                     ready.unregister(requests)
+                    kill_all(running)
             tell_of_ended(running)
 
 
@@ -288,6 +307,13 @@ def close_all(descriptors: Iterable[int]) -> None:
     """Close descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def kill_all(running: Iterable[int]) -> None:
+    """Kill processes, and all that they started: one in which a call keeps Python's lock does not hear of its end."""
+    for pid in running:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def tell(descriptor: int, line: str) -> None:

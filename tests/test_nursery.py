@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from weakref import ref
 
 import pytest
 from test_leaderboard import result
@@ -38,6 +39,15 @@ print(set(IMPORTED) - set(sys.modules), asked, threading.active_count())
 print([name for name in sys.modules if name.startswith(("adbench_baselines", "adbench_plugins", "anomalib"))])
 """
 
+HELD = """
+import ctypes
+from adbench_tgan.nursery import take_streams
+
+def main(folder):
+    print("begun", file=take_streams(), flush=True)
+    ctypes.PyDLL(None).sleep(60)
+"""
+
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> dict[object, Nursery]:
@@ -46,7 +56,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> dict[object, Nursery]:
     monkeypatch.setattr(nursery, "_nurseries", made)
     yield made
     for each in made.values():
-        each.end(os.getpid())
+        each.end()
 
 
 @pytest.fixture
@@ -122,7 +132,9 @@ def test_why_a_nursery_died_is_told(
     )
     child = begin(WORKER, tmp_path, quick)
     assert child.wait(60) == LOST
-    assert child.nursery.last_words() == "no such processor"
+    for _ in range(2):
+        assert child.nursery.last_words() == "no such processor"
+        child.nursery.end()  # another took its place before this was asked
 
 
 def test_what_cannot_be_imported_is_the_jobs_to_tell(
@@ -132,6 +144,17 @@ def test_what_cannot_be_imported_is_the_jobs_to_tell(
     child = begin(WORKER, tmp_path, quick)
     assert child.wait(60) == 1
     assert b"FileNotFoundError" in child.stderr.read()
+
+
+def test_a_job_that_keeps_pythons_lock_ends_with_the_command(
+    tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
+) -> None:
+    (tmp_path / "held.py").write_text(HELD)
+    child = begin("held", tmp_path, quick)
+    assert child.stdout.readline()
+    child.stdin.close()  # as the system does when the command is killed
+    child.nursery.socket.close()
+    assert child.wait(20) == -signal.SIGKILL
 
 
 def test_processes_of_a_nursery_that_hangs_are_ended_at_once(
@@ -197,21 +220,54 @@ def test_what_cannot_be_forked_is_told_of(
     assert Child(asked[0], WORKER, tmp_path, "").wait(10) == LOST
 
 
-def test_each_environment_has_a_nursery_and_few_are_kept(
+def test_each_environment_has_a_nursery_and_few_are_kept_that_have_nothing_to_do(
     tmp_path: Path, alone: dict[object, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = []
+    ended, busy = [], ["x"]
 
     def made(env: dict[str, str]) -> SimpleNamespace:
-        socket = SimpleNamespace(close=lambda: closed.append(env))
-        process = SimpleNamespace(poll=lambda: None)
-        return SimpleNamespace(env=env, socket=socket, process=process, end=lambda owner: None)
+        children, process = SimpleNamespace(add=lambda child: None), SimpleNamespace(poll=lambda: None)
+        words = {"idle": lambda: env["A"] not in busy, "end": lambda: ended.append(env["A"])}
+        return SimpleNamespace(env=env, children=children, process=process, **words)
 
     monkeypatch.setattr(nursery, "Nursery", made)
     monkeypatch.setattr(nursery, "Child", lambda nursery, module, folder, path: nursery)
     given = [{"A": letter, "PYTHONPATH": "here"} for letter in "xyxz"]
     assert [begin(WORKER, tmp_path, env).env for env in given] == given
-    assert closed == given[:1]
+    assert ended == ["y"]
+    busy[:] = "xyz"
+    begin(WORKER, tmp_path, given[1])
+    assert ended == ["y"]  # all three are at work
+    busy[:] = "x"
+    begin(WORKER, tmp_path, given[0])
+    assert ended == ["y", "z"]
+    alone.clear()
+
+
+def test_a_nursery_that_is_needed_no_more_or_has_died_leaves_nothing(
+    tmp_path: Path, alone: dict[object, Nursery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(nursery, "KEPT", 1)
+    before, made, pids = len(os.listdir("/dev/fd")), [], []
+    for letter in "xyxx":
+        child = begin(WORKER, tmp_path, {"A": letter, "PYTHONPATH": "here"})
+        for stream in (child.stdin, child.stdout, child.stderr, child.status):
+            stream.close()
+        child.returncode = 1  # nobody waits for it
+        made.append(ref(child.nursery))
+        pids.append(child.nursery.process.pid)
+        if len(made) == 3:
+            child.nursery.process.kill()
+            os.waitid(os.P_PID, pids[-1], os.WEXITED | os.WNOWAIT)
+    for pid in pids[:3]:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    assert [each() for each in made] == [None, None, None, child.nursery]
+    assert len(os.listdir("/dev/fd")) == before + 2  # where it is asked, and what it said
 
 
 def test_where_nothing_can_be_forked_a_process_does_its_imports(
