@@ -36,6 +36,7 @@ from adbench_tgan.worker import FAULT, RESULT, SPEC, read_back, spec_of
 PATIENCE = 0.1  # seconds between two looks at the processes
 START = 60.0  # seconds that a process may take to start, on top of its job's own limit
 MANY = 1000  # lines that wait to be passed on, after which those who print more have to wait
+LAST = 1.0  # seconds in which what a process said last is heard: what it started may hold its streams, others be loud
 WORDS = 200  # characters of its last line that a failed job's reason quotes
 LINE = 2**16  # characters after which a line that has no end is passed on
 
@@ -89,7 +90,7 @@ def packed(
                 process.at_once = max(process.at_once, len(running))
             listen(heard, reporter)
             for process in [each for each in running if each.ended()]:
-                listen(heard, reporter)
+                hear_out(process, heard, reporter)
                 running.remove(process)
                 if (result := conclude(process, packing)) is not None:
                     yield result
@@ -122,6 +123,13 @@ def listen(heard: Heard, reporter: Reporter) -> None:
     """Pass on what the processes tell, for a moment."""
     for job, line in told(heard):
         pass_on(line, job, reporter)
+
+
+def hear_out(process: Process, heard: Heard, reporter: Reporter) -> None:
+    """Pass on what is left of what a process told that has ended."""
+    until = monotonic() + LAST
+    while not (process.silent() and heard.empty()) and monotonic() < until:
+        listen(heard, reporter)
 
 
 def told(heard: Heard) -> Iterator[tuple[Job, list[Any]]]:
@@ -166,12 +174,16 @@ class Process:
         self.begun = self.late = False
         self.last = ""  # line that it printed
         self.folder = new_folder(settings, spec)
-        self.process = begin("adbench_tgan.worker", self.folder, env)
         self.readers = [
             threading.Thread(target=self._hear, args=(heard, kind), daemon=True) for kind in (1, 2)
         ]
-        for reader in self.readers:
-            reader.start()
+        with ExitStack() as undoing:
+            undoing.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            self.process = begin("adbench_tgan.worker", self.folder, env)
+            undoing.callback(stop, self.process)
+            for reader in self.readers:
+                reader.start()
+            undoing.pop_all()
 
     def _hear(self, heard: Heard, stream: int) -> None:
         pipe = self.process.stdout if stream == 1 else self.process.stderr
@@ -192,24 +204,22 @@ class Process:
             shown = "".join(char for char in line[1] if char.isprintable()).strip()
             self.last = shown[:WORDS] or self.last
 
+    def silent(self) -> bool:
+        """Whether all that it told is among what is heard."""
+        return not any(reader.is_alive() for reader in self.readers)
+
     def ended(self) -> bool:
         """Whether it has come to its end, or to that of its time; then nothing of it is left."""
         running = self.process.poll() is None
         if running and monotonic() < self.deadline:
             return False
         self.late = running
-        self.stop()
-        return True
-
-    def stop(self) -> None:
-        """End it, and all that it started."""
         stop(self.process)
-        for reader in self.readers:
-            reader.join(timeout=1 if self.process.returncode is not None else 0)
+        return True
 
     def close(self) -> None:
         """End it, and remove what it wrote."""
-        self.stop()
+        stop(self.process)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def result(self) -> Result:

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE, Popen
 from textwrap import dedent
 from types import SimpleNamespace
 
@@ -23,12 +24,12 @@ from test_leaderboard import result
 from test_registry import LISTENER, VISITOR, VISITOR_PARTS
 from test_runner import Silent
 
-from adbench_tgan import worker
+from adbench_tgan import processes, worker
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.nursery import LOST
-from adbench_tgan.processes import Process, environment, pass_on
+from adbench_tgan.processes import MANY, Heard, Process, environment, pass_on
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
@@ -386,6 +387,39 @@ def test_another_jobs_result_or_half_of_one_is_no_result(tmp_path: Path) -> None
     scores.write_bytes(data[:-1] + b"!")
     with pytest.raises(AdbenchError, match="was changed after it was written"):
         read_back(one, store.folder(one))
+
+
+def shell(text: str) -> Popen[bytes]:
+    """A process that stands in for a job's."""
+    return Popen(["/bin/sh", "-c", text], stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+
+
+def test_what_a_process_said_last_is_told_however_much_it_printed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "head -c 40000 /dev/zero | tr '\\0' '\\n' >&2; echo no licence >&2; exit 3"
+    monkeypatch.setattr(processes, "begin", lambda *given: shell(text))
+    monkeypatch.setattr(processes, "PATIENCE", 0.001)
+    monkeypatch.setattr(processes, "LAST", 60.0)  # however slow this machine is
+    registry, settings = Registry.discover(), Settings(timing=False, scratch=tmp_path)
+    (found,) = processes.processes([result("d").job], settings, None, registry, Silent())
+    assert found.error == "the process ended with exit status 3; it said last: no licence"
+
+
+def test_a_process_that_cannot_be_heard_is_ended_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = shell("exec sleep 10")
+
+    def refuse(thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(processes, "begin", lambda *given: child)
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    with child, pytest.raises(RuntimeError):
+        Process(result("d").job, Settings(scratch=tmp_path), {}, Heard(MANY), {})
+    assert child.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
