@@ -124,6 +124,8 @@ class EventReporter:
             self._written[job.key] = before
 
     def _losses(self, job: Job, number: int, losses: Mapping[str, float]) -> None:
+        if number in self._written.get(job.key, ()):  # the job was begun again
+            self._writers.pop(job.key).close()
         self._begin(job, number)
         writer = self._writers[job.key]
         for name, value in losses.items():

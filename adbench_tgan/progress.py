@@ -78,7 +78,8 @@ class TerminalReporter:
             self.say(f"{kept} of {jobs} jobs are finished already; {rest}")
 
     def job_started(self, job: Job) -> None:
-        """A job begins."""
+        """A job begins, or begins anew."""
+        self._drop_bar(job)
         self.bars[job.key] = self.progress.add_task("start", total=None, detail=escape(plain(str(job))))
 
     def phase(self, name: str, job: Job) -> None:
@@ -119,11 +120,14 @@ class TerminalReporter:
     def job_ended(self, job: Job, how: str) -> None:
         """Print how a job ended, and take its bar away."""
         self.done += 1
+        self._drop_bar(job)
+        self.progress.update(self.jobs, completed=self.done)
+        self.say(f"[{self.done}/{self.count}] {job}: {how}")
+
+    def _drop_bar(self, job: Job) -> None:
         self.phases.pop(job.key, None)
         if job.key in self.bars:
             self.progress.remove_task(self.bars.pop(job.key))
-        self.progress.update(self.jobs, completed=self.done)
-        self.say(f"[{self.done}/{self.count}] {job}: {how}")
 
     def log(self, message: str) -> None:
         """Print a line where there are no bars, if there was none for a while."""

@@ -2,6 +2,7 @@
 
 import errno
 import threading
+from itertools import count
 
 import pytest
 from make_runs import made
@@ -81,6 +82,18 @@ def test_a_training_that_goes_on_after_a_kill_keeps_the_epochs_before_it(tmp_pat
             reporter.job_finished(result)
         found = scalars(ResultStore(root).folder(result.job), "losses/loss")
         assert sorted(found) == [(1, 3.0), (2, 2.0), (3, 1.0)]
+
+
+def test_a_job_that_is_begun_again_within_a_run_has_each_epoch_once(tmp_path, monkeypatch):
+    result, seconds = made("one"), count(1_000_000_000)
+    monkeypatch.setattr("time.time", lambda: next(seconds))  # files of one second have no order
+    with EventReporter(Silent(), tmp_path) as reporter:
+        reporter.job_started(result.job)
+        for number, loss in ((1, 9.0), (2, 8.0), (1, 3.0), (2, 2.0), (3, 1.0)):
+            reporter.epoch(number, 3, {"loss": loss}, result.job)
+        reporter.job_finished(result)
+    found = scalars(ResultStore(tmp_path).folder(result.job), "losses/loss")
+    assert found == [(1, 3.0), (2, 2.0), (3, 1.0)]
 
 
 def test_the_other_reporter_is_told_everything(tmp_path):

@@ -90,6 +90,17 @@ def test_a_terminal_shows_bars_with_losses_and_names_as_text(log):
     assert "loss 0.5" in shown
 
 
+def test_a_job_that_is_begun_anew_has_one_bar(log):
+    again = result("d")
+    with reporter(log, terminal=True) as told:
+        told.planned(1, 0)
+        for _ in range(2):
+            told.job_started(again.job)
+            assert [task.description for task in told.progress.tasks] == ["jobs", "start"]
+        told.job_finished(again)
+        assert [task.description for task in told.progress.tasks] == ["jobs"]
+
+
 def test_the_tables_fit_a_narrow_terminal_and_every_cell_is_filled():
     table = board([result("detector_" + name, shift=shift) for name, shift in (("one", 1.0), ("two", 3.0))])
     table = table.assign(latency_ms_p50=1.25, images_per_second=1234.5)
