@@ -8,19 +8,25 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from conftest import Ended
 from test_isolation import PHASES, SAME, Told, assert_same_files
+from test_leaderboard import result
+from test_runner import Silent
 
+from adbench_tgan import clusters
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.clusters import pack, place
+from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL
 from adbench_tgan.runner import Settings
 
 Call = Callable[..., Ended]
+JOB = result("d").job
 
 DYING = """
     import os, signal, time
@@ -139,3 +145,73 @@ def test_an_address_where_nobody_answers_is_refused_at_once(adbench: Call) -> No
     ended = adbench(*run, "--address", "http://head")
     assert ended.error == "--address http://head: write it as auto, or HOST:PORT of the cluster's head"
     assert ended.status == 2
+
+
+class Cluster:
+    """Stands in for Ray: tasks give what they are told to give, or raise it."""
+
+    def __init__(self, *streams: list[Any], **resources: float):
+        self.streams, self.resources, self.cancelled = iter(streams), resources, []
+
+    def begin(self) -> Any:
+        return iter(next(self.streams))
+
+    def get(self, said: Any) -> Any:
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def cancel(self, stream: Any, *, force: bool) -> None:
+        self.cancelled.append((stream, force))
+        raise RuntimeError("the cluster is gone")
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+
+@pytest.mark.parametrize(
+    ("resources", "facts", "places"),
+    [
+        ({"CPU": 4.0}, {}, 4),
+        ({"CPU": 4.0}, {"workers": 3}, 3),
+        ({"CPU": 4.0}, {"workers": 9}, 4),
+        ({}, {"workers": 3}, 1),  # it may grow
+        ({"CPU": 16.0, "GPU": 3.0}, {"gpus_per_job": 0.4}, 6),  # no job has shares of two
+        ({"CPU": 16.0, "GPU": 3.0}, {"gpus_per_job": 2.0}, 1),
+        ({"CPU": 2.0, "GPU": 3.0}, {"gpus_per_job": 0.5}, 2),
+    ],
+)
+def test_as_many_jobs_run_as_the_cluster_has_room_for(
+    resources: dict[str, float], facts: dict[str, Any], places: int
+) -> None:
+    assert clusters.room(Cluster(**resources), Settings(**facts)) == places
+
+
+def test_a_cluster_without_gpus_is_refused() -> None:
+    clusters.check_gpus(Cluster(CPU=4.0), Settings())
+    clusters.check_gpus(Cluster(GPU=1.0), Settings(gpus_per_job=0.5))
+    with pytest.raises(AdbenchError, match="the cluster has no GPU"):
+        clusters.check_gpus(Cluster(CPU=4.0), Settings(gpus_per_job=0.5))
+
+
+def test_a_job_whose_worker_dies_each_time_is_begun_five_times() -> None:
+    errors = pytest.importorskip("ray.exceptions")
+    cluster, reporter = Cluster(*[[errors.WorkerCrashedError()]] * 9), Silent()
+    distant = clusters.Distant(JOB, Settings(), cluster.begin, cluster)
+    found = [distant.hear(reporter) for _ in range(5)]
+    assert found[:4] == [None] * 4
+    assert found[4].error == "what ran it died 5 times, the last time by WorkerCrashedError"
+    assert len(list(cluster.streams)) == 4
+    assert [what for what, *_ in reporter.heard] == ["warn"] * 4
+
+
+def test_a_task_that_raises_or_gives_nothing_is_a_failure_and_not_begun_again() -> None:
+    errors = pytest.importorskip("ray.exceptions")
+    cause = ModuleNotFoundError("No module named 'adbench_tgan'")
+    raised = errors.RayTaskError("carry_out_there", "Traceback", cause)
+    for said, told in (([raised], "ModuleNotFoundError: No module"), ([], "its Ray task left no result")):
+        cluster = Cluster(said)
+        distant = clusters.Distant(JOB, Settings(), cluster.begin, cluster)
+        assert distant.hear(Silent()).error.startswith(told)
+        distant.cancel()
+        assert cluster.cancelled == [(distant.stream, True)]

@@ -1,6 +1,7 @@
 """TensorBoard's event files, read back."""
 
 import errno
+import os
 import threading
 from itertools import count
 
@@ -94,6 +95,17 @@ def test_a_job_that_is_begun_again_within_a_run_has_each_epoch_once(tmp_path, mo
         reporter.job_finished(result)
     found = scalars(ResultStore(tmp_path).folder(result.job), "losses/loss")
     assert found == [(1, 3.0), (2, 2.0), (3, 1.0)]
+
+
+def test_a_job_that_has_ended_holds_no_file_and_no_thread(tmp_path):
+    ended = made("one")
+    with EventReporter(Silent(), tmp_path) as reporter:
+        files, threads = set(os.listdir("/dev/fd")), threading.active_count()
+        reporter.job_started(ended.job)
+        reporter.epoch(1, 3, {"loss": 3.0}, ended.job)
+        reporter.job_finished(ended)
+        assert set(os.listdir("/dev/fd")) <= files
+        assert threading.active_count() <= threads
 
 
 def test_the_other_reporter_is_told_everything(tmp_path):

@@ -9,10 +9,12 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from itertools import count, islice
 from pathlib import Path
 from subprocess import PIPE, Popen
 from textwrap import dedent
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -29,7 +31,7 @@ from adbench_tgan.benchmark import benchmark
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.nursery import LOST
-from adbench_tgan.processes import MANY, Heard, Process, environment, pass_on
+from adbench_tgan.processes import MANY, WORDS, Heard, Process, close, environment, pass_on, told
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
@@ -218,6 +220,13 @@ def test_how_many_images_are_scored_is_told_across_the_border() -> None:
     assert reporter.heard == [("images", 300, 1000, "a job")]
 
 
+def test_a_warning_is_told_across_the_border() -> None:
+    lines, reporter = io.StringIO(), Silent()
+    worker.LineReporter(lines).warn("hm")
+    pass_on(json.loads(lines.getvalue()), "a job", reporter)
+    assert reporter.heard == [("warn", "hm")]
+
+
 def assert_same_files(here: Path, there: Path) -> None:
     files = sorted(path.relative_to(here) for path in here.glob("*/*/*/*/*"))
     assert len(files) == 7  # result, scores and model of both, losses of one
@@ -389,6 +398,9 @@ def test_another_jobs_result_or_half_of_one_is_no_result(tmp_path: Path) -> None
         read_back(one, store.folder(one))
 
 
+# --- one process -----------------------------------------------------------------------------------------------
+
+
 def shell(text: str) -> Popen[bytes]:
     """A process that stands in for a job's."""
     return Popen(["/bin/sh", "-c", text], stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
@@ -441,3 +453,67 @@ def test_a_process_that_ended_otherwise_is_a_failure_with_its_reason(
     facts |= {"limit": 2.0, "late": status is None, "last": "No"}
     vars(ended).update(facts, process=SimpleNamespace(returncode=status))
     assert ended.result().error == error
+
+
+def bare(**facts: Any) -> Process:
+    """A process that was never begun."""
+    process = object.__new__(Process)
+    vars(process).update({"begun": False, "last": "", "limit": 8.0, "deadline": 100.0, "readers": []} | facts)
+    return process
+
+
+def test_the_time_of_a_job_counts_from_its_begin_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = bare()
+    for now, line in ((50.0, ["phase", "data"]), (55.0, ["phase", "fit"]), (56.0, ["epoch", 1, 2, {}])):
+        monkeypatch.setattr(processes, "monotonic", lambda now=now: now)
+        process.heed(line)
+    assert (process.begun, process.deadline) == (True, 58.0)
+
+
+def test_a_process_that_is_late_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[object] = []
+    monkeypatch.setattr(processes, "stop", stopped.append)
+    monkeypatch.setattr(processes, "monotonic", lambda: 50.0)
+    child = SimpleNamespace(poll=lambda: None, returncode=None)
+    assert not bare(process=child).ended()
+    assert stopped == []
+    process = bare(process=child, deadline=50.0)
+    assert process.ended()
+    assert process.late
+    assert stopped == [child]
+
+
+def test_a_reason_quotes_the_last_line_that_says_something() -> None:
+    process = bare()
+    for line in ("first\n", "no\x07 licence\r\n", " \x1b\n"):
+        process.heed(["print", line])
+    assert process.said() == "; it said last: no licence"
+    process.heed(["print", "x" * 1000])
+    assert len(process.last) == WORDS
+
+
+def test_a_process_that_never_falls_silent_does_not_keep_us_from_looking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = count(step=processes.PATIENCE / 10)
+    monkeypatch.setattr(processes, "monotonic", lambda: next(times))
+    loud = SimpleNamespace(get=lambda timeout: (bare(job="a job"), ["print", "more"]))
+    assert len(list(islice(told(loud), 100))) < 20
+
+
+def test_all_processes_are_killed_before_any_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(processes, "kill", lambda name: done.append(f"kill {name}"))
+    close(
+        [SimpleNamespace(process=name, close=lambda name=name: done.append(f"close {name}")) for name in "ab"]
+    )
+    assert done == ["kill a", "kill b", "close a", "close b"]
+
+
+def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+    assert [processes.signal_name(number) for number in (11, 35)] == ["SIGSEGV", "35"]
+
+
+def test_a_result_of_no_machine_says_nothing_of_one() -> None:
+    lost = result("d", status="failed")
+    assert processes.beside(lost, 2, forked=True) is lost

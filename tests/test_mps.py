@@ -111,6 +111,35 @@ def test_when_it_refuses_the_user_is_told(diary, monkeypatch):
     assert not diary.exists()
 
 
+def test_the_one_that_is_ended_is_our_own_also_when_ctrl_c_ends_the_run(diary, monkeypatch):
+    begun, real = [], subprocess.Popen
+
+    def popen(words, **how):
+        begun.append((words, how))
+        return real(words, **how)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with mps.side_by_side(pytest.fail) as own:
+        assert own == {mps.PIPES: own[mps.PIPES], "CUDA_MPS_LOG_DIRECTORY": own[mps.PIPES]}
+    (how,) = (how for words, how in begun if words[0] == "/bin/sh")
+    assert how["env"].items() >= own.items()  # or it would end another's
+    assert how["start_new_session"]  # Ctrl-C is not for it
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), subprocess.TimeoutExpired("it", 10)])
+def test_one_that_cannot_be_started_or_hangs_is_done_without(error, diary, monkeypatch):
+    def run(words, *, timeout, **how):
+        assert timeout == mps.PATIENCE
+        raise error
+
+    said = []
+    monkeypatch.setattr(subprocess, "run", run)
+    with mps.side_by_side(said.append) as own:
+        assert own == {}
+    why = type(error).__name__
+    assert said == [f"{mps.CONTROL} does not start ({why}): jobs take turns on the GPU"]
+
+
 def test_the_driver_says_its_version(tmp_path):
     told = tmp_path / "version"
     assert machine.driver_of(told) is None

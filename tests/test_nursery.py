@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
+from typing import Any
 from weakref import ref
 
 import pytest
@@ -20,7 +22,7 @@ from test_runner import Silent
 from adbench_tgan import nursery
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.jobs import Request
-from adbench_tgan.nursery import LOST, Child, Nursery, begin
+from adbench_tgan.nursery import LOST, Child, Nursery, begin, stop
 from adbench_tgan.processes import MANY, Heard, Process, close, environment
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
@@ -132,9 +134,8 @@ def test_why_a_nursery_died_is_told(
     )
     child = begin(WORKER, tmp_path, quick)
     assert child.wait(60) == LOST
-    for _ in range(2):
-        assert child.nursery.last_words() == "no such processor"
-        child.nursery.end()  # another took its place before this was asked
+    child.nursery.end()  # another took its place before this is asked
+    assert child.nursery.last_words() == "no such processor"
 
 
 def test_what_cannot_be_imported_is_the_jobs_to_tell(
@@ -220,6 +221,66 @@ def test_what_cannot_be_forked_is_told_of(
     assert Child(asked[0], WORKER, tmp_path, "").wait(10) == LOST
 
 
+def test_a_nursery_that_died_is_waited_for(tmp_path: Path, asked: tuple[Nursery, socket.socket]) -> None:
+    """Else the next process would be asked of it too."""
+    waited: list[float] = []
+    asked[0].process = SimpleNamespace(wait=waited.append)
+    asked[1].close()
+    assert Child(asked[0], WORKER, tmp_path, "").wait(10) == LOST
+    assert waited == [nursery.END]
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_a_process_that_ended_leaves_no_descriptor_open(
+    forks: bool,
+    tmp_path: Path,
+    asked: tuple[Nursery, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> int:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(nursery, "live", lambda *given: os._exit(3))
+    if not forks:
+        monkeypatch.setattr("os.fork", refuse)
+    before, running = set(os.listdir("/dev/fd")), {}
+    child = Child(asked[0], WORKER, tmp_path, "")
+    assert nursery.fork(asked[1], running)
+    while running:
+        nursery.tell_of_ended(running)
+    assert child.wait(10) == (3 if forks else LOST)
+    for stream in (child.stdin, child.stdout, child.stderr):
+        stream.close()
+    assert set(os.listdir("/dev/fd")) <= before
+
+
+def test_a_child_has_a_session_and_signals_of_its_own_and_lives_where_it_was_asked_for(
+    tmp_path: Path,
+    asked: tuple[Nursery, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = """
+        import os, signal
+        def main(folder):
+            own = os.getsid(0) == os.getpid() and signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+            os.write(1, repr([own, os.getcwd(), os.environ["PYTHONPATH"], str(folder)]).encode())
+    """
+    (tmp_path / "what_it_is.py").write_text(dedent(told))
+    monkeypatch.chdir(tmp_path)
+    child, running = Child(asked[0], "what_it_is", Path("its folder"), str(tmp_path)), {}
+    monkeypatch.chdir("/")
+    before = signal.signal(signal.SIGCHLD, lambda *given: None)  # as a nursery has one
+    try:
+        assert nursery.fork(asked[1], running)
+        said = child.stdout.read().decode()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    while running:
+        nursery.tell_of_ended(running)
+    assert said == repr([True, str(tmp_path), str(tmp_path), "its folder"])
+    assert child.wait(10) == 1
+
+
 def test_each_environment_has_a_nursery_and_few_are_kept_that_have_nothing_to_do(
     tmp_path: Path, alone: dict[object, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,22 +313,64 @@ def test_a_nursery_that_is_needed_no_more_or_has_died_leaves_nothing(
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setattr(nursery, "KEPT", 1)
-    before, made, pids = len(os.listdir("/dev/fd")), [], []
-    for letter in "xyxx":
-        child = begin(WORKER, tmp_path, {"A": letter, "PYTHONPATH": "here"})
+    before, children = len(os.listdir("/dev/fd")), []
+
+    def ask(letter: str) -> Nursery:
+        children.append(begin(WORKER, tmp_path, {"A": letter, "PYTHONPATH": "here"}))
+        return children[-1].nursery
+
+    def end(child: Child) -> None:
         for stream in (child.stdin, child.stdout, child.stderr, child.status):
             stream.close()
-        child.returncode = 1  # nobody waits for it
-        made.append(ref(child.nursery))
-        pids.append(child.nursery.process.pid)
-        if len(made) == 3:
-            child.nursery.process.kill()
-            os.waitid(os.P_PID, pids[-1], os.WEXITED | os.WNOWAIT)
-    for pid in pids[:3]:
+        child.returncode = 1
+
+    gone = [ask("x"), ask("y")]
+    assert list(alone.values()) == gone  # both have work
+    end(children[1])
+    assert ask("x") is gone[0]
+    assert list(alone.values()) == gone[:1]
+    gone[0].process.kill()
+    os.waitid(os.P_PID, gone[0].process.pid, os.WEXITED | os.WNOWAIT)
+    last = ask("x")
+    assert list(alone.values()) == [last]
+    for each in gone:
         with pytest.raises(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-    assert [each() for each in made] == [None, None, None, child.nursery]
-    assert len(os.listdir("/dev/fd")) == before + 2  # where it is asked, and what it said
+            os.waitpid(each.process.pid, os.WNOHANG)
+    for child in children:
+        end(child)
+    assert len(os.listdir("/dev/fd")) <= before + 2  # where it is asked, and what it said
+    left = [ref(gone.pop()), ref(gone.pop())]
+    del child, each, children[:]
+    assert [each() for each in left] == [None, None]
+
+
+def test_a_nursery_is_ended_by_its_owner_alone() -> None:
+    done: list[str] = []
+    one = object.__new__(Nursery)
+    one.socket, one.said = SimpleNamespace(close=list), SimpleNamespace(close=list, closed=True)
+    one.process = SimpleNamespace(kill=lambda: done.append("killed"), wait=lambda: done.append("waited"))
+    one.owner, one.words = os.getpid() + 1, ""
+    one.end()
+    assert done == []
+    one.owner = os.getpid()
+    one.end()
+    assert done == ["killed", "waited"]
+
+
+def test_one_that_is_killed_hears_of_it_also_when_it_is_still_to_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[Any] = []
+    monkeypatch.setattr(os, "killpg", lambda *given: done.append(given))
+    child = SimpleNamespace(stdin=SimpleNamespace(close=lambda: done.append("closed")), pid=None)
+    child.poll = lambda: None
+    child.wait = lambda timeout: done.append(timeout)
+    stop(child)
+    assert done == ["closed", 0]  # nobody knows how long until it begins
+    child.poll = lambda: setattr(child, "pid", 7)  # it began meanwhile
+    done.clear()
+    stop(child)
+    assert done == ["closed", (7, signal.SIGKILL), nursery.END_OF_JOB]
 
 
 def test_where_nothing_can_be_forked_a_process_does_its_imports(

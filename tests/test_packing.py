@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -19,7 +24,9 @@ from adbench_tgan import processes
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.executors import local
 from adbench_tgan.jobs import Job, Request, plan
+from adbench_tgan.mps import PIPES
 from adbench_tgan.packing import (
+    MEMORY,
     Footprint,
     Packing,
     Waiting,
@@ -28,6 +35,7 @@ from adbench_tgan.packing import (
     read_footprint,
     write_footprint,
 )
+from adbench_tgan.processes import conclude
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Settings, run
@@ -92,6 +100,11 @@ def test_other_settings_are_another_kind_and_another_category_or_seed_is_not() -
     assert not packing.admits(replace(SMALL[1], precision="bf16"), SMALL[:1])
 
 
+@pytest.mark.parametrize("change", [{"dataset": "other"}, {"protocol": "other"}, {"detector": "other"}])
+def test_other_data_is_another_kind(change: dict[str, str]) -> None:
+    assert not measured().admits(replace(SMALL[1], **change), SMALL[:1])
+
+
 def test_one_at_a_time_runs_though_it_may_not_fit_and_never_more_than_the_most() -> None:
     assert fitting(measured(peak=5000), SMALL) == 1
     assert fitting(measured(most=2), SMALL) == 2
@@ -118,6 +131,13 @@ def test_a_job_that_has_to_wait_is_kept_and_no_other_is_claimed_meanwhile() -> N
     assert waiting.take(packing, LARGE[:2]) is None  # there are two already
     assert waiting.take(packing, []) is SMALL[0]
     assert waiting.take(packing, []) is None
+
+
+def test_a_job_that_waits_keeps_others_unclaimed_however_often_it_is_looked_at() -> None:
+    unclaimed = iter([LARGE[0], SMALL[1]])
+    waiting, packing = Waiting(unclaimed), measured()
+    assert [waiting.take(packing, SMALL[:1]) for _ in range(3)] == [None] * 3
+    assert list(unclaimed) == SMALL[1:2]
 
 
 def test_threads_are_shared_by_as_many_as_will_run() -> None:
@@ -180,6 +200,17 @@ def test_the_options_say_how_many() -> None:
     assert packing_of(Settings(jobs_per_gpu=5)).warning().startswith("5 jobs at a time share the GPU")
 
 
+def test_jobs_share_a_gpu_as_far_as_mps_and_the_cores_that_are_ours_allow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(device="cuda", jobs_per_gpu="auto")
+    for cores, most in ((3, 3), (96, packings.CLIENTS)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        packing = packing_of(settings)
+        assert (packing.most, packing.on_gpu) == (most, True)
+    assert packing.warning().startswith("up to 48 jobs at a time share the GPU")
+
+
 # --- what a process tells ---------------------------------------------------------------------------------------
 
 
@@ -207,6 +238,28 @@ def test_one_that_a_failed_kernel_left_mute_writes_nothing(
     assert read_footprint(tmp_path) is None
     (tmp_path / "memory.json").write_text('{"peak": 1')
     assert read_footprint(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "at_once", "peak", "again"),
+    [
+        ("ok", "", 2, 170, False),
+        ("failed", "boom", 2, 100, False),
+        ("failed", "out of memory", 1, 100, False),
+        ("failed", "out of memory", 2, 100, True),
+    ],
+)
+def test_what_a_process_took_is_learned_of_those_that_ended_well(
+    status: str, error: str, at_once: int, peak: int, again: bool, tmp_path: Path
+) -> None:
+    packing, folder = measured(), tmp_path / "one"
+    folder.mkdir()
+    (folder / MEMORY).write_text(json.dumps({"peak": 170, "held": 50, "free": 0}))
+    found = replace(result("s"), job=SMALL[1], status=status, error=error)
+    process = SimpleNamespace(job=SMALL[1], folder=folder, at_once=at_once)
+    process.result = lambda: shutil.rmtree(folder) or found
+    assert (conclude(process, packing) is None) == again
+    assert (list(packing.peaks.values()), packing.outside) == ([peak], 50)
 
 
 # --- a run ------------------------------------------------------------------------------------------------------
@@ -264,6 +317,59 @@ def test_jobs_that_share_a_gpu_have_the_scores_of_one_at_a_time(
     for one, other in zip(found, alone, strict=True):
         pd.testing.assert_frame_equal(one.scores, other, check_exact=True)
     assert not alone[0].equals(alone[1])
+
+
+class Played:
+    """Stands in for a job's process: it has ended when it is looked at, and says a last word then."""
+
+    begun: list[Played] = []
+
+    def __init__(self, job, settings, spec, heard, env):
+        self.job, self.heard, self.env, self.at_once, self.lines = job, heard, env, 1, []
+        self.process, self.folder = None, Path("nowhere")
+        Played.begun.append(self)
+
+    def heed(self, line):
+        self.lines.append(line)
+
+    def ended(self):
+        self.heard.put((self, ["warn", f"last of {self.job.seed}"]))
+        return True
+
+    def silent(self):
+        return True
+
+    def result(self):
+        assert self.lines, "it was not listened to"
+        return replace(result("s"), job=self.job)
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[Played]:
+    """The processes that a run begins, none of them a real one."""
+    monkeypatch.setattr(processes, "Process", Played)
+    monkeypatch.setattr(Played, "begun", [])
+    return Played.begun
+
+
+def packed(packing: Packing, reporter: Silent) -> list[int]:
+    """The seeds of the results of a few jobs, as they come."""
+    registry = SimpleNamespace(files=[], words=[], tell=lambda *given, **more: None)
+    found = processes.packed(SMALL[:3], Settings(timing=False), None, registry, reporter, packing)
+    return [each.job.seed for each in found]
+
+
+@pytest.mark.parametrize(("most", "pipe"), [(1, "none"), (2, "ours")])
+def test_processes_that_share_a_gpu_are_given_mps_and_heard_to_the_end(
+    most: int, pipe: str, played: list[Played], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PIPES, "none")
+    monkeypatch.setattr(processes, "side_by_side", lambda warn: nullcontext({PIPES: "ours"}))
+    reporter = Silent()
+    assert packed(Packing(most, on_gpu=True), reporter) == [0, 1, 2]
+    assert {each.env[PIPES] for each in played} == {pipe}
+    said = [words[0] for what, *words in reporter.heard if what == "warn"]
+    assert said == [f"last of {seed}" for seed in range(3)]  # and no word on times, which nobody measures
 
 
 # --- what is refused --------------------------------------------------------------------------------------------

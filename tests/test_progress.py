@@ -90,6 +90,19 @@ def test_a_terminal_shows_bars_with_losses_and_names_as_text(log):
     assert "loss 0.5" in shown
 
 
+def test_a_job_that_has_ended_has_no_bar_and_is_told_of_no_more(log):
+    ended = result("d")
+    with reporter(log, terminal=True) as told:
+        told.planned(2, 0)
+        told.job_started(ended.job)
+        for name in ("fit", "score"):
+            told.phase(name, ended.job)
+            assert told.phases[ended.job.key][1] == name
+        told.job_finished(ended)
+        assert told.phases == {}
+        assert [(task.description, task.completed) for task in told.progress.tasks] == [("jobs", 1)]
+
+
 def test_a_job_that_is_begun_anew_has_one_bar(log):
     again = result("d")
     with reporter(log, terminal=True) as told:

@@ -684,6 +684,16 @@ def test_an_executor_answers_for_its_mistakes_by_name(executor: Any, given: int,
     assert len({result.job.key for result in found}) == len(found) == given
 
 
+@pytest.mark.parametrize("error", [AdbenchError("as it says"), BrokenPipeError(), MemoryError()])
+def test_an_error_that_has_words_of_its_own_is_left_as_it_is(error: Exception) -> None:
+    def executor(*given: object) -> list[Any]:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        list(answerable("odd", executor)([], None, None, None, None))
+    assert caught.value is error
+
+
 def test_an_executor_that_is_left_alone_ends_at_once() -> None:
     ended = []
 
