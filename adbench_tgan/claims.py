@@ -5,7 +5,7 @@ has to know them (S3 does; where it does not, two runs may both run a job). Its 
 stored. A claim is dead when its process has ended on this machine, or when it has not changed for `EXPIRY` seconds of
 the watcher's own clock: no clocks of two machines are compared. The run that takes it over creates the claim's next
 number, which again only one can. A run that was stopped for longer than `EXPIRY` and wakes up may finish a job that
-another has taken over; then the later result stands, and no job is there twice.
+another has taken over; then the later result stands whole, and no job is there twice.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.jobs import Job
 from adbench_tgan.listing import found
 from adbench_tgan.places import (
+    ABSENT,
     answering,
     create,
     is_remote,
     is_there,
     read_bounded,
+    reading,
     stamp,
     touch,
     unwritten,
@@ -100,20 +102,21 @@ class Claims:
 
     def _create(self, path: Path) -> bool:
         """Create a claim; False if another run was faster."""
+        text = draft_name()
         for _ in range(3):  # another run may remove the empty folder
             try:
                 if not is_remote(path):
                     self.folder.mkdir(exist_ok=True)
-                create(path, draft_name())
+                create(path, text)
                 return True
             except FileExistsError:
-                return False
+                return _says(path, text)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 # Two at the same moment: some stores refuse both in their own words.
                 if is_remote(path) and is_there(path):
-                    return False
+                    return _says(path, text)
                 raise unwritten(path, error) from None
         return False
 
@@ -152,3 +155,16 @@ def _owner(path: Path) -> str:
         return read_bounded(path, LARGEST).decode(errors="replace")
     except (ValueError, IsADirectoryError):
         return ""
+
+
+def _says(path: Path, text: str) -> bool:
+    """Whether a claim that is there already is ours: where a store's reply is lost, its library asks once more.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        with reading(path):
+            return _owner(path) == text
+    except ABSENT:  # another run's, released just now
+        return False
