@@ -319,27 +319,6 @@ def stamp(path: Path) -> str:
         return str(system_of(path).ukey(name_of(path)))
 
 
-def upload(folder: Path, target: Path) -> None:
-    """Write a job's files as objects, ``result.json`` last; an earlier one stays as long as what it vouches for.
-
-    Raises:
-        StoreError: they cannot be written.
-    """
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    last, marker = files.pop("result.json"), target / "result.json"
-    try:
-        with answering():
-            if marker.exists():
-                there = {name: (target / name).read_bytes() for name in files if (target / name).exists()}
-                if any(files[name] != data for name, data in there.items()):
-                    marker.unlink()
-                files = {name: data for name, data in files.items() if there.get(name) != data}
-            for name, data in (*sorted(files.items()), (marker.name, last)):
-                (target / name).write_bytes(data)
-    except OSError as error:
-        raise unwritten(target, error) from None
-
-
 def create(path: Path, text: str) -> None:
     """Write a file that nobody has written before.
 

@@ -25,6 +25,7 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.places import is_remote
 from adbench_tgan.stored import SCHEMA
 from adbench_tgan.text import cell
+from adbench_tgan.uploads import upload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,6 +160,7 @@ class ResultStore:
         Raises:
             StoreError: the disk is full or cannot be written, or a later version's result stands there; nothing is
                 left half-written, and what stood there before stands there still.
+            StoreAway: an object store does not answer, or another run has stored the job meanwhile.
         """
         target = self.folder(result.job)
         if result.status == "failed" and self.get(result.job) is not None:
@@ -172,7 +174,7 @@ class ResultStore:
             draft.mkdir(parents=True)
             write_files(result, draft)
             if is_remote(target):
-                places.upload(draft, target)
+                upload(draft, target)
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 places.replace_folder(target, draft)

@@ -22,7 +22,7 @@ from test_hostile import in_time
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import keeping, places
+from adbench_tgan import claims, keeping, places, uploads
 from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError, StoreAway, StoreError
 from adbench_tgan.places import place_of
@@ -100,6 +100,27 @@ def test_claims_in_s3_are_one_runs(bucket: str) -> None:
     assert runs[0].take(job)
 
 
+@pytest.mark.parametrize("error", [FileExistsError, ConnectionError])
+def test_a_claim_whose_making_was_not_answered_is_ours(
+    error: type[OSError], memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has made it, its reply was lost, and the library has asked again or given up."""
+
+    def unheard(path: Path, text: str) -> None:
+        real(path, text)
+        raise error
+
+    job, run, other = result("d").job, Claims(memory), Claims(memory)
+    real = places.create
+    monkeypatch.setattr(claims, "create", unheard)
+    assert run.take(job)
+    assert not other.take(job)
+    monkeypatch.setattr(other, "_numbers", lambda job: [])  # it looked a moment earlier
+    assert not other.take(job)
+    run.release(job)
+    assert not (memory / CLAIMS).exists()
+
+
 def test_two_runs_into_one_bucket_do_each_job_once(bucket: str) -> None:
     runs = [Forked(*RUN, "--seeds", "0,1,2", "--out", f"{bucket}/two") for _ in range(2)]
     told = [run.finish() for run in runs]
@@ -124,6 +145,7 @@ def test_what_was_cut_short_is_not_there(fails: int, memory: Path, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(type(memory), "write_bytes", cut)
+        patch.setattr(uploads, "create", lambda path, text: cut(path, text.encode()))
         with pytest.raises(
             StoreError, match=r"^cannot write memory://.*: ConnectionError: reset by peer; run the same"
         ):
@@ -167,6 +189,62 @@ def test_a_job_run_again_for_its_model_is_not_lost_when_that_is_cut_short(
     assert store.get(put.job) is not None
     assert (store.folder(put.job) / "model.safetensors").exists()
     pd.testing.assert_frame_equal(store.scores(put.job), other)
+
+
+@pytest.mark.parametrize("theirs", ["ok", "failed"])
+@pytest.mark.parametrize("ours", ["ok", "failed"])
+@pytest.mark.parametrize("moment", [("scores.parquet", "traceback.txt"), "result.json"])
+def test_two_runs_that_store_one_job_leave_a_whole_result_of_one(
+    moment: str | tuple[str, ...], ours: str, theirs: str, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run is stopped while it writes a file; another takes the job over and stores it; the first wakes up."""
+    store, said, stopped = ResultStore(memory), list[str](), [True]
+    whole, failure = result("d"), replace(result("d", status="failed"), scores=None, trace="its traceback")
+    assert whole.scores is not None
+    put = whole if ours == "ok" else failure
+    differs = replace(whole, scores=whole.scores.assign(score=whole.scores["score"] + 1))
+    other = differs if theirs == "ok" else failure
+
+    def stopping(owner: Any, call: str) -> None:
+        real = getattr(owner, call)
+
+        def act(self: Any, path: Any, *words: Any, **named: Any) -> Any:
+            if stopped and str(path).endswith(moment):
+                stopped.clear()
+                store.put(other)
+            return real(self, path, *words, **named)
+
+        monkeypatch.setattr(owner, call, act)
+
+    stopping(type(places.system_of(memory)), "pipe_file")
+    stopping(type(places.system_of(memory)), "open")
+    monkeypatch.setattr(keeping, "PAUSES", (0, 0))
+    keeping.stored(put, store, Settings(), said.append)
+    (found,) = store.results()
+    assert found.status == ("ok" if "ok" in (ours, theirs) else "failed")
+    if found.status == "ok":
+        assert store.get(put.job) is not None
+        wanted = whole if ours == "ok" else differs
+        pd.testing.assert_frame_equal(store.scores(put.job), wanted.scores)
+    assert not stopped
+    if ours == theirs == "ok":
+        assert re.fullmatch(
+            r"cannot write memory://.*: another run has stored it meanwhile; trying again for 0 minutes",
+            said[0],
+        )
+
+
+def test_a_marker_whose_writing_was_not_answered_is_ours(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unheard(path: Path, text: str) -> None:
+        real(path, text)
+        raise FileExistsError
+
+    real, store = places.create, ResultStore(memory)
+    monkeypatch.setattr(uploads, "create", unheard)
+    store.put(result("d"))
+    assert store.get(result("d").job) is not None
 
 
 def test_a_file_that_is_larger_than_any_is_not_read(memory: Path, tmp_path: Path) -> None:
@@ -257,8 +335,8 @@ def test_a_result_waits_for_a_store_that_is_away_and_is_never_stored_as_a_failur
 
 
 def test_jobs_are_shared_out_by_a_store_that_is_back(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job, claims = result("d").job, Claims(memory)
-    sharing = Sharing([job], {job.key: ""}, ResultStore(memory), claims, Silent())
+    job, run = result("d").job, Claims(memory)
+    sharing = Sharing([job], {job.key: ""}, ResultStore(memory), run, Silent())
     away(type(places.system_of(memory)), "find", 2, monkeypatch)
     assert [list(jobs) for jobs in sharing.rounds()] == [[job]]
 
