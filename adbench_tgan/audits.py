@@ -15,7 +15,7 @@ import pandas as pd
 from adbench_tgan import __version__, places
 from adbench_tgan.audit import audit
 from adbench_tgan.audit_table import COLOURS, COLUMNS, SCHEMA, curves_in, drawn, file_of, gather, read_record
-from adbench_tgan.benchmark import LOOKS, ensure_fit, ensure_offered, silent, usable
+from adbench_tgan.benchmark import ensure_fit, ensure_offered, usable
 from adbench_tgan.data.images import TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
@@ -30,6 +30,7 @@ from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, Settings, begun
 from adbench_tgan.statements import notes_of
 from adbench_tgan.stored import STAMP, newer, stamp
+from adbench_tgan.tables import LOOKS, silent
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.torch_settings import precision
 

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,25 +19,21 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.executors import answerable
 from adbench_tgan.hooks import ExecutorSpec, one_line
 from adbench_tgan.jobs import Job, Request, plan
+from adbench_tgan.keeping import patiently
 from adbench_tgan.leaderboard import (
     LEADERBOARD_COLUMNS,
     METRICS,
     RESULT_COLUMNS,
-    leaderboard_table,
-    results_table,
-    standings,
 )
 from adbench_tgan.packing import check_packing
 from adbench_tgan.places import ensure_ours, ensure_writable, place_of
-from adbench_tgan.published import Printed, beside_papers, read_published
+from adbench_tgan.published import read_published
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore, left_alone, write_atomically
+from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.runner import Reporter, Settings, run
-from adbench_tgan.selection import comparable, is_current, without_superseded
 from adbench_tgan.sharing import Sharing
-from adbench_tgan.text import csv_of
+from adbench_tgan.tables import saying_interrupted, write_in_time, write_tables
 
-LOOKS = 10  # at results that others keep storing; the last of them writes tables of its own after it
 FIRST = {  # how the tables begin
     "results.csv": ",".join(RESULT_COLUMNS[:3]),
     "leaderboard.csv": ",".join(LEADERBOARD_COLUMNS[:3]),
@@ -97,23 +94,22 @@ def benchmark(
     planned = plan(request, registry, reporter.warn)
     store.open()
     fresh: dict[str, Result] = {}
-    missing, before = unfinished(planned.jobs, store, with_model=settings.save_models)
-    refuse_newer(store, missing)
-    reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
-    warn_of_other_code(planned.jobs, store, registry, reporter.warn)
-    warn_of_other_metrics(planned.jobs, store, registry, reporter.warn)
+    missing, before = looked_at(planned.jobs, store, registry, reporter, with_model=settings.save_models)
+    write = partial(write_tables, store, planned.jobs, registry, printed, reporter.warn)
     try:
-        with Claims(store.root.absolute()) as claims:
+        with Claims(store.root.absolute()) as claims, saying_interrupted(store, reporter.warn):
             shared = Sharing(missing, before, store, claims, reporter, with_model=settings.save_models)
             for jobs in shared.rounds():
                 for result in run(jobs, store, execute, settings, planned.tasks, registry, reporter):
                     fresh[result.job.key] = result
                     claims.release(result.job)
     except KeyboardInterrupt:
-        write_tables(store, planned.jobs, registry, printed, reporter.warn)
+        write_in_time(write, store, reporter.warn)
         raise
-    table, elsewhere = write_tables(store, planned.jobs, registry, printed, reporter.warn)
-    results = [fresh.get(job.key) or store.outcome(job) for job in planned.jobs]
+    table, elsewhere = patiently(write, reporter.warn)
+    results = patiently(
+        lambda: [fresh.get(job.key) or store.outcome(job) for job in planned.jobs], reporter.warn
+    )
     return Outcome(
         results=without_gaps(planned.jobs, results, executor),
         leaderboard=table,
@@ -186,6 +182,23 @@ def without_gaps(jobs: Sequence[Job], results: Sequence[Result | None], executor
             "run again, or with --executor local"
         )
     return tuple(result for result in results if result)
+
+
+def looked_at(
+    jobs: Sequence[Job], store: ResultStore, registry: Registry, reporter: Reporter, *, with_model: bool
+) -> tuple[list[Job], dict[str, str]]:
+    """As `unfinished`; the reporter is told of it, and of what is remarkable about the others.
+
+    Raises:
+        AdbenchError: a later version has stored some.
+        StoreAway: the store did not answer for minutes.
+    """
+    missing, before = patiently(partial(unfinished, jobs, store, with_model=with_model), reporter.warn)
+    patiently(partial(refuse_newer, store, missing), reporter.warn)
+    reporter.planned(len(jobs), len(jobs) - len(missing))
+    for warn_of in (warn_of_other_code, warn_of_other_metrics):
+        patiently(partial(warn_of, jobs, store, registry, reporter.warn), reporter.warn)
+    return missing, before
 
 
 def unfinished(
@@ -265,56 +278,6 @@ def refuse_newer(store: ResultStore, missing: Sequence[Job]) -> None:
             f"{len(newer)} of these jobs, the first {newer[0]}, are stored in {store.root} by a newer adbench-tgan; "
             "upgrade, or give --out another folder"
         )
-
-
-def silent(_: str) -> None:
-    """Say nothing."""
-
-
-def write_tables(
-    store: ResultStore,
-    jobs: tuple[Job, ...],
-    registry: Registry,
-    printed: Sequence[Printed] = (),
-    say: Callable[[str], None] = silent,
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Write both tables from what is stored, and once more where other runs stored something meanwhile.
-
-    Each of several runs so writes tables that miss nothing, whichever comes last.
-
-    Returns the leaderboard, which is of the jobs' dataset, protocol and categories, and the other categories there.
-    """
-    there = store.listed()
-    for _ in range(LOOKS):
-        written = _write_tables(store, there, jobs, registry, printed, say)
-        before, there = there, store.listed()
-        if there == before:
-            break
-        say = silent  # it was said
-    return written
-
-
-def _write_tables(
-    store: ResultStore,
-    there: Iterable[Path],
-    jobs: tuple[Job, ...],
-    registry: Registry,
-    printed: Sequence[Printed],
-    say: Callable[[str], None],
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    versions = registry.versions()
-    results = list(store.results(lambda path, why: say(left_alone(path, why)), there))
-    current = without_superseded([result for result in results if is_current(result.job, versions)])
-    first = jobs[0]
-    ordered = standings(comparable(current, jobs), store.scores)
-    board = leaderboard_table(beside_papers(ordered, first.dataset, first.protocol, printed))
-    write_atomically(store.root / "results.csv", csv_of(results_table(current)))
-    write_atomically(store.root / "leaderboard.csv", csv_of(board))
-    asked = {job.category for job in jobs}
-    stored = {
-        r.job.category for r in current if (r.job.dataset, r.job.protocol) == (first.dataset, first.protocol)
-    }
-    return board, tuple(sorted(stored - asked))
 
 
 def on_cluster(settings: Settings) -> str:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from adbench_tgan.drafts import draft_name, owner_is_gone
+from adbench_tgan.interrupts import within
 from adbench_tgan.jobs import Job
 from adbench_tgan.listing import found
 from adbench_tgan.places import (
@@ -36,6 +37,7 @@ from adbench_tgan.results import CLAIMS
 
 BEAT = 10.0  # seconds between two touches
 EXPIRY = 90.0  # seconds without a touch after which a claim is dead
+GRACE = 10.0  # seconds for the last claims to be removed
 LARGEST = 4096  # bytes of a claim; one has a few hundred
 
 
@@ -59,12 +61,7 @@ class Claims:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.over.set()
-        self.heart.join()
-        for key in list(self.held):
-            self._remove(key)
-        if not is_remote(self.folder):
-            with suppress(OSError):  # others have claims in it
-                self.folder.rmdir()
+        within(GRACE, self._remove_all)  # or they expire: a store that hangs must not keep a run from its end
 
     def take(self, job: Job) -> bool:
         """Claim a job; False if another run has it.
@@ -137,6 +134,14 @@ class Claims:
     def _remove(self, key: str) -> None:
         with self.lock, suppress(Exception):  # or it expires
             self.held.pop(key).unlink()
+
+    def _remove_all(self) -> None:
+        self.heart.join()
+        for key in list(self.held):
+            self._remove(key)
+        if not is_remote(self.folder):
+            with suppress(OSError):  # others have claims in it
+                self.folder.rmdir()
 
     def _touch_all(self) -> None:
         while not self.over.wait(self.beat):

@@ -66,5 +66,27 @@ def handlers_kept() -> Iterator[None]:
                 signal.signal(kind, handler)
 
 
+def within(seconds: float, act: Callable[[], object]) -> bool:
+    """Whether something was done in time; else it goes on in its own thread, and no longer than this process.
+
+    Raises:
+        BaseException: what it raised.
+    """
+    raised: list[BaseException] = []
+
+    def carry_out() -> None:
+        try:
+            act()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=carry_out, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if raised:
+        raise raised[0]
+    return not thread.is_alive()
+
+
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from time import sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
 
 from adbench_tgan.errors import StoreAway, StoreError
@@ -14,6 +14,7 @@ from adbench_tgan.results import Result, ResultStore, check_readable
 if TYPE_CHECKING:
     from adbench_tgan.runner import Settings
 
+LONGEST = 240.0  # seconds after which no new try begins: each may take minutes itself
 PAUSES = (5, 10, 20, 40, 80, 80)  # seconds between tries; object stores' libraries have tries of their own
 
 Made = TypeVar("Made")
@@ -43,12 +44,16 @@ def patiently(act: Callable[[], Made], warn: Warn) -> Made:
     Raises:
         StoreAway: it did not in all that time.
     """
+    until = 0.0
     for number, pause in enumerate(PAUSES):
         try:
             return act()
         except StoreAway as error:
             if not number:
+                until = monotonic() + LONGEST
                 what_failed = str(error).rpartition("; ")[0]  # without the remedy
                 warn(f"{what_failed}; trying again for {sum(PAUSES) // 60} minutes")
+            elif monotonic() > until:
+                raise
         sleep(pause)
     return act()

@@ -22,8 +22,7 @@ from test_hostile import in_time
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import benchmark as module
-from adbench_tgan import claims, drafts, sharing
+from adbench_tgan import claims, drafts, sharing, tables
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.claims import Claims
 from adbench_tgan.drafts import draft_name, owner_is_gone
@@ -317,15 +316,15 @@ def test_tables_hold_what_another_run_stored_while_they_were_written(
     store.open()
     for each in (first, result("d", seed=1, status="failed")):
         store.put(each)
-    real = module.results_table
+    real = tables.results_table
 
     def meanwhile(results: list[Result]) -> pd.DataFrame:
         if late:
             store.put(late.pop())
         return real(results)
 
-    monkeypatch.setattr(module, "results_table", meanwhile)
-    module.write_tables(store, (first.job,), Registry(_offers=NOTHING))
+    monkeypatch.setattr(tables, "results_table", meanwhile)
+    tables.write_tables(store, (first.job,), Registry(_offers=NOTHING))
     written = pd.read_csv(tmp_path / "results.csv")
     assert written["seed"].tolist() == [0, 1, 2]
     assert set(written["status"]) == {"ok"}
@@ -370,6 +369,29 @@ def test_a_touch_that_failed_is_not_the_last(tmp_path: Path, monkeypatch: pytest
         while len(touched) < 3 and run.heart.is_alive():
             time.sleep(0.01)
     assert len(touched) >= 3
+
+
+@pytest.mark.parametrize("hangs", ["touch", "removal"])
+def test_a_store_that_hangs_keeps_no_run_from_its_end(
+    hangs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, back = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        hanging.set()
+        back.wait(60)
+
+    monkeypatch.setattr(claims, "GRACE", 0.1)
+    if hangs == "touch":
+        monkeypatch.setattr(claims, "touch", hang)
+    else:
+        monkeypatch.setattr(Claims, "_remove", hang)
+    with in_time(30), Claims(tmp_path, beat=0.01) as run:
+        assert run.take(JOB)
+        if hangs == "touch":
+            assert hanging.wait(20)
+    assert hanging.is_set()
+    back.set()
 
 
 def test_a_touch_does_not_bring_back_what_is_given_up_meanwhile(

@@ -22,10 +22,13 @@ from test_hostile import in_time
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import claims, keeping, places, uploads
+from adbench_tgan import claims, keeping, places, tables, uploads
+from adbench_tgan.benchmark import benchmark
 from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError, StoreAway, StoreError
+from adbench_tgan.jobs import Job, Request
 from adbench_tgan.places import place_of
+from adbench_tgan.registry import Registry
 from adbench_tgan.results import CLAIMS, ResultStore
 from adbench_tgan.runner import Settings
 from adbench_tgan.sharing import Sharing
@@ -341,6 +344,63 @@ def test_jobs_are_shared_out_by_a_store_that_is_back(memory: Path, monkeypatch: 
     assert [list(jobs) for jobs in sharing.rounds()] == [[job]]
 
 
+@pytest.mark.parametrize("call", ["stat", "find", "write_bytes"])
+def test_a_plan_and_tables_wait_for_a_store_that_is_away(
+    call: str, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter, registry = Silent(), Registry.discover()
+    request = Request(detectors=["mean_image"], categories=["0"], seeds=[0])
+    benchmark(request, Settings(timing=False), registry, reporter, memory)
+    real = ResultStore.open
+
+    def opened(store: ResultStore) -> None:  # from here on it is planned
+        real(store)
+        away(type(memory) if hasattr(memory, call) else type(places.system_of(memory)), call, 2, monkeypatch)
+
+    monkeypatch.setattr(ResultStore, "open", opened)
+    outcome = benchmark(request, Settings(timing=False), registry, reporter, memory)
+    assert outcome.ran == 0
+    assert [each.status for each in outcome.results] == ["ok"]
+    notes = [words[0] for what, *words in reporter.heard if what == "warn" and "trying again" in words[0]]
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize("how", ["hangs", "fails", "answers"])
+def test_a_store_that_does_not_answer_keeps_no_interrupted_run_from_its_end(
+    how: str, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back, real = threading.Event(), ResultStore.listed
+    looks = list[str]()
+
+    class Interrupting(Silent):
+        def job_started(self, job: Job) -> None:
+            looks.append("none before")
+            raise KeyboardInterrupt
+
+    def listed(store: ResultStore) -> dict[Path, str]:
+        if looks and how == "hangs":
+            back.wait(60)
+        if looks and how == "fails":
+            raise StoreAway(f"cannot read {memory}: no route; run the same command again")
+        return real(store)
+
+    monkeypatch.setattr(ResultStore, "listed", listed)
+    monkeypatch.setattr(tables, "GRACE", 0.2 if how == "hangs" else 60)
+    reporter, request = Interrupting(), Request(detectors=["mean_image"], categories=["0"], seeds=[0])
+    with in_time(60), pytest.raises(KeyboardInterrupt):
+        benchmark(request, Settings(timing=False), Registry.discover(), reporter, memory)
+    back.set()
+    said = [words[0] for what, *words in reporter.heard if what == "warn"]
+    left_out = "the tables are left out, and the next run writes them"
+    after = {"hangs": [f"{memory} does not answer; {left_out}"], "answers": []}
+    wanted = after.get(how, [f"cannot read {memory}: no route; {left_out}"])
+    assert said[-1 - len(wanted) :] == [
+        "interrupted; giving up what is not finished, and writing the tables",
+        *wanted,
+    ]
+    assert (memory / "results.csv").exists() == (how == "answers")
+
+
 def test_whether_a_place_is_ours_is_an_error_of_one_line_where_it_does_not_answer(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,3 +473,17 @@ def test_a_store_that_is_away_is_waited_for_some_minutes_and_a_full_disk_not_at_
             keeping.patiently(act, said.append)
         assert sum(slept) == waited
         assert len(said) == bool(waited)
+
+
+def test_tries_that_take_minutes_themselves_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(keeping, "monotonic", lambda: now[0])
+    monkeypatch.setattr(keeping, "sleep", lambda seconds: now.append(now.pop() + seconds))
+
+    def hang() -> None:
+        now[0] += 75
+        raise StoreAway("cannot write it; run the same command again")
+
+    with pytest.raises(StoreAway):
+        keeping.patiently(hang, [].append)
+    assert 1000 + 75 + 235 <= now[0] <= 1000 + 75 + 240 + 75

@@ -1,0 +1,101 @@
+"""The tables of a run, ``results.csv`` and ``leaderboard.csv``: what its store holds, also after Ctrl-C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from adbench_tgan.errors import StoreError
+from adbench_tgan.interrupts import within
+from adbench_tgan.jobs import Job
+from adbench_tgan.leaderboard import leaderboard_table, results_table, standings
+from adbench_tgan.places import is_remote
+from adbench_tgan.published import Printed, beside_papers
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import ResultStore, left_alone, write_atomically
+from adbench_tgan.selection import comparable, is_current, without_superseded
+from adbench_tgan.text import csv_of
+
+LOOKS = 10  # at results that others keep storing; the last of them writes tables of its own after it
+GRACE = 30.0  # seconds that an object store has for the tables after Ctrl-C
+
+
+@contextmanager
+def saying_interrupted(store: ResultStore, warn: Callable[[str], None]) -> Iterator[None]:
+    """Say at once that Ctrl-C has come, where what is still to be done takes a while."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_remote(store.root):
+            warn("interrupted; giving up what is not finished, and writing the tables")
+        raise
+
+
+def write_in_time(write: Callable[[], object], store: ResultStore, warn: Callable[[str], None]) -> None:
+    """Write the tables after Ctrl-C; an object store that does not answer goes without them.
+
+    Raises:
+        StoreError: a folder cannot be read or written.
+    """
+    if not is_remote(store.root):
+        write()
+        return
+    try:
+        why = "" if within(GRACE, write) else f"{store.root} does not answer"
+    except StoreError as error:
+        why = str(error).rpartition("; ")[0]  # without the remedy
+    if why:
+        warn(f"{why}; the tables are left out, and the next run writes them")
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+def write_tables(
+    store: ResultStore,
+    jobs: tuple[Job, ...],
+    registry: Registry,
+    printed: Sequence[Printed] = (),
+    say: Callable[[str], None] = silent,
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Write both tables from what is stored, and once more where other runs stored something meanwhile.
+
+    Each of several runs so writes tables that miss nothing, whichever comes last.
+
+    Returns the leaderboard, which is of the jobs' dataset, protocol and categories, and the other categories there.
+    """
+    there = store.listed()
+    for _ in range(LOOKS):
+        written = _write_tables(store, there, jobs, registry, printed, say)
+        before, there = there, store.listed()
+        if there == before:
+            break
+        say = silent  # it was said
+    return written
+
+
+def _write_tables(
+    store: ResultStore,
+    there: Iterable[Path],
+    jobs: tuple[Job, ...],
+    registry: Registry,
+    printed: Sequence[Printed],
+    say: Callable[[str], None],
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    versions = registry.versions()
+    results = list(store.results(lambda path, why: say(left_alone(path, why)), there))
+    current = without_superseded([result for result in results if is_current(result.job, versions)])
+    first = jobs[0]
+    ordered = standings(comparable(current, jobs), store.scores)
+    board = leaderboard_table(beside_papers(ordered, first.dataset, first.protocol, printed))
+    write_atomically(store.root / "results.csv", csv_of(results_table(current)))
+    write_atomically(store.root / "leaderboard.csv", csv_of(board))
+    asked = {job.category for job in jobs}
+    stored = {
+        r.job.category for r in current if (r.job.dataset, r.job.protocol) == (first.dataset, first.protocol)
+    }
+    return board, tuple(sorted(stored - asked))
