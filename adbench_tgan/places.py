@@ -22,6 +22,7 @@ from adbench_tgan.errors import AdbenchError, StoreAway, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 
 ABSENT = (FileNotFoundError, NotADirectoryError)  # all other errors of reading leave open what is there
+UNKNOWN_USER = re.compile("Credential|Profile|Token|Auth|Refresh")  # in the names of libraries' errors
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # how a rename fails where a folder has just appeared
 
 
@@ -45,7 +46,7 @@ def place_of(text: str) -> Path:
     try:
         from upath import UPath
 
-        place = UPath(text, use_listings_cache=False)  # other runs write there too
+        place = UPath(text, use_listings_cache=False, **_options(scheme))  # other runs write there too
         _ = place.fs
     except ImportError:
         raise AdbenchError(
@@ -54,6 +55,18 @@ def place_of(text: str) -> Path:
     except Exception as error:
         raise AdbenchError(f"--out {text}: {one_line(error)}; give a folder or an fsspec URL") from None
     return cast(Path, place)
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """What a file system is made with, besides what the user has set for it.
+
+    s3fs asks five times, and each time the library below it five times more: a store that hangs cost minutes a call.
+    """
+    if scheme not in ("s3", "s3a"):
+        return {}
+    from fsspec.config import conf
+
+    return {"config_kwargs": {"retries": {"max_attempts": 1}} | conf.get(scheme, {}).get("config_kwargs", {})}
 
 
 def folder_of(text: str) -> Path:
@@ -150,9 +163,22 @@ def ensure_writable(root: Path, option: str = "--out", *, make: bool = False) ->
         path.unlink()
     except Exception as error:  # each kind of object store has its own
         reason = getattr(error, "strerror", None) or one_line(error)[:300]
-        remote = f"set its credentials, or give {option} another place"
-        remedy = remote if is_remote(root) else f"give {option} another folder"
+        remedy = (
+            f"{_first_remedy(root, error)}give {option} another {'place' if is_remote(root) else 'folder'}"
+        )
         raise AdbenchError(f"cannot write to {root}: {reason}; {remedy}") from None
+
+
+def _first_remedy(root: Path, error: Exception) -> str:
+    """What may help where an object store could not be written."""
+    if not is_remote(root):
+        return ""
+    if isinstance(error, PermissionError) or UNKNOWN_USER.search(type(error).__name__):
+        return "set its credentials, or "
+    if isinstance(error, FileNotFoundError):
+        return "make its bucket, or "
+    variable = " ($AWS_ENDPOINT_URL)" if "s3" in system_of(root).protocol else ""
+    return f"see that its endpoint can be reached{variable}, or "
 
 
 def _nearest(folder: Path) -> Path:

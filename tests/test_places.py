@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import threading
 import uuid
 from collections import Counter
@@ -35,6 +36,11 @@ from adbench_tgan.sharing import Sharing
 
 Call = Callable[..., Ended]
 RUN = ("run", "--detectors", "mean_image,random", "--categories", "0,1", "--device", "cpu", "--no-timing")
+S3 = {
+    "AWS_ACCESS_KEY_ID": "nobody",
+    "AWS_SECRET_ACCESS_KEY": "nothing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 
 @pytest.fixture
@@ -62,9 +68,8 @@ def bucket() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answers, "put_object", put_at_once)  # S3 looks and writes in one; moto in two steps
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for name, value in S3.items():
+            patch.setenv(name, value)
         import s3fs
 
         s3fs.S3FileSystem().mkdir("bench")
@@ -456,7 +461,73 @@ def test_a_place_that_is_not_to_be_had_is_one_line(bucket: str, adbench: Call) -
         place_of("nowhere://x")
     ended = adbench(*RUN, "--out", "s3://no-such-bucket/runs")
     assert ended.error.startswith("cannot write to s3://no-such-bucket/runs: ")
-    assert ended.error.endswith("; set its credentials, or give --out another place")
+    assert ended.error.endswith("; make its bucket, or give --out another place")
+
+
+class NoCredentialsError(Exception):
+    """As the library of S3 calls it."""
+
+
+@pytest.mark.parametrize("error", [PermissionError("Forbidden"), NoCredentialsError("Unable to locate")])
+def test_a_store_that_does_not_know_its_user_is_one_line(
+    error: Exception, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(type(memory), "write_bytes", refused)
+    with pytest.raises(AdbenchError, match=r"; set its credentials, or give --out another place$"):
+        places.ensure_writable(memory)
+
+
+def test_a_store_that_cannot_be_reached_is_one_line(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(memory), "write_bytes", refuse)
+    reached = "see that its endpoint can be reached"
+    with pytest.raises(AdbenchError, match=rf"Could not connect; {reached}, or give --out another place$"):
+        places.ensure_writable(memory)
+
+
+def test_a_bucket_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch, adbench: Call) -> None:
+    systems = pytest.importorskip("s3fs").S3FileSystem
+    monkeypatch.setattr(systems, "_cache", {})  # of other endpoints
+    for name, value in S3.items():
+        monkeypatch.setenv(name, value)
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        ended = adbench(*RUN, "--out", "s3://bench/runs")
+    reached = "see that its endpoint can be reached ($AWS_ENDPOINT_URL)"
+    assert ended.error.endswith(f"; {reached}, or give --out another place")
+
+
+def test_only_s3_is_asked_less_often_and_what_the_user_set_for_it_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("s3fs")
+    conf = pytest.importorskip("fsspec.config").conf
+    assert "config_kwargs" not in places.system_of(place_of("memory://x")).storage_options
+    s3 = place_of("s3://bench/x")
+    retries = places.system_of(s3).config_kwargs["retries"]  # its library writes into them
+    assert retries.get("total_max_attempts", retries.get("max_attempts", 9) + 1) == 2
+    assert places.system_of(s3 / "y") is places.system_of(s3)
+    monkeypatch.setitem(conf, "s3", {"config_kwargs": {"s3": {"addressing_style": "path"}}})
+    mine = places.system_of(place_of("s3://bench/x")).config_kwargs
+    assert mine == {"retries": {"max_attempts": 1}, "s3": {"addressing_style": "path"}}
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_s3_that_is_busy_for_a_moment_is_asked_again(
+    status: int, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responses = pytest.importorskip("moto.s3.responses")
+    real, busy = responses.S3Response.put_object, [status]
+
+    def put(answer: Any) -> Any:
+        return (busy.pop(), {}, "") if busy else real(answer)
+
+    monkeypatch.setattr(responses.S3Response, "put_object", put)
+    places.ensure_writable(place_of(f"{bucket}/busy"))
+    assert not busy
 
 
 def test_a_store_that_is_away_is_waited_for_some_minutes_and_a_full_disk_not_at_all(
