@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from adbench_tgan.data.tasks import Tasks
@@ -19,6 +20,7 @@ from adbench_tgan.drafts import clear_temporary, draft_name
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import failure
 from adbench_tgan.hooks import one_line
+from adbench_tgan.interrupts import within
 from adbench_tgan.jobs import Job
 from adbench_tgan.processes import MANY, Heard, Process, beside, environment, pass_on, told
 from adbench_tgan.registry import Registry
@@ -30,6 +32,7 @@ from adbench_tgan.worker import read_back, read_spec, spec_of
 ATTEMPTS = 5  # times that a job is begun, when what runs it dies
 PATIENCE = 0.5  # seconds between two looks at the cluster
 ANSWER = 10.0  # seconds that a cluster may take to answer
+GONE = 20.0  # seconds without one after which the head is gone: Ray itself waits for 60
 MEMORY = 2**28  # bytes of a local cluster's object store: results are small, and larger ones go to the disk
 
 Files = dict[str, bytes]
@@ -45,14 +48,14 @@ def on_ray(
     all; one whose own process dies is a failed result.
 
     Raises:
-        AdbenchError: Ray is not installed, does not start, or no cluster answers.
+        AdbenchError: Ray is not installed, does not start, or no cluster answers, or none does any more.
     """
-    with connected(settings) as ray:
+    with connected(settings) as (ray, head):
         waiting, running = iter(jobs), list[Distant]()
         warn_of_sharing(room(ray, settings), settings, reporter)
         try:
             while True:
-                while len(running) < room(ray, settings) and (job := next(waiting, None)):
+                while len(running) < head.ask(room, ray, settings) and (job := next(waiting, None)):
                     announce(job, registry, reporter)
                     if job.problem:  # nothing to run
                         yield attempt(job, settings, tasks, registry, reporter)
@@ -62,12 +65,14 @@ def on_ray(
                     return
                 for distant in running:
                     distant.at_once = max(distant.at_once, len(running))
-                for distant in ready(ray, running):
+                heard = ready(ray, running)
+                head.wait_for()
+                for distant in heard:
                     if (result := distant.hear(reporter)) is not None:
                         running.remove(distant)
                         yield beside(result, distant.at_once)
         finally:
-            for distant in running:
+            for distant in running if head.is_there else ():
                 distant.cancel()
 
 
@@ -223,8 +228,8 @@ def last_line(error: BaseException) -> str:
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[Any]:
-    """The module `ray`, connected to the cluster at `settings.address`, or to a new one on this machine.
+def connected(settings: Settings) -> Iterator[tuple[Any, Head]]:
+    """The module `ray`, connected to the cluster at `settings.address`, or to a new one on this machine; and its head.
 
     A connection that this process has already is used, and kept.
     """
@@ -238,12 +243,13 @@ def connected(settings: Settings) -> Iterator[Any]:
     with silenced(ray):
         if ours:
             connect(ray, settings)
+        head = Head(ray)
         try:
             check_gpus(ray, settings)
-            yield ray
+            yield ray, head
         finally:
             if ours:
-                ray.shutdown()
+                ray.shutdown() if head.is_there else within(ANSWER, ray.shutdown)
 
 
 @contextmanager
@@ -276,36 +282,75 @@ def connect(ray: Any, settings: Settings) -> None:
     except AdbenchError:
         raise
     except Exception as error:
-        where = (
-            f"--address {settings.address}: no Ray cluster answers"
-            if settings.address
-            else "Ray does not start"
-        )
-        remedy = (
-            "start one with 'ray start --head', or set RAY_AUTH_MODE=token if it asks for a token"
-            if settings.address
-            else "use --executor processes"
-        )
-        raise AdbenchError(f"{where} ({one_line(error)[:200]}); {remedy}") from None
+        raise unconnected(settings.address, one_line(error)) from None
     finally:
         with suppress(ValueError):  # only the main thread may
             signal.signal(signal.SIGTERM, polite)  # Ray takes it
+
+
+def unconnected(address: str | None, reason: str) -> AdbenchError:
+    """The error for a cluster that cannot be joined, or not be started."""
+    if not address:
+        return AdbenchError(f"Ray does not start ({reason[:200]}); use --executor processes")
+    if "Version mismatch" in reason:
+        what, remedy = "its cluster has another version of Ray or Python", "install the same here"
+    else:
+        what = "no Ray cluster answers"
+        remedy = "start one with 'ray start --head', or set RAY_AUTH_MODE=token if it asks for a token"
+    return AdbenchError(f"--address {address}: {what} ({reason[:300]}); {remedy}")
 
 
 def check_answers(address: str) -> None:
     """Refuse an address at which nobody listens: Ray itself would try for minutes."""
     if address == "auto":
         return
-    host, colon, port = address.rpartition(":")
+    _, colon, port = address.rpartition(":")
     if "/" in address or not colon or not port.isdecimal():
         raise AdbenchError(f"--address {address}: write it as auto, or HOST:PORT of the cluster's head")
+    if reason := unanswered(address):
+        raise AdbenchError(
+            f"--address {address}: no Ray cluster answers ({reason}); start one with 'ray start --head'"
+        )
+
+
+def unanswered(address: str) -> str:
+    """Why nothing can be connected to at HOST:PORT; empty if it can."""
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AdbenchError(
-            f"--address {address}: no Ray cluster answers ({reason}); start one with 'ray start --head'"
-        ) from None
+        return getattr(error, "strerror", None) or str(error)
+    return ""
+
+
+class Head:
+    """The machine that a cluster hangs on. Once it is gone Ray's calls hang, and after a minute Ray ends this process."""
+
+    def __init__(self, ray: Any):
+        self.address, self.is_there = str(ray.get_runtime_context().gcs_address), True
+
+    def ask(self, question: Callable[..., int], *about: Any) -> int:
+        """What the cluster answers; it is asked again where an answer hangs, and `wait_for` raises."""
+        answers = list[int]()
+        while not answers:
+            self.wait_for()
+            within(ANSWER, lambda: answers.append(question(*about)))
+        return answers[0]
+
+    def wait_for(self) -> None:
+        """Return when it takes connections, which it may not for a moment.
+
+        Raises:
+            AdbenchError: it has not for `GONE` seconds; then Ray is not to be called any more.
+        """
+        until = monotonic() + GONE
+        while (reason := unanswered(self.address)) and monotonic() < until:
+            sleep(PATIENCE)
+        if reason:
+            self.is_there = False
+            raise AdbenchError(
+                f"the Ray cluster at {self.address} is gone ({reason}); start it and run the same command again"
+            )
 
 
 def check_gpus(ray: Any, settings: Settings) -> None:

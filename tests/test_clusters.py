@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import Ended
+from test_hostile import in_time
 from test_isolation import PHASES, SAME, Told, assert_same_files
 from test_leaderboard import result
 from test_runner import Silent
@@ -20,7 +23,7 @@ from adbench_tgan import clusters
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.clusters import pack, place
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.jobs import Request
+from adbench_tgan.jobs import Request, plan
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL
 from adbench_tgan.runner import Settings
@@ -145,6 +148,106 @@ def test_an_address_where_nobody_answers_is_refused_at_once(adbench: Call) -> No
     ended = adbench(*run, "--address", "http://head")
     assert ended.error == "--address http://head: write it as auto, or HOST:PORT of the cluster's head"
     assert ended.status == 2
+
+
+class FakeRay:
+    """As much of Ray as is asked while nothing is to be told."""
+
+    def __init__(self, head: str):
+        self.head, self.calls = head, list[str]()
+        self.back = threading.Event()  # without a head some calls take long
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(gcs_address=self.head)
+
+    def cluster_resources(self) -> dict[str, float]:
+        self.calls.append("cluster_resources")
+        return {"CPU": 1}
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def shutdown(self) -> None:
+        self.calls.append("shutdown")
+        self.back.wait(60)
+
+    def cancel(self, *_: Any, **__: Any) -> None:
+        self.calls.append("cancel")
+
+
+def test_a_cluster_whose_head_is_gone_ends_the_run_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        ray = FakeRay(address)
+
+        def nothing_more(*_: Any) -> list[Any]:
+            ray.calls.clear()
+            head.close()
+            return []
+
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        monkeypatch.setattr(clusters, "GONE", 0.05)
+        monkeypatch.setattr(clusters, "ANSWER", 0.2)
+        monkeypatch.setattr(clusters, "PATIENCE", 0.01)
+        monkeypatch.setattr(clusters, "beginner", lambda *_: lambda: object())
+        monkeypatch.setattr(clusters, "ready", nothing_more)
+        registry = Registry.discover()
+        request = Request(detectors=["mean_image", "pca"], categories=["0"])
+        planned = plan(request, registry, lambda _: None)
+        with in_time(30), pytest.raises(AdbenchError) as raised:
+            list(clusters.on_ray(planned.jobs, Settings(timing=False), planned.tasks, registry, Told()))
+    assert str(raised.value) == (
+        f"the Ray cluster at {address} is gone (Connection refused); start it and run the same command again"
+    )
+    assert ray.calls == ["shutdown"]
+    ray.back.set()
+
+
+def test_an_answer_that_hangs_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, asked = FakeRay("127.0.0.1:1"), list[int]()
+
+    def hanging_once(_: object) -> int:
+        asked.append(1)
+        if len(asked) == 1:
+            ray.back.wait(60)
+        return 3
+
+    monkeypatch.setattr(clusters, "unanswered", lambda address: "")
+    monkeypatch.setattr(clusters, "ANSWER", 0.2)
+    with in_time(30):
+        assert clusters.Head(ray).ask(hanging_once, "about it") == 3
+    ray.back.set()
+
+
+def test_a_head_that_is_away_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = ["Connection refused", "timed out", ""]
+    monkeypatch.setattr(clusters, "unanswered", lambda address: answers.pop(0))
+    monkeypatch.setattr(clusters, "PATIENCE", 0.01)
+    head = clusters.Head(FakeRay("127.0.0.1:1"))
+    head.wait_for()
+    assert head.is_there
+    assert answers == []
+
+
+def test_a_cluster_of_another_version_is_not_one_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mismatch = "Version mismatch: The cluster was started with:\n Ray: 2.40.0\nThis process was started with:\n Ray: 2.60.0"
+
+    class Other(FakeRay):
+        def init(self, *_: Any, **__: Any) -> None:
+            raise RuntimeError(mismatch)
+
+    monkeypatch.setattr(clusters, "check_answers", lambda address: None)
+    with pytest.raises(AdbenchError) as raised:
+        clusters.connect(Other(""), Settings(address="head:6379"))
+    assert str(raised.value) == (
+        "--address head:6379: its cluster has another version of Ray or Python "
+        f"(RuntimeError: {' '.join(mismatch.split())}); install the same here"
+    )
 
 
 class Cluster:
