@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.drafts import clear_temporary, draft_name
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import failure
+from adbench_tgan.heads import Head, check_answers
 from adbench_tgan.hooks import one_line
-from adbench_tgan.interrupts import within
 from adbench_tgan.jobs import Job
 from adbench_tgan.processes import MANY, Heard, Process, beside, environment, pass_on, told
 from adbench_tgan.registry import Registry
@@ -31,8 +29,6 @@ from adbench_tgan.worker import read_back, read_spec, spec_of
 
 ATTEMPTS = 5  # times that a job is begun, when what runs it dies
 PATIENCE = 0.5  # seconds between two looks at the cluster
-ANSWER = 10.0  # seconds that a cluster may take to answer
-GONE = 20.0  # seconds without one after which the head is gone: Ray itself waits for 60
 MEMORY = 2**28  # bytes of a local cluster's object store: results are small, and larger ones go to the disk
 
 Files = dict[str, bytes]
@@ -249,7 +245,7 @@ def connected(settings: Settings) -> Iterator[tuple[Any, Head]]:
             yield ray, head
         finally:
             if ours:
-                ray.shutdown() if head.is_there else within(ANSWER, ray.shutdown)
+                head.leave()
 
 
 @contextmanager
@@ -274,7 +270,7 @@ def connect(ray: Any, settings: Settings) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     try:
         if settings.address:
-            check_answers(settings.address)
+            check_answers(ray, settings.address)
             ray.init(address=settings.address, **quiet)
         else:
             cpus = settings.workers or os.cpu_count()
@@ -298,59 +294,6 @@ def unconnected(address: str | None, reason: str) -> AdbenchError:
         what = "no Ray cluster answers"
         remedy = "start one with 'ray start --head', or set RAY_AUTH_MODE=token if it asks for a token"
     return AdbenchError(f"--address {address}: {what} ({reason[:300]}); {remedy}")
-
-
-def check_answers(address: str) -> None:
-    """Refuse an address at which nobody listens: Ray itself would try for minutes."""
-    if address == "auto":
-        return
-    _, colon, port = address.rpartition(":")
-    if "/" in address or not colon or not port.isdecimal():
-        raise AdbenchError(f"--address {address}: write it as auto, or HOST:PORT of the cluster's head")
-    if reason := unanswered(address):
-        raise AdbenchError(
-            f"--address {address}: no Ray cluster answers ({reason}); start one with 'ray start --head'"
-        )
-
-
-def unanswered(address: str) -> str:
-    """Why nothing can be connected to at HOST:PORT; empty if it can."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
-    except (OSError, OverflowError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    return ""
-
-
-class Head:
-    """The machine that a cluster hangs on. Once it is gone Ray's calls hang, and after a minute Ray ends this process."""
-
-    def __init__(self, ray: Any):
-        self.address, self.is_there = str(ray.get_runtime_context().gcs_address), True
-
-    def ask(self, question: Callable[..., int], *about: Any) -> int:
-        """What the cluster answers; it is asked again where an answer hangs, and `wait_for` raises."""
-        answers = list[int]()
-        while not answers:
-            self.wait_for()
-            within(ANSWER, lambda: answers.append(question(*about)))
-        return answers[0]
-
-    def wait_for(self) -> None:
-        """Return when it takes connections, which it may not for a moment.
-
-        Raises:
-            AdbenchError: it has not for `GONE` seconds; then Ray is not to be called any more.
-        """
-        until = monotonic() + GONE
-        while (reason := unanswered(self.address)) and monotonic() < until:
-            sleep(PATIENCE)
-        if reason:
-            self.is_there = False
-            raise AdbenchError(
-                f"the Ray cluster at {self.address} is gone ({reason}); start it and run the same command again"
-            )
 
 
 def check_gpus(ray: Any, settings: Settings) -> None:

@@ -19,7 +19,7 @@ from test_isolation import PHASES, SAME, Told, assert_same_files
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import clusters
+from adbench_tgan import clusters, heads
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.clusters import pack, place
 from adbench_tgan.errors import AdbenchError
@@ -189,9 +189,9 @@ def test_a_cluster_whose_head_is_gone_ends_the_run_with_one_line(monkeypatch: py
             return []
 
         monkeypatch.setitem(sys.modules, "ray", ray)
-        monkeypatch.setattr(clusters, "GONE", 0.05)
-        monkeypatch.setattr(clusters, "ANSWER", 0.2)
-        monkeypatch.setattr(clusters, "PATIENCE", 0.01)
+        monkeypatch.setattr(heads, "GONE", 0.05)
+        monkeypatch.setattr(heads, "ANSWER", 0.2)
+        monkeypatch.setattr(heads, "PAUSE", 0.01)
         monkeypatch.setattr(clusters, "beginner", lambda *_: lambda: object())
         monkeypatch.setattr(clusters, "ready", nothing_more)
         registry = Registry.discover()
@@ -215,21 +215,37 @@ def test_an_answer_that_hangs_is_asked_for_again(monkeypatch: pytest.MonkeyPatch
             ray.back.wait(60)
         return 3
 
-    monkeypatch.setattr(clusters, "unanswered", lambda address: "")
-    monkeypatch.setattr(clusters, "ANSWER", 0.2)
+    monkeypatch.setattr(heads, "unanswered", lambda address: "")
+    monkeypatch.setattr(heads, "ANSWER", 0.2)
     with in_time(30):
-        assert clusters.Head(ray).ask(hanging_once, "about it") == 3
+        assert heads.Head(ray).ask(hanging_once, "about it") == 3
     ray.back.set()
 
 
 def test_a_head_that_is_away_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = ["Connection refused", "timed out", ""]
-    monkeypatch.setattr(clusters, "unanswered", lambda address: answers.pop(0))
-    monkeypatch.setattr(clusters, "PATIENCE", 0.01)
-    head = clusters.Head(FakeRay("127.0.0.1:1"))
+    monkeypatch.setattr(heads, "unanswered", lambda address: answers.pop(0))
+    monkeypatch.setattr(heads, "PAUSE", 0.01)
+    head = heads.Head(FakeRay("127.0.0.1:1"))
     head.wait_for()
     assert head.is_there
     assert answers == []
+
+
+def test_what_takes_connections_and_is_no_head_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    back = threading.Event()
+    ray = SimpleNamespace(_raylet=SimpleNamespace(GcsClient=lambda address: back.wait(60)))
+    monkeypatch.setattr(heads, "JOINING", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with (
+            in_time(30),
+            pytest.raises(AdbenchError, match=r": no Ray cluster answers \(what listens there is not one"),
+        ):
+            heads.check_answers(ray, address)
+        back.set()
+        heads.check_answers(ray, address)
+        heads.check_answers(SimpleNamespace(), address)  # another version of Ray
 
 
 def test_a_cluster_of_another_version_is_not_one_that_does_not_answer(
@@ -241,7 +257,7 @@ def test_a_cluster_of_another_version_is_not_one_that_does_not_answer(
         def init(self, *_: Any, **__: Any) -> None:
             raise RuntimeError(mismatch)
 
-    monkeypatch.setattr(clusters, "check_answers", lambda address: None)
+    monkeypatch.setattr(clusters, "check_answers", lambda ray, address: None)
     with pytest.raises(AdbenchError) as raised:
         clusters.connect(Other(""), Settings(address="head:6379"))
     assert str(raised.value) == (
