@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import make_runs
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -1943,3 +1944,25 @@ def test_one_job_on_other_images_is_enough_to_show_no_published_number(tmp_path)
     line = with_papers(mixed, "p", papers).line
     assert line["published_auroc"] is None
     assert line["published_source"] == "0.900 published on the official images (S): not comparable"
+
+
+def test_compare_says_in_words_what_it_says_in_json_and_cautions_apart(adbench, tmp_path):
+    sound = {"metrics": {}, "purity_delta": 0.0}
+    ran = make_runs.made
+    results = [ran("one", "a", shift=3.0, **sound), ran("one", "b", **sound), ran("two", "a", **sound)]
+    make_runs.make_runs(tmp_path / "runs", *results)
+    found = json.loads(adbench("compare", "one", "two", "--json").out)
+    ended = adbench("compare", "one", "two")
+    (line,) = found["categories"]
+    (row,) = [row for row in ended.out.splitlines() if row.startswith("│ a ")]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[:4] == [
+        "a",
+        f"{line['auroc_a']:.3f}",
+        f"{line['auroc_b']:.3f}",
+        f"{line['difference']:+.3f}",
+    ]
+    assert ended.out.splitlines()[-1] == found["verdict"]
+    assert "one:paper has 1 more category, which is left out" in found["cautions"]
+    notes = [line for line in ended.err.splitlines() if line.startswith("note: ")]
+    assert notes == [f"note: {caution}" for caution in found["cautions"]]

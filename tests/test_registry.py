@@ -21,6 +21,7 @@ import pytest
 from conftest import Ended
 from make_plugin import detector_source, make_plugin, offer
 from make_process import Forked
+from make_runs import made
 from pydantic import ValidationError
 
 from adbench_tgan import (
@@ -644,20 +645,20 @@ def test_a_setting_is_a_number_that_json_can_hold(value):
         Config(w=value)
 
 
-def made(key: str) -> Result:
+def failing(key: str) -> Result:
     return Result(job=SimpleNamespace(key=key), status="failed")
 
 
 def unlucky(jobs: Iterable[Any]) -> Iterator[Result]:
-    yield made(next(iter(jobs)).key)
+    yield failing(next(iter(jobs)).key)
     raise RuntimeError("no\nluck")
 
 
 @pytest.mark.parametrize(
     ("executor", "given", "told"),
     [
-        (lambda jobs, *_: (made(job.key) for job in jobs), 2, None),
-        (lambda jobs, *_: [made(job.key) for job in jobs][::-1], 2, None),
+        (lambda jobs, *_: (failing(job.key) for job in jobs), 2, None),
+        (lambda jobs, *_: [failing(job.key) for job in jobs][::-1], 2, None),
         (lambda jobs, *_: unlucky(jobs), 1, "RuntimeError: no luck"),
         (
             lambda jobs, *_: (None for _ in jobs),
@@ -665,11 +666,11 @@ def unlucky(jobs: Iterable[Any]) -> Iterator[Result]:
             "TypeError: it gave something of type NoneType, not a Result",
         ),
         (
-            lambda jobs, *_: (made(job.key) for job in jobs for _ in "ab"),
+            lambda jobs, *_: (failing(job.key) for job in jobs for _ in "ab"),
             1,
             "ValueError: it gave a result of ",
         ),
-        (lambda jobs, *_: [made("c")], 0, "ValueError: it gave a result of "),
+        (lambda jobs, *_: [failing("c")], 0, "ValueError: it gave a result of "),
         (lambda jobs: None, 0, "TypeError: .* takes 1 positional argument but 5 were given"),
         (lambda jobs, *_: None, 0, "TypeError: 'NoneType' object is not iterable"),
         (lambda jobs, *_: sys.exit(3), 0, "SystemExit: 3"),
@@ -699,7 +700,7 @@ def test_an_executor_that_is_left_alone_ends_at_once() -> None:
 
     def executor(jobs, *_):
         try:
-            yield from (made(job.key) for job in jobs)
+            yield from (failing(job.key) for job in jobs)
         finally:
             ended.append(True)
 
@@ -753,3 +754,30 @@ def test_a_setting_without_a_valid_default_is_its_detectors_mistake_not_the_user
         DatasetSpec(name="x", target="a:b", layout="classes", protocol="one-vs-rest"),
     )
     assert json.loads(json.dumps(card))["config"]["parts"]["default"] is None
+
+
+def test_each_plugin_is_told_by_a_copy_of_its_own(site):
+    source = "from adbench_tgan import hookimpl\nHEARD = []\n@hookimpl\ndef adbench_job_started(job):\n"
+    for name in ("first", "second"):
+        make_plugin(
+            site, f"{name}_told", f"{source}    HEARD.append(dict(job.config))\n    job.config.clear()\n"
+        )
+    job = made("one").job
+    Registry.discover().tell("adbench_job_started", pytest.fail, job=job)
+    import first_told
+    import second_told
+
+    assert first_told.HEARD == second_told.HEARD == [job.config] == [{"epochs": 3}]
+
+
+@pytest.mark.parametrize("where", ["import", "offer", "tell"])
+def test_ctrl_c_in_a_plugin_is_no_mistake_of_the_plugin(site, where):
+    hook = {
+        "offer": "adbench_detectors()",
+        "tell": "adbench_job_started(job)",
+        "import": "adbench_datasets()",
+    }[where]
+    lines = "from adbench_tgan import hookimpl\n@hookimpl\n" + f"def {hook}:\n    raise KeyboardInterrupt\n"
+    make_plugin(site, f"stopped_{where}", "raise KeyboardInterrupt" if where == "import" else lines)
+    with pytest.raises(KeyboardInterrupt):
+        Registry.discover().tell("adbench_job_started", pytest.fail, job=made("one").job)

@@ -17,9 +17,11 @@ from sklearn.metrics import auc, roc_auc_score
 from adbench_tgan import report
 from adbench_tgan.again import run_commands
 from adbench_tgan.boards import from_runs, publish
+from adbench_tgan.commands.report import galleries_of
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import told_apart
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
+from adbench_tgan.report.gallery import Example, Gallery, Picture
 from adbench_tgan.report.material import from_board, from_store
 from adbench_tgan.results import ResultStore
 from adbench_tgan.text import plain
@@ -553,3 +555,164 @@ def test_mistakes_are_one_line(adbench, tmp_path, monkeypatch):
 )
 def test_rows_of_one_detector_are_named_by_what_tells_them_apart(rows, labels):
     assert told_apart([row.split("; ") for row in rows]) == labels
+
+
+def test_a_row_is_filtered_by_what_its_own_cells_say(tmp_path, registry):
+    one = made("one", pretrained="resnet50", preset="quick", supervision="labelled")
+    text = rendered(make_runs(tmp_path, one, made("two")), registry)
+    assert (
+        '<tr data-entry="one" data-supervision="=labelled" data-pretrained="=resnet50" data-preset="=quick"'
+        in text
+    )
+    assert (
+        '<tr data-entry="two" data-supervision="=one-class" data-pretrained="=no" data-preset="=paper"'
+        in text
+    )
+    for name, values in (
+        ("supervision", "labelled one-class"),
+        ("pretrained", "no resnet50"),
+        ("preset", "paper quick"),
+    ):
+        (options,) = re.findall(rf'<select name="{name}">\n<option value="">all</option>\n(.*)', text)
+        told = "".join(f'<option value="={value}">{value}</option>' for value in values.split())
+        assert options.strip() == told
+
+
+def test_cells_are_coloured_below_chance_and_sorted_by_whole_numbers(tmp_path, registry):
+    results = [made("one", shift=-1.0), made("two", shift=2.0)]
+    material = from_store(make_runs(tmp_path, *results), registry)
+    text = page.render(material)
+    for entry, (cell,) in tables.heat_table(material).items():
+        below = " below" if entry == "one" else ""
+        told = f'data-value="{cell.value}" class="number{below}" style="--strength: {cell.strength}">{cell.text}</td>'
+        assert f'<th scope="row" data-value="{entry}">{entry}</th><td {told}' in text
+
+
+def test_the_note_of_a_board_and_its_machines_and_losses_are_on_its_page(tmp_path, registry):
+    board = from_runs(
+        [make_runs(tmp_path / "runs", made("one", metrics={}, purity_delta=0.0, of_categories=7))],
+        registry,
+        name="small",
+    )
+    publish(replace(board, facts=replace(board.facts, note="Read this first.")), tmp_path)
+    material = from_board(tmp_path / "small")
+    text = page.render(material)
+    assert "<strong>Note.</strong> Read this first.</p>" in text
+    assert "1 of 7 categories" in text
+    assert "adbench run --detectors one" in text
+    assert [each["value"] for each in curves.loss_records(material)] == [[3.0, 2.0, 1.0], [9.0, 8.0]]
+
+
+def test_charts_open_on_the_first_choice_of_their_lists_and_follow_them(tmp_path, registry):
+    results = [made(name, category) for name in ("one", "two") for category in "ab"]
+    text = rendered(make_runs(tmp_path, *results), registry)
+    found = specs(text)
+    for name in ("histogram", "losses"):
+        layer = found[name]["layer"][0] if "layer" in found[name] else found[name]
+        assert layer["transform"][0]["filter"] == "datum.category === category && datum.entry === entry"
+    for name in ("roc", "precision-recall"):
+        layer = found[name]["layer"][0] if "layer" in found[name] else found[name]
+        filters = [each["filter"] for each in layer["transform"] if "filter" in each]
+        assert filters == ["datum.category === category", "indexof(shown, datum.entry) >= 0"]
+    for name in ("intervals", "pareto"):
+        assert "indexof(shown, datum.entry) >= 0" in json.dumps(found[name])
+    params = [
+        each for spec in found.values() for each in spec["params"] if each["name"] in ("entry", "category")
+    ]
+    opened = {(each["name"], each["value"]) for each in params}
+    for signal in ("entry", "category"):
+        first = re.findall(rf'data-signal="{signal}">\n<option>(.*?)</option>', text)
+        assert {(signal, name) for name in first} == {each for each in opened if each[0] == signal}
+
+
+def test_curves_are_of_so_many_detectors_and_categories_and_the_page_says_of_how_many(
+    tmp_path, registry, monkeypatch
+):
+    monkeypatch.setattr(curves, "ENTRIES", 1)
+    monkeypatch.setattr(curves, "CATEGORIES", 1)
+    results = [
+        made("one"),
+        *(made(name, category, shift=9.0) for name in ("two", "six") for category in "ab"),
+    ]
+    material = from_store(make_runs(tmp_path, *results), registry)
+    assert set(curves.chosen_jobs(material)) == {(material.entries[0], "a")}
+    text = " ".join(page.render(material).split())
+    assert "Only the first 1 of 2 categories are offered" in text
+    assert "Rows of the leaderboard without curves, for want of a finished job or too far down: 2." in text
+
+
+def test_what_must_be_known_of_examples_stands_with_them(tmp_path, registry):
+    material = from_store(make_runs(tmp_path, made("one"), made("two")), registry)
+    shown = Example(
+        case="at random",
+        sample_id="a-001",
+        label="normal",
+        score=1.5,
+        pictures=(Picture(title="map", uri="data:,", side=96),),
+    )
+    gallery = Gallery(entry="one", category="a", examples=(shown,), note="scored again, they differ")
+    text = page.render(material, [gallery], "No examples of two (out of memory).")
+    assert '<summary>one on a</summary>\n<p class="absent">scored again, they differ.</p>' in text
+    assert 'normal, score 1.5<br><span class="mono">a-001</span>' in text
+    assert 'alt="map of a-001"' in text
+    assert "No examples of two (out of memory)." in text
+    assert "found: anomalies scored highest" not in text
+
+
+def test_what_is_said_of_every_row_and_keeps_none_from_a_rank_stays():
+    board = pd.DataFrame({"rank": [1, 2], "remark": ["declared failures: x (y)"] * 2})
+    assert list(tables.without_shared_reason(board)["remark"]) == ["declared failures: x (y)"] * 2
+
+
+def test_of_several_protocols_the_one_asked_for_is_shown(tmp_path, registry):
+    runs = make_runs(tmp_path, made("one"), made("two", protocol="leave-one-out"))
+    for protocol, entry in (("one-vs-rest", "one"), ("leave-one-out", "two")):
+        material = from_store(runs, registry, None, protocol)
+        assert (material.protocol, material.entries) == (protocol, [entry])
+        assert material.facts["protocol version"] == "1"
+
+
+def test_what_is_left_out_of_a_page_is_said_on_the_error_stream_too(adbench, tmp_path, no_bundle):
+    make_runs(tmp_path / "runs", made("one"), made("two"), made("one", split_fingerprint="f" * 64, seed=1))
+    ended = adbench("report")
+    assert ended.status == 0, ended.err
+    (note,) = [line for line in ended.err.splitlines() if line.startswith("note: ")]
+    assert note.removeprefix("note: ") in (tmp_path / "report.html").read_text()
+    assert re.fullmatch(r"wrote report\.html, \d+\.\d MB\n", ended.out)
+
+
+def test_detectors_without_a_saved_model_are_named_with_the_reason(tmp_path, registry, monkeypatch):
+    names = ("one", "two", "three")
+    runs = make_runs(tmp_path, *(made(name, "0", dataset="digits") for name in names))
+    material = from_store(runs, registry)
+    for folder in material.folders.values():
+        if "/three/" not in str(folder):
+            (folder / "model.safetensors").touch()
+
+    def shown(entry, *_):
+        if entry == "two":
+            raise AdbenchError("it does not load")
+        return entry
+
+    monkeypatch.setattr("adbench_tgan.report.examples.gallery_of", shown)
+    told = "No examples of two (it does not load); three (no model of its lowest seed was saved)."
+    assert galleries_of(material, registry, None, None, "cpu") == (["one"], told)
+
+
+def test_categories_that_differ_in_case_alone_are_all_offered(tmp_path, registry):
+    text = rendered(make_runs(tmp_path, made("one", "a"), made("one", "A")), registry)
+    lists = re.findall(r'data-signal="category">\n(.*?)\n', text)
+    assert lists == ["<option>A</option><option>a</option>"] * 2
+    assert "are offered" not in text
+
+
+def test_a_machine_whose_processor_has_no_name_is_shown(tmp_path, registry):
+    text = rendered(make_runs(tmp_path, made("one", machine={"cpu": "", "system": "Linux"})), registry)
+    assert "<summary>cpu</summary>" in text
+
+
+def test_a_result_of_another_task_that_cannot_be_read_is_none_of_a_pages_business(tmp_path, registry):
+    other = made("one", dataset="other")
+    store = ResultStore(make_runs(tmp_path, made("one"), other))
+    (store.folder(other.job) / "result.json").write_text("{")
+    assert from_store(tmp_path, registry).notes == ()

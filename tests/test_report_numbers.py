@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
-from adbench_tgan.report import audited, charts, curves, examples, tables
-from adbench_tgan.report.gallery import CASES, EACH
+from adbench_tgan.report import audited, charts, curves, examples, provenance, tables
+from adbench_tgan.report.gallery import CASES, EACH, models, without_models
 from adbench_tgan.report.material import from_board, from_store
 
 SCORES, ANOMALIES = np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])
@@ -299,3 +299,128 @@ def test_maps_are_dark_where_lowest_and_light_where_highest_of_all_maps():
     low, middle, same, high = examples.coloured(maps).permute(0, 2, 3, 1).reshape(4, 3).int().sum(1).tolist()
     assert low < middle == same < high
     assert (low, high) == (68 + 1 + 84, 253 + 231 + 37)  # the ends of viridis
+
+
+def test_each_heading_stands_over_the_numbers_of_its_column(material):
+    board = material.leaderboard[:1].copy()
+    numbers = {
+        "rank": (1, "1"),
+        "auroc_mean": (0.25, "0.250"),
+        "auroc_seed_std": (0.125, "0.125"),
+        "average_precision_mean": (0.5, "0.500"),
+        "pixel_auroc_mean": (0.75, "0.750"),
+        "aupro_mean": (0.875, "0.875"),
+        "n_categories": (3, "3"),
+        "n_seeds": (4, "4"),
+        "n_failed": (5, "5"),
+        "fit_seconds": (1234.5, "1,234.5"),
+        "latency_ms_p50": (7.25, "7.25"),
+        "images_per_second": (800.0, "800"),
+        "peak_memory_mb": (9000.0, "9,000"),
+        "parameters": (10000000, "10,000,000"),
+        "published_auroc": (0.625, "0.625"),
+        "as_published_auroc": (0.375, "0.375"),
+    }
+    for name, (value, _) in numbers.items():
+        board[name] = value
+    columns = tables.leaderboard_columns(board)
+    (row,) = tables.leaderboard_rows(board, columns)
+    shown = dict(zip([column.title for column in columns], row.cells, strict=True))
+    titles = (
+        "rank,AUROC,± seeds,AP,pixel AUROC,AUPRO,categories,seeds,failed,fit s,ms / image,images / s,peak MiB,"
+        "parameters,published,as published"
+    ).split(",")
+    for title, (value, text) in zip(titles, numbers.values(), strict=True):
+        assert (shown[title].text, float(shown[title].value)) == (text, value)
+
+
+def test_first_press_puts_the_best_on_top_in_every_column():
+    least = {column.title for column in tables.COLUMNS if column.numeric and column.first == "ascending"}
+    assert least == {"rank", "± seeds", "fit s", "ms / image", "peak MiB"}
+    assert {column.title for column in tables.COLUMNS if not column.numeric} == {
+        "detector",
+        "supervision",
+        "pretrained",
+        "preset",
+    }
+
+
+def test_what_is_said_of_jobs_stands_under_its_heading_and_notes_too(tmp_path, registry):
+    results = [made("one", seed=3, notes=("fell back",)), made("bad", "b", status="failed")]
+    material = from_store(make_runs(tmp_path, *results), registry)
+    told = provenance.remarks(material.results)
+    assert sorted(map(tuple, map(dict.values, told))) == [
+        ("bad", "b", "0", "failed", "RuntimeError: boom"),
+        ("one", "a", "3", "ok", "note: fell back"),
+    ]
+    assert list(told[0]) == ["detector", "category", "seed", "status", "reason"]
+
+
+def test_a_threshold_of_nought_is_drawn(tmp_path, registry):
+    material = from_store(make_runs(tmp_path, made("one", threshold=0.0)), registry)
+    (mark,) = charts.histograms(list(curves.curve_records(material)))["layer"][1]["data"]["values"]
+    assert (mark["threshold"], mark["at"], mark["note"]) == (0.0, 0.0, "on the axis")
+
+
+def test_more_entries_than_colours_are_told_apart_by_dashes():
+    entries = [f"e{n:02}" for n in range(2 * len(charts.COLOURS) + 1)]
+    colours, dashes = (
+        draw(entries, entries).to_dict()["scale"]["range"] for draw in (charts._colour, charts._dash)
+    )
+    signs = [(colour, tuple(dash)) for colour, dash in zip(colours, dashes, strict=True)]
+    assert len(set(signs)) == len(entries)
+    assert set(map(tuple, dashes[: len(charts.COLOURS)])) == {(1, 0)}
+
+
+def test_scales_are_as_their_titles_say_and_the_line_of_chance_is_at_a_half(material):
+    pareto = charts.pareto(material.leaderboard, material.entries)["layer"][1]["encoding"]
+    assert pareto["x"]["scale"]["type"] == "log"
+    losses = charts.losses(list(curves.loss_records(material)))["encoding"]["y"]["scale"]
+    assert (losses["type"], losses["constant"]) == ("symlog", 0.1)
+    audit = {"audit": "x", "clean": [0.5], "batch_statistics": [0.6], "class_sorted": [0.7]}
+    spec = charts.audits(audited.curve_records([audit]))
+    assert spec["layer"][1]["encoding"]["y"]["datum"] == 0.5
+    scale = spec["layer"][0]["encoding"]["color"]["scale"]
+    assert dict(zip(scale["domain"], scale["range"], strict=True)) == charts.AUDIT_COLOURS
+
+
+def test_equal_scores_give_a_bar_of_their_own_and_not_none():
+    found = curves.histogram(np.full(10, 3.0), np.arange(10) < 4)
+    assert max(found["normal"]) == max(found["abnormal"]) == 1.0
+    assert found["edges"][0] < found["edges"][-1]
+    found = curves.histogram(np.array([0.0] * 998 + [1.0, 2.0]), np.arange(1000) >= 998)
+    assert (found["normal"][0], found["edges"][-1]) == (1.0, 2.0)
+    assert [share for share in found["abnormal"] if share] == [0.5, 0.5]
+
+
+def test_models_are_of_the_category_asked_for_and_no_more_than_so_many(tmp_path, registry, monkeypatch):
+    material = from_store(make_runs(tmp_path, made("one", "a"), made("one", "b"), made("two", "b")), registry)
+    for folder in material.folders.values():
+        (folder / "model.safetensors").touch()
+    first = material.first_seeds()
+    where = {pair: material.folders[key] for pair, key in first.items()}
+    assert models(material, None) == {"one": where["one", "a"], "two": where["two", "b"]}
+    assert models(material, "b") == {"one": where["one", "b"], "two": where["two", "b"]}
+    monkeypatch.setattr("adbench_tgan.report.gallery.DETECTORS", 1)
+    assert list(models(material, None)) == ["one"]
+    assert without_models(material, "b").endswith(
+        "no model of its lowest seed was saved in b; run with --save-models."
+    )
+
+
+def test_bars_of_scores_close_to_each_other_are_apart():
+    scores = np.linspace(0.69314, 0.69316, 100)
+    edges = curves.histogram(scores, np.arange(100) > 60)["edges"]
+    assert np.diff(edges).min() > 0
+
+
+def test_a_passport_has_the_fingerprint_of_the_images_though_a_job_could_not_read_them(tmp_path, registry):
+    lost = made("bad", status="failed", split_fingerprint="")
+    (line,) = provenance.passport(from_store(make_runs(tmp_path, lost, made("one")), registry))
+    assert line["fingerprint"] == made("one").job.split_fingerprint
+
+
+def test_losses_none_of_which_is_finite_cost_the_page_nothing(tmp_path, registry):
+    results = [made("one", losses=({"loss": float("nan"), "other": 1.0},))]
+    found = list(curves.loss_records(from_store(make_runs(tmp_path, *results), registry)))
+    assert [each["loss"] for each in found] == ["other"]

@@ -32,7 +32,7 @@ Timing = Annotated[Path | None, typer.Option(help="Folder that adbench bench wro
 
 
 def report(
-    runs: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
+    runs: Annotated[Path | None, typer.Option(help="Folder of the results.  [default: runs]")] = None,
     board: Annotated[
         Path | None, typer.Option(help="Folder of a published board, in place of the results.")
     ] = None,
@@ -74,11 +74,11 @@ def report(
 
     file = file_of("--out", out, "report.html")
     found = registry(plugin)
-    if board and (data or protocol or published):
-        raise AdbenchError(f"--data, --protocol and --published are of runs; {board} has its own")
-    material = (
-        from_board(board) if board else from_store(runs, found, data, protocol, published_table(published))
-    )
+    if board:
+        ensure_left_out(board, runs, data, data_root, protocol, published)
+        material = from_board(board)
+    else:
+        material = from_store(runs or Path("runs"), found, data, protocol, published_table(published))
     for note in material.notes:
         warn(f"note: {note}")
     audits, no_audits = audits_of(audit, material.dataset, material.protocol, material.jobs)
@@ -91,18 +91,26 @@ def report(
     print(f"wrote {file}, {len(text.encode()) / 1e6:.1f} MB")
 
 
+def ensure_left_out(board: Path, *options: object) -> None:
+    """Raise `AdbenchError` where one of the options of runs is given beside a board."""
+    if any(options):
+        raise AdbenchError(
+            f"--runs, --data, --data-root, --protocol and --published are of runs; {board} has its own, or none"
+        )
+
+
 def galleries_of(
     material: Material, found: Registry, data_root: Path | None, category: str | None, device: str
 ) -> tuple[list[Gallery], str]:
     """The example images; else, or for the detectors without, why there are none."""
-    from adbench_tgan.report.gallery import models, without_models
+    from adbench_tgan.report.gallery import DETECTORS, models, no_model, without_models
 
     category = category and plain(category)  # as the page has it
     if category is not None and category not in material.categories:
         raise unknown("category", category, material.categories)
     saved = models(material, category)
     if not saved:
-        return [], without_models(material)
+        return [], without_models(material, category)
     from adbench_tgan.benchmark import usable  # torch, which pages without examples do without
     from adbench_tgan.data.tasks import Tasks
     from adbench_tgan.report.examples import gallery_of
@@ -123,6 +131,7 @@ def galleries_of(
             warn(f"note: no examples of {entry}: {error}")
             missing.setdefault(str(error), []).append(entry)
     if without := [entry for entry in material.entries if entry not in saved]:
-        missing["no model was saved"] = without
+        full = f"{DETECTORS} others have them, which is the most"
+        missing[full if len(saved) == DETECTORS else no_model(category)] = without
     reasons = "; ".join(f"{', '.join(whose)} ({why})" for why, whose in missing.items())
     return shown, f"No examples of {reasons}." if missing else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,7 +89,8 @@ def histogram(scores: Floats, labels: NDArray[np.bool_]) -> Record:
         for name, wanted in (("normal", False), ("abnormal", True))
     }
     plain = {name: [round(float(value), 5) for value in values] for name, values in shares.items()}
-    return {"edges": [float(f"{edge:.5g}") for edge in edges], **plain}
+    places = 3 - math.floor(math.log10(edges[1] - edges[0]))  # a thousandth of a bar
+    return {"edges": [round(float(edge), places) for edge in edges], **plain}
 
 
 def loss_records(material: Material) -> Iterator[Record]:
@@ -99,6 +101,8 @@ def loss_records(material: Material) -> Iterator[Record]:
             continue
         for name in table.columns.drop(["epoch", *COUNTS], errors="ignore"):
             there = table[np.isfinite(table[name])]  # a loss may begin later, such as after a warm-up
+            if there.empty:
+                continue
             rows = np.unique(np.linspace(0, len(there) - 1, POINTS).round().astype(int))
             yield {
                 "entry": entry,

@@ -68,8 +68,13 @@ def models(material: Material, category: str | None) -> dict[str, Path]:
     return found
 
 
-def without_models(material: Material) -> str:
+def no_model(category: str | None) -> str:
+    """Why an entry has no examples."""
+    return f"no model of its lowest seed was saved{f' in {category}' if category else ''}"
+
+
+def without_models(material: Material, category: str | None) -> str:
     """Why a page has no examples at all."""
     if not material.folders:
         return "A board holds scores and no models, so no image can be shown."
-    return "No model was saved with these results, so no image can be shown: run with --save-models."
+    return f"Of no detector there is an example: {no_model(category)}; run with --save-models."

@@ -154,7 +154,7 @@ def overview(material: Material, times: Times | None = None) -> list[Chart]:
 def whose_times(times: Times | None) -> str:
     """Where latencies come from, and which detectors have none."""
     if times is None:
-        return "Only detectors all of whose jobs were timed and ran on one device have a latency here."
+        return "A latency is the median over the jobs that were timed, of detectors whose jobs ran on one device."
     return (
         f"Latencies are those of {times.name}, measured one at a time on {times.device}; detectors that were not "
         "measured there with the settings that they have here (but for epochs) are left out."

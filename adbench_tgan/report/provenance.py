@@ -15,7 +15,7 @@ from adbench_tgan.report.material import Material
 def passport(material: Material) -> list[dict[str, Any]]:
     """Of each category the sizes of its test set, its chance levels and its fingerprint."""
     keys = {category: key for (_, category), key in sorted(material.first_seeds().items())}
-    prints = material.results.drop_duplicates("category").set_index("category")["split_fingerprint"]
+    prints = material.results.set_index("key")["split_fingerprint"]  # a job that failed may have none
     lines = []
     for category in material.categories:
         if category not in keys:
@@ -29,7 +29,7 @@ def passport(material: Material) -> list[dict[str, Any]]:
                 "abnormal": int((labels == 1).sum()),
                 "chance AP": f"{share:.3f}",
                 "chance F1": f"{chance_f1(share):.3f}",
-                "fingerprint": prints[category],
+                "fingerprint": prints[keys[category]],
             }
         )
     return lines
