@@ -73,7 +73,7 @@ def no_model(category: str | None) -> str:
     return f"no model of its lowest seed was saved{f' in {category}' if category else ''}"
 
 
-def without_models(material: Material, category: str | None) -> str:
+def without_models(material: Material, category: str | None = None) -> str:
     """Why a page has no examples at all."""
     if not material.folders:
         return "A board holds scores and no models, so no image can be shown."
