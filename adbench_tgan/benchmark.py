@@ -32,8 +32,9 @@ from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.runner import Reporter, Settings, run
 from adbench_tgan.sharing import Sharing
-from adbench_tgan.tables import saying_interrupted, write_in_time, write_tables
+from adbench_tgan.tables import once, saying_interrupted, write_in_time, write_tables
 
+WITHIN = ("phase", "epoch", "images")  # what a reporter is told by a job itself
 FIRST = {  # how the tables begin
     "results.csv": ",".join(RESULT_COLUMNS[:3]),
     "leaderboard.csv": ",".join(LEADERBOARD_COLUMNS[:3]),
@@ -95,7 +96,7 @@ def benchmark(
     store.open()
     fresh: dict[str, Result] = {}
     missing, before = looked_at(planned.jobs, store, registry, reporter, with_model=settings.save_models)
-    write = partial(write_tables, store, planned.jobs, registry, printed, reporter.warn)
+    write = partial(write_tables, store, planned.jobs, registry, printed, once(reporter.warn))
     try:
         with Claims(store.root.absolute()) as claims, saying_interrupted(store, reporter.warn):
             shared = Sharing(missing, before, store, claims, reporter, with_model=settings.save_models)
@@ -121,26 +122,28 @@ def benchmark(
 class Undisturbed:
     """Tells another reporter everything, whose errors are not those of a run: each method's first one is a warning.
 
-    An `OSError` is passed on: a terminal that is gone ends the command.
+    A terminal that is gone ends the command, but not within a job, whose failure it would be.
     """
 
     def __init__(self, inner: Reporter):
         self._inner, self._warned = inner, set[str]()
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        method = getattr(self._inner, name)
+        if name.startswith("_"):  # as those who copy and pickle look for
+            raise AttributeError(name)
+        return partial(self._tell, name)
 
-        def tell(*facts: object, **named: object) -> None:
-            try:
-                method(*facts, **named)
-            except OSError:
+    def _tell(self, name: str, /, *facts: object, **named: object) -> None:
+        try:
+            getattr(self._inner, name)(*facts, **named)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, BrokenPipeError) and name not in WITHIN:
                 raise
-            except Exception as error:
-                if name not in self._warned:
-                    self._warned.add(name)
+            if name not in self._warned:
+                self._warned.add(name)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("always")  # also where warnings are errors
                     warnings.warn(f"the reporter's {name} failed: {one_line(error)}", stacklevel=2)
-
-        return tell
 
 
 def ensure_fit(out: Path, request: Request, first: Mapping[str, str]) -> None:

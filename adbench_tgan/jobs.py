@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import index
@@ -82,8 +83,7 @@ class Request:
         """
         for name in ("detectors", "categories", "overrides"):
             object.__setattr__(self, name, _tuple(name, getattr(self, name), str))
-        seeds = map(index, _tuple("seeds", self.seeds, SupportsIndex))  # NumPy's numbers are none of JSON
-        object.__setattr__(self, "seeds", tuple(seeds))
+        object.__setattr__(self, "seeds", _tuple("seeds", self.seeds, SupportsIndex))
         for name in ("detectors", "seeds"):
             if not getattr(self, name):
                 raise AdbenchError(f"{name} is empty; give one or more")
@@ -92,10 +92,10 @@ class Request:
 
 
 def _tuple(name: str, given: Any, kind: type) -> tuple[Any, ...]:
-    if isinstance(given, Iterable) and not isinstance(given, str):
-        found = tuple(given)
+    with suppress(TypeError):  # what cannot be gone through, or is no whole number
+        found = (None,) if isinstance(given, str) else tuple(given)
         if all(isinstance(each, kind) and not isinstance(each, bool) for each in found):
-            return found
+            return found if kind is str else tuple(map(index, found))  # NumPy's numbers are none of JSON
     of = "names" if kind is str else "whole numbers"
     raise AdbenchError(f"{name} is {given!r}; give a list of {of}")
 

@@ -62,11 +62,12 @@ def _options(scheme: str) -> dict[str, Any]:
 
     s3fs asks five times, and each time the library below it five times more: a store that hangs cost minutes a call.
     """
-    if scheme not in ("s3", "s3a"):
+    if scheme not in ("s3", "s3a") or "AWS_MAX_ATTEMPTS" in os.environ:
         return {}
     from fsspec.config import conf
 
-    return {"config_kwargs": {"retries": {"max_attempts": 1}} | conf.get(scheme, {}).get("config_kwargs", {})}
+    set_by_user = (conf.get("s3", {}) | conf.get(scheme, {})).get("config_kwargs", {})
+    return {"config_kwargs": {"retries": {"max_attempts": 1}} | set_by_user}
 
 
 def folder_of(text: str) -> Path:

@@ -51,6 +51,18 @@ def write_in_time(write: Callable[[], object], store: ResultStore, warn: Callabl
         warn(f"{why}; the tables are left out, and the next run writes them")
 
 
+def once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Say each thing the first time only: tables that a store did not take are written again."""
+    said: set[str] = set()
+
+    def tell(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            say(text)
+
+    return tell
+
+
 def silent(_: str) -> None:
     """Say nothing."""
 

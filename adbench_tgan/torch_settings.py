@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from operator import attrgetter
 from threading import RLock
 from typing import Any
@@ -140,12 +140,24 @@ def settings_kept() -> Iterator[dict[str, Any]]:
 def process_to_itself() -> Iterator[None]:
     """Let a job have what is the process's, while jobs of other threads wait, and put it back at the end.
 
-    Torch is as in a new process: with gradients, in float32, on the CPU, whatever the caller has turned.
+    Torch is as in a new process, whatever the caller has turned: with gradients, without hooks, in float32, on the CPU.
     """
-    with ALONE, dice_kept(), settings_kept() as before, torch.inference_mode(mode=False), torch.enable_grad():
+    with ExitStack() as kept:
+        for each in (
+            ALONE,
+            dice_kept(),
+            settings_kept(),
+            torch.inference_mode(mode=False),
+            torch.enable_grad(),
+        ):
+            kept.enter_context(each)
+        for hooks in module_hooks().values():
+            hooks.clear()
         torch.set_default_dtype(torch.float32)
-        if before["default device"].type != "cpu":
+        if torch.empty(0).device.type != "cpu":
             torch.set_default_device(None)
+        if torch.empty(0).device.type != "cpu":  # within ``with torch.device(...)``
+            kept.enter_context(torch.device("cpu"))
         yield
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from adbench_tgan.places import answering, create, unwritten
 
+MEANWHILE = "another run has stored it meanwhile"
+
 
 def upload(folder: Path, target: Path) -> None:
     """Write a job's files as objects, ``result.json`` last; an earlier one stays as long as what it vouches for.
@@ -20,8 +22,12 @@ def upload(folder: Path, target: Path) -> None:
     try:
         with answering():
             if stays := marker.exists():
+                stood = marker.read_bytes()
                 there = {name: (target / name).read_bytes() for name in files if (target / name).exists()}
-                if any(files[name] != data for name, data in there.items()):
+                # Beside a failure there are no scores yet: another run may put its own there meanwhile.
+                if "scores.parquet" not in there or any(files[name] != data for name, data in there.items()):
+                    if marker.read_bytes() != stood:
+                        raise FileExistsError(errno.EEXIST, MEANWHILE)
                     marker.unlink()
                     stays = False
                 files = {name: data for name, data in files.items() if there.get(name) != data}
@@ -45,4 +51,4 @@ def _write_first(marker: Path, data: bytes) -> None:
         create(marker, data.decode())
     except FileExistsError:
         if marker.read_bytes() != data:  # else it is ours, whose reply was lost
-            raise FileExistsError(errno.EEXIST, "another run has stored it meanwhile") from None
+            raise FileExistsError(errno.EEXIST, MEANWHILE) from None

@@ -1,9 +1,12 @@
 """Runs that a program starts, such as a notebook: what it passes, what it has set, and what else it does meanwhile."""
 
+import copy
 import random
 import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,13 +14,14 @@ import torch
 from test_runner import Silent
 
 from adbench_tgan import runner
-from adbench_tgan.benchmark import benchmark
+from adbench_tgan.benchmark import Undisturbed, benchmark
 from adbench_tgan.data.images import ImageSet
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Settings
+from adbench_tgan.torch_settings import module_hooks
 
 GAN = {
     "detectors": ["ganomaly"],
@@ -56,10 +60,12 @@ def float64():
     [
         float64,
         lambda: torch.set_default_device("meta"),
+        lambda: torch.device("meta").__enter__(),
+        lambda: torch.nn.modules.module.register_module_forward_hook(lambda *given: given[-1] + 1),
         lambda: torch.no_grad().__enter__(),
         lambda: torch.inference_mode().__enter__(),
     ],
-    ids=["float64", "another device", "no gradients", "inference"],
+    ids=["float64", "another device", "within another device", "hooks", "no gradients", "inference"],
 )
 def test_what_the_caller_has_set_in_torch_changes_no_score(turned, tmp_path):
     alone = scores_of(tmp_path / "alone", run(tmp_path / "alone", **GAN))
@@ -78,6 +84,8 @@ def test_what_the_caller_has_set_in_torch_changes_no_score(turned, tmp_path):
         finally:
             torch.set_default_dtype(torch.float32)
             torch.set_default_device(None)
+            for hooks in module_hooks().values():
+                hooks.clear()
 
     with ThreadPoolExecutor(1) as thread:
         outcome = thread.submit(elsewhere).result()
@@ -126,6 +134,8 @@ def test_what_can_be_gone_through_once_is_asked_for_in_full(tmp_path):
         ({"seeds": [0.0]}, "seeds is [0.0]; give a list of whole numbers"),
         ({"seeds": ["0"]}, "seeds is ['0']; give a list of whole numbers"),
         ({"seeds": [True]}, "seeds is [True]; give a list of whole numbers"),
+        ({"seeds": torch.tensor([0.5])}, "seeds is tensor([0.5000]); give a list of whole numbers"),
+        ({"seeds": np.array(3)}, "seeds is array(3); give a list of whole numbers"),
         ({"seeds": []}, "seeds is empty; give one or more"),
         ({"seeds": [0, -1]}, "seed -1 is not from 0 to 4294967295"),
         ({"seeds": [2**32]}, "seed 4294967296 is not from 0 to 4294967295"),
@@ -138,15 +148,45 @@ def test_a_request_of_something_else_is_refused_in_a_line(asked, said):
 
 @pytest.mark.parametrize("method", ["planned", "job_started", "phase", "epoch", "job_finished"])
 def test_what_a_reporter_raises_is_a_warning_once_and_no_failure_of_a_detector(method, tmp_path):
+    errors = [KeyError("a listener's own mistake"), ConnectionError("its tracker is away"), SystemExit(3)]
+
     def broken(*_):
-        raise KeyError("a listener's own mistake")
+        raise errors.pop(0) if len(errors) > 1 else errors[0]
 
     reporter = Silent()
     setattr(reporter, method, broken)
     with pytest.warns(UserWarning, match=f"reporter's {method} failed: KeyError") as told:
-        outcome = run(tmp_path, reporter, **(GAN | {"seeds": [0, 1]}))
-    assert [result.status for result in outcome.results] == ["ok", "ok"]
+        outcome = run(tmp_path, reporter, **(GAN | {"seeds": [0, 1, 2]}))
+    assert [result.status for result in outcome.results] == ["ok"] * 3
     assert len(told) == 1
+
+
+def test_warnings_that_are_errors_make_no_failure_of_a_reporters_mistake(tmp_path):
+    reporter = SimpleNamespace(planned=lambda *_: None)  # has nothing else
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("error")
+        assert run(tmp_path, reporter).results[0].status == "ok"
+
+
+@pytest.mark.filterwarnings("ignore:the reporter's phase failed")
+@pytest.mark.parametrize("method", ["phase", "job_finished"])
+def test_a_terminal_that_is_gone_ends_the_run_and_fails_no_job(method, tmp_path):
+    def gone(*_):
+        raise BrokenPipeError
+
+    reporter = Silent()
+    reporter.job_finished = gone
+    setattr(reporter, method, gone)
+    with pytest.raises(BrokenPipeError):
+        run(tmp_path, reporter)
+    (stored,) = ResultStore(tmp_path).results()
+    assert stored.status == "ok"
+
+
+def test_what_tells_a_reporter_can_be_copied():
+    told = copy.deepcopy(Undisturbed(Silent()))
+    told.planned(1, 0)
+    assert told._inner.heard == [("planned", 1, 0)]
 
 
 def test_a_reporter_stops_a_run_as_ctrl_c_does(tmp_path):

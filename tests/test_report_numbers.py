@@ -414,6 +414,13 @@ def test_bars_of_scores_close_to_each_other_are_apart():
     assert np.diff(edges).min() > 0
 
 
+@pytest.mark.parametrize(
+    "scores", [np.full(9, 1e17), np.array([1.0] * 8 + [1 - 1.2e-16]), np.array([-1e308, 1e308])]
+)
+def test_scores_of_any_size_have_bars(scores):
+    assert len(curves.histogram(scores, np.arange(len(scores)) > 0)["edges"]) == curves.BINS + 1
+
+
 def test_a_passport_has_the_fingerprint_of_the_images_though_a_job_could_not_read_them(tmp_path, registry):
     lost = made("bad", status="failed", split_fingerprint="")
     (line,) = provenance.passport(from_store(make_runs(tmp_path, lost, made("one")), registry))

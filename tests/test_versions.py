@@ -11,14 +11,16 @@ import pytest
 import torch
 from test_conformance import TINY
 
-from adbench_tgan.registry import Registry
+from adbench_tgan.registry import FIRST_PARTY, Registry
 from adbench_tgan.testing.subject import subject
 from adbench_tgan.testing.trial import Trial
 from adbench_tgan.torch_settings import process_to_itself
 
 KNOWN = Path(__file__).with_name("scores_of_versions.json")
 OPTIONS = {"anotrans": {"attention": "tf"}}  # other networks under the same name and version
-CASES = [*Registry.discover().names("detector"), *(f"{name} {OPTIONS[name]}" for name in OPTIONS)]
+REGISTRY = Registry.discover()
+OURS = [name for name in REGISTRY.names("detector") if REGISTRY.distribution(name) == FIRST_PARTY]
+CASES = [*OURS, *(f"{name} {OPTIONS[name]}" for name in OPTIONS)]
 # Of the largest score: what other CPUs, threads and releases of one torch were seen to change stays below half of it.
 TOLERANCE = {"anomalib_stfpm": 0.5, "f_anogan": 0.15}
 USUAL = 0.005

@@ -89,8 +89,13 @@ def histogram(scores: Floats, labels: NDArray[np.bool_]) -> Record:
         for name, wanted in (("normal", False), ("abnormal", True))
     }
     plain = {name: [round(float(value), 5) for value in values] for name, values in shares.items()}
-    places = 3 - math.floor(math.log10(edges[1] - edges[0]))  # a thousandth of a bar
-    return {"edges": [round(float(edge), places) for edge in edges], **plain}
+    wide = edges[1] - edges[0]
+    # A thousandth of a bar; scores may be so large, or so close, that their bars have no width.
+    places = 3 - math.floor(math.log10(wide)) if 0 < wide < math.inf else None
+    return {
+        "edges": [float(edge) if places is None else round(float(edge), places) for edge in edges],
+        **plain,
+    }
 
 
 def loss_records(material: Material) -> Iterator[Record]:
