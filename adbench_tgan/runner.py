@@ -36,6 +36,7 @@ from adbench_tgan.scoring import (
     check_scores,
     map_all,
     operations,
+    pictures,
     purity,
     purity_of_maps,
     reconstruction_error,
@@ -47,8 +48,6 @@ from adbench_tgan.statements import check_losses, notes_of, parameters_of
 from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
 from adbench_tgan.torch_settings import precision, process_to_itself
 from adbench_tgan.training import fit, seed_everything
-
-PICTURES = 8  # training images that a reporter may show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +223,7 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
         if maps is not None:
             purity_delta = max(purity_delta, purity_of_maps(detector, split.test, maps, device))
         metrics, notes = evaluate(maps, split.masks, scores, split.labels, threshold, registry, device)
-        shown = pictures(detector, split.normal) if settings.pictures else {}
+        shown = pictured(detector, split.normal, job, settings, reporter)
 
     return Result(
         job=job,
@@ -286,18 +285,15 @@ def checkpoint(job: Job, begin: Begin, settings: Settings) -> Checkpoint | None:
     return Checkpoint(path, key, settings.checkpoint_every)
 
 
-def pictures(detector: Detector, images: ImageSet) -> dict[str, Tensor]:
-    """A few training images, uint8 (N, C, H, W), their reconstructions and their maps (N, H, W), as far as it has any.
-
-    Training images only: who watches a run must not come to choose by the test set.
-    """
-    few = images.on("cpu")[:PICTURES].to(detector.device)
-    found = {"images": few}
-    if type(detector).reconstruct is not Detector.reconstruct:
-        found["reconstructions"] = detector.reconstruct(few)
-    if detector.has_maps:
-        found["maps"] = detector.anomaly_map(few)
-    return {name: tensor.detach().cpu() for name, tensor in found.items()}
+def pictured(
+    detector: Detector, images: ImageSet, job: Job, settings: Settings, reporter: Reporter
+) -> dict[str, Tensor]:
+    """`pictures` for a reporter that shows them; none where they cannot be drawn, which costs the job nothing."""
+    try:
+        return pictures(detector, images) if settings.pictures else {}
+    except Exception as error:
+        reporter.warn(f"{job}: no pictures: {explain(error, settings.device)}")
+        return {}
 
 
 def reconstructed(detector: Detector, images: ImageSet, device: str) -> tuple[float | None, list[str]]:

@@ -20,6 +20,7 @@ from adbench_tgan.training import without_graphs
 BATCH = 100  # images per score() call, the same for every detector
 PURITY_IMAGES = 4  # test images that are scored again, alone and in another order
 THRESHOLD_IMAGES = 500  # at most so many training normals set the threshold, and are reconstructed
+PICTURES = 8  # training images that a reporter may show
 PAUSE = 0.5  # seconds between two words on how many images are done
 Tell = Callable[[int, int], None]  # images that are done, of how many
 
@@ -162,6 +163,20 @@ def map_all(
         planes = raw.detach().float()[:, None]
         maps.append(F.interpolate(planes, tuple(size), mode="bilinear", align_corners=False)[:, 0].cpu())
     return torch.cat(maps).numpy()
+
+
+def pictures(detector: Detector, images: ImageSet) -> dict[str, Tensor]:
+    """A few training images, uint8 (N, C, H, W), their reconstructions and their maps (N, H, W), as far as it has any.
+
+    Training images only: who watches a run must not come to choose by the test set.
+    """
+    few = images.on("cpu")[:PICTURES].to(detector.device)
+    found = {"images": few}
+    if type(detector).reconstruct is not Detector.reconstruct:
+        found["reconstructions"] = detector.reconstruct(few.clone())  # which may write to its own
+    if detector.has_maps:
+        found["maps"] = detector.anomaly_map(few.clone())
+    return {name: tensor.detach().cpu() for name, tensor in found.items()}
 
 
 def operations(detector: Detector, image: Tensor) -> int:

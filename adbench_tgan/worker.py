@@ -31,6 +31,7 @@ FAULT = "fault.txt"  # where the interpreter was when it crashed
 def spec_of(job: Job, settings: Settings, registry: Registry) -> dict[str, Any]:
     """All that another process needs to run a job, as JSON; it loads data and plugins itself."""
     own = asdict(settings) | {"data_root": str(settings.data_root.resolve()), "scratch": None}
+    own["pictures"] = False  # they would not come back
     return {"job": asdict(job), "settings": own, "plugins": registry.files, "detectors": registry.words}
 
 
@@ -117,7 +118,12 @@ class LineReporter:
 
     def epoch(self, number: int, total: int | None, losses: Mapping[str, float], job: Job) -> None:
         """An epoch has ended."""
-        self.tell("epoch", number, total, {name: float(value) for name, value in losses.items()})
+        self.tell(
+            "epoch",
+            number,
+            None if total is None else int(total),
+            {name: float(value) for name, value in losses.items()},
+        )
 
     def images(self, done: int, total: int, job: Job) -> None:
         """So many images are done in this phase."""

@@ -412,3 +412,72 @@ def test_a_touch_does_not_bring_back_what_is_given_up_meanwhile(
         run.over.set()
         run.heart.join()
         assert list((tmp_path / CLAIMS).iterdir()) == []
+
+
+def test_a_job_that_is_taken_while_others_are_touched_stops_no_heart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched = list[Path]()
+
+    def touch(path: Path, text: str) -> None:
+        if not touched:
+            assert run.take(result("another").job)
+        touched.append(path)
+
+    monkeypatch.setattr(claims, "touch", touch)
+    with Claims(tmp_path, beat=0.01) as run:
+        assert run.take(JOB)
+        while len(set(touched)) < 2 and run.heart.is_alive():
+            time.sleep(0.01)
+        assert run.heart.is_alive()
+
+
+def test_a_claim_that_cannot_be_looked_at_or_made_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: Path, text: str) -> None:
+        raise FileNotFoundError
+
+    def there(path: Path, text: str) -> None:  # and given up before it is read
+        raise FileExistsError
+
+    def refuse(path: Path) -> str:
+        raise RuntimeError("no answer")  # each kind of object store has its own
+
+    for create in (gone, there):
+        with monkeypatch.context() as patch:
+            patch.setattr(claims, "create", create)
+            run = Claims(tmp_path)
+            assert not run.take(JOB)
+            assert run.held == {}
+    elsewhere(tmp_path / "theirs")
+    monkeypatch.setattr(claims, "stamp", refuse)
+    assert not Claims(tmp_path / "theirs").take(JOB)
+
+
+def test_all_jobs_that_are_free_are_one_round_and_its_executor_asks_for_each(tmp_path: Path) -> None:
+    jobs = [result(name).job for name in ("one", "two", "three")]
+    store = ResultStore(tmp_path)
+    store.open()
+    with Claims(tmp_path, **SLOW) as run:
+        shared = Sharing(jobs, {job.key: "" for job in jobs}, store, run, Silent())
+        rounds = shared.rounds()
+        asked = iter(next(rounds))
+        assert next(asked) == jobs[0]
+        assert list(run.held) == [jobs[0].key]  # the others are still anybody's
+        assert list(asked) == jobs[1:]
+        assert list(rounds) == []
+
+
+def test_a_leaderboard_is_of_its_own_protocol_and_names_the_categories_that_it_leaves_out(
+    tmp_path: Path,
+) -> None:
+    store, mine = ResultStore(tmp_path), result("d")
+    store.open()
+    for each in (mine, result("d", "b"), result("d", "c", protocol="another")):
+        store.put(each)
+    board, left_out = tables.write_tables(store, (mine.job,), Registry(_offers=NOTHING))
+    assert left_out == ("b",)
+    assert board["detector"].tolist() == ["d"]
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 3
+    assert board["auroc_mean"].tolist() == [pytest.approx(mine.metrics["auroc"])]

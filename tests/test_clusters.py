@@ -334,3 +334,17 @@ def test_a_task_that_raises_or_gives_nothing_is_a_failure_and_not_begun_again() 
         assert distant.hear(Silent()).error.startswith(told)
         distant.cancel()
         assert cluster.cancelled == [(distant.stream, True)]
+
+
+def test_a_head_that_is_gone_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "unanswered", lambda address: "Connection refused")
+    monkeypatch.setattr(heads, "GONE", 0.0)
+    asked = list[str]()
+    with pytest.raises(AdbenchError, match=r"is gone \(Connection refused\)"):
+        heads.Head(FakeRay("127.0.0.1:1")).ask(lambda about: len(asked.append(about) or asked), "it")
+    assert asked == []
+
+
+def test_an_address_that_is_no_name_of_a_host_is_refused() -> None:
+    with pytest.raises(AdbenchError, match=r"--address a\.\.b:80: no Ray cluster answers"):
+        heads.check_answers(None, "a..b:80")

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -566,3 +567,29 @@ def test_tries_that_take_minutes_themselves_are_fewer(monkeypatch: pytest.Monkey
     with pytest.raises(StoreAway):
         keeping.patiently(hang, [].append)
     assert 1000 + 75 + 235 <= now[0] <= 1000 + 75 + 240 + 75
+
+
+def test_a_run_that_leaves_an_object_store_leaves_there_what_others_claim(memory: Path) -> None:
+    job = result("d").job
+    with Claims(memory) as one:
+        assert one.take(job)
+        with Claims(memory) as other:
+            assert other.take(result("another").job)
+        assert [path.name for path in (memory / CLAIMS).iterdir()] == [f"{job.key}-0"]
+
+
+def test_a_failure_waits_for_a_store_that_is_away_as_a_result_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[Exception | None] = [TypeError("no tensor"), StoreAway("cannot write it; run again"), None]
+    asked, said, slept = list[str](), list[str](), list[float]()
+
+    def put(result: Any) -> None:
+        asked.append(result.status)
+        if (error := errors.pop(0)) is not None:
+            raise error
+
+    monkeypatch.setattr(keeping, "sleep", slept.append)
+    stored = keeping.stored(result("d"), SimpleNamespace(put=put), Settings(), said.append)
+    assert (stored.status, stored.error) == ("failed", "TypeError: no tensor")
+    assert asked == ["ok", "failed", "failed"]
+    assert slept == [keeping.PAUSES[0]]
+    assert said == ["cannot write it; trying again for 3 minutes"]

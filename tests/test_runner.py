@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -24,11 +24,13 @@ import pytest
 import torch
 from make_data import make_mvtec
 from make_plugin import make_plugin
+from test_hostile import in_time
 
 from adbench_tgan import (
     Detector,
     DetectorConfig,
     DetectorInfo,
+    __version__,
     executors,
     mean_losses,
     runner,
@@ -47,8 +49,14 @@ from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
 from adbench_tgan.stored import read_scores
 from adbench_tgan.testing import SUITE
-from adbench_tgan.timing import CLEAR
-from adbench_tgan.torch_settings import precision, rounding_levels, settings_kept, settings_now
+from adbench_tgan.timing import CLEAR, Clock
+from adbench_tgan.torch_settings import (
+    precision,
+    process_to_itself,
+    rounding_levels,
+    settings_kept,
+    settings_now,
+)
 
 
 class Silent:
@@ -149,6 +157,11 @@ class DrawsItself(Drawing, Plain):
 class DrawsGrey(Drawing, Plain):
     def reconstruct(self, images):
         return images.fill_(128)  # theirs to write to
+
+
+class DrawsNever(Drawing, Plain):
+    def reconstruct(self, images):
+        raise RuntimeError("out of ink")
 
 
 class DrawsTooLittle(Drawing, Plain):
@@ -1249,3 +1262,136 @@ def test_what_is_imported_before_a_training_is_no_second_of_an_interrupted_one(
     monkeypatch.setattr(runner, "fit", fit)
     run(registry, tmp_path, "nanloss", settings=Settings(timing=False, checkpoint_every=1))
     assert began[0] < 1
+
+
+def test_ctrl_c_ends_a_detector_at_once_and_also_where_it_makes_another_error_of_it(ctrl_c):
+    went_on = []
+
+    @not_swallowed()
+    def train():
+        signal.raise_signal(signal.SIGINT)
+        went_on.append("for another day")
+
+    @not_swallowed()
+    def make_another_error_of_it():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("cancelled") from None
+
+    for work in (train, make_another_error_of_it):
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    assert went_on == []
+
+
+def test_a_polite_kill_is_as_ctrl_c_and_who_handles_ctrl_c_goes_on_to():
+    came = []
+
+    @as_ctrl_c()
+    def work():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    own = {kind: lambda number, _: came.append(number) for kind in (signal.SIGINT, signal.SIGTERM)}
+    before = {kind: signal.signal(kind, handler) for kind, handler in own.items()}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert came == [signal.SIGINT]
+        assert {kind: signal.getsignal(kind) for kind in own} == own
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def test_another_thread_than_the_first_leaves_signals_alone():
+    def work():
+        with as_ctrl_c(), not_swallowed():
+            return "done"
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == "done"
+
+
+def test_a_job_finds_torch_as_in_a_new_process_and_its_caller_what_was_turned():
+    with settings_kept():
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        for turned in (torch.inference_mode(), torch.no_grad()):
+            with turned:
+                with process_to_itself():
+                    assert not torch.is_inference_mode_enabled()
+                    weight = torch.ones(1, requires_grad=True)
+                    (2 * weight).sum().backward()
+                    assert (weight.dtype, weight.device.type) == (torch.float32, "cpu")
+                    assert weight.grad is not None
+                    assert weight.grad.item() == 2
+                assert not torch.is_grad_enabled()
+            assert torch.get_default_dtype() is torch.float64
+            assert torch.empty(0).device.type == "meta"
+    with in_time(20), process_to_itself(), process_to_itself():  # a job within a job
+        assert torch.is_grad_enabled()
+
+
+def test_a_row_keeps_what_its_images_say_of_themselves(registry, tmp_path, monkeypatch):
+    facts = {"of_categories": 7, "unofficial": "a few", "anomalies_fingerprint": "a" * 64, "notes": ("grey",)}
+    real = Tasks.split
+    monkeypatch.setattr(Tasks, "split", lambda *words, **named: replace(real(*words, **named), **facts))
+    (made,) = run(registry, tmp_path, "plain").results
+    stored = ResultStore(tmp_path).get(made.job)
+    for result in (made, stored):
+        assert {name: getattr(result, name) for name in facts} == facts
+        assert (result.suite, result.version) == (SUITE, __version__)
+        assert result.shape == (1, 32, 32)
+
+
+def test_a_metric_of_pixels_that_writes_into_what_it_is_given_changes_nothing():
+    def scribbles(maps, masks):
+        found = maps.sum() + masks.sum()
+        maps += 1
+        masks += 1
+        return float(found)
+
+    specs = [SimpleNamespace(name=name, level="pixel") for name in ("first", "second")]
+    metrics = SimpleNamespace(metrics=lambda: specs, load=lambda kind, name: scribbles)
+    maps, masks, scores = np.zeros((2, 3, 3), np.float32), np.zeros((2, 3, 3), np.uint8), np.zeros(2)
+    values, notes = runner.evaluate(maps, masks, scores, scores, 0.0, metrics, "cpu")
+    assert (values, notes) == ({"first": 0.0, "second": 0.0}, [])
+    assert not maps.any()
+    assert not masks.any()
+    metrics.load = lambda kind, name: lambda maps, masks: math.inf
+    values, notes = runner.evaluate(maps, masks, scores, scores, 0.0, metrics, "cpu")
+    assert values == {}
+    assert notes == [f"{name} not computed: ValueError: it is inf" for name in ("first", "second")]
+
+
+def test_images_a_second_are_of_the_device_and_latency_is_given_its_share_of_the_whole_job(monkeypatch):
+    given = []
+    monkeypatch.setattr(runner, "latency", lambda score, image, seconds: given.append(seconds) or [1.0, 3.0])
+    monkeypatch.setattr(runner, "operations", lambda detector, image: None)
+    timing = runner.measure(Plain(), None, 100, 30.0, Clock(seconds=5.0, gpu_seconds=2.0))
+    assert given == [35.0]
+    assert timing["images_per_second"] == pytest.approx(50)
+    assert (timing["fit_seconds"], timing["score_seconds"], timing["latency_ms_p50"]) == (30, 5, 2)
+
+
+def test_the_time_of_a_training_is_that_of_all_its_parts_without_that_of_keeping_it(monkeypatch):
+    begin = SimpleNamespace(split=SimpleNamespace(normal=None, anomalies=None))
+    monkeypatch.setattr(runner, "TrainSet", lambda normal, anomalies: None)
+    monkeypatch.setattr(runner, "fit", lambda *given: [])
+    monkeypatch.setattr(runner, "stopwatch", lambda device: nullcontext(Clock(seconds=50.0)))
+    for kept, seconds in ((None, 50), (SimpleNamespace(seconds=100.0, spent=20.0), 130)):
+        monkeypatch.setattr(runner, "checkpoint", lambda *given, kept=kept: kept)
+        assert runner.train(Plain(), None, begin, Settings(), Silent()) == ([], seconds)
+
+
+def test_pictures_for_a_reporter_cost_a_job_nothing(registry, tmp_path):
+    reporter, settings = Silent(), Settings(timing=False, pictures=True)
+    grey, never = run(
+        registry, tmp_path, "drawsgrey", "drawsnever", reporter=reporter, settings=settings
+    ).results
+    assert (grey.error, never.error) == ("", "")
+    assert "reconstructions" in grey.pictures
+    assert never.pictures == {}
+    assert ("warn", f"{never.job}: no pictures: RuntimeError: out of ink") in reporter.heard
