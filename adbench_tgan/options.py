@@ -109,8 +109,10 @@ def split(text: str, option: str) -> list[str]:
 
 def seed(text: str) -> int:
     """One of ``--seeds``: from 0 to what NumPy takes."""
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise AdbenchError(f"--seeds: {text!r} is not a whole number from 0 to 4294967295")
+    from adbench_tgan.jobs import LAST_SEED
+
+    if not text.isdecimal() or int(text) > LAST_SEED:
+        raise AdbenchError(f"--seeds: {text!r} is not a whole number from 0 to {LAST_SEED}")
     return int(text)
 
 
