@@ -660,3 +660,40 @@ def test_a_detector_cannot_end_the_command_in_silence(tmp_path):
     rows = pd.read_csv(tmp_path / "runs/results.csv").set_index("detector")
     assert rows["status"].to_dict() == {"leaves": "failed", "random": "ok"}
     assert rows["error"]["leaves"] == "SystemExit: os._exit(0) was called; raise an error instead"
+
+
+@pytest.mark.parametrize(
+    ("running", "ration", "free"),
+    [
+        ("0.00 0.00 0.00 1/90 1234", None, True),
+        ("9.00 9.00 9.00 1/90 1234", "max 100000", True),  # nobody computes now
+        ("0.00 0.00 0.00 3/90 1234", None, True),
+        ("0.00 0.00 0.00 4/90 1234", None, False),  # three others on four cores, of which we take two
+        ("0.00 0.00 0.00 1/90 1234", "200000 100000", False),
+        ("0.00 0.00 0.00 1/90 1234", "-1", True),
+        ("something else", None, False),
+        ("", None, False),
+        (None, None, False),
+    ],
+)
+def test_threads_wait_asleep_unless_the_cores_are_free(running, ration, free, monkeypatch, tmp_path, adbench):
+    """Else another program makes training many times slower; and asleep on free cores it is half as fast."""
+    for name, text in {"running": running, "ration": ration}.items():
+        if text is not None:
+            (tmp_path / name).write_text(text + "\n")
+    monkeypatch.setattr(cli, "RUNNING", tmp_path / "running")
+    monkeypatch.setattr(cli, "RATIONS", (tmp_path / "ration",))
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert cli.cores_are_free() is free
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert adbench("list", "metrics").status == 0
+    assert os.environ.pop("GOMP_SPINCOUNT", None) == (None if free else "3000")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "17")
+    assert adbench("list", "metrics").status == 0
+    assert os.environ["GOMP_SPINCOUNT"] == "17", "the user's own"
+
+
+def test_where_no_system_tells_what_runs_threads_wait_asleep(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS and Windows
+    assert not cli.cores_are_free()
