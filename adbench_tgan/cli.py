@@ -44,7 +44,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # drawing boxes takes half as long again as all the rest
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-data_app = typer.Typer(help="Look at a dataset, or bring it here.", no_args_is_help=True)
+data_app = typer.Typer(help="Inspect or download a dataset.", no_args_is_help=True)
 
 
 @app.callback(invoke_without_command=True)

@@ -44,45 +44,48 @@ def complete(kind: str, *, several: bool = True) -> Any:
 
 
 Detectors = Annotated[
-    str, typer.Option(help="Names with commas between, or all.", autocompletion=complete("detector"))
+    str, typer.Option(help="Comma-separated names, or all.", autocompletion=complete("detector"))
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to the standard output.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(help="Folder that holds the dataset, or will.  [default: $ADBENCH_DATA, else ./data]"),
+    typer.Option(
+        help="Folder that holds the dataset; downloads go there too.  [default: $ADBENCH_DATA, else ./data]"
+    ),
 ]
 Protocol = Annotated[
     str | None,
-    typer.Option(help="How to cut it.  [default: the dataset's own]", autocompletion=complete("protocol")),
+    typer.Option(
+        help="How the dataset is split for training and testing.  [default: the dataset's own]",
+        autocompletion=complete("protocol"),
+    ),
 ]
-Categories = Annotated[str | None, typer.Option(help="Names, with commas between.  [default: all]")]
+Categories = Annotated[str | None, typer.Option(help="Comma-separated names.  [default: all]")]
 Data = Annotated[
-    str, typer.Option(help="The dataset's name.", autocompletion=complete("dataset", several=False))
+    str, typer.Option(help="Name of the dataset.", autocompletion=complete("dataset", several=False))
 ]
-Seeds = Annotated[str, typer.Option(help="Training seeds, with commas between.")]
+Seeds = Annotated[str, typer.Option(help="Comma-separated training seeds.")]
 Precision = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="paper, quick or another of its own.  [default: the dataset's own: quick for digits, else paper]"
+        help="paper, quick, or another that the detector has.  [default: the dataset's: quick for digits, else paper]"
     ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="DETECTOR.KEY=VALUE", help="A setting; may be given several times."),
+    typer.Option("--set", metavar="DETECTOR.KEY=VALUE", help="Change one setting; repeatable."),
 ]
 Published = Annotated[
     Path | None,
     typer.Option(
-        help="Table of what papers print.  [default: leaderboards/published_numbers.csv, else the one that is shipped]"
+        help="CSV of the numbers that papers report.  [default: leaderboards/published_numbers.csv, else the packaged one]"
     ),
 ]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--plugin", metavar="FILE", help="A Python file with hooks or detectors; may be given several times."
-    ),
+    typer.Option("--plugin", metavar="FILE", help="A Python file with detectors or hooks; repeatable."),
 ]
 
 

@@ -239,8 +239,8 @@ def test_help_says_the_defaults_that_are_told_in_words(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shown = " ".join(adbench("run", "--help").out.split())
-    assert "Names, with commas between. [default: all]" in shown
-    assert "or will. [default: $ADBENCH_DATA, else ./data]" in shown
+    assert "Comma-separated names. [default: all]" in shown
+    assert "go there too. [default: $ADBENCH_DATA, else ./data]" in shown
     assert "\\[" not in shown
 
 

@@ -33,7 +33,7 @@ SPARE = ("epochs", "optimism", "seed")  # the first to go on a narrow terminal
 
 def audit(
     detectors: Annotated[
-        str, typer.Option(help="Names with commas between.", autocompletion=complete("detector"))
+        str, typer.Option(help="Comma-separated names.", autocompletion=complete("detector"))
     ] = "ganomaly",
     data: Data = "digits",
     data_root: DataRoot = None,
@@ -45,7 +45,7 @@ def audit(
     plugin: Plugins = None,
     device: Device = "auto",
     precision: Precision = "fp32",
-    out: Annotated[Path, typer.Option(help="Folder of the audits.")] = Path("audits"),
+    out: Annotated[Path, typer.Option(help="Folder for the audits.")] = Path("audits"),
     published: Published = None,
 ) -> None:
     """Show how a published number comes about, step by step. One training, scored at each epoch in three ways."""

@@ -38,7 +38,7 @@ def bench(
     data_root: DataRoot = None,
     protocol: Protocol = None,
     category: Annotated[
-        str | None, typer.Option(help="Whose images are scored.  [default: the first]")
+        str | None, typer.Option(help="Category whose images are scored.  [default: the first]")
     ] = None,
     preset: Preset = None,
     set_: Set = None,
@@ -47,23 +47,25 @@ def bench(
     precision: Precision = "fp32",
     seconds: Annotated[
         float,
-        typer.Option("--seconds", min=0.01, metavar="SECONDS", help="For the latency of each detector."),
+        typer.Option(
+            "--seconds", min=0.01, metavar="SECONDS", help="Time spent on the latency of each detector."
+        ),
     ] = 10.0,
-    max_batch: Annotated[int, typer.Option(min=1, metavar="N", help="Largest batch that is tried.")] = 1024,
+    max_batch: Annotated[int, typer.Option(min=1, metavar="N", help="Largest batch size to try.")] = 1024,
     fit_images: Annotated[
         int,
         typer.Option(
             min=0,
             metavar="N",
-            help="Training images for detectors that cannot score unfitted; 0 for all.",
+            help="Training images for detectors that must be fitted before they score; 0 for all.",
         ),
     ] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the timing board, such as timing-h100.")
+        Path | None, typer.Option(help="Write a timing board to this folder, such as timing-h100.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure what scoring costs on this machine. Latency, throughput, memory, operations and energy."""
+    """Measure what scoring costs on this machine. Reports latency, throughput, memory, operations and energy."""
     from adbench_tgan.options import tasks_of
     from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.speed import Effort

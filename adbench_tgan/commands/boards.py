@@ -32,48 +32,52 @@ if TYPE_CHECKING:
 
 Runs = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FOLDER", help="Folder of results; may be given several times.  [default: runs]"),
+    typer.Option(metavar="FOLDER", help="Folder of results; repeatable.  [default: runs]"),
 ]
 Detectors = Annotated[
     str | None,
-    typer.Option(help="Names, with commas between.  [default: all]", autocompletion=complete("detector")),
+    typer.Option(help="Comma-separated names.  [default: all]", autocompletion=complete("detector")),
 ]
 Data = Annotated[
     str,
-    typer.Option(help="Dataset, if there are several.", autocompletion=complete("dataset", several=False)),
+    typer.Option(
+        help="Dataset, if the results are of several.", autocompletion=complete("dataset", several=False)
+    ),
 ]
 Protocol = Annotated[
     str,
-    typer.Option(help="Protocol, if there are several.", autocompletion=complete("protocol", several=False)),
+    typer.Option(
+        help="Protocol, if the results are of several.", autocompletion=complete("protocol", several=False)
+    ),
 ]
 PartOf = Annotated[
     str,
     typer.Option(
-        help="Protocol whose test images are a part of those of these jobs: a board of it, from their scores.",
+        help="Make a board of this protocol, whose test images are a subset of those of the results, from their scores.",
         autocompletion=complete("protocol", several=False),
     ),
 ]
 Again = Annotated[
     Path | None,
     typer.Option(
-        help="A published board, made anew from its scores alone, or with the jobs of --runs added."
+        help="Rebuild this published board from its scores alone; with --runs, add their jobs to it."
     ),
 ]
-Audit = Annotated[Path | None, typer.Option(help="An audit.csv, for the column as_published_auroc.")]
+Audit = Annotated[Path | None, typer.Option(help="An audit.csv, which fills the column as_published_auroc.")]
 Presets = Annotated[
     list[str] | None,
     typer.Option(
         "--preset",
         metavar="PRESET",
-        help="As the tables have it; may be given several times.  [default: all]",
+        help="Preset as the tables name it; repeatable.  [default: all]",
     ),
 ]
 
 
 def publish(
-    board: Annotated[str, typer.Option(help="Name of the board, and of its folder.")],
+    board: Annotated[str, typer.Option(help="Name of the board and of its folder.")],
     runs: Runs = None,
-    out: Annotated[Path, typer.Option(help="Folder of the boards.")] = Path("leaderboards"),
+    out: Annotated[Path, typer.Option(help="Folder that holds the boards.")] = Path("leaderboards"),
     detectors: Detectors = None,
     data: Data = "",
     protocol: Protocol = "",
@@ -85,11 +89,12 @@ def publish(
     part: PartOf = "",
     data_root: DataRoot = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Let jobs of the board that is there go, if it has others.")
+        bool,
+        typer.Option("--replace", help="Overwrite a board even if it has jobs that the new one lacks."),
     ] = False,
-    note: Annotated[str, typer.Option(help="What a reader must know before the numbers.")] = "",
+    note: Annotated[str, typer.Option(help="A note that stands above the numbers.")] = "",
 ) -> None:
-    """Write a leaderboard with everything that it takes to check it."""
+    """Write a leaderboard with everything needed to check it."""
     from adbench_tgan import boards
     from adbench_tgan.places import ensure_writable
     from adbench_tgan.views import leaderboard_views
@@ -132,17 +137,15 @@ def publish(
 
 def verify(
     path: Annotated[
-        Path, typer.Argument(help="A board, of detectors or of times, an audit, or a folder of boards.")
+        Path, typer.Argument(help="A leaderboard, a timing board, an audit, or a folder of boards.")
     ] = Path("leaderboards"),
     against: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="RUNS", help="Also compare with the scores of your own runs; may be given several times."
-        ),
+        typer.Option(metavar="RUNS", help="Also compare with the scores of your own runs; repeatable."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute every cell of published boards. Whatever does not match is named: cell, row, hash or file."""
+    """Recompute every cell of published boards. Names each cell, row, hash or file that does not match."""
     from dataclasses import asdict
 
     from adbench_tgan import boards
@@ -213,7 +216,7 @@ def _checks(path: Path) -> list[tuple[Path, Check]]:
 
 def compare(
     a: Annotated[str, typer.Argument(help="A detector, detector:preset, or path.py:Class.")],
-    b: Annotated[str, typer.Argument(help="Another one.")],
+    b: Annotated[str, typer.Argument(help="The detector to compare it with.")],
     runs: Runs = None,
     board: Annotated[Path | None, typer.Option(help="A published board, instead of --runs.")] = None,
     data: Data = "",
@@ -221,7 +224,7 @@ def compare(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two detectors on the same images. Each category, the mean, and how sure the difference is."""
+    """Compare two detectors on the same images. Reports each category, the mean, and how certain the difference is."""
     from dataclasses import asdict
 
     from adbench_tgan import boards, comparison

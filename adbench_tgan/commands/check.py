@@ -23,29 +23,35 @@ def check(
     ],
     preset: Annotated[
         str | None,
-        typer.Option(help="paper, quick or another of its own.  [default: quick if it has that, else paper]"),
+        typer.Option(
+            help="paper, quick, or another that the detector has.  [default: quick if it has one, else paper]"
+        ),
     ] = None,
     set_: Set = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CxHxW",
-            help="Shape of the images; may be given several times.  [default: grey and RGB of its image_size]",
+            help="Shape of the test images; repeatable.  [default: grey and RGB, of the detector's image_size]",
         ),
     ] = None,
     labelled: Annotated[
-        bool, typer.Option("--labelled", help="A class that no plugin offers learns from labelled anomalies.")
+        bool,
+        typer.Option(
+            "--labelled", help="The class learns from labelled anomalies; for a class that is not registered."
+        ),
     ] = False,
     deterministic: Annotated[
         bool,
         typer.Option(
-            "--deterministic", help="A class that no plugin offers has the same scores for every seed."
+            "--deterministic",
+            help="The class gives the same scores for every seed; for a class that is not registered.",
         ),
     ] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Run the conformance checks on a detector. A line a check, and how many ran; exit status 1 if one failed."""
+    """Run the conformance checks on a detector. Prints a line per check and how many ran; exit status 1 if one failed."""
     from adbench_tgan.testing import examine, subject
 
     shapes = tuple(shape_of(text) for text in shape) if shape else None

@@ -32,7 +32,7 @@ def info(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Print a dataset's passport. Sizes, prevalence, chance levels and fingerprint of each category."""
+    """Print a dataset's passport. Shows sizes, prevalence, chance levels and fingerprint of each category."""
     from adbench_tgan.describe import passports
 
     tasks = tasks_of(registry(plugin), name, data_root, protocol, fetch=False)
@@ -67,6 +67,6 @@ def fetch(
     data_root: DataRoot = None,
     plugin: Plugins = None,
 ) -> None:
-    """Download a dataset, unless it is here already, and verify it."""
+    """Download and verify a dataset, unless it is here already."""
     tasks = tasks_of(registry(plugin), name, data_root, None, fetch=True)
     tell(f"{name} is in {root(data_root)}: {tasks.note}")

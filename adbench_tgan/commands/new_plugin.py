@@ -12,11 +12,11 @@ from adbench_tgan.options import registry
 
 def new_plugin(
     name: Annotated[
-        str, typer.Argument(help="Of the distribution, such as adbench-mine: its detector is mine.")
+        str, typer.Argument(help="Name of the distribution; adbench-mine has a detector named mine.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder in which the project's folder is made.")] = Path("."),
+    out: Annotated[Path, typer.Option(help="Folder in which to create the project.")] = Path("."),
 ) -> None:
-    """Write the project of a new detector. Package, tests, README, tox and CI; nothing is overwritten."""
+    """Create a project for a new detector. Package, tests, README, tox and CI; nothing is overwritten."""
     from adbench_tgan.scaffold import names_of, write_plugin
 
     names = names_of(name, registry().names("detector"))

@@ -47,7 +47,7 @@ def list_(
 
 
 def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
-    """List the plugins, broken ones too. With their hooks and the time that importing them took."""
+    """List the plugins, broken ones too. Shows their hooks and import times."""
     found = registry(plugin, quiet=True).plugins()
     records = [{name: getattr(each, name) for name in OF_PLUGIN} for each in found]
     if as_json:
@@ -64,7 +64,7 @@ def info(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Show a detector: its paper, settings and parameters. Settings with help, parameters on a dataset's images."""
+    """Show a detector: its paper, settings and parameters. Parameters are counted for a dataset's images."""
     from adbench_tgan.describe import describe_detector
     from adbench_tgan.jobs import Request, check_overrides, entry
     from adbench_tgan.views import text_of

@@ -22,7 +22,7 @@ def predict(
     job_folder: Annotated[Path, typer.Argument(help="Folder of a job run with --save-models.")],
     image: Annotated[list[Path], typer.Argument(help="Image files.")],
     heatmap: Annotated[
-        Path | None, typer.Option(help="Write image, reconstruction and map to this PNG.")
+        Path | None, typer.Option(help="Write image, reconstruction and anomaly map to this PNG.")
     ] = None,
     device: Device = "auto",
     plugin: Plugins = None,

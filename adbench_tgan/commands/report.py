@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from adbench_tgan.report.gallery import Gallery
     from adbench_tgan.report.material import Material
 
-Audits = Annotated[Path | None, typer.Option(help="Folder that adbench audit wrote, for its curves.")]
-Timing = Annotated[Path | None, typer.Option(help="Folder that adbench bench wrote, for its latencies.")]
+Audits = Annotated[Path | None, typer.Option(help="Folder written by adbench audit; adds its curves.")]
+Timing = Annotated[Path | None, typer.Option(help="Folder written by adbench bench; adds its latencies.")]
 
 
 def report(
-    runs: Annotated[Path | None, typer.Option(help="Folder of the results.  [default: runs]")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of results.  [default: runs]")] = None,
     board: Annotated[
-        Path | None, typer.Option(help="Folder of a published board, in place of the results.")
+        Path | None, typer.Option(help="Folder of a published board, instead of --runs.")
     ] = None,
     out: Annotated[str, typer.Option(metavar="FILE", help="The page to write.")] = "report.html",
     data: Annotated[
         str | None,
         typer.Option(
-            help="Dataset, if there are results of several.",
+            help="Dataset, if the results are of several.",
             autocompletion=complete("dataset", several=False),
         ),
     ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="Protocol, if there are results of several.",
+            help="Protocol, if the results are of several.",
             autocompletion=complete("protocol", several=False),
         ),
     ] = None,
@@ -55,14 +55,14 @@ def report(
     timing: Timing = None,
     examples: Annotated[
         str | None,
-        typer.Option(help="Category of the example images.  [default: the first with a saved model]"),
+        typer.Option(help="Category to show example images of.  [default: the first with a saved model]"),
     ] = None,
     data_root: DataRoot = None,
     plugin: Plugins = None,
     device: Device = "auto",
     published: Published = None,
 ) -> None:
-    """Write a page with leaderboard, charts and example images. It is one file, which needs no network."""
+    """Write a page with leaderboard, charts and example images. It is one HTML file that needs no network."""
     from adbench_tgan.report import check_extra
 
     check_extra()

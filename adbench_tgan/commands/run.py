@@ -37,53 +37,63 @@ DETECTORS = "ganomaly,pca,mean_image,random"  # a GAN and three anchors: quick o
 
 
 Executor = Annotated[
-    str, typer.Option(help="How jobs are run.", autocompletion=complete("executor", several=False))
+    str,
+    typer.Option(
+        help="How to run jobs: local, processes, ray, or a plugin's.",
+        autocompletion=complete("executor", several=False),
+    ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
         min=1,
         metavar="N",
-        help="Jobs at a time, for executors that run several.  [default: 1; all of a cluster]",
+        help="Jobs to run at a time, unless local.  [default: 1; on a cluster, as many as fit]",
     ),
 ]
 JobsPerGpu = Annotated[
     str | None,
     typer.Option(
         metavar="N|auto",
-        help="Jobs that share the GPU at a time, or as many as fit into its memory.  [default: 1]",
+        help="Jobs that share the GPU at a time; auto: as many as fit into its memory.  [default: 1]",
     ),
 ]
 JobTimeout = Annotated[
     float | None,
-    typer.Option(min=1, metavar="SECONDS", help="Stop a job after this time; it fails.  [default: never]"),
+    typer.Option(
+        min=1, metavar="SECONDS", help="Stop a job after this time and count it as failed.  [default: never]"
+    ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="Head of a running Ray cluster, or auto.  [default: a new one of this machine]",
+        help="Head of a running Ray cluster, or auto to find it.  [default: start one on this machine]",
     ),
 ]
 GpusPerJob = Annotated[
     float | None,
     typer.Option(
-        min=0.01, metavar="SHARE", help="GPUs that a job takes on a cluster: 0.25, 1.  [default: none]"
+        min=0.01,
+        metavar="SHARE",
+        help="GPUs that a job reserves on a cluster, such as 0.25 or 1.  [default: none]",
     ),
 ]
-Out = Annotated[str, typer.Option(help="Folder of the results, or an fsspec URL: s3://bucket/prefix.")]
-NoTiming = Annotated[bool, typer.Option("--no-timing", help="Leave the time columns empty.")]
-SaveModels = Annotated[bool, typer.Option("--save-models", help="Keep each job's model.")]
+Out = Annotated[str, typer.Option(help="Folder for the results, or an fsspec URL: s3://bucket/prefix.")]
+NoTiming = Annotated[bool, typer.Option("--no-timing", help="Measure no times; their columns stay empty.")]
+SaveModels = Annotated[
+    bool, typer.Option("--save-models", help="Save each job's model, for predict and report.")
+]
 CheckpointEvery = Annotated[
     int | None,
     typer.Option(
         min=1,
         metavar="EPOCHS",
-        help="Keep unfinished trainings so often; the same command goes on from there.  [default: never]",
+        help="Save a checkpoint this often; repeating the command resumes from it.  [default: never]",
     ),
 ]
 EventFiles = Annotated[
-    Path | None, typer.Option(help="Folder for TensorBoard's event files: losses, pictures.")
+    Path | None, typer.Option(help="Write TensorBoard event files (losses, pictures) to this folder.")
 ]
 
 
@@ -112,7 +122,7 @@ def run(
     tensorboard: EventFiles = None,
     published: Published = None,
 ) -> None:
-    """Train and score detectors, and print the leaderboard. What is finished already is not run again."""
+    """Train and score detectors, and print the leaderboard. Finished jobs are not run again."""
     from adbench_tgan.benchmark import benchmark
     from adbench_tgan.events import EventReporter
     from adbench_tgan.places import place_of
