@@ -1187,7 +1187,7 @@ def test_no_text_is_markup_on_a_page(tmp_path):
     results = [made("good", "ant", seed, 1.0, preset=name) for seed in (0, 1, 2)]
     board = board_of(tmp_path / "runs", results)
     boards.publish(board, tmp_path)
-    page = (tmp_path / "toy/README.md").read_text().partition("## Again")[0]
+    page = (tmp_path / "toy/README.md").read_text().partition("## Reproduce")[0]
     assert r"\<img src=x onerror=alert(1)\>\|\[a\](b)\`" in page
     assert boards.verify(tmp_path / "toy") == []
 

@@ -36,7 +36,7 @@ def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:
         _table(_category_rows(board)),
         "## Files",
         FILES,
-        "## Again",
+        "## Reproduce",
         "\n".join(["```console", *content["commands"], "adbench verify .   # in this folder", "```"]),
         _machines(content),
         *_code(content),
@@ -44,10 +44,10 @@ def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-FILES = """`leaderboard.csv` has all columns of the table, `results.csv` a row a job, `pairs.csv` the detectors two by two,
-`scores/` the score of every test image, `losses/` those of training. `board.json` has the protocol, the settings and
-machine of each job, thresholds, fingerprints, and the SHA-256 of every file. `adbench verify` recomputes all tables
-from the scores; it needs no GPU, no images and none of the detectors."""
+FILES = """`leaderboard.csv` has all columns of the table, `results.csv` one row per job, `pairs.csv` each pair of ranked
+detectors, `scores/` the score of every test image, `losses/` the training losses. `board.json` has the protocol, the
+settings and machine of each job, thresholds, fingerprints, and the SHA-256 of every file. `adbench verify` recomputes
+all tables from the scores; it needs neither a GPU nor the images nor the detectors."""
 
 
 def _what(content: Mapping[str, Any]) -> str:
@@ -119,10 +119,10 @@ def _category_rows(board: Board) -> list[dict[str, str]]:
 def _how_sure(board: Board) -> str:
     count, pairs = board.results["category"].nunique(), board.pairs
     text = (
-        "A rank is shared with the best detector from which the paired 95 % interval of the difference holds zero; "
-        f"pairs.csv has every difference. {RULES.seeds} seeds and every category are needed for a rank, and scores that "
-        "do not depend on their batch; supervision is ranked apart. Of one seed the interval knows nothing of training's "
-        "luck, and a detector that scores an image much alike in all categories has a narrow one."
+        "Rows share a rank if the paired 95 % interval of their difference from the best of them includes zero; "
+        f"pairs.csv has every difference. Only rows with {RULES.seeds} seeds, every category and scores that do not depend "
+        "on their batch are ranked, and each kind of supervision is ranked apart. With one seed the interval leaves out "
+        "how trainings differ, and it is narrow for a detector that scores an image much the same in every category."
     )
     if pairs.empty:
         return text
@@ -132,7 +132,7 @@ def _how_sure(board: Board) -> str:
     ]
     over = counted(count, "category", "categories")
     return (
-        f"{text} The signed-rank test over {over} cannot give a p below {p_floor(count):.2g}; "
+        f"{text} Over {over}, the Wilcoxon signed-rank test cannot give a p below {p_floor(count):.2g}; "
         f"with Holm's adjustment over all pairs ({'; '.join(floors)})."
     )
 
