@@ -61,11 +61,10 @@ def read_published(path: Path) -> tuple[Printed, ...]:
         AdbenchError: it is no such table.
     """
     try:
-        text = read_bounded(path, LARGEST).decode()
-        lines = csv.DictReader(io.StringIO(text, newline=""))
-        if lacking := [name for name in NEEDED if name not in (lines.fieldnames or ())]:
-            raise ValueError(f"it has no column {lacking[0]}")
-        return tuple(_printed(line) for line in lines if line["our_detector"] and line["metric"] in METRICS)
+        lines = read_lines(path, NEEDED)
+        found = tuple(_printed(line) for line in lines if line["our_detector"] and line["metric"] in METRICS)
+        _ensure_one_number_each(found)
+        return found
     except (OSError, ValueError, csv.Error) as error:
         raise AdbenchError(
             f"{path} is not a table of published numbers ({type(error).__name__}: {error}); "
@@ -73,9 +72,43 @@ def read_published(path: Path) -> tuple[Printed, ...]:
         ) from None
 
 
+def read_lines(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
+    """The lines of a CSV file by column, of which it has those that are `needed`; a cell that a line lacks is None.
+
+    Raises:
+        ValueError, csv.Error: a column is missing or there twice, or a line has more cells than there are columns.
+        OSError: it cannot be read.
+    """
+    text = read_bounded(path, LARGEST).decode("utf-8-sig")  # spreadsheets may begin a file with a mark
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    there = list(reader.fieldnames or ())
+    for name in needed:
+        if there.count(name) != 1:
+            raise ValueError(f"it has no column {name}" if name not in there else f"it has two columns {name}")
+    lines = []
+    for line in reader:
+        if None in line:
+            raise ValueError(
+                f"line {reader.line_num} has more cells than there are columns: quote a cell with a comma"
+            )
+        lines.append(line)
+    return lines
+
+
+def _ensure_one_number_each(lines: Iterable[Printed]) -> None:
+    """Raise `ValueError` where a source prints two AUROCs of the same: one of them would be passed over unsaid."""
+    found: dict[Printed, float] = {}
+    for line in lines:
+        if found.setdefault(replace(line, auroc=0.0), line.auroc) != line.auroc:
+            raise ValueError(f"two AUROCs of {line.detector}, {line.category} out of {line.source}")
+
+
 def _printed(line: Mapping[str, str | None]) -> Printed:
     cells = {name: line[name] for name in NEEDED}
-    auroc = float(cells["value"] or "") / METRICS[cells["metric"] or ""]
+    try:
+        auroc = float(cells["value"] or "") / METRICS[cells["metric"] or ""]
+    except ValueError as error:
+        raise ValueError(f"column value, the line of {cells['our_detector']}: {error}") from None
     if None in cells.values() or not 0 <= auroc <= 1:
         raise ValueError(f"the line of {cells['our_detector']} is not whole, or not within 0 to 1")
     texts = {name: text or "" for name, text in cells.items()}

@@ -51,6 +51,13 @@ def test_a_line_is_read_by_our_names_and_in_our_unit(tmp_path):
     )
 
 
+def test_a_table_that_a_spreadsheet_saved_is_the_same_table(tmp_path):
+    plain = read_published(written(tmp_path / "p.csv", HEAD, LINE, LINE))
+    (tmp_path / "w.csv").write_bytes(f"\ufeff{HEAD}\r\n{LINE}\r\n{LINE}\r\n".encode())
+    assert read_published(tmp_path / "w.csv") == plain
+    assert len(set(plain)) == 1  # said twice, and the same
+
+
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
@@ -60,6 +67,10 @@ def test_a_line_is_read_by_our_names_and_in_our_unit(tmp_path):
         ((HEAD, LINE.replace("75", "nan")), "not within 0 to 1"),
         ((HEAD, LINE.replace("75", "much")), "could not convert string to float: 'much'"),
         ((HEAD, LINE.rpartition(",")[0]), "the line of pca is not whole"),
+        ((HEAD, LINE.replace("75", "")), "column value, the line of pca: could not convert"),
+        ((HEAD, LINE.replace("75", "7,5")), "line 2 has more cells than there are columns"),
+        ((f"{HEAD},value", f"{LINE},99"), "it has two columns value"),
+        ((HEAD, LINE, LINE.replace("75", "85")), "two AUROCs of pca, zero out of Paper"),
     ],
 )
 def test_a_table_that_is_none_is_refused(lines, reason, tmp_path):
