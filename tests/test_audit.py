@@ -875,6 +875,26 @@ def test_an_audit_that_is_a_pipe_or_no_table_is_named_and_not_waited_for(tmp_pat
             read_audit(tmp_path / name, ())
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("key,as_published\nk,nan\n", "column as_published: nan is not within 0 to 1; audit again"),
+        ("key,as_published\nk,1.7\n", "column as_published: 1.7 is not within 0 to 1"),
+        ("key,as_published\nk,0.5\nk,0.6\n", "column key: k is there twice"),
+        ("as_published\n0.5\n", "it has no column key"),
+        ("key;as_published\nk;0.5\n", "it has no column key"),
+        ("", "it has no column key"),
+    ],
+)
+def test_an_audit_that_would_give_a_wrong_number_is_refused(text, said, tmp_path):
+    (tmp_path / "audit.csv").write_text(text)
+    with pytest.raises(AdbenchError, match=r"audit\.csv cannot be read as an audit\.csv") as caught:
+        read_audit(tmp_path / "audit.csv", ["k"])
+    assert said in str(caught.value)
+    with pytest.raises(AdbenchError, match=r"is a folder; name the audit\.csv in it"):
+        read_audit(tmp_path, ["k"])
+
+
 @pytest.mark.parametrize(("delta", "told"), [(5e-5, 0), (2e-4, 1)])
 def test_clean_is_as_clean_as_a_run_asks_of_its_precision(delta, told, tmp_path, monkeypatch):
     curves = dict.fromkeys(CURVES, (0.5,))

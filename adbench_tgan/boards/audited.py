@@ -6,11 +6,10 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from adbench_tgan.audit_table import differences, lines_of
+from adbench_tgan.audit_table import differences
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.places import read_bounded
+from adbench_tgan.published import read_lines
 from adbench_tgan.results import Result
-from adbench_tgan.stored import LARGEST
 
 
 def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
@@ -23,12 +22,23 @@ def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
     if (path.parent / "curves").is_dir() and (wrong := next(differences(path.parent), None)):
         told = ": ".join(part for part in wrong if part)
         raise AdbenchError(f"{path.parent} does not match itself ({told}); audit again")
+    if path.is_dir():
+        raise AdbenchError(f"{path} is a folder; name the audit.csv in it with --audit")
+    found: dict[str, float] = {}
     try:
-        lines = lines_of(read_bounded(path, LARGEST).decode())
-        found = {line["key"]: float(line["as_published"]) for line in lines if line["as_published"] != ""}
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise AdbenchError(f"{path} cannot be read as an audit.csv: {error}") from None
+        for line in read_lines(path, ("key", "as_published")):
+            if line["as_published"] != "" and found.setdefault(line["key"], _auroc(line)) != _auroc(line):
+                raise ValueError(f"column key: {line['key']} is there twice, with two numbers as_published")
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise AdbenchError(f"{path} cannot be read as an audit.csv: {error}; audit again") from None
     return {key: value for key, value in sorted(found.items()) if key in wanted}
+
+
+def _auroc(line: Mapping[str, str]) -> float:
+    value = float(line["as_published"])
+    if not 0 <= value <= 1:
+        raise ValueError(f"column as_published: {value} is not within 0 to 1")
+    return value
 
 
 def audited(members: Sequence[Result], audit: Mapping[str, float]) -> tuple[float | None, str]:
