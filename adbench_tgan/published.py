@@ -84,7 +84,9 @@ def read_lines(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
     there = list(reader.fieldnames or ())
     for name in needed:
         if there.count(name) != 1:
-            raise ValueError(f"it has no column {name}" if name not in there else f"it has two columns {name}")
+            raise ValueError(
+                f"it has no column {name}" if name not in there else f"it has two columns {name}"
+            )
     lines = []
     for line in reader:
         if None in line:
