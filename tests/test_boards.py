@@ -1536,6 +1536,16 @@ def test_of_an_audit_only_the_as_published_number_enters(tmp_path):
     assert len(json.loads((tmp_path / "toy/board.json").read_text())["audit"]) == 3
 
 
+def test_an_audit_of_none_of_the_jobs_is_said_to_give_no_number(tmp_path):
+    (tmp_path / "audit.csv").write_text(f"key,as_published\n{'0' * 16},0.5\n")
+    said: list[str] = []
+    board = board_of(tmp_path / "runs", grid()[:1], audit=tmp_path / "audit.csv", say=said.append)
+    assert said == [
+        f"note: {tmp_path / 'audit.csv'} has no number of these jobs: as_published_auroc gains none"
+    ]
+    assert not board.facts.audit
+
+
 @pytest.mark.parametrize(
     ("printed", "rows", "told"),
     [

@@ -113,6 +113,9 @@ def from_runs(
     say_mixed(chosen, say)
     audited = kept.facts.audit or {} if kept else {}
     before = {key: auroc for key, auroc in audited.items() if key in scores}
+    told = read_audit(audit, scores) if audit else {}
+    if audit and not told:
+        say(f"note: {audit} has no number of these jobs: as_published_auroc gains none")
     facts = Facts(
         name=name,
         dataset=card(registry, "dataset", first.dataset, ("summary", "source", "licence"), held[0]),
@@ -121,7 +124,7 @@ def from_runs(
             "version": first.protocol_version,
         },
         papers=papers_of(read_published(published), first.dataset, detectors) if published else (),
-        audit=before | (read_audit(audit, [job.key for job in good]) if audit else {}),
+        audit=before | told,
         note=kept.facts.note if kept else "",
     )
     board = assemble(facts, tuple(chosen), scores, losses, rules)
