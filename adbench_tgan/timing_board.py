@@ -73,10 +73,15 @@ def parse(data: bytes) -> Board:
         ValueError, KeyError, TypeError: it is damaged, or of another schema.
     """
     content = json.loads(data)
+    if (schema := content["schema"]) != SCHEMA:
+        reason = (
+            "upgrade to read it" if type(schema) is int and schema > SCHEMA else "measure anew to have one"
+        )
+        raise ValueError(f"another schema, {schema!r:.100}, where this adbench-tgan has {SCHEMA}: {reason}")
     board = Board(facts=content["facts"], machine=content["machine"], records=tuple(content["records"]))
     known = isinstance(board.facts, dict) and isinstance(board.machine, str)
-    if content["schema"] != SCHEMA or not known or not all(map(_is_named, board.records)):
-        raise ValueError("another schema")
+    if not known or not all(map(_is_named, board.records)):
+        raise ValueError("it lacks what names a record or its machine")
     return board
 
 
