@@ -14,6 +14,7 @@ import sysconfig
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,6 +22,10 @@ from conftest import Ended
 from make_plugin import detector_source, installed, make_plugin, offer
 
 from adbench_tgan import cli
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.jobs import Request
+from adbench_tgan.runner import Settings
+from adbench_tgan.speed import Effort
 
 Call = Callable[..., Ended]
 SCRIPT = Path(sysconfig.get_path("scripts")) / "adbench"
@@ -560,6 +565,84 @@ def test_run_writes_tables_and_does_nothing_twice(tmp_path: Path, adbench: Call)
     narrow = adbench(*words, "--categories", "1")
     assert "has results of 1 more" in narrow.out
     assert "more" not in second.out
+
+
+# What `run`, `audit` and `bench` are asked for alike, and as what it reaches them.
+ASKED = "--detectors pca --data-root d --protocol one-vs-rest --preset paper --set pca.components=3 "
+ASKED += "--precision bf16 --device cpu --published numbers.csv"
+WANTED = {"detectors": ("pca",), "data_root": Path("d"), "protocol": "one-vs-rest", "preset": "paper"}
+WANTED |= {"overrides": ("pca.components=3",), "precision": "bf16"}
+
+
+def taken(monkeypatch: pytest.MonkeyPatch, function: str, call: Callable[[], Ended]) -> tuple[Any, ...]:
+    """What a function is given that a command would call."""
+    given: list[tuple[Any, ...]] = []
+
+    def stop(*args: Any, **_: Any) -> None:
+        given.append(args)
+        raise AdbenchError("so far")
+
+    monkeypatch.setattr(function, stop)
+    assert call().error == "so far"
+    return given[0]
+
+
+def test_every_option_of_run_has_its_effect(adbench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("numbers.csv").touch()
+    words = "--categories 1,2 --seeds 3,4 --executor ray --workers 2 --jobs-per-gpu 3 --job-timeout 4 --address auto"
+    words += " --gpus-per-job 0.5 --out there --no-timing --save-models --checkpoint-every 5 --tensorboard events"
+    given = taken(
+        monkeypatch,
+        "adbench_tgan.benchmark.benchmark",
+        lambda: adbench("run", *ASKED.split(), *words.split()),
+    )
+    request, settings, _, _, place, executor, published = given
+    assert request == Request(**WANTED, categories=["1", "2"], seeds=[3, 4])
+    assert settings == Settings(
+        timing=False,
+        save_models=True,
+        workers=2,
+        jobs_per_gpu=3,
+        job_timeout=4.0,
+        address="auto",
+        gpus_per_job=0.5,
+        pictures=True,
+        checkpoint_every=5,
+    )
+    assert (str(place), executor, published) == ("there", "ray", Path("numbers.csv"))
+
+
+def test_every_option_of_audit_has_its_effect(adbench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("numbers.csv").touch()
+    words = (*ASKED.split(), *"--categories 1,2 --seeds 3,4 --out there".split())
+    given = taken(monkeypatch, "adbench_tgan.audits.run_audits", lambda: adbench("audit", *words))
+    request, settings, _, _, out, published = given
+    assert request == Request(**WANTED, categories=["1", "2"], seeds=[3, 4])
+    assert (settings, out, published) == (Settings(), Path("there"), Path("numbers.csv"))
+
+
+@pytest.mark.parametrize(("words", "category"), [((), "0"), (("--category", "7"), "7")])
+def test_every_option_of_bench_has_its_effect(
+    words: tuple[str, ...], category: str, adbench: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words += (*ASKED.split()[:-2], *"--seconds 2 --max-batch 3 --fit-images 4 --out there".split())
+    given = taken(monkeypatch, "adbench_tgan.speeds.run_bench", lambda: adbench("bench", *words))
+    request, effort, device, _, _, out = given
+    assert request == Request(**WANTED, categories=[category])
+    assert (effort, device, out) == (
+        Effort(seconds=2.0, max_batch=3, fit_images=4),
+        "cpu",
+        Path("there"),
+    )
+
+
+def test_every_option_of_check_has_its_effect(adbench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "pca --preset paper --set components=3 --shape 1x8x8 --shape 3x8x8 --labelled --deterministic".split()
+
+    who, shapes = taken(monkeypatch, "adbench_tgan.testing.examine", lambda: adbench("check", *words))
+    assert (who.preset, who.config.components) == ("paper; components=3", 3)
+    assert shapes == ((1, 8, 8), (3, 8, 8))
+    assert (who.info.supervision, who.info.deterministic) == ("labelled", True)
 
 
 def test_no_timing_leaves_times_empty(tmp_path: Path, adbench: Call) -> None:

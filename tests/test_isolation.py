@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -22,6 +23,7 @@ from conftest import Ended
 from make_data import make_ganomaly
 from make_plugin import make_plugin
 from make_process import Forked
+from make_runs import toy_job
 from test_leaderboard import result
 from test_registry import LISTENER, VISITOR, VISITOR_PARTS
 from test_runner import Silent
@@ -29,7 +31,7 @@ from test_runner import Silent
 from adbench_tgan import processes, worker
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.jobs import Request
+from adbench_tgan.jobs import Job, Request
 from adbench_tgan.nursery import LOST
 from adbench_tgan.processes import MANY, WORDS, Heard, Process, close, environment, pass_on, told
 from adbench_tgan.registry import Registry
@@ -396,6 +398,43 @@ def test_another_jobs_result_or_half_of_one_is_no_result(tmp_path: Path) -> None
     scores.write_bytes(data[:-1] + b"!")
     with pytest.raises(AdbenchError, match="was changed after it was written"):
         read_back(one, store.folder(one))
+
+
+# --- across the border, in this process -------------------------------------------------------------------------
+
+
+def sent(job: Job, **settings: Any) -> dict[str, Any]:
+    """What a process is given to run a job."""
+    spec = worker.spec_of(job, Settings(**settings), Registry.discover())
+    return json.loads(json.dumps(spec))
+
+
+def test_a_process_is_given_all_but_what_would_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = {"timing": False, "save_models": True, "checkpoint_every": 2}
+    spec = sent(result("d").job, **asked, data_root=Path("data"), scratch=tmp_path, pictures=True)
+    assert worker.read_spec(spec) == (result("d").job, Settings(**asked, data_root=tmp_path / "data"))
+
+
+def test_a_process_downloads_no_data(tmp_path: Path) -> None:
+    job = toy_job("mean_image", "airplane", dataset="cifar10")
+    worker.carry_out(sent(job, data_root=tmp_path / "none"), tmp_path / "result", Silent())
+    found = read_back(job, tmp_path / "result")
+    assert found is not None
+    assert found.error.endswith("or run 'adbench data fetch cifar10'")
+    assert not (tmp_path / "none").exists()
+
+
+def test_why_a_result_could_not_be_read_back_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = toy_job("mean_image", "0", dataset="digits")
+    odd = replace(result("d"), job=job, metrics={"auroc": "high"})
+    monkeypatch.setattr("adbench_tgan.runner.attempt", lambda *given: odd)
+    worker.carry_out(sent(job), tmp_path / "result", Silent())
+    found = read_back(job, tmp_path / "result")
+    assert found is not None
+    assert found.error.startswith("its result could not be read back (metrics.auroc")
 
 
 # --- one process -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from make_runs import LABELS, made, make_runs
+from make_runs import LABELS, made, make_runs, toy_job
 from sklearn.metrics import auc, roc_auc_score
 
 from adbench_tgan import report
@@ -383,6 +383,17 @@ def test_commands_name_settings_and_seeds(tmp_path, registry):
         "adbench run --detectors two --data toy --protocol one-vs-rest --categories a --seeds 0 --preset quick "
         "--precision bf16 --set two.epochs=3 --set 'two.name=a b'",
     ]
+
+
+def test_one_command_runs_only_detectors_with_the_same_jobs_and_names_those_in_files():
+    both, alone = [toy_job(name) for name in ("one", "two")], toy_job("more", seed=1)
+    mine = toy_job("mine", detector_version="dev mine.py 01234567")
+    found = run_commands([*both, alone, mine])
+    assert [re.findall(r"--detectors (\S+) .*--seeds (\S+)", line) for line in found[:-1]] == [
+        [("mine,one,two", "0")],
+        [("more", "1")],
+    ]
+    assert found[-1] == "# --plugin: mine is in a file, dev mine.py 01234567"
 
 
 def test_passport_is_counted_from_the_scores(tmp_path, registry):
