@@ -172,6 +172,7 @@ def test_a_board_keeps_its_own_scores_beside_those_of_runs(material, tmp_path, a
         "holds 18 jobs, of fair, good, poor, that the new board would not; name them in --detector"
         in ended.error
     )
+    assert "left out" not in ended.err  # of what was not asked for
 
 
 def test_a_board_of_other_images_is_not_to_be_added_to(material):
@@ -1066,6 +1067,17 @@ def test_results_of_several_folders_are_one_board(tmp_path):
     halves = [stored(tmp_path / "a", results[:12]), stored(tmp_path / "b", results[8:])]
     board = boards.from_runs(halves, Registry(_offers=NOTHING), name="toy")
     assert len(board.results) == 18
+
+
+def test_a_job_is_taken_from_the_first_folder_in_which_it_ended_well(tmp_path):
+    good, worse = made("good", "ant", 0, 2.0), made("good", "ant", 0, 0.5)
+    lost = replace(good, status="failed", error="out of memory", scores=None, metrics={})
+    places = [
+        stored(tmp_path / name, [each]) for name, each in (("a", lost), ("b", good), ("c", worse), ("d", lost))
+    ]
+    several, alone = (boards.from_runs(each, Registry(_offers=NOTHING)) for each in (places, places[1:2]))
+    assert [result.status for result in several.measured] == ["ok"]
+    pd.testing.assert_frame_equal(several.leaderboard, alone.leaderboard)
 
 
 def test_a_board_lacks_no_seed_in_silence(tmp_path, adbench):
@@ -1966,12 +1978,15 @@ def test_compare_says_in_words_what_it_says_in_json_and_cautions_apart(adbench, 
     (line,) = found["categories"]
     (row,) = [row for row in ended.out.splitlines() if row.startswith("│ a ")]
     cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells[:4] == [
+    assert cells[:5] == [
         "a",
         f"{line['auroc_a']:.3f}",
         f"{line['auroc_b']:.3f}",
         f"{line['difference']:+.3f}",
+        f"{line['ci_low']:+.3f} to {line['ci_high']:+.3f}",
     ]
+    told = f"p = {found['wilcoxon_p']:.2g}; the smallest that so many can give is {found['p_floor']:.2g}"
+    assert told in ended.out
     assert ended.out.splitlines()[-1] == found["verdict"]
     assert "one:paper has 1 more category, which is left out" in found["cautions"]
     notes = [line for line in ended.err.splitlines() if line.startswith("note: ")]

@@ -84,7 +84,12 @@ MISTAKES = {
     "report --board nowhere": "nowhere is no board: it has no board.json; name a folder that adbench publish wrote",
     "compare pca knn --board nowhere --protocol official": "--data and --protocol are of runs; nowhere has its own",
     "report --board nowhere --data digits": "--data, --data-root, --protocol and --published are of runs; nowhere has its own",
+    "compare pca knn --board nowhere --data digits": "--data and --protocol are of runs; nowhere has its own",
+    "compare pca knn --board nowhere --runs .": "give --runs or --board, not both",
     "report --board nowhere --runs runs": "--runs, --data, ",
+    "report --board nowhere --protocol official": "--runs, --data, ",
+    "report --board nowhere --data-root .": "--runs, --data, ",
+    "report --board nowhere --published file": "--runs, --data, ",
     "run --device cuda:99": "--device cuda:99: ",
     "run --precision fp16": "unknown precision 'fp16'; did you mean bf16 or fp32?",
     "run --out file": "cannot write to file: ",
@@ -569,7 +574,7 @@ def test_run_writes_tables_and_does_nothing_twice(tmp_path: Path, adbench: Call)
 
 # What `run`, `audit` and `bench` are asked for alike, and as what it reaches them.
 ASKED = "--detectors pca --data-root d --protocol one-vs-rest --preset paper --set pca.components=3 "
-ASKED += "--precision bf16 --device cpu --published numbers.csv"
+ASKED += "--precision bf16 --device cuda --published numbers.csv"
 WANTED = {"detectors": ("pca",), "data_root": Path("d"), "protocol": "one-vs-rest", "preset": "paper"}
 WANTED |= {"overrides": ("pca.components=3",), "precision": "bf16"}
 
@@ -599,6 +604,7 @@ def test_every_option_of_run_has_its_effect(adbench: Call, monkeypatch: pytest.M
     request, settings, _, _, place, executor, published = given
     assert request == Request(**WANTED, categories=["1", "2"], seeds=[3, 4])
     assert settings == Settings(
+        device="cuda",
         timing=False,
         save_models=True,
         workers=2,
@@ -618,7 +624,7 @@ def test_every_option_of_audit_has_its_effect(adbench: Call, monkeypatch: pytest
     given = taken(monkeypatch, "adbench_tgan.audits.run_audits", lambda: adbench("audit", *words))
     request, settings, _, _, out, published = given
     assert request == Request(**WANTED, categories=["1", "2"], seeds=[3, 4])
-    assert (settings, out, published) == (Settings(), Path("there"), Path("numbers.csv"))
+    assert (settings, out, published) == (Settings(device="cuda"), Path("there"), Path("numbers.csv"))
 
 
 @pytest.mark.parametrize(("words", "category"), [((), "0"), (("--category", "7"), "7")])
@@ -631,16 +637,16 @@ def test_every_option_of_bench_has_its_effect(
     assert request == Request(**WANTED, categories=[category])
     assert (effort, device, out) == (
         Effort(seconds=2.0, max_batch=3, fit_images=4),
-        "cpu",
+        "cuda",
         Path("there"),
     )
 
 
 def test_every_option_of_check_has_its_effect(adbench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = "pca --preset paper --set components=3 --shape 1x8x8 --shape 3x8x8 --labelled --deterministic".split()
+    words = "ganomaly --preset paper --set epochs=3 --shape 1x8x8 --shape 3x8x8 --labelled --deterministic".split()
 
     who, shapes = taken(monkeypatch, "adbench_tgan.testing.examine", lambda: adbench("check", *words))
-    assert (who.preset, who.config.components) == ("paper; components=3", 3)
+    assert (who.preset, who.config.epochs) == ("paper; epochs=3", 3)
     assert shapes == ((1, 8, 8), (3, 8, 8))
     assert (who.info.supervision, who.info.deterministic) == ("labelled", True)
 

@@ -406,6 +406,12 @@ def test_passport_is_counted_from_the_scores(tmp_path, registry):
     )
 
 
+def test_a_category_in_which_every_job_failed_is_left_out_of_the_passport_alone(tmp_path, registry):
+    results = made("one", "a", status="failed"), made("one", "b")
+    lines = provenance.passport(from_store(make_runs(tmp_path, *results), registry))
+    assert [line["category"] for line in lines] == ["b"]
+
+
 def test_examples_are_chosen_by_rule():
     scores = np.arange(100, dtype=float)
     found = examples.chosen(scores, LABELS == 1)
@@ -708,6 +714,15 @@ def test_detectors_without_a_saved_model_are_named_with_the_reason(tmp_path, reg
     monkeypatch.setattr("adbench_tgan.report.examples.gallery_of", shown)
     told = "No examples of two (it does not load); three (no model of its lowest seed was saved)."
     assert galleries_of(material, registry, None, None, "cpu") == (["one"], told)
+
+
+def test_without_the_dataset_a_page_has_no_examples_and_says_why(tmp_path, registry, capsys):
+    material = from_store(make_runs(tmp_path, made("one")), registry)
+    for folder in material.folders.values():
+        (folder / "model.safetensors").touch()
+    found, told = galleries_of(material, registry, None, None, "cpu")
+    assert (found, told.partition(";")[0]) == ([], "Examples are missing: unknown dataset 'toy'")
+    assert capsys.readouterr().err.startswith("note: no examples: unknown dataset 'toy'")
 
 
 def test_categories_that_differ_in_case_alone_are_all_offered(tmp_path, registry):
