@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import Ended
+from make_data import make_mvtec
 from make_plugin import detector_source, installed, make_plugin, offer
 
 from adbench_tgan import cli
@@ -425,6 +427,29 @@ def test_passport_of_digits_is_the_same_in_two_processes(adbench: Call, shell: C
         assert re.fullmatch("[0-9a-f]{64}", card["fingerprint"])
         assert 0 < card["brightness_auroc"] < 1
     assert (zero["train"], zero["test_normal"], zero["masks"]) == (119, 59, False)
+
+
+def test_a_category_that_cannot_be_cut_says_why_beside_the_passports_of_others(adbench: Call) -> None:
+    make_mvtec(Path("images"), ["nut", "screw", "bolt"])
+    Path("images/screw/test/good/000.png").write_text("no picture")
+    shutil.copy("images/nut/train/good/000.png", "images/nut/test/good/000.png")
+    words = ("data", "info", "folder", "--data-root", "images")
+    ended = adbench(*words)
+    assert ended.status == 1
+    assert "found: 3 categories, 3 with masks" in ended.out
+    assert [line.split("│")[1].strip() for line in ended.out.splitlines() if line.startswith("│")] == [
+        "bolt",
+        "nut",
+    ]
+    (note,) = [line for line in ended.out.splitlines() if line.startswith("nut: ")]
+    assert "training" in note
+    assert re.fullmatch(r"screw: .*images/screw/test/good/000\.png .*\n", ended.err)
+    whole = adbench(*words, "--json")
+    cards = {card["category"]: card for card in json.loads(whole.out)["categories"]}
+    assert (whole.status, cards["screw"]["error"]) == (1, ended.err.strip().removeprefix("screw: "))
+    nut = cards["nut"]
+    assert (nut["train"], nut["test_normal"], nut["test_abnormal"], nut["masks"]) == (6, 3, 4, True)
+    assert nut["notes"] == [note.removeprefix("nut: ")]
 
 
 # --- shells -----------------------------------------------------------------------------------------------------

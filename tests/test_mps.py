@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -160,3 +161,18 @@ def test_the_machine_of_a_row_says_whether_its_job_ran_under_it(diary, monkeypat
             monkeypatch.setenv(name, value)
         assert machine.machine("cuda")["mps"] is True
         assert "mps" not in machine.machine("cpu")
+
+
+def test_a_machine_is_told_whose_processor_has_no_name_and_which_lacks_a_package(monkeypatch):
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda path, *how, **so: "processor : 0\n" if path.name == "cpuinfo" else read(path, *how, **so),
+    )
+    monkeypatch.setattr("platform.processor", str)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr(machine, "PACKAGES", ("torch", "no-such-package"))
+    facts = machine.machine("cpu")
+    assert facts["cpu"] == "aarch64"
+    assert facts["versions"] == {"torch": torch.__version__, "no-such-package": None}
