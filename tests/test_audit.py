@@ -48,6 +48,7 @@ from adbench_tgan.audit_table import (
 from adbench_tgan.audits import as_its_authors, draw, run_audits
 from adbench_tgan.boards import verify_audit
 from adbench_tgan.boards.audited import read_audit
+from adbench_tgan.commands.audit import SHOWN
 from adbench_tgan.data.images import Split
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import StoreError, TrainingDiverged
@@ -465,6 +466,15 @@ def test_the_clean_number_is_that_of_a_run(adbench, tmp_path):
     assert adbench("run", *COMMAND, "--out", tmp_path / "r", "--no-timing").status == 0
     clean = pd.read_csv(tmp_path / "a/audit.csv")["clean"][0]
     assert clean == pytest.approx(pd.read_csv(tmp_path / "r/results.csv")["auroc"][0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "protocol"), [((), "one-vs-rest"), (("--protocol", "leave-one-out"), "leave-one-out")]
+)
+def test_the_table_of_audits_is_of_the_protocol_that_was_asked_for(words, protocol, adbench, monkeypatch):
+    table = pd.DataFrame([dict.fromkeys(SHOWN, 0.5)])
+    monkeypatch.setattr("adbench_tgan.audits.run_audits", lambda *given: (table, 0))
+    assert adbench("audit", *words).out.splitlines()[0].strip() == f"AUROC, digits, {protocol}"
 
 
 def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path, monkeypatch):

@@ -333,6 +333,7 @@ def test_command_writes_a_board_and_resumes(adbench, tmp_path):
     assert first.status == 0
     data = json.loads(first.out)
     assert [record["detector"] for record in data["records"]] == ["mean_image", "pca"]
+    assert data["facts"]["device"] == "cpu"
     with (tmp_path / "timing-cpu/timing.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == timing_board.COLUMNS

@@ -620,7 +620,9 @@ def taken(monkeypatch: pytest.MonkeyPatch, function: str, call: Callable[[], End
 def test_every_option_of_run_has_its_effect(adbench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("numbers.csv").touch()
     words = "--categories 1,2 --seeds 3,4 --executor ray --workers 2 --jobs-per-gpu 3 --job-timeout 4 --address auto"
-    words += " --gpus-per-job 0.5 --out there --no-timing --save-models --checkpoint-every 5 --tensorboard events"
+    words += (
+        " --gpus-per-job 0.5 --out there --no-timing --save-models --checkpoint-every 5 --tensorboard events"
+    )
     given = taken(
         monkeypatch,
         "adbench_tgan.benchmark.benchmark",

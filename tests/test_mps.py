@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -175,4 +176,4 @@ def test_a_machine_is_told_whose_processor_has_no_name_and_which_lacks_a_package
     monkeypatch.setattr(machine, "PACKAGES", ("torch", "no-such-package"))
     facts = machine.machine("cpu")
     assert facts["cpu"] == "aarch64"
-    assert facts["versions"] == {"torch": torch.__version__, "no-such-package": None}
+    assert facts["versions"] == {"torch": version("torch"), "no-such-package": None}

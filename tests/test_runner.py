@@ -24,6 +24,7 @@ import pytest
 import torch
 from make_data import make_mvtec
 from make_plugin import make_plugin
+from make_runs import toy_job
 from test_hostile import in_time
 
 from adbench_tgan import (
@@ -42,6 +43,7 @@ from adbench_tgan.codebase import code_behind
 from adbench_tgan.data.images import ImageSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, NotHere
+from adbench_tgan.failures import failed
 from adbench_tgan.interrupts import KINDS, as_ctrl_c, not_swallowed
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
@@ -771,6 +773,18 @@ def test_a_fault_is_a_failed_row_with_one_line_and_the_rest_goes_on(registry, tm
     assert len(rows) == 3
     assert sum("failed" in line and error in line.replace('"', "") for line in rows) == 1
     assert [r.status for r in outcome.failed] == ["failed"]
+
+
+def test_a_mistake_of_a_program_has_its_traceback_whoever_words_it_and_one_of_the_users_has_none():
+    traces = []
+    for cause in (None, ValueError("unheard of")):
+        try:
+            raise AdbenchError("it does not work; mend it") from cause
+        except AdbenchError as error:
+            lost = failed(toy_job("d"), Settings(), error)
+        assert lost.error == "it does not work; mend it"
+        traces.append(lost.trace)
+    assert (traces[0], "ValueError: unheard of" in traces[1]) == ("", True)
 
 
 def test_a_result_that_could_not_be_read_back_is_a_failed_one_and_the_rest_goes_on(
