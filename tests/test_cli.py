@@ -678,6 +678,15 @@ def test_every_option_of_check_has_its_effect(adbench: Call, monkeypatch: pytest
     assert (who.info.supervision, who.info.deterministic) == ("labelled", True)
 
 
+@pytest.mark.parametrize("name", ["f_anogan", "fanogan"])
+def test_a_setting_of_a_checked_detector_may_go_by_its_alias(
+    name: str, adbench: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("check", "f_anogan", "--set", f"{name}.image_size=16")
+    who, _ = taken(monkeypatch, "adbench_tgan.testing.examine", lambda: adbench(*words))
+    assert who.config.image_size == 16
+
+
 def test_no_timing_leaves_times_empty(tmp_path: Path, adbench: Call) -> None:
     assert adbench(*RUN, "--out", tmp_path / "runs").status == 0
     row = pd.read_csv(tmp_path / "runs/results.csv").iloc[0]
