@@ -264,6 +264,11 @@ def test_what_points_at_an_installed_detector_is_that_detector() -> None:
     assert found.words == ["adbench_plugins.anchors:PCA"]
 
 
+def test_a_class_with_an_underscore_before_it_is_none_of_a_files_detectors() -> None:
+    write("own.py", detector_source("_Base") + "\n\nclass Mine(_Base):\n    pass\n")
+    assert Registry.discover().detector("own.py").__name__ == "Mine"
+
+
 @pytest.mark.parametrize("named", [(), ("turns.py",)])
 def test_what_a_file_turns_when_it_is_imported_is_not_the_next_detectors_fault(
     named: tuple[str, ...],
