@@ -775,6 +775,15 @@ def test_a_fault_is_a_failed_row_with_one_line_and_the_rest_goes_on(registry, tm
     assert [r.status for r in outcome.failed] == ["failed"]
 
 
+def test_a_failure_names_its_device_also_where_that_is_not_there(monkeypatch):
+    def none(_):
+        raise RuntimeError("no driver")
+
+    for name, told in ((lambda _: "NVIDIA X", "NVIDIA X"), (none, "cuda")):
+        monkeypatch.setattr(torch.cuda, "get_device_name", name)
+        assert failed(toy_job("d"), Settings(device="cuda"), ValueError("no")).device == told
+
+
 def test_a_mistake_of_a_program_has_its_traceback_whoever_words_it_and_one_of_the_users_has_none():
     traces = []
     for cause in (None, ValueError("unheard of")):
