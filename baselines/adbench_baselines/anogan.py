@@ -65,34 +65,36 @@ class Config(DetectorConfig):
     epochs: int = Field(default=25, ge=1)
     """passes over the training images"""
     iterations: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
-    """steps of training instead of passes, or null; auto is 10,000 for fewer than 1,000 images, as in MVTec AD, else null"""
+    """training steps, which replace epochs; null: train for `epochs`; auto: 10,000 steps with fewer than 1,000 training
+    images, as in MVTec AD, else null"""
     batch_size: int = Field(default=64, ge=2)
-    """images a step"""
+    """images per step"""
     lr: float = Field(default=2e-4, gt=0)
-    """learning rate of both Adams; 1e-5 in EGBAD's code"""
+    """learning rate of both Adam optimisers; 1e-5 in EGBAD's code"""
     beta1: float = Field(default=0.5, ge=0, lt=1)
-    """first moment decay of both Adams"""
+    """beta1 of both Adam optimisers"""
     ema: float = Field(default=0.999, ge=0, lt=1)
-    """decay of the averages of both networks' weights, which are what searches; 0 takes the last weights"""
+    """decay of the moving averages of both networks' weights, which the search uses; 0: the last weights"""
 
     lam: float = Field(default=0.1, ge=0, le=1)
-    """lambda: share of the discriminator's loss"""
+    """lambda: weight of the discriminator's part of the search loss; that of the residual is 1 - lambda"""
     feature: Literal["fm", "cross-e"] = "fm"
-    """the discriminator's loss: distance of features, or cross-entropy of G(z) and "real\""""
+    """the discriminator's part: the distance between the features of x and of G(z) (fm), or the cross-entropy of G(z) being
+    real (cross-e)"""
     steps: int = Field(default=500, ge=1)
     """Gamma: steps of the search"""
     search_lr: tuple[Rate, Rate, Rate] = (0.01, 0.001, 0.0005)
-    """learning rates of the search, one after the other"""
+    """the three learning rates of the search, used one after the other"""
     search_lr_until: tuple[int, int] = (200, 300)
-    """the last step of the first and of the second of those rates"""
+    """the last step with the first of those rates, and with the second"""
     restarts: int = Field(default=1, ge=1)
-    """searches an image, of which the best one counts"""
+    """searches per image, of which the one with the lowest loss counts"""
     patience: int = Field(default=0, ge=0)
-    """steps between looks at whether an image's search still gets on; 0 lets each take all steps"""
+    """early stopping: every so many steps, a search whose loss has hardly fallen ends (see tolerance); 0: never"""
     tolerance: float = Field(default=1e-3, ge=0, lt=1)
-    """with patience: a search ends when its loss fell by no more than this share of itself"""
+    """with patience: a search ends if its loss has fallen by no more than this fraction of itself since the last check"""
     together: int | None = Field(default=50, ge=1)
-    """images that walk side by side, always so many: scores are then the same to the last bit in any batch"""
+    """images searched at once, always this many, so that a score is the same to the last bit in any batch; null: the whole batch"""
 
 
 class AnoGAN(Detector):

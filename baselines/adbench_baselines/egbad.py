@@ -57,29 +57,31 @@ class Config(DetectorConfig):
     latent: int = Field(default=100, ge=1)
     """length of z; 200 in the authors' code"""
     width: int = Field(default=64, ge=1)
-    """channels after the first convolution"""
+    """channels after the first convolution of encoder and discriminator, and before the generator's last"""
     feature: Literal["joint", "image"] = "joint"
-    """f: the layer that sees x and z, or the article's features of x alone"""
+    """f, the features that fm compares: of a joint layer on x and z (joint), or of x alone, without such a layer, as in the
+    PyTorch article on EGBAD (image)"""
     bn_first: bool = False
-    """batch norm in the first block of encoder and discriminator too, as in the article"""
+    """batch norm in the first block of encoder and discriminator too, as in the PyTorch article on EGBAD"""
     bn_momentum: float = Field(default=0.01, gt=0, le=1)
-    """share of a batch in batch norm's moving averages"""
+    """momentum of batch norm: weight of the latest batch in its running statistics"""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """dropout in the discriminator"""
+    """dropout rate in the discriminator"""
     steps: int = Field(default=20_000, ge=1)
-    """training steps, each of the discriminator and of generator and encoder"""
+    """training steps; each updates the discriminator, then generator and encoder"""
     batch_size: int = Field(default=100, ge=2)
-    """images a step"""
+    """images per step"""
     lr: float = Field(default=2e-4, gt=0)
-    """learning rate of the three Adams; 1e-5 in the authors' code"""
+    """learning rate of the three Adam optimisers; 1e-5 in the authors' code"""
     betas: tuple[Decay, Decay] = (0.5, 0.999)
-    """betas of the three Adams"""
+    """betas of the three Adam optimisers"""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    """decay of the averaged weights, which score"""
+    """decay of the moving averages of the weights, which are used for scoring"""
     m: Literal["fm", "cross-e"] = "fm"
-    """the discriminator's part of the score: feature matching, or the cross-entropy of (G(E(x)), E(x)) being real"""
+    """the discriminator's part of the score: feature matching (fm), or the cross-entropy of (G(E(x)), E(x)) being real
+    (cross-e)"""
     w: float = Field(default=0.1, ge=0, le=1)
-    """its weight; that of the residual is 1 - w"""
+    """weight of the discriminator's part of the score; that of the residual is 1 - w"""
 
 
 def norm(channels: int, c: Config) -> nn.BatchNorm2d:

@@ -171,11 +171,11 @@ class Critic(nn.Module):
 
 class Config(DetectorConfig):
     arch: Literal["resnet", "mlp"] = "resnet"
-    """the authors' residual networks, or A03ki's fully connected ones for grey images"""
+    """the authors' residual networks (resnet), or A03ki's fully connected ones, for grey images (mlp)"""
     latent: int = Field(default=128, ge=1)
     """length of z"""
     width: int = Field(default=64, ge=1)
-    """channels of the residual networks at full size"""
+    """channels of the residual networks at the image's full resolution"""
     n_critic: int = Field(default=5, ge=1)
     """critic steps before each generator step"""
     gan_steps: int = Field(default=20_000, ge=1)
@@ -183,25 +183,25 @@ class Config(DetectorConfig):
     encoder_steps: int = Field(default=50_000, ge=1)
     """encoder steps of stage 2"""
     batch_size: int = Field(default=64, ge=2)
-    """images a step"""
+    """images per step"""
     lr: float = Field(default=1e-4, gt=0)
-    """learning rate of the Adams of generator and critic"""
+    """learning rate of Adam for generator and critic"""
     betas: tuple[Decay, Decay] = (0.0, 0.9)
-    """betas of these Adams"""
+    """Adam's betas for generator and critic"""
     w_penalty: float = Field(default=10.0, ge=0)
     """lambda: weight of the gradient penalty"""
     encoder_optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     """optimiser of the encoder"""
     encoder_lr: float = Field(default=5e-5, gt=0)
-    """its learning rate"""
+    """learning rate of the encoder"""
     encoder_betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """its betas if it is an Adam"""
+    """Adam's betas for the encoder, with encoder_optimizer=adam"""
     encoder_tanh: bool = False
     """end the encoder in a tanh, as the paper's runs do"""
     kappa: float = Field(default=1.0, ge=0)
-    """weight of the features in the encoder's loss and in the score"""
+    """weight of the feature error in the encoder's loss and, with score_by=image, in the score"""
     score_by: Literal["image", "code"] = "image"
-    """distance of images and features, or the authors' alternative: of E(x) and E(G(E(x)))"""
+    """the score: error in pixels and features (image), or the authors' alternative, distance of E(x) and E(G(E(x))) (code)"""
     hflip: bool = False
     """mirror training images at random, as the authors do"""
     bn_eps: float = Field(default=1e-5, gt=0)

@@ -64,27 +64,29 @@ class Config(DetectorConfig):
     latent: int = Field(default=100, ge=1)
     """nz: length of the code"""
     width: int = Field(default=64, ge=1)
-    """ngf: channels after the first convolution"""
+    """ngf: channels after the first convolution of each encoder and of the discriminator"""
     extra_layers: int = Field(default=0, ge=0, json_schema_extra={"later": True})
-    """extralayers: convolutions that keep the size, after the first one of each encoder and before the decoder's last"""
+    """extralayers: size-preserving convolutions added after the first one of each encoder and of the discriminator, and
+    before the decoder's last"""
     epochs: int = Field(default=15, ge=1)
     """passes over the training images"""
     batch_size: int = Field(default=64, ge=2)
-    """images a step"""
+    """images per step"""
     lr: float = Field(default=2e-4, gt=0)
-    """learning rate of both Adams"""
+    """learning rate of both Adam optimisers"""
     beta1: float = Field(default=0.5, ge=0, lt=1)
-    """first moment decay of both Adams"""
+    """beta1 of both Adam optimisers"""
     w_adv: float = 1.0
-    """weight of feature matching"""
+    """weight of the adversarial loss, which is feature matching"""
     w_con: float = 50.0
-    """weight of the reconstruction"""
+    """weight of the reconstruction loss (L1)"""
     w_enc: float = 1.0
-    """weight of the code's consistency"""
+    """weight of the distance between the codes of an image and of its reconstruction"""
     score_norm: Literal["square", "l1"] = "square"
-    """distance of the two codes: mean square (authors' code) or mean absolute (as the paper's score is usually quoted)"""
+    """distance between the two codes in the score: mean squared (authors' code) or mean absolute difference (as the paper's
+    score is usually quoted)"""
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
-    """scale images as the authors' code scales MNIST, to [-0.42, 2.82], out of tanh's reach; grey images only"""
+    """scale images to [-0.42, 2.82], as the authors' code does for MNIST, beyond the range of tanh; grey images only"""
 
 
 class GANomaly(Detector):

@@ -59,35 +59,35 @@ class Config(DetectorConfig):
     width: int = Field(default=64, ge=1)
     """channels at the first level of the generator, and after the discriminator's first convolution"""
     depth_multiplier: int = Field(default=2, ge=1)
-    """k: depthwise filters a channel (authors' code: 1)"""
+    """k: depthwise filters per channel (authors' code: 1)"""
     separable: bool = True
-    """depthwise separable convolutions (DSC); false: ordinary ones, as in a part of the paper's tables"""
+    """depthwise separable convolutions (DSC); false: ordinary convolutions, as in part of the paper's tables"""
     attention: bool = True
-    """attention (CBAM) on the skips; false: a plain U-Net"""
+    """attention (CBAM) on the skip connections and the bottleneck; false: a plain U-Net"""
     attend_path: bool = False
-    """the attended maps, not the plain ones, go down to the next level (paper)"""
+    """feature maps go down to the next level after attention, as in the paper; false: before it"""
     softpool: bool = False
     """SoftPool (authors' code) instead of max pooling"""
     out_act: Literal["tanh", "none"] = "tanh"
-    """what bounds the reconstruction; none in the authors' code"""
+    """last activation of the generator; none in the authors' code"""
     epochs: int = Field(default=25, ge=1)
     """passes over the training images"""
     batch_size: int = Field(default=32, ge=2)
-    """images a step"""
+    """images per step"""
     lr: float = Field(default=2e-4, gt=0)
-    """learning rate of both Adams (paper: 2e-3)"""
+    """learning rate of both Adam optimisers (paper: 2e-3)"""
     beta1: float = Field(default=0.5, ge=0, lt=1)
-    """first moment decay of both Adams"""
+    """beta1 of both Adam optimisers"""
     w_adv: float = 1.0
     """weight of the adversarial loss"""
     w_con: float = 40.0
-    """weight of the reconstruction (authors' code: 50)"""
+    """weight of the reconstruction loss (L1; authors' code: 50)"""
     w_lat: float = 1.0
-    """weight of the distance of codes"""
+    """weight of the latent loss: the distance between the discriminator's codes of an image and of its reconstruction"""
     d_uses_lat: bool = True
-    """the discriminator, too, learns to bring codes together (authors' code)"""
+    """train the discriminator, too, to reduce the latent loss, as the authors' code does"""
     score_lambda: float = Field(default=0.9, ge=0, le=1)
-    """share of the image in the score; the rest is that of the code (paper: 0.2)"""
+    """lambda: weight of the image's error in the score (paper: 0.2); that of its code's error is 1 - lambda"""
 
 
 class Generator(nn.Module):

@@ -97,25 +97,25 @@ class Config(DetectorConfig):
     epochs: int = Field(default=25, ge=1)
     """passes over the training images"""
     batch_size: int = Field(default=64, ge=2)
-    """images a step"""
+    """images per step"""
     lr: float = Field(default=2e-4, gt=0)
-    """learning rate of both Adams"""
+    """learning rate of both Adam optimisers"""
     beta1: float = Field(default=0.5, ge=0, lt=1)
-    """first moment decay of both Adams"""
+    """beta1 of both Adam optimisers"""
     w_adv: float = 1.0
     """weight of the adversarial loss"""
     w_con: float = 50.0
-    """weight of the reconstruction"""
+    """weight of the reconstruction loss (L1)"""
     w_lat: float = 1.0
-    """weight of the distance of codes"""
+    """weight of the latent loss: the distance between the discriminator's codes of an image and of its reconstruction"""
     d_uses_lat: bool = True
-    """the discriminator, too, learns to bring codes together (authors' code)"""
+    """train the discriminator, too, to reduce the latent loss, as the authors' code does"""
     input_noise_std: float = Field(default=0.0, ge=0)
-    """standard deviation of the noise on the generator's input in training"""
+    """standard deviation of the noise that is added to the generator's input in training"""
     score_lambda: float = Field(default=0.9, ge=0, le=1)
-    """share of the image in the score; the rest is that of the code"""
+    """lambda: weight of the image's error in the score; that of its code's error is 1 - lambda"""
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
-    """scale images as the authors' code scales MNIST, to [-0.42, 2.82], out of tanh's reach; grey images only"""
+    """scale images to [-0.42, 2.82], as the authors' code does for MNIST, beyond the range of tanh; grey images only"""
 
 
 class SkipGANomaly(Detector):

@@ -34,7 +34,7 @@ def chance(image: bytes, key: bytes) -> float:
 class MeanPixel(Detector):
     """The mean pixel value, in units of [-1, 1]. It learns nothing.
 
-    Far from an AUROC of .5, to either side, a test set can be told apart without a look at what its images show.
+    If its AUROC is far from .5, on either side, brightness alone tells a test set's anomalies from its normal images.
     """
 
     def fit(self, train: TrainSet) -> Self:
@@ -72,7 +72,7 @@ class PCA(Detector):
 
     class Config(DetectorConfig):
         components: int = Field(default=32, ge=1)
-        """principal directions that count as normal; fewer where the training images span fewer"""
+        """number of principal components kept; fewer if the training images span fewer"""
 
     def fit(self, train: TrainSet) -> Self:
         batches = train.normal.batches(BATCH, device=self.device)

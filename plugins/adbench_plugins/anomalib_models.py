@@ -52,7 +52,7 @@ LAYERS = {  # with maps of 1/4, 1/8 and 1/16 of the side
 
 class MemoryConfig(FeatureConfig):
     most_images: int = Field(default=500, ge=1)
-    """training images that are remembered at most, evenly spaced"""
+    """largest number of training images used; of a larger training set, evenly spaced ones"""
 
 
 def in_full(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,9 +140,9 @@ class PatchCore(AnomalibDetector):
         image_size: int = 224
         """side in pixels to which the benchmark resizes images for this detector"""
         coreset: float = Field(default=0.1, gt=0, le=1)
-        """share of the training patches that is kept; choosing them is slow for more than some hundred images"""
+        """fraction of the training patches kept in memory; selecting them is slow with more than a few hundred images"""
         neighbours: int = Field(default=9, ge=1)
-        """patches of the memory that weigh an image's score"""
+        """nearest patches in memory by which an image's score is weighted (anomalib's num_neighbors)"""
 
     name = "anomalib_patchcore"
 
@@ -182,7 +182,7 @@ class PaDiM(AnomalibDetector):
         image_size: int = 224
         """side in pixels to which the benchmark resizes images for this detector"""
         dimensions: int = Field(default=100, ge=1)
-        """features of a patch that are kept, drawn at random"""
+        """number of features kept per patch, chosen at random"""
 
     name = "anomalib_padim"
 
@@ -218,7 +218,7 @@ class STFPM(AnomalibDetector):
         epochs: int = Field(default=100, ge=1)
         """passes over the training images"""
         batch_size: int = Field(default=32, ge=1)
-        """images a step"""
+        """images per step"""
         lr: float = Field(default=0.4, gt=0)
         """learning rate of SGD with momentum .9 and weight decay 1e-4"""
 

@@ -58,13 +58,13 @@ from adbench_tgan import (
 
 class Config(DetectorConfig):
     patch: int | None = Field(default=None, ge=2)
-    """P: side of the patches that are tokens, a power of two; 2 under 64 pixels, 4 from there on"""
+    """P: side of the patches that become tokens, a power of two; null: 2 for images under 64 pixels, else 4"""
     width: int = Field(default=64, ge=HEADS, multiple_of=HEADS)
-    """channels of the generator's tokens at the first level, doubled at each next one"""
+    """channels of the generator's tokens at the first level; they double at each further level"""
     attention: Attention = "window"
-    """windows of 2 x 2 tokens, shifted in every other block, or all tokens (tf)"""
+    """attention within windows of 2 x 2 tokens, shifted in every other block (window), or over all tokens (tf)"""
     skip: SkipMode = "code"
-    """skips as in the authors' code, or as in their figure"""
+    """skip connections as in the authors' code, or as in their figure, which also normalises the input"""
     legacy_view: bool = False
     """lay out a token's pixels in a row, as the authors' code does"""
     out_act: OutAct = "tanh"
@@ -76,21 +76,21 @@ class Config(DetectorConfig):
     epochs: int = Field(default=25, ge=1)
     """passes over the training images"""
     batch_size: int = Field(default=128, ge=2)
-    """images a step"""
+    """images per step"""
     lr: float = Field(default=2e-4, gt=0)
-    """learning rate of both Adams"""
+    """learning rate of both Adam optimisers"""
     beta1: float = Field(default=0.5, ge=0, lt=1)
-    """first moment decay of both Adams"""
+    """beta1 of both Adam optimisers"""
     w_adv: float = 1.0
     """weight of the adversarial loss"""
     w_con: float = 50.0
-    """weight of the reconstruction"""
+    """weight of the reconstruction loss (L1)"""
     w_lat: float = 1.0
-    """weight of the distance of codes"""
+    """weight of the latent loss: the distance between the discriminator's codes of an image and of its reconstruction"""
     legacy_double_lat: bool = False
     """give the generator the gradient of the latent loss twice, as the authors' code does"""
     score_lambda: float = Field(default=0.9, ge=0, le=1)
-    """share of the image in the score; the rest is that of the code"""
+    """lambda: weight of the image's error in the score; that of its code's error is 1 - lambda"""
 
 
 class AnoTrans(Detector):

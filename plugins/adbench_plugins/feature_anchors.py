@@ -25,7 +25,8 @@ QUICK = {"backbone": "tf_efficientnet_lite0", "feature_size": 64}  # nothing to 
 
 class FeatureConfig(DetectorConfig):
     backbone: Literal["auto", "resnet50", "tf_efficientnet_lite0"] = "auto"
-    """network that gives the features; auto is resnet50, or tf_efficientnet_lite0 where the model hub is out of reach"""
+    """network that gives the features; auto: resnet50 if its weights are on this machine or can be downloaded, else
+    tf_efficientnet_lite0"""
     feature_size: int = Field(default=224, ge=32)
     """side in pixels to which images are resized for the backbone"""
 
@@ -42,7 +43,7 @@ class KNN(Detector):
 
     class Config(FeatureConfig):
         k: int = Field(default=5, ge=1)
-        """how many training images are compared with; all of them where there are fewer"""
+        """number of nearest training images whose distances are averaged; all of them if there are fewer"""
 
     presets: ClassVar = {"quick": QUICK}
 
@@ -79,7 +80,7 @@ class Logistic(Detector):
         strength: float = Field(default=1.0, gt=0)
         """inverse strength of the L2 regularisation (scikit-learn's C)"""
         iterations: int = Field(default=1000, ge=1)
-        """most iterations of the solver"""
+        """largest number of iterations of the solver"""
 
     presets: ClassVar = {"quick": QUICK}
 

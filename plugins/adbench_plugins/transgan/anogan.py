@@ -79,51 +79,51 @@ class TransGANAnoGAN(Detector):
 
     class Config(TransGANConfig):
         image_size: int = 64
-        """side in pixels: the thesis's networks at 64 and 32; other multiples of 4 from 16 on are no one's but ours"""
+        """side in pixels: the thesis's networks at 64 and 32; other multiples of 4, from 16 on, are our own addition"""
         iterations: int = Field(default=20_000, ge=1)
-        """steps of the discriminator, each with a batch of its own; rounded up to whole rounds of n_critic"""
+        """discriminator steps, each on a batch of its own; rounded up to a multiple of n_critic"""
         n_critic: int = Field(default=5, ge=1)
-        """steps of the discriminator for one of the generator; 1 is what the thesis's code does"""
+        """discriminator steps per generator step; 1 is what the thesis's code does"""
         batch_size: int = Field(default=32, ge=1)
-        """images a step; 8 in the thesis"""
+        """images per step; 8 in the thesis"""
         lr: float = Field(default=1e-4, gt=0)
-        """learning rate of both Adams"""
+        """learning rate of both Adam optimisers"""
         betas: tuple[Decay, Decay] = (0.0, 0.99)
-        """betas of both Adams; [0.0001,0.9] in the thesis's notebooks"""
+        """betas of both Adam optimisers; [0.0001,0.9] in the thesis's notebooks"""
         w_penalty: float = Field(default=10.0, ge=0)
         """weight of the gradient penalty"""
         w_drift: float = Field(default=1e-3, ge=0)
         """weight of the squared mean of the discriminator's output on real images; 0 in the thesis"""
         ema: float = Field(default=0.999, ge=0, lt=1)
-        """decay of the average of the generator's weights, which is what searches; 0, the last weights, in the thesis"""
+        """decay of the moving average of the generator's weights, which the walk uses; 0: the last weights, as in the thesis"""
 
         lam: float = Field(default=0.1, ge=0, le=1)
-        """lambda: share of the discriminator's loss; .001 is the thesis's default argument"""
+        """lambda: weight of the feature loss D; that of the residual loss R is 1 - lambda (.001 by default in the thesis's code)"""
         r_mix: tuple[float, float] = (1.0, 0.0)
-        """weights of the mean absolute and the mean squared error; (.25, .75) in the thesis's code"""
+        """weights of the mean absolute and the mean squared error in R; (.25, .75) in the thesis's code"""
         walk_steps: int = Field(default=500, ge=1)
-        """steps of the latent walk; 1,000 in the thesis's tables"""
+        """steps of the latent walk, the search for z; 1,000 in the thesis's tables"""
         walk_lr: float = Field(default=2e-2, gt=0)
-        """learning rate of the walk's Adam"""
+        """learning rate of the walk (Adam)"""
         walk_clip: float = Field(default=1.0, gt=0)
-        """largest norm of the gradient of one image's z"""
+        """clip the gradient of each image's z to this norm"""
         restarts: int = Field(default=1, ge=1)
-        """walks an image, of which the best one counts"""
+        """walks per image, of which the one with the lowest loss counts"""
         patience: int = Field(default=0, ge=0)
-        """steps between looks at whether an image's walk still gets on; 0 lets each take all steps"""
+        """early stopping: every so many steps, a walk whose loss has hardly fallen ends (see tolerance); 0: never"""
         tolerance: float = Field(default=1e-3, ge=0, lt=1)
-        """with patience: a walk ends when its loss fell by no more than this share of itself"""
+        """with patience: a walk ends if its loss has fallen by no more than this fraction of itself since the last check"""
         together: int | None = Field(default=50, ge=1)
-        """images that walk side by side, always so many: scores are then the same to the last bit in any batch"""
+        """images searched at once, always this many, so that a score is the same to the last bit in any batch; null: the whole batch"""
 
         score_by: Literal["loss", "loss_r", "loss_d", "or"] = Field(
             default="loss", json_schema_extra={"later": True}
         )
-        """what scores where the walk ends: the loss, a part of it, R or D, or the larger of R / tau_r and D / tau_d"""
+        """score at the end of the walk: the loss, its part R (loss_r) or D (loss_d), or the larger of R / tau_r and D / tau_d (or)"""
         thresholds: tuple[Positive, Positive] | None = Field(default=None, json_schema_extra={"later": True})
-        """score_by=or: tau_r and tau_d, (.5, 1.5) in the thesis; null takes 95 % quantiles on normal images held out"""
+        """with score_by=or: tau_r and tau_d, (.5, 1.5) in the thesis; null: 95 % quantiles on held-out normal images"""
         held_out: float = Field(default=0.1, gt=0, lt=1, json_schema_extra={"later": True})
-        """score_by=or without thresholds: share of the normal images that is kept from training to find them"""
+        """with score_by=or and no thresholds: fraction of the normal images held out of training to find them"""
 
         @model_validator(mode="after")
         def _fits(self) -> TransGANAnoGAN.Config:

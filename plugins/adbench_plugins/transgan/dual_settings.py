@@ -18,64 +18,67 @@ class Config(TransGANConfig):
     """The settings of `transgan_dual`."""
 
     mode: Literal["labelled", "unsupervised"] = Field(default="labelled", json_schema_extra={"later": True})
-    """unsupervised leaves labelled anomalies out, trains the normal branch alone, and is ranked as one-class"""
+    """unsupervised: ignore labelled anomalies, train the normal branch alone, and be ranked as one-class"""
     image_size: int = 32
-    """side in pixels: the thesis's networks at 32 and 64; other multiples of 4 from 16 on are no one's but ours"""
+    """side in pixels: the thesis's networks at 32 and 64; other multiples of 4, from 16 on, are our own addition"""
     epochs: int = Field(default=10, ge=0)
     """passes over the normal training images with all losses"""
     iterations: int | None = Field(default=None, ge=1, json_schema_extra={"later": True})
-    """steps with all losses instead of passes, for categories of few images; null is passes"""
+    """training steps with all losses, which replace epochs, for categories with few images; null: train for `epochs`"""
     warmup_epochs: int = Field(default=1, ge=0)
-    """passes before those, with the reconstruction of normal images as the only loss"""
+    """warm-up before that: passes with the L1 error of normal images as the only loss"""
     batch_size: int = Field(default=64, ge=2)
-    """images a step, one half normal and one half anomalous; all normal without anomalies; warm-up has the normal half"""
+    """images per step: half normal and half anomalous, or all normal if there are no anomalies; warm-up steps have the
+    normal ones only"""
     lr: float = Field(default=1e-4, gt=0)
-    """learning rate of Adam"""
+    """learning rate of both Adam optimisers"""
     betas: tuple[Decay, Decay] = (0.5, 0.999)
-    """betas of Adam"""
+    """betas of both Adam optimisers"""
     grad_clip: float = Field(default=5.0, gt=0)
-    """largest norm of the generator's gradient"""
+    """clip the gradient of the generator, and of all that is trained with it, to this norm"""
 
     w_patch: float = 1.5
-    """weight of the error of the worst patches of normal images"""
+    """weight of the patch loss: the error of normal images in their worst patches"""
     w_adv_normal: float = 0.5
-    """weight of pleasing the normal images' discriminator"""
+    """weight of the generator's adversarial loss on normal images"""
     w_latent: float = 0.5
-    """weight of the distance between z and the drawn image's z"""
+    """weight of the latent loss: the distance between the latent codes of a normal image and of its reconstruction"""
     latent_by: Literal["mapper", "enc_random", "enc_trained"] = Field(
         default="mapper", json_schema_extra={"later": True}
     )
-    """what gives those z: the mapper, or the thesis's Enc of four convolutions, left as drawn as in its code, or trained
-    by this loss alone, which can make it constant"""
+    """what gives those codes: the mapper, or the thesis's Enc of four convolutions, left at its random initial weights as in
+    the thesis's code (enc_random), or trained by this loss alone, which can make it constant (enc_trained)"""
     w_l1: float = 1.5
     """weight of the L1 error of normal images"""
     w_adv_anomalous: float = 1.0
-    """weight of the anomalous images' discriminator"""
+    """weight of the generator's adversarial loss on anomalous images"""
     w_abc: float = 0.5
-    """weight of the anomalous images' loss, which falls as their error grows"""
+    """weight of the ABC loss of anomalous images, which falls as their error grows"""
     anom_adv_target: float = 0.0
-    """what the generator wants the anomalous images' discriminator to say; 0 as printed, 1 to deceive it"""
+    """target of the adversarial loss on anomalous images: 0, as printed in the thesis, or 1, to deceive the discriminator"""
     patch_size: int = Field(default=8, ge=1)
     """side of the patches of the patch loss"""
     patch_top: int = Field(default=3, ge=1)
-    """how many of an image's worst patches count"""
+    """number of an image's worst patches that count in the patch loss"""
 
     backbone: BackboneName = "auto"
-    """network that gives the features; auto is resnet50, or tf_efficientnet_lite0 where the model hub is out of reach; none trains a small one"""
+    """network that gives the features; auto: resnet50 if its weights are on this machine or can be downloaded, else
+    tf_efficientnet_lite0; none: a small encoder, trained from scratch"""
     backbone_weights: str | None = None
-    """your own weights for the named backbone: a .safetensors or .pth state dict"""
+    """file with your own weights for the named backbone: a .safetensors or .pth state dict"""
     backbone_sha256: str | None = None
-    """found out when a job is planned: the hash of backbone_weights"""
+    """hash of the file backbone_weights; filled in when a job is planned"""
     feature_size: int = Field(default=224, ge=32)
     """side in pixels to which images are resized for the backbone"""
     feat: Literal["pooled", "logits1000"] = Field(default="pooled", json_schema_extra={"later": True})
-    """which features: those before the backbone's classifier, or its 1,000 logits, as in the thesis"""
+    """features: those before the backbone's classifier (pooled), or its 1,000 logits, as in the thesis's code (logits1000)"""
     mapper_relu: bool = False
     """end the mapper in a ReLU, as the thesis does, instead of a LayerNorm"""
     discriminator_patch: int = Field(default=4, ge=1)
     """side of the patches that are the discriminators' tokens"""
     legacy_threshold: float | None = Field(default=None, gt=0, json_schema_extra={"later": True})
-    """score 1 from this error on and 0 below, .5 in the thesis: AUROC is then that of a cut; null scores the error"""
+    """threshold on the error, .5 in the thesis: scores are 1 from there on and 0 below, so that AUROC is a balanced accuracy;
+    null: the score is the error"""
 
     @property
     def pretrained(self) -> str | None:

@@ -17,23 +17,25 @@ class TransGANConfig(DetectorConfig):
     latent: int = Field(default=1024, ge=1)
     """length of z"""
     attn_scale: AttnScale = "head"
-    """scale attention by the width of a head, or as the thesis does by the whole width (dim)"""
+    """scale attention by the width of a head (head), or by the whole width (dim), as the thesis does"""
     out_act: OutAct = "tanh"
     """last activation of the generator; none in the thesis"""
     generator_width: int = Field(default=384, ge=64, multiple_of=64)
     """channels of the generator's first stage; a quarter and a sixteenth of it in the next two"""
     generator_depths: Depths | None = None
-    """blocks in the generator's three stages; 5, 4, 2 under 64 pixels, 4, 3, 1 from there on"""
+    """transformer blocks in the generator's three stages; null: 5, 4, 2 for images under 64 pixels, else 4, 3, 1"""
     stem_width: int | None = Field(default=None, ge=1, json_schema_extra={"later": True})
-    """channels of the generator's first tokens, then widened: fewer parameters, not the thesis's network; null is as wide"""
+    """channels of the generator's first tokens, which a linear layer then widens to generator_width, to save parameters;
+    null: no such layer, as in the thesis"""
     generator_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """dropout in the generator's training; .5 in the thesis's notebooks"""
+    """dropout rate in the generator, in training; .5 in the thesis's notebooks"""
     discriminator_width: int = Field(default=384, ge=4, multiple_of=4)
-    """channels of a discriminator"""
+    """channels of a discriminator's tokens"""
     discriminator_depth: int | None = Field(default=None, ge=0)
-    """blocks in a discriminator; 7 under 64 pixels, 4 from there on"""
+    """transformer blocks in a discriminator; null: 7 for images under 64 pixels, else 4"""
     diffaugment: Literal["mit", "asarigun", "none"] = "mit"
-    """changes to what discriminators see in training: the paper's, those of the thesis's code, or none"""
+    """DiffAugment of the images that discriminators see in training: with the magnitudes of its paper (mit), with those of
+    the code that the thesis builds on (asarigun), or none"""
 
 
 def check_side(detector: str, side: int) -> None:
