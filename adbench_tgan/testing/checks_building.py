@@ -15,7 +15,7 @@ from adbench_tgan.training import dice_kept, dice_now
 
 
 def building_a_detector_does_no_work(trial: Trial) -> None:
-    """`__init__` stores its arguments: networks made there would escape the seed, and cost time in every listing."""
+    """`__init__` only stores its arguments; networks are made, and random numbers drawn, in `build` or `fit`."""
     with dice_kept() as before:
         detector = trial.subject.build(SEED)
         drawn = changed(before, dice_now())
@@ -34,7 +34,7 @@ def holds_tensors(value: Any) -> bool:
 
 
 def settings_survive_writing_and_reading(trial: Trial) -> None:
-    """A job keeps them as JSON, and another process builds the detector from that."""
+    """A job stores them as JSON, from which another process builds the detector."""
     config = trial.subject.config
     try:
         text = json.dumps(config.model_dump(mode="json"))
@@ -46,7 +46,7 @@ def settings_survive_writing_and_reading(trial: Trial) -> None:
 
 
 def unknown_settings_are_refused(trial: Trial) -> None:
-    """Else a misspelled ``--set`` changes nothing and nobody is told."""
+    """Otherwise a misspelled ``--set`` would change nothing and go unnoticed."""
     config = type(trial.subject.config)
     try:
         config.model_validate({"no_such_setting": 1})
@@ -56,7 +56,7 @@ def unknown_settings_are_refused(trial: Trial) -> None:
 
 
 def settings_cannot_be_changed(trial: Trial) -> None:
-    """A job's key is made of them before the detector runs."""
+    """A job's key is computed from them before the detector runs."""
     config = trial.subject.config
     before = config.model_dump()
     try:

@@ -11,7 +11,7 @@ from adbench_tgan.testing.trial import Trial, gap, same, untrained
 
 
 def it_fits_and_scores(trial: Trial) -> None:
-    """Without an error; where it raises one, the checks that look at scores are skipped."""
+    """Neither `fit` nor `score` raises an error; if one does, the checks that need scores are skipped."""
     try:
         _ = trial.scores
     except Skipped as skipped:
@@ -19,13 +19,13 @@ def it_fits_and_scores(trial: Trial) -> None:
 
 
 def fit_returns_the_detector_itself(trial: Trial) -> None:
-    """`fit` is chained."""
+    """So that calls can be chained, as in `detector.fit(train).score(images)`."""
     detector = trial.detector
     expect(trial.returned is detector, f"fit returned {type(trial.returned).__name__}")
 
 
 def fit_asks_for_training_images_only(trial: Trial) -> None:
-    """No test image, no label and no size of the test set is given to it, and it asks for none."""
+    """It is given no test image, no label and not the size of the test set, and asks for none of them."""
     try:
         _ = trial.detector
     finally:
@@ -34,7 +34,7 @@ def fit_asks_for_training_images_only(trial: Trial) -> None:
 
 
 def fit_leaves_the_training_images_alone(trial: Trial) -> None:
-    """Other detectors learn from the same ones."""
+    """Other detectors learn from the same images."""
     _ = trial.detector
     kept = torch.equal(trial.train.normal.on("cpu"), smooth_images(40, trial.shape, 0))
     if trial.train.anomalies is not None:
@@ -44,7 +44,7 @@ def fit_leaves_the_training_images_alone(trial: Trial) -> None:
 
 
 def networks_are_in_eval_mode_after_fit(trial: Trial) -> None:
-    """Else batch norm and dropout make scores depend on their batch."""
+    """Otherwise batch norm would make a score depend on its batch, and dropout on chance."""
     training = [
         f"{name}.{inner}".rstrip(".")
         for name, network in networks_of(trial.detector).items()
@@ -55,7 +55,7 @@ def networks_are_in_eval_mode_after_fit(trial: Trial) -> None:
 
 
 def training_changes_the_scores(trial: Trial) -> None:
-    """They differ from those of the untrained networks, and from those after other training images."""
+    """They differ from those of the untrained networks, and from those after training on other images."""
     scores = trial.scores
     before = untrained(trial)
     if before is not None:
@@ -65,7 +65,7 @@ def training_changes_the_scores(trial: Trial) -> None:
 
 
 def fitting_again_starts_afresh(trial: Trial) -> None:
-    """A detector that was fitted before gives the scores of a new one."""
+    """Fitting a detector that was fitted before gives the same scores as fitting a new one."""
     scores = trial.scores
     _, again = trial.refitted
     expect(
@@ -76,7 +76,7 @@ def fitting_again_starts_afresh(trial: Trial) -> None:
 
 
 def an_interrupted_training_ends_like_a_whole_one(trial: Trial) -> None:
-    """Cut several times, where its epochs call `resume`, which then has to be told of all that training changes."""
+    """If `epochs` calls `resume`, training is interrupted several times; `resume` must be given all that training changes."""
     scores = trial.scores
     if trial.resumed is None:
         raise Skipped("its training cannot be taken up: it has no epochs that call resume")
@@ -89,7 +89,7 @@ def an_interrupted_training_ends_like_a_whole_one(trial: Trial) -> None:
 
 
 def another_seed_gives_other_scores_unless_declared_deterministic(trial: Trial) -> None:
-    """And gives the same scores where `DetectorInfo.deterministic` says so."""
+    """If it is declared in `DetectorInfo.deterministic`, another seed gives the same scores."""
     equal = torch.equal(trial.scores, trial.other_seed_scores)
     if trial.subject.info.deterministic:
         expect(equal, "it is declared deterministic, and another seed gives other scores")

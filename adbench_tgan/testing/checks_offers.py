@@ -41,7 +41,7 @@ def maps_match_the_images(trial: Trial) -> None:
 
 
 def maps_add_up_to_the_scores_where_declared(trial: Trial) -> None:
-    """To their mean or their sum, where the detector's `extras` have "map_mean" or "map_sum"."""
+    """A score is its map's mean or sum, if the detector's `extras` have "map_mean" or "map_sum"."""
     declared = {"map_mean", "map_sum"} & set(trial.subject.info.extras)
     if not declared:
         raise Skipped("its extras have neither map_mean nor map_sum")
@@ -86,7 +86,7 @@ def a_loaded_state_gives_equal_scores(trial: Trial) -> None:
 
 
 def it_moves_between_devices(trial: Trial) -> None:
-    """Loaded onto a GPU and back it scores as before; without one, every tensor follows to torch's "meta" device."""
+    """Loaded onto a GPU and back, it scores as before; without a GPU, all its tensors move along to torch's "meta" device."""
     if torch.cuda.is_available():
         there = moved(trial, "cuda")
         scores = there.score(trial.probe.to("cuda")).cpu()

@@ -10,20 +10,20 @@ from adbench_tgan.testing.trial import KEEP, Trial, gap
 
 
 def a_worker_process_can_run_it(trial: Trial) -> None:
-    """From its name and its settings alone: what a detector holds, such as a lambda, need not be pickled."""
+    """It is built there from its name and its settings; what it holds, such as a lambda, need not be pickled."""
     finding = trial.finding
     expect(not finding.crash, finding.crash)
     expect(not finding.fit_error, finding.fit_error)
 
 
 def the_same_seed_gives_the_same_scores_in_another_process(trial: Trial) -> None:
-    """Bit for bit on the CPU, also where Python hashes texts in another way."""
+    """Bit for bit on the CPU, although Python hashes strings differently there (`PYTHONHASHSEED`)."""
     there = _given(trial.finding.fitted, "no other process could fit it")
     expect(torch.equal(trial.scores, there), f"scores differ by {gap(trial.scores, there):.2g}")
 
 
 def a_saved_state_gives_equal_scores_in_another_process(trial: Trial) -> None:
-    """From a safetensors file: nothing else that fit left in memory is needed."""
+    """It is loaded from a safetensors file: `score` needs nothing else that `fit` left in memory."""
     finding = trial.finding
     if finding.crash:
         raise Skipped("the other process crashed")
@@ -34,7 +34,7 @@ def a_saved_state_gives_equal_scores_in_another_process(trial: Trial) -> None:
 
 
 def ctrl_c_stops_training(trial: Trial) -> None:
-    """At its first look at an image and midway: KeyboardInterrupt comes out of fit, no thread or process is left."""
+    """Interrupted at its first call of torch and midway, `fit` raises KeyboardInterrupt and leaves nothing that keeps the program alive."""
     finding = trial.finding
     if finding.crash or finding.fitted is None:
         raise Skipped("no other process could fit it")

@@ -23,7 +23,7 @@ def scores_are_one_finite_detached_float32_per_image(trial: Trial) -> None:
 
 
 def a_score_does_not_depend_on_the_rest_of_its_batch(trial: Trial) -> None:
-    """Alone, in threes and all together an image scores the same, also by one that never saw it in another batch."""
+    """An image scores the same alone, in threes and among all, also with a detector that has scored no batch before."""
     for size, detector in ((1, trial.detector), (3, trial.detector), (1, trial.newcomer)):
         batches = trial.probe.split(size)  # type: ignore[no-untyped-call]
         parts = torch.cat([detector.score(part).clone() for part in batches])
@@ -45,13 +45,13 @@ def scoring_twice_gives_the_same_scores(trial: Trial) -> None:
 
 
 def scores_tell_images_apart(trial: Trial) -> None:
-    """More than half of them differ."""
+    """More than half of the scores are distinct."""
     distinct = len(set(trial.scores.flatten().tolist()))
     expect(distinct > len(trial.scores) / 2, f"{distinct} distinct scores for {len(trial.scores)} images")
 
 
 def an_obvious_defect_scores_higher(trial: Trial) -> None:
-    """At least one of five crude kinds does so clearly: a detector of the wrong sign finds none."""
+    """At least one of five crude kinds of defect clearly does; a detector whose scores have the wrong sign finds none."""
     labels = torch.cat([torch.zeros(len(trial.scores)), torch.ones(len(trial.scores))]).numpy()
     found = {}
     for name, defect in DEFECTS.items():
@@ -62,17 +62,17 @@ def an_obvious_defect_scores_higher(trial: Trial) -> None:
 
 
 def scoring_does_not_write_to_its_images(trial: Trial) -> None:
-    """They are scored by others too; maps and reconstructions are looked at as well."""
+    """Other detectors score the same images; `anomaly_map` and `reconstruct` are checked as well."""
     expect(not trial.traces.images, f"{', '.join(trial.traces.images)} wrote to the images")
 
 
 def scoring_leaves_parameters_and_buffers_alone(trial: Trial) -> None:
-    """And every network's mode and gradients: nothing is learned from a test image."""
+    """Also every network's mode and gradients: nothing is learned from a test image."""
     expect(not trial.traces.state, f"scoring changed {', '.join(trial.traces.state[:3])}")
 
 
 def scoring_leaves_the_global_random_numbers_alone(trial: Trial) -> None:
-    """Those of torch, NumPy and Python; a detector that needs chance has a generator of its own."""
+    """Those of torch, NumPy and Python; a detector that needs random numbers has a generator of its own."""
     expect(not trial.traces.dice, f"scoring drew from the random numbers of {', '.join(trial.traces.dice)}")
 
 
