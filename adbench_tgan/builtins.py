@@ -161,28 +161,30 @@ def adbench_metrics() -> Iterator[MetricSpec]:
     home = "adbench_tgan.metrics"
     yield MetricSpec(name="auroc", target=f"{home}:auroc", summary="area under the ROC curve")
     yield MetricSpec(
-        name="average_precision", target=f"{home}:average_precision", summary="area under precision-recall"
+        name="average_precision",
+        target=f"{home}:average_precision",
+        summary="area under the precision-recall curve",
     )
     yield MetricSpec(name="f1_max", target=f"{home}:f1_max", summary="best F1 over all thresholds (oracle)")
     yield MetricSpec(
         name="fpr95",
         target=f"{home}:fpr95",
         higher_is_better=False,
-        summary="false positive rate where 95 % of the anomalies are found",
+        summary="false positive rate at a true positive rate of 95 %",
     )
     yield MetricSpec(
         name="balanced_accuracy",
         target=f"{home}:balanced_accuracy",
-        summary="at the 0.95 quantile of training scores",
+        summary="balanced accuracy at the 0.95 quantile of normal training scores",
     )
     yield MetricSpec(
-        name="pixel_auroc", target=f"{home}:pixel_auroc", level="pixel", summary="AUROC over pixels"
+        name="pixel_auroc", target=f"{home}:pixel_auroc", level="pixel", summary="AUROC over all pixels"
     )
     yield MetricSpec(
         name="aupro",
         target=f"{home}:aupro",
         level="pixel",
-        summary="area under per-region overlap up to 30 % false positive rate",
+        summary="area under the per-region overlap curve up to a false positive rate of 30 %",
     )
 
 
@@ -195,7 +197,7 @@ def adbench_executors() -> Iterator[ExecutorSpec]:
     yield ExecutorSpec(
         name="processes",
         target="adbench_tgan.processes:processes",
-        summary="each job in a fresh process: what a plugin breaks is one job",
+        summary="each job in a fresh process, so that a crash costs only that job",
         options=("workers", "jobs_per_gpu", "job_timeout"),
     )
     yield ExecutorSpec(

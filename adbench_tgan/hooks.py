@@ -29,9 +29,10 @@ hookimpl = pluggy.HookimplMarker("adbench")
 class ExecutorSpec:
     """A way to run jobs. `target` is a function ``(jobs, settings, tasks, registry, reporter) -> iterator of Result``.
 
-    It takes a job from the iterator `jobs` when it is about to run it, which claims the job among runs that share a
-    store, and calls `adbench_tgan.runner.announce` first. `options` are those of `Settings` that it heeds; a run that
-    asks for another is refused, and one that is left without a result for a job, or given two, ends with an error.
+    It takes a job from the iterator `jobs` only when it is about to run it, because that claims the job among the runs
+    that share a store, and calls `adbench_tgan.runner.announce` before it runs the job. `options` names those fields of
+    `Settings` that it supports; a run that asks for another is refused. A run that gets no result for a job, or two,
+    ends with an error.
     """
 
     name: str
@@ -61,7 +62,7 @@ def adbench_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def adbench_protocols() -> Iterable[ProtocolSpec]:  # type: ignore[empty-body]
-    """Offer protocols: ways to cut a dataset's category into training and test images."""
+    """Offer protocols: ways to split a category of a dataset into training and test images."""
 
 
 @hookspec
@@ -81,12 +82,12 @@ def adbench_commands() -> Iterable[CommandSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def adbench_job_started(job: Any) -> None:
-    """Told before a job runs. `job` is a frozen `adbench_tgan.jobs.Job`."""
+    """Called before a job runs. `job` is a frozen `adbench_tgan.jobs.Job`."""
 
 
 @hookspec
 def adbench_job_finished(job: Any, result: Any) -> None:
-    """Told after a job ran, also when it failed. `result` is a frozen `adbench_tgan.results.Result`."""
+    """Called after a job has run, even if it failed. `result` is a frozen `adbench_tgan.results.Result`."""
 
 
 def load(target: str, missing: str = "mend or uninstall its plugin") -> Any:

@@ -21,10 +21,10 @@ class DetectorInfo:
     version: str = "1"  # bump it when scores change: stored results of other versions count as absent
     paper: str = ""
     aliases: tuple[str, ...] = ()
-    # What it offers beyond scores: "anomaly_map", "reconstruct"; "map_mean" or "map_sum" where that is the score.
+    # Beyond scores: "anomaly_map", "reconstruct", and "map_mean" or "map_sum" if a map's mean or sum is the score.
     extras: tuple[str, ...] = ()
-    # Datasets on which its authors' code scores as the last step of `adbench audit` does, or "*": all.
+    # Datasets on which its authors' code scores as the last step of `adbench audit` does; "*" stands for all.
     as_published_on: tuple[str, ...] = ()
-    deterministic: bool = False  # it learns without chance: every seed gives the same scores
+    deterministic: bool = False  # every seed gives the same scores
     # Conformance checks that it is known to fail, with the reason; shown wherever its results are.
     expected_failures: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -24,9 +24,9 @@ QUANTILE = 0.95  # of the scores of training normals: the threshold of balanced 
 class MetricSpec:
     """`target` is a function of one job's scores.
 
-    Image level: ``(scores (N,), labels (N,), threshold) -> float``; pixel level, where a dataset has masks and a
-    detector maps: ``(maps (N, H, W), masks (N, H, W)) -> float``. It is given copies; a result that is not finite
-    counts as not computed, and the row says so.
+    Image level: ``(scores (N,), labels (N,), threshold) -> float``. Pixel level, if the dataset has masks and the
+    detector has anomaly maps: ``(maps (N, H, W), masks (N, H, W)) -> float``. Its arguments are copies; a result that
+    is not finite counts as not computed, and the row says so.
     """
 
     name: str

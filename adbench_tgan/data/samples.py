@@ -38,10 +38,10 @@ class Dataset(Protocol):
 
     @property
     def note(self) -> str:
-        """What was found, such as whether the pixels are the official ones."""
+        """A remark on the data that was found, such as whether the pixels are the official ones."""
 
     def samples(self, category: str) -> Samples:
-        """The images out of which a protocol cuts `category`."""
+        """The images that a protocol splits for `category`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,11 @@ class Samples:
     """
 
     read: Callable[[int], Pixels]
-    ids: Sequence[str]  # names, as tables of scores have them; no two test images share one
+    ids: Sequence[str]  # names, which identify images in score tables; no two test images share one
     classes: Sequence[str]  # class names; "good" for the normal images of a layout with defects
     parts: Sequence[str]  # "train" or "test"
     read_mask: Callable[[int], Pixels] | None = None
-    # Where all have one size: several at once, uint8 (n, C, H, W).
+    # If all images have one size: reads several at once, as uint8 (n, C, H, W).
     read_many: Callable[[Indices], Pixels] | None = None
     _digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
     _mask_digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
@@ -235,10 +235,10 @@ def class_dataset(
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A protocol's answer: indices into the samples.
+    """What a protocol returns: indices into the samples.
 
-    Labelled anomalies are chosen out of the training images `on_offer`, only when a detector asks for them. Both are
-    there or neither; no image on offer is a test image.
+    Labelled anomalies are chosen from the training images `on_offer`, and only for a detector that learns from them.
+    `on_offer` and `choose_anomalies` are given both or not at all; no image on offer is a test image.
     """
 
     normal: Indices  # to train on

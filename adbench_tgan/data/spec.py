@@ -18,9 +18,9 @@ class DatasetSpec:
     name: str
     target: str
     layout: Layout
-    protocol: str  # used when none is asked for
-    preset: str = "paper"  # used when none is asked for
-    channels: int = 3  # of the networks that `adbench info` counts; those of a run have as many as the images
+    protocol: str  # used if a command names none
+    preset: str = "paper"  # used if a command names none
+    channels: int = 3  # for which `adbench info` counts parameters; in a run the images decide
     summary: str = ""
     source: str = ""
     licence: str = ""
@@ -36,7 +36,7 @@ class ProtocolSpec:
     name: str
     version: str
     target: str
-    layout: Layout  # of the datasets it can cut
-    datasets: tuple[str, ...] = ()  # the only ones it can cut, by name; empty: all of that layout
-    categories: tuple[str, ...] = ()  # the only ones it has; empty: those of the dataset
+    layout: Layout  # of the datasets that it can split
+    datasets: tuple[str, ...] = ()  # names of the only datasets that it can split; empty: all of that layout
+    categories: tuple[str, ...] = ()  # the only categories that it has; empty: those of the dataset
     summary: str = ""
