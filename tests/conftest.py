@@ -126,14 +126,8 @@ def shell(tmp_path: Path) -> Callable[..., Ended]:
     return call
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a good part of the tests waits for processes that it started."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_finish() -> None:
-    """Let what was imported and collected be no garbage to look through, some ten times in each test."""
+    """Look for no garbage among what was imported and collected."""
     gc.collect()
     gc.freeze()
 
