@@ -139,9 +139,9 @@ def refuse(error: Any) -> NoReturn:
 def cores_are_free() -> bool:
     """Whether each thread of ours can have a core to itself now; where nobody can tell, it is no.
 
-    Threads of small networks wait for each other all the time. On a core that another program uses, or where the time
-    of cores is rationed, waiting by spinning makes training many times slower. Else falling asleep does: by a quarter,
-    on a virtual machine that must be woken by a busy host to more than twice as long.
+    Threads of small networks wait for each other all the time. Spinning while they wait makes training many times slower
+    on a core that another program uses, or where CPU time is rationed. Elsewhere sleeping is slower: by a quarter, and
+    more than twice on a virtual machine whose host is busy and wakes it late.
     """
     try:
         running = int(RUNNING.read_text().split()[3].split("/")[0])  # on the machine, with this process

@@ -802,7 +802,7 @@ def test_a_detector_cannot_end_the_command_in_silence(tmp_path):
     ],
 )
 def test_threads_wait_asleep_unless_the_cores_are_free(running, ration, free, monkeypatch, tmp_path, adbench):
-    """Else another program makes training many times slower; and asleep on free cores it is half as fast."""
+    """Spinning beside another program makes training many times slower; on free cores it is sleeping that is slower."""
     for name, text in {"running": running, "ration": ration}.items():
         if text is not None:
             (tmp_path / name).write_text(text + "\n")

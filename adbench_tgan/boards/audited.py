@@ -27,15 +27,18 @@ def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     try:
         for line in read_lines(path, ("key", "as_published")):
-            if line["as_published"] != "" and found.setdefault(line["key"], _auroc(line)) != _auroc(line):
+            if line["as_published"] == "":
+                continue
+            auroc = _auroc(line["as_published"])
+            if found.setdefault(line["key"], auroc) != auroc:
                 raise ValueError(f"column key: {line['key']} is there twice, with two numbers as_published")
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise AdbenchError(f"{path} cannot be read as an audit.csv: {error}; audit again") from None
     return {key: value for key, value in sorted(found.items()) if key in wanted}
 
 
-def _auroc(line: Mapping[str, str]) -> float:
-    value = float(line["as_published"])
+def _auroc(text: str) -> float:
+    value = float(text)
     if not 0 <= value <= 1:
         raise ValueError(f"column as_published: {value} is not within 0 to 1")
     return value
