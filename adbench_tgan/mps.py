@@ -42,9 +42,10 @@ def side_by_side(warn: Callable[[str], None]) -> Iterator[Mapping[str, str]]:
             warn(f"{CONTROL} does not start ({problem}): jobs take turns on the GPU")
             yield {}
             return
-        # A shell that ends MPS when its input does: when it is closed here, or when this process is gone.
+        # A shell that ends MPS when its input does: when it is closed here, or when this process is gone. It is the
+        # shell that removes the folder then.
         end = subprocess.Popen(
-            ["/bin/sh", "-c", 'cat > /dev/null; echo quit | "$0"', program],
+            ["/bin/sh", "-c", 'cat > /dev/null; echo quit | "$0"; rm -rf -- "$1"', program, folder],
             env=os.environ | own,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

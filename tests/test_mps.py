@@ -58,16 +58,18 @@ def test_it_ends_when_the_block_fails(diary):
     assert diary.read_text().endswith("told to quit\n")
 
 
-def test_it_ends_when_its_process_is_killed(diary):
+def test_it_ends_when_its_process_is_killed(diary, tmp_path):
+    own = tmp_path / "temporary files"
+    own.mkdir()
     text = (
         "import os, signal\nfrom adbench_tgan import mps\n"
         "with mps.side_by_side(print):\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", text], check=False)
+    done = subprocess.run([sys.executable, "-c", text], check=False, env=os.environ | {"TMPDIR": str(own)})
     assert done.returncode == -signal.SIGKILL
     until = time.monotonic() + 20
-    while "told to quit" not in diary.read_text():
-        assert time.monotonic() < until, "MPS outlived the process that started it"
+    while "told to quit" not in diary.read_text() or list(own.iterdir()):
+        assert time.monotonic() < until, "MPS outlived the process that started it, or its folder did"
         time.sleep(0.05)
 
 
