@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).with_name("published_numbers.csv")  # a copy of the one beside the boards
 AVERAGE = "average"  # how the table of published numbers calls a mean over categories
-# What an AUROC is called there, and of how many it is a share.
-METRICS = {"AUROC": 1, "image AUROC": 1, "AUROC (as printed)": 1, "AUROC percent": 100}
+# What an AUROC is called there, in small letters, and of how many it is a share.
+METRICS = {"auroc": 1, "image auroc": 1, "auroc (as printed)": 1, "auroc percent": 100}
 NUMBERED = re.compile(r"\d+ \((\w+)\)")  # a class's number before its name
 # What a source says of the settings that make a detector the published one.
 SETTING = re.compile(r"\((\w+=\w+)\)")
@@ -62,7 +62,7 @@ def read_published(path: Path) -> tuple[Printed, ...]:
     """
     try:
         lines = read_lines(path, NEEDED)
-        found = tuple(_printed(line) for line in lines if line["our_detector"] and line["metric"] in METRICS)
+        found = tuple(_printed(line) for line in lines if line["our_detector"] and _metric(line) in METRICS)
         _ensure_one_number_each(found)
         return found
     except (OSError, ValueError, csv.Error) as error:
@@ -105,10 +105,14 @@ def _ensure_one_number_each(lines: Iterable[Printed]) -> None:
             raise ValueError(f"two AUROCs of {line.detector}, {line.category} out of {line.source}")
 
 
+def _metric(cells: Mapping[str, str | None]) -> str:
+    return (cells["metric"] or "").strip().lower()
+
+
 def _printed(line: Mapping[str, str | None]) -> Printed:
     cells = {name: line[name] for name in NEEDED}
     try:
-        auroc = float(cells["value"] or "") / METRICS[cells["metric"] or ""]
+        auroc = float(cells["value"] or "") / METRICS[_metric(cells)]
     except ValueError as error:
         raise ValueError(f"column value, the line of {cells['our_detector']}: {error}") from None
     if None in cells.values() or not 0 <= auroc <= 1:

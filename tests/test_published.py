@@ -135,6 +135,7 @@ def test_a_rows_number_is_of_one_source_that_prints_all_its_categories(printed, 
         ("image AUROC", "0.75", 0.75),
         ("AUROC (as printed)", "0.75", 0.75),
         ("AUROC percent", "75", 0.75),
+        (" auroc Percent", "75", 0.75),
     ],
 )
 def test_every_unit_of_an_auroc_is_read(metric, value, auroc, tmp_path):
