@@ -1,29 +1,32 @@
-"""AnoGAN: a GAN learns normal images; an image is anomalous if no z makes the generator draw it.
+"""AnoGAN: a GAN is trained on normal images; an image is anomalous if no latent z makes the generator produce it.
 
 Schlegl, Seeboeck, Waldstein, Schmidt-Erfurth, Langs: "Unsupervised Anomaly Detection with Generative Adversarial
-Networks to Guide Marker Discovery", IPMI 2017, https://arxiv.org/abs/1703.05921. The authors published no code; the
-search follows the baseline in https://github.com/houssamzenati/Efficient-GAN-Anomaly-Detection (EGBAD), whose
-settings are the best specified of all re-implementations.
+Networks to Guide Marker Discovery", IPMI 2017, https://arxiv.org/abs/1703.05921. The authors published no code. The
+search for z follows the baseline in https://github.com/houssamzenati/Efficient-GAN-Anomaly-Detection (EGBAD), the
+re-implementation whose settings are best specified.
 
 Where this differs from that code, and why
-1. The networks are DCGAN's at 32 and 64 pixels, with z of 100; EGBAD's are for MNIST's 28 pixels. The features that the
-   search compares are 4,096 at 32 pixels (8,192 at 64), EGBAD's 1,024; both parts of the loss are sums.
-2. The learning rate is 2e-4, as in the other re-implementations, and the batch 64. EGBAD's 1e-5 (`lr`) has no
-   default number of epochs; ours are 25, and 10,000 steps for a training set as small as MVTec AD's, of
-   which 25 epochs would be some hundred steps: too few for the networks, and for averages that forget their first weights.
-   On 5,000 images 25 epochs are 1,950 steps, after which the averages still hold 14 % of the first step's weights.
-3. Both networks that search are the averaged ones. EGBAD hands D the averages of G, so that D runs with its raw weights.
-4. All images of a batch walk together, each as it would alone: see latent_search.py. z0 is seeded by the detector's
-   seed and the image's pixels, so that a score does not depend on what was scored before. Always 50 walk (`together`),
-   because convolutions round differently in batches of other sizes, and 500 steps amplify it.
-5. Batch norm of D, whose features the search compares, averages the statistics of the images that G learns from too: two
-   batches of drawn images to one of real ones; those of G move in D's step too. In EGBAD's code each network's averages
-   move in its own step alone. Batch norm's
-   epsilon and momentum are PyTorch's, 1e-5 and .1; EGBAD's 1e-3 and .01.
-6. `restarts` and an early exit are our additions, both off. The search's rates change after 200 and 300 steps; in EGBAD's
-   code, which counts from 0, after 201 and 301.
-7. The images come cut into training and test sets. Their code draws two permutations for the two sets, so that about 80 %
-   of the normal test images are training images.
+1. The networks are DCGAN's for 32 and 64 pixels, with 100 dimensions of z; EGBAD's are for MNIST's 28 pixels. The
+   search compares 4,096 features at 32 pixels (8,192 at 64), EGBAD's 1,024. Both parts of the loss are sums.
+2. The learning rate is 2e-4, as in the other re-implementations, and the batch size is 64. EGBAD's rate is 1e-5
+   (`lr`), without a default number of epochs. Ours is 25 epochs, or 10,000 steps for a training set as small as MVTec
+   AD's. There 25 epochs would be some hundred steps: too few for the networks, and for moving averages to move away
+   from the first weights. On 5,000 images 25 epochs are 1,950 steps, after which the first step's weights still make
+   up 14 % of the averages.
+3. The search uses the moving averages of the weights of both networks. EGBAD gives D the averages of G, so that D runs
+   with its raw weights.
+4. All images of a batch are searched together, each as if it were alone: see latent_search.py. The starting point z0
+   depends only on the detector's seed and the image's pixels, so that a score does not depend on what was scored
+   before. Always 50 are searched at once (`together`), because convolutions round differently in batches of other
+   sizes, and 500 steps amplify it.
+5. Running statistics of batch norm in D, whose features the search compares, include the images generated in G's step:
+   two batches of generated images to one of real ones. Those of G are updated in D's step too. In EGBAD's code each
+   network's statistics are updated in its own step alone. Batch norm's epsilon and momentum are PyTorch's, 1e-5 and
+   .1; EGBAD's are 1e-3 and .01.
+6. `restarts` and early stopping (`patience`) are our additions, both off by default. The learning rate of the search
+   changes after 200 and 300 steps; in EGBAD's code, which counts from 0, after 201 and 301.
+7. Training and test images are split once. EGBAD's code draws a new permutation for each of the two sets, so that
+   about 80 % of its normal test images are training images.
 """
 
 from __future__ import annotations
@@ -123,7 +126,7 @@ class AnoGAN(Detector):
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """While training those that learn, afterwards their averages."""
+        """During training the networks that learn, afterwards those with averaged weights."""
         return {"generator": self.generator, "discriminator": self.discriminator}
 
     def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
@@ -173,7 +176,7 @@ class AnoGAN(Detector):
     def step(
         self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
     ) -> dict[str, Tensor]:
-        """One step of D, then one of G with a z of its own."""
+        """One step of D, then one of G with newly drawn z."""
         with torch.no_grad():
             fake = self.generator(self.prior(x))
         loss_d = discriminator_loss(self.discriminator(x)[0], self.discriminator(fake)[0])
@@ -211,14 +214,14 @@ class AnoGAN(Detector):
         return self.generator(z[:, :, None, None]).float()
 
     def find(self, images: Tensor) -> Found:
-        """The z with which the generator draws each image best, and its loss.
+        """The z found for each image, and its loss.
 
-        In training mode no group is filled up with copies of an image, which batch norm's statistics would count.
+        In training mode no group is filled up with copies of an image, as these would enter batch norm's statistics.
         """
         return in_groups(self.walk, images, None if self.generator.training else self.config.together)
 
     def walk(self, images: Tensor) -> Found:
-        """Steps 1 to `search_lr_until` with the first rate, and so on, from a z of each image's own."""
+        """Search with the three learning rates in turn, from a starting point of each image's own."""
         c = self.config
         x = to_unit(images)
         with torch.no_grad():
@@ -243,7 +246,7 @@ class AnoGAN(Detector):
 
 
 def real_loss(logits: Tensor) -> Tensor:
-    """Cross-entropy of each logit, (B,), and "real"."""
+    """Cross-entropy of each logit, (B,), with the label "real"."""
     return F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits), reduction="none")
 
 

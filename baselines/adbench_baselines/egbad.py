@@ -1,28 +1,31 @@
-"""EGBAD: a BiGAN; an image is anomalous if the generator does not draw it again from its code, or if the
-discriminator, which judges pairs of image and code, sees another image in the pair.
+"""EGBAD: a BiGAN, whose discriminator judges pairs of an image x and a latent code z; an image is anomalous if its
+reconstruction G(E(x)) differs from it, in pixels or in the discriminator's features.
 
 Zenati, Foo, Lecouat, Manek, Chandrasekhar: "Efficient GAN-Based Anomaly Detection", ICLR Workshops 2018,
 https://arxiv.org/abs/1802.06222. Authors' code: https://github.com/houssamzenati/Efficient-GAN-Anomaly-Detection
 
 Where this differs from the authors' code, and why
-1. Theirs is for 28 x 28 MNIST. Images of other sizes and colours take the topology that a PyTorch article on EGBAD
-   gives for 64 x 64: a DCGAN whose pyramids end in one 4 x 4 convolution, with biases; 8 * width features of x in E and D.
-2. That article's D has no joint layer: it judges 8 * width features of x next to as many of z, and its f does not see
-   z. Theirs is a layer on top of both. We lay it there: linear, 16 * width -> 16 * width, LeakyReLU, dropout, and the
-   logit from it. This adds 1,049,600 parameters to the article's D at width 64; `feature="image"` is the article's D.
-3. Dropout follows every activation of D, as in theirs; the article has none (`dropout=0`).
-4. The first blocks of E and D have no batch norm, as in theirs; the article has one there (`bn_first=True`). D's branch
-   of z has batch norm, as in the article; theirs has none.
+1. Their networks are for MNIST at 28 x 28 pixels. To allow other sizes and colour, ours follow the topology that a
+   PyTorch article on EGBAD gives for 64 x 64, a DCGAN with biases: E and D end in a 4 x 4 convolution, with 8 * width
+   features of x, and G starts with a transposed one.
+2. The article's D has no joint layer: its logit comes straight from 8 * width features of x and as many of z, and its
+   feature vector f does not depend on z. The authors' D has a layer on top of both. We add one: linear, 16 * width ->
+   16 * width, LeakyReLU, dropout, followed by the logit. This adds 1,049,600 parameters to the article's D at width
+   64; `feature="image"` is the article's D.
+3. Dropout follows every activation of D, as in the authors' code; the article has none (`dropout=0`).
+4. The first blocks of E and D have no batch norm, as in the authors' code; the article has it there (`bn_first=True`).
+   D's branch of z has batch norm, as in the article; the authors' has none.
 5. lr is 2e-4 and z has 100 dimensions. Theirs are 1e-5, with no default number of epochs, and 200.
-6. Training is counted in steps, because their code has no default number of epochs, and because the averaged weights
-   look 1,000 steps back: a fixed number of epochs would leave small categories with their first weights.
-7. The images come cut into training and test sets. Theirs draws two permutations for the two sets, so that about
-   80 % of the normal test images are training images.
-8. The batch is 100 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
+6. Training is counted in steps. Their code has no default number of epochs, and the averages of the weights reach back
+   about 1,000 steps: after a fixed number of epochs, those of small categories would still be close to the initial
+   weights.
+7. Training and test images are split once. Their code draws a new permutation for each of the two sets, so that about
+   80 % of its normal test images are training images.
+8. The batch size is 100, or the whole training set if that is smaller (60 images for MVTec AD's toothbrush).
 9. `anomaly_map`, |x - G(E(x))| averaged over channels, is our addition; their code has none.
-10. Batch norm of G averages the statistics of G(z). In theirs G(E(x)) is in the graph too, and adds its own.
-11. These averages move whenever a network runs in training: D's in the step of G and E too, theirs in D's step. In their
-   code each network's move in its own step alone.
+10. G's running statistics of batch norm are of G(z) only. In their code G(E(x)) is in the graph, and counts too.
+11. These statistics are updated whenever a network runs in training: D's also in the step of G and E, those of G and E
+    also in D's step. In their code each network's are updated in its own step alone.
 """
 
 from __future__ import annotations
@@ -146,7 +149,7 @@ class Discriminator(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """The authors' weights: kernels N(0, .02), biases 0; batch norm stays at 1 and 0."""
+    """Initialise as the authors do: kernels N(0, .02), biases 0; batch norm stays at 1 and 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)
         nn.init.zeros_(module.bias)
@@ -183,7 +186,7 @@ class EGBAD(Detector):
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """The trained ones while training; with their averaged weights afterwards."""
+        """The networks; after training, with averaged weights."""
         return {"generator": self.generator, "encoder": self.encoder, "discriminator": self.discriminator}
 
     def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
@@ -212,7 +215,7 @@ class EGBAD(Detector):
         )
 
     def pairs(self, train: TrainSet) -> Endless[tuple[Tensor, Tensor]]:
-        """Batches a and b without end, in two orders, both new in each pass."""
+        """Pairs of batches without end, a and b in two different orders, both new in each pass."""
         size = min(self.config.batch_size, len(train.normal))
         check_pair(size)
 

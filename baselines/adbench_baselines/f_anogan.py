@@ -1,30 +1,30 @@
-"""f-AnoGAN: a WGAN-GP is trained on normal images, then an encoder learns to invert it; an image is anomalous if
-its reconstruction differs from it, in pixels and in the critic's features.
+"""f-AnoGAN: a WGAN-GP is trained on normal images, then an encoder learns to invert its generator; an image is
+anomalous if its reconstruction differs from it, in pixels or in the critic's features.
 
 Schlegl, Seeboeck, Waldstein, Langs, Schmidt-Erfurth: "f-AnoGAN: Fast unsupervised anomaly detection with generative
-adversarial networks", Medical Image Analysis 54, 2019, https://doi.org/10.1016/j.media.2019.01.010.
-Authors' code: https://github.com/tSchlegl/f-AnoGAN
+adversarial networks", Medical Image Analysis 54, 2019, https://doi.org/10.1016/j.media.2019.01.010. Authors' code:
+https://github.com/tSchlegl/f-AnoGAN
 
 Where this differs from the authors' code, and why
-1. The encoder ends in a linear layer, because z is drawn from N(0, I) and a third of that on each axis is out of a
-   tanh's reach. Theirs ends in the tanh by default, as in the paper's runs: `encoder_tanh=True`.
-2. Images of 32 pixels, the default here, leave out the generator's first block and the last one of critic and encoder,
-   so that the feature layer keeps its 4 x 4; theirs are 64 x 64 and grey (`image_size=64`).
-3. Training images are not mirrored, since digits and many objects are not symmetric; `hflip=True` to do so.
+1. The encoder ends in a linear layer, because z is drawn from N(0, I), of which a third on each axis lies outside the
+   range of tanh. Theirs ends in tanh by default, as in the paper's runs: `encoder_tanh=True`.
+2. At 32 pixels, the default here, the generator lacks its first block, and critic and encoder lack their last, so that
+   the feature map remains 4 x 4. Their images are 64 x 64 and grey (`image_size=64`).
+3. Training images are not mirrored, since digits and many objects are not symmetric; `hflip=True` mirrors them.
 4. Both stages are counted in steps, so that small categories get enough of them: 20,000 generator steps, each after
    `n_critic` critic steps, where theirs are 7 epochs of a large data set; 50,000 encoder steps, as theirs.
-5. All test images are scored, in eval mode. Theirs drops the incomplete last batch of each class and validates the
-   encoder with batch norm in training mode.
-6. Batch norm has PyTorch's epsilon and momentum; theirs those of TensorFlow. The generator's averages move in the
-   critic's steps too; theirs in its own steps alone. RMSProp, too, is PyTorch's: its mean square starts at 0, theirs at
-   1, so that the encoder's first steps are larger. That is a lead of some 100 steps of 50,000.
-7. The batch is 64 or the whole training set, whichever is smaller (MVTec AD categories can have fewer images).
+5. All test images are scored, in eval mode. Their code drops the incomplete last batch of each class, and validates
+   the encoder with batch norm in training mode.
+6. Batch norm has PyTorch's epsilon and momentum; theirs has TensorFlow's. The generator's running statistics are
+   updated in the critic's steps too; theirs only in its own. RMSProp is PyTorch's as well: its mean square starts at
+   0, theirs at 1. The encoder's first steps are therefore larger, a lead of some 100 steps of 50,000.
+7. The batch size is 64, or the whole training set if that is smaller (60 images for MVTec AD's toothbrush).
 8. `anomaly_map` averages |x - G(E(x))| over channels; the authors' images are grey.
 
-`arch="mlp"` gives the grey-image networks of https://github.com/A03ki/f-AnoGAN, whose own settings are image_size=28,
+`arch="mlp"` gives the networks for grey images of https://github.com/A03ki/f-AnoGAN. Its settings are image_size=28,
 latent=100, lr=2e-4, betas=[0.5,0.999], encoder_optimizer=adam, encoder_lr=2e-4, encoder_betas=[0.5,0.999],
-encoder_tanh=true and bn_eps=.8, the last by a slip (batch norm's second argument is epsilon, not momentum). There the
-generator reuses the z of the last critic step; here it draws its own.
+encoder_tanh=true and bn_eps=.8, the last by mistake: batch norm's second argument is epsilon, not momentum. There the
+generator's step reuses the z of the last critic step; here it draws its own.
 """
 
 from __future__ import annotations

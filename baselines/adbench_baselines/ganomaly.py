@@ -1,20 +1,21 @@
-"""GANomaly: an encoder-decoder-encoder trained as a GAN; an image is anomalous if the second encoder does not
-recover its code.
+"""GANomaly: an encoder-decoder-encoder trained as a GAN; an image is anomalous if the second encoder does not recover
+its code from the reconstruction.
 
-Akcay, Atapour-Abarghouei, Breckon: "GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training",
-ACCV 2018, https://arxiv.org/abs/1805.06725. Authors' code: https://github.com/samet-akcay/ganomaly
+Akcay, Atapour-Abarghouei, Breckon: "GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training", ACCV 2018,
+https://arxiv.org/abs/1805.06725. Authors' code: https://github.com/samet-akcay/ganomaly
 
 Where this differs from the authors' code, and why
-1. Networks are in eval mode when scoring. Theirs stay in train mode, so that through batch norm every score
-   depends on the other test images of its batch, which their CIFAR loader sorts by class.
-2. The last epoch is kept. Theirs keeps, and prints, the epoch of the best *test* AUROC.
-3. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
-4. Images of every dataset are scaled to [-1, 1], the range of the decoder's tanh. Theirs scales MNIST to
-   [-0.42, 2.82], which tanh cannot reach (`legacy_mnist_norm`).
-5. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
-   Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
-6. The batch is 64, theirs for every dataset, or the whole training set if that is smaller, as in some of MVTec AD. There
-   15 epochs are few steps: 75 of screw's 320 images (`batch_size`, `epochs`).
+1. Networks are in eval mode when scoring. Theirs stay in training mode, so that through batch norm every score depends
+   on the other test images of its batch, and their CIFAR-10 loader sorts these by class.
+2. The last epoch is kept. Their code keeps, and prints, the epoch of the best *test* AUROC.
+3. Scores are not min-max scaled over the test set. This does not change AUROC; it would change thresholds.
+4. Images of every dataset are scaled to [-1, 1], the range of the decoder's tanh. Their code scales MNIST to [-0.42,
+   2.82], which tanh cannot reach (`legacy_mnist_norm`).
+5. A discriminator whose loss falls below 1e-5 is reinitialised, as in their code. Here its running statistics and its
+   optimiser's state are reset too; theirs keeps both. Since version 2 new weights are drawn at every step and used
+   only if needed, so that no step waits for the GPU.
+6. The batch size is 64, theirs for every dataset, or the whole training set if that is smaller (60 images for MVTec
+   AD's toothbrush). On MVTec AD 15 epochs are few steps: 75 on screw's 320 images (`batch_size`, `epochs`).
 7. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; their code has none.
 """
 

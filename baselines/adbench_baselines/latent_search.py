@@ -1,12 +1,13 @@
-"""Search of a generator's latent space by gradient descent: for each image its own z, many images at a time.
+"""Search of a generator's latent space by gradient descent: one z for each image, many images at a time.
 
-AnoGAN (Schlegl et al., IPMI 2017) and its descendants ask which z gives the image that comes closest to the one at
-hand. All images of a batch walk together, and each walks as it would alone: losses are summed over the batch, never
-averaged, so that its gradient is that of batch 1; Adam and the clipping of gradients look at one image at a time;
-and a walk starts where its image's own pixels say, not where its place in the batch says. What remains is rounding:
-matrix products of batches of different sizes can differ in the last bit, and a long walk, which is a chaotic one,
-amplifies that to some 5e-4 of the loss, in double precision too. `in_groups` takes away this last difference. On a GPU
-there is another: sums whose terms come in another order each time. `repeatable` forbids them.
+AnoGAN (Schlegl et al., IPMI 2017) and its descendants search for the z from which the generator makes the image
+closest to a given one. Here all images of a batch are searched together, each as if it were alone. Losses are summed
+over the batch, never averaged, so that each image has the gradient that it has in a batch of 1. Adam and gradient
+clipping treat each image separately. The starting point depends on the image's own pixels, not on its place in the
+batch. What remains is rounding: matrix products of batches of different sizes can differ in the last bit. A long
+search is chaotic and amplifies this to some 5e-4 of the loss, in double precision too. `in_groups` removes this
+difference. On a GPU there is another one: sums whose terms are added in a different order each time. `repeatable`
+forbids these.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ Loss = Callable[..., Tensor]  # (z, *targets) -> (B,): the loss of each image
 
 @dataclass(frozen=True)
 class Found:
-    """Where the walks ended."""
+    """Where the searches, or walks, ended."""
 
     z: Tensor  # (B, latent)
     loss: Tensor  # (B,), at that z
 
 
 class Ends:
-    """Where the walks of images ended, so that a map of an image that was scored needs no second walk.
+    """Remembers the z found for each image, so that the map of a scored image needs no second search.
 
-    An end holds for the generator as it is: make a new one of these whenever it learns. In train mode, where the
-    images of a batch meet in batch norm, nothing is remembered.
+    A z is valid for the generator as it is: make a new `Ends` whenever the generator has been trained. In train mode,
+    where images of a batch influence each other through batch norm, nothing is remembered.
     """
 
     def __init__(self, generator: nn.Module):
@@ -49,7 +50,7 @@ class Ends:
         self.z: dict[bytes, Tensor] = {}  # by the hash of an image, (latent,) each
 
     def new(self, images: Tensor, find: Callable[[Tensor], Found]) -> Found:
-        """`find` the ends of uint8 (B, C, H, W), known or not, and remember them."""
+        """`find` the z of uint8 images (B, C, H, W), known or not, and remember them."""
         found = find(images)
         if not self.generator.training:
             self.z.update(zip(map(digest, images.cpu()), found.z, strict=True))
@@ -129,9 +130,9 @@ def search(
         z0: starting points, (B, latent) each.
         rates: the learning rate of each step.
         clip: largest norm of one image's gradient.
-        patience: after every so many steps, an image stops whose loss fell by no more than a share of `tolerance`
-            of itself since the last look; 0 lets all of them walk to the end.
-        detector: whose loss it is; on a GPU the step of the walk is then captured in a CUDA graph.
+        patience: every so many steps, the walk of an image ends if its loss has fallen by no more than the fraction
+            `tolerance` of itself since the last check; 0: all walks take every step.
+        detector: the detector whose loss it is; with it, the step is captured in a CUDA graph on a GPU.
     """
     best: Found | None = None
     for start in z0:
@@ -149,7 +150,7 @@ def search(
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Let every sum be taken in the same order whenever it is taken, so that a walk can be walked again."""
+    """Let sums add their terms in the same order every time, so that a walk can be repeated exactly."""
     strict, lenient = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -211,7 +212,7 @@ def walk_captured(
     patience: int = 0,
     tolerance: float = 0.0,
 ) -> Tensor:
-    """`walk` by a step that is the same every time, so that a CUDA graph can hold it: images that stop stand still."""
+    """`walk` with the same operations in every step, for a CUDA graph: the z of images that have stopped stays as it is."""
     z = z0.detach().clone()
     mean, square = torch.zeros_like(z), torch.zeros_like(z)
     before = torch.full((len(z),), torch.inf, device=z.device)
@@ -256,7 +257,7 @@ def clipped(gradient: Tensor, most: float) -> Tensor:
 
 
 def paces(rates: Sequence[float], z: Tensor) -> Tensor:
-    """What Adam's corrections make of each step's rate: the stride, and the root of the second one, (steps, 2)."""
+    """Of each step, (steps, 2): its rate with Adam's first bias correction, and the square root of the second one."""
     corrected = [
         (rate / (1 - BETA1**number), (1 - BETA2**number) ** 0.5) for number, rate in enumerate(rates, start=1)
     ]
@@ -264,9 +265,9 @@ def paces(rates: Sequence[float], z: Tensor) -> Tensor:
 
 
 def adam(gradient: Tensor, mean: Tensor, square: Tensor, pace: Tensor) -> Tensor:
-    """What Adam's next step takes off z; `mean` and `square` are changed in place.
+    """What Adam's next step subtracts from z; `mean` and `square` are changed in place.
 
-    As torch.optim.Adam, whose rows cannot be let go one by one.
+    The same as torch.optim.Adam, which cannot drop single rows.
     """
     mean.lerp_(gradient, 1 - BETA1)
     square.lerp_(gradient.square(), 1 - BETA2)

@@ -1,5 +1,6 @@
-"""What several papers share: the DCGAN pyramid and its initialisation, averages of weights, the gradient penalty,
-budgets in steps."""
+"""Parts that several papers share: DCGAN's networks and initialisation, averages of weights, the gradient penalty,
+budgets in steps.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def check_size(size: int) -> None:
 
 
 def check_pair(size: int) -> None:
-    """Refuse batches of one image where batch norm sees vectors, of which one has no variance."""
+    """Refuse batches of one image where batch norm is applied to vectors: a single one has no variance."""
     if size < 2:
         raise AdbenchError(
             "batch norm needs two images in a batch here; give more training images, or a larger batch_size"
@@ -42,7 +43,7 @@ def check_grey(detector: str, channels: int) -> None:
 
 
 def to_mnist_norm(images: Tensor) -> Tensor:
-    """Uint8 in 0..255 -> float32 in [-0.42, 2.82]: less MNIST's mean, by its standard deviation."""
+    """Uint8 in 0..255 -> float32 in [-0.42, 2.82]: MNIST's mean subtracted, divided by its standard deviation."""
     return (images.float() / 255 - MNIST_MEAN) / MNIST_STD
 
 
@@ -124,10 +125,10 @@ def dcgan_init(module: nn.Module) -> None:
 
 @torch.no_grad()
 def restart_where(won: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
-    """Draw a DCGAN network anew where `won` (), a truth value on its device; say whether that was so as 0. or 1.
+    """Reinitialise a DCGAN network if `won`, a boolean tensor () on its device, is true; return `won` as 0. or 1.
 
-    Running statistics and the optimiser's moments start anew too. The weights are drawn in every call and taken back
-    where nothing was won, so that nobody waits for the device to tell.
+    Running statistics and the optimiser's moments are reset too. New weights are drawn in every call and undone if
+    `won` is false, so that nothing waits for the device to report it.
     """
     values = [*network.parameters(), *network.buffers()]
     before = [value.clone() for value in values]
@@ -145,7 +146,7 @@ def restart_where(won: Tensor, network: nn.Module, optimizer: torch.optim.Optimi
 
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
-    """Of what is computed in the block, let gradients pass through `networks` and leave none in their parameters.
+    """In this block, let gradients pass through `networks` and accumulate none in their parameters.
 
     A block that fails leaves nothing frozen: a step whose CUDA graph cannot be captured is run again without one.
     """
@@ -161,7 +162,7 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 class Average:
     """A running average of a network's weights, `module`; its buffers, such as batch norm's statistics, are the live ones.
 
-    As torch's AveragedModel, which asks the device at every step whether it is the first: a CUDA graph cannot.
+    Like torch's AveragedModel, which reads from the device at every step whether it is the first: a CUDA graph cannot.
     """
 
     def __init__(self, network: nn.Module, decay: float):

@@ -1,33 +1,39 @@
 """Skip-Attention GAN (SAGAN): Skip-GANomaly with a U-Net of depthwise separable convolutions whose skip connections
-pass through attention; an image is anomalous if its reconstruction differs from it, in its pixels or in the
+pass through attention; an image is anomalous if its reconstruction differs from it, in pixels or in the
 discriminator's code.
 
 Liu, Lan et al.: "SAGAN: Skip-Attention GAN for Anomaly Detection", ICIP 2021, pp. 2468-2472,
-https://doi.org/10.1109/ICIP42928.2021.9506332. Authors' code: https://github.com/SYLan2019/Skip-Attention-GAN
-(Not the "SAGAN" of Zhang et al., which is self-attention.)
+https://doi.org/10.1109/ICIP42928.2021.9506332. Authors' code: https://github.com/SYLan2019/Skip-Attention-GAN. This is
+not the "SAGAN" of Zhang et al., which uses self-attention.
 
 Where this differs from the authors' code, and why
-1. The generator is the paper's. Their code contains it but builds Skip-GANomaly's U-Net instead. Two depthwise filters a
-   channel are our choice (`depth_multiplier`), the nearest to the paper's Table 1, which says 5,181,089: with them both
-   networks have 5,102,035 parameters at 32 pixels, with one, as in their code, 3,131,765.
-2. Max pooling, as in the paper; theirs uses an external CUDA package for SoftPool. `softpool=True` is a plain SoftPool.
-3. The reconstruction weighs 40, as in the paper; theirs 50. The learning rate is 2e-4, as theirs; the paper's is 2e-3.
-4. The reconstruction ends in tanh, as images are in [-1, 1]; that of their depthwise U-Net is not bounded (`out_act="none"`).
-5. Where paper and code disagree on the rest, the code is followed: attended maps go to the skips and the bottleneck
-   only, in the paper also down (`attend_path=True`); the image's share of the score is .9, in the paper .2
-   (`score_lambda=0.2`).
-6. The discriminator sees the images again for its own step, because current PyTorch refuses to go back through a
-   graph whose weights have changed. So its running statistics, with which it scores, are of images and
-   reconstructions alike; in theirs, reconstructions count more.
-7. Networks are in eval mode when scoring, and the last epoch is kept. Theirs stay in train mode, so that every score
-   depends on the test images around it, sorted by class, and keeps the epoch of the best *test* AUROC.
-8. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
-9. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
-   Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
-10. The batch is 32 or the whole training set, whichever is smaller.
-11. No learning rate schedule: the paper names one ("lambda decay"), theirs is built and never stepped.
-12. The generator sees the images as they are. Theirs adds a buffer that is never filled: whatever was in that memory.
-13. Images of every dataset are scaled to [-1, 1]. Theirs scales MNIST to [-0.42, 2.82], as Skip-GANomaly's does.
+1. The generator is the paper's. Their code contains it but builds Skip-GANomaly's U-Net instead. Two depthwise filters
+   per channel are our choice (`depth_multiplier`), because this comes nearest to the 5,181,089 parameters of the
+   paper's Table 1: both networks together then have 5,102,035 parameters at 32 pixels; with one filter, as in their
+   code, 3,131,765.
+2. Pooling is max pooling, as in the paper; their code uses an external CUDA package for SoftPool. `softpool=True` is
+   SoftPool in plain PyTorch.
+3. The reconstruction loss has weight 40, as in the paper; theirs 50. The learning rate is 2e-4, as theirs; the paper's
+   is 2e-3.
+4. The generator ends in tanh, as images are in [-1, 1]; the output of their depthwise U-Net is unbounded
+   (`out_act="none"`).
+5. On other points where paper and code disagree, the code is followed. Only the skip connections and the bottleneck
+   get feature maps after attention; in the paper the next level does too (`attend_path=True`). The image's error has
+   weight .9 in the score; in the paper .2 (`score_lambda=0.2`).
+6. The discriminator sees the images again for its own step, because current PyTorch refuses to backpropagate through a
+   graph whose weights have changed. So its running statistics, which scoring uses here, weigh images and
+   reconstructions equally; in their code reconstructions count more.
+7. Networks are in eval mode when scoring, and the last epoch is kept. Theirs stay in training mode, so that every
+   score depends on the test images in its batch, sorted by class; and their code keeps the epoch of the best *test*
+   AUROC.
+8. Scores are not min-max scaled over the test set. This does not change AUROC; it would change thresholds.
+9. A discriminator whose loss falls below 1e-5 is reinitialised, as in their code. Here its running statistics and its
+   optimiser's state are reset too; theirs keeps both. Since version 2 new weights are drawn at every step and used
+   only if needed, so that no step waits for the GPU.
+10. The batch size is 32, or the whole training set if that is smaller.
+11. No learning rate schedule: the paper names one ("lambda decay"), but their code builds it and never steps it.
+12. The generator sees the images as they are. Their code adds an uninitialised buffer, whatever was in memory.
+13. Images of every dataset are scaled to [-1, 1]. Their code scales MNIST to [-0.42, 2.82], as Skip-GANomaly's does.
 14. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; their code has none.
 """
 
@@ -210,7 +216,7 @@ class SAGAN(Detector):
     def train_batch(
         self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
     ) -> dict[str, Tensor]:
-        """A step, after which a discriminator that has won is drawn anew."""
+        """One training step, after which a discriminator that has won is reinitialised."""
         losses = self.step(x, optimizer_g, optimizer_d)
         restarts = restart_if_won(self.discriminator, optimizer_d, losses["loss_d"])
         return losses | {"restarts": restarts}

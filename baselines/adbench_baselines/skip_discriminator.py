@@ -1,7 +1,7 @@
 """The discriminator of Skip-GANomaly and its losses, which Skip-Attention GAN and AnoTrans use as well.
 
-Akcay, Atapour-Abarghouei, Breckon, IJCNN 2019, https://arxiv.org/abs/1901.08954: it judges images, and the codes that
-it finds for an image and its reconstruction are compared in training and in the score.
+Akcay, Atapour-Abarghouei, Breckon, IJCNN 2019, https://arxiv.org/abs/1901.08954. The discriminator judges images. Its
+codes of an image and of its reconstruction are compared in the losses and in the score.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Discriminator(nn.Module):
 
 
 def adversarial_loss(logit: Tensor, real: bool) -> Tensor:
-    """Binary cross-entropy of logits (B,) towards "real" or towards "made"."""
+    """Binary cross-entropy of logits (B,) with the label "real" or "generated"."""
     return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, float(real)))
 
 
 def restart_if_won(discriminator: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
-    """Draw a discriminator that has won anew, with its optimiser, and say whether that was so as 0. or 1."""
+    """Reinitialise a discriminator that has won, with its optimiser; return whether it had, as 0. or 1."""
     return restart_where(loss.detach() < WON, discriminator, optimizer)
 
 
@@ -54,7 +54,7 @@ def generator_loss(
 
 
 def discriminator_loss(logit: Tensor, logit_hat: Tensor, f: Tensor, f_hat: Tensor, config: Any) -> Tensor:
-    """Images towards 1, reconstructions towards 0, not halved; and the latent loss of the generator."""
+    """Images towards 1, reconstructions towards 0, not halved; with `d_uses_lat`, plus the latent loss."""
     loss = adversarial_loss(logit, real=True) + adversarial_loss(logit_hat, real=False)
     return loss + config.w_lat * F.mse_loss(f_hat, f) if config.d_uses_lat else loss
 

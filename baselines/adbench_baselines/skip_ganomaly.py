@@ -1,28 +1,31 @@
-"""Skip-GANomaly: a U-Net reconstructs images as a GAN; an image is anomalous if its reconstruction differs from it,
-in its pixels or in the discriminator's code.
+"""Skip-GANomaly: a U-Net, trained as the generator of a GAN, reconstructs images; an image is anomalous if its
+reconstruction differs from it, in pixels or in the discriminator's code.
 
 Akcay, Atapour-Abarghouei, Breckon: "Skip-GANomaly: Skip Connected and Adversarially Trained Encoder-Decoder Anomaly
 Detection", IJCNN 2019, https://arxiv.org/abs/1901.08954. Authors' code: https://github.com/samet-akcay/skip-ganomaly
 
 Where this differs from the authors' code, and why
-1. The discriminator sees the images again for its own step. Theirs goes back through a graph whose weights the
-   generator's step has changed, which current PyTorch refuses. So its running statistics, with which it scores, are
-   of images and reconstructions alike; in theirs, reconstructions count more.
-2. The generator sees the images as they are (`input_noise_std` adds noise in training). Theirs adds a buffer that
-   is never filled: whatever was in that memory.
-3. Networks are in eval mode when scoring. Theirs stay in train mode, so that through batch norm every score depends
-   on the other test images of its batch, which their CIFAR-10 loader sorts by class.
-4. The last of 25 epochs is kept. Theirs keeps the epoch of the best *test* AUROC; in our audits of frog and ship
+1. The discriminator sees the images again for its own step. Their code backpropagates through a graph whose weights
+   the generator's step has changed, which current PyTorch refuses. So its running statistics, which scoring uses here,
+   weigh images and reconstructions equally; in their code reconstructions count more.
+2. The generator sees the images as they are (`input_noise_std` adds noise in training). Their code adds an
+   uninitialised buffer, whatever was in memory.
+3. Networks are in eval mode when scoring. Theirs stay in training mode, so that through batch norm every score depends
+   on the other test images of its batch, and their CIFAR-10 loader sorts these by class.
+4. The last of 25 epochs is kept. Their code keeps the epoch of the best *test* AUROC; in our audits of frog and ship
    that is the first of five.
-5. Scores are not min-max scaled over the test set. AUROC does not change; thresholds would.
-6. Images of every dataset are scaled to [-1, 1], the range of tanh. Theirs scales MNIST to [-0.42, 2.82]
+5. Scores are not min-max scaled over the test set. This does not change AUROC; it would change thresholds.
+6. Images of every dataset are scaled to [-1, 1], the range of tanh. Their code scales MNIST to [-0.42, 2.82]
    (`legacy_mnist_norm`).
-7. When the discriminator is drawn anew, its running statistics and its optimiser start anew too. Theirs keeps both.
-   Version 2: new weights are drawn at every step and taken only then, so that no step waits for the GPU to tell.
-8. The batch is 64 or the whole training set, whichever is smaller.
-9. No learning rate schedule: theirs is built and never stepped.
+7. A discriminator whose loss falls below 1e-5 is reinitialised, as in their code. Here its running statistics and its
+   optimiser's state are reset too; theirs keeps both. Since version 2 new weights are drawn at every step and used
+   only if needed, so that no step waits for the GPU.
+8. The batch size is 64, or the whole training set if that is smaller.
+9. No learning rate schedule: their code builds one and never steps it.
 10. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; their code has none.
-Kept although it is odd: the discriminator, too, learns to bring the two codes together (`d_uses_lat`).
+
+Kept although it is odd: the discriminator, too, is trained to reduce the latent loss, the distance between its codes
+of an image and of its reconstruction (`d_uses_lat`).
 """
 
 from __future__ import annotations
@@ -153,7 +156,7 @@ class SkipGANomaly(Detector):
     def train_batch(
         self, x: Tensor, optimizer_g: torch.optim.Optimizer, optimizer_d: torch.optim.Optimizer
     ) -> dict[str, Tensor]:
-        """A step, after which a discriminator that has won is drawn anew."""
+        """One training step, after which a discriminator that has won is reinitialised."""
         losses = self.step(x, optimizer_g, optimizer_d)
         restarts = restart_if_won(self.discriminator, optimizer_d, losses["loss_d"])
         return losses | {"restarts": restarts}
