@@ -1,4 +1,4 @@
-"""Anchors: what any detector must beat to have learned something. Chance, the mean image, and a linear model."""
+"""Anchors, which a detector must beat to have learned anything: chance, brightness, the mean image, a linear model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BATCH = 512  # training images taken at a time
 
 
 class Random(Detector):
-    """A number in [0, 1) drawn from a hash of the image's bytes and the seed: chance, and yet repeatable."""
+    """A number in [0, 1) from a hash of the image's bytes and the seed: chance level, but repeatable."""
 
     def fit(self, train: TrainSet) -> Self:  # there is nothing to learn
         return self
@@ -32,9 +32,10 @@ def chance(image: bytes, key: bytes) -> float:
 
 
 class MeanPixel(Detector):
-    """The mean pixel value, in units of [-1, 1]. It learns nothing.
+    """The mean pixel value, in units of [-1, 1]. This detector learns nothing.
 
-    If its AUROC is far from .5, on either side, brightness alone tells a test set's anomalies from its normal images.
+    If its AUROC is far from .5, above or below, brightness alone separates the anomalies of a test set from its normal
+    images.
     """
 
     def fit(self, train: TrainSet) -> Self:
@@ -45,7 +46,7 @@ class MeanPixel(Detector):
 
 
 class MeanImage(Detector):
-    """The mean squared distance to the mean training image, in units of [-1, 1]."""
+    """The mean squared difference between an image and the mean training image, with pixels in [-1, 1]."""
 
     def fit(self, train: TrainSet) -> Self:
         total = sum(
@@ -65,9 +66,9 @@ class MeanImage(Detector):
 
 
 class PCA(Detector):
-    """The mean squared error of an image reconstructed from the principal directions of the training images.
+    """The mean squared error of an image's reconstruction from the principal components of the training images.
 
-    In float64 throughout: the directions do not depend on a seed, nor an image's score on its batch.
+    All computations are in float64. The components do not depend on a seed, and a score does not depend on the batch.
     """
 
     class Config(DetectorConfig):

@@ -1,25 +1,28 @@
-"""anomalib's PatchCore, PaDiM and STFPM as detectors: what the field's strong methods reach on the same splits.
+"""anomalib's PatchCore, PaDiM and STFPM as detectors: what strong methods of the field reach on the same splits.
 
 PatchCore: Roth et al., CVPR 2022, https://arxiv.org/abs/2106.08265; PaDiM: Defard et al., ICPR Workshops 2021,
 https://arxiv.org/abs/2011.08785; STFPM: Wang et al., BMVC 2021, https://arxiv.org/abs/2103.04257. The networks and
-their arithmetic are those of anomalib's `torch_model` files; nothing else of anomalib is used.
+their computations are those of anomalib's `torch_model` files. Its coreset selection and its loss for STFPM are used
+too, nothing else of anomalib.
 
 Where this differs from anomalib, and why
 
-1. Scores and maps are raw, in eval mode. anomalib's post-processor rescales them by what it saw in validation, which
-   by default is the test set.
-2. The backbone's weights are those that this machine can have, see features.py: anomalib's own choice,
-   Wide-ResNet-50 or ResNet-18, comes from a model hub. The layers are those of the same resolution.
-3. No early stopping on validation scores: STFPM trains for `epochs`.
-4. The coreset's random projection is drawn from the detector's seed; anomalib leaves it to NumPy's global numbers.
-5. EfficientAD is not offered: its teacher (a release file on GitHub) and the ImageNette pictures that its loss needs
-   have to be downloaded, and are in no package. STFPM, which it grew out of, has a student and a teacher too.
-6. PatchCore and PaDiM remember 500 training images at most (`most_images`), evenly spaced: all patches of CIFAR-10's
-   5,000 are too many to hold. Categories of MVTec AD have fewer, so that there nothing is left out.
-7. STFPM's weight decay is its paper's 1e-4; anomalib's is 1e-3. PaDiM keeps 100 features of any backbone (`dimensions`);
-   anomalib keeps 550 of Wide-ResNet-50.
+1. Scores and maps are raw, in eval mode. anomalib's post-processor rescales them by the scores of the validation set,
+   which by default is the test set.
+2. The backbone's weights are those available on this machine, see features.py; anomalib's own choice, Wide-ResNet-50
+   or ResNet-18, has to be downloaded from a model hub. Features are taken from the layers of the same resolutions.
+3. There is no early stopping on validation scores: STFPM trains for `epochs`.
+4. The random projection of the coreset selection is drawn from the detector's seed; anomalib takes it from NumPy's
+   global random generator.
+5. EfficientAD is not offered: its teacher (a release file on GitHub) and the ImageNette images that its loss needs
+   have to be downloaded, and are in no package. STFPM, its predecessor, is a student-teacher method too.
+6. PatchCore and PaDiM use at most 500 training images (`most_images`), evenly spaced, because all patches of
+   CIFAR-10's 5,000 images are too many to hold in memory. Categories of MVTec AD have fewer than 500, so that none is
+   left out.
+7. STFPM's weight decay is its paper's 1e-4; anomalib's is 1e-3. PaDiM keeps 100 features of any backbone
+   (`dimensions`); anomalib keeps 100 of ResNet-18 and 550 of Wide-ResNet-50.
 8. Backbones see images of 224 x 224 pixels (`feature_size`); anomalib's default is 256 x 256.
-9. Under --precision bf16 only STFPM's training steps are in bf16: statistics and distances of patches would be noise.
+9. With --precision bf16 only STFPM's training steps are in bf16: statistics and distances of patches would be noise.
 """
 
 from __future__ import annotations
@@ -70,7 +73,7 @@ def in_full(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class AnomalibDetector(Detector):
-    """What the adapters share: frozen features of a backbone, raw scores, maps at the images' size."""
+    """What the three detectors share: frozen features of a backbone, raw scores, maps at the images' size."""
 
     name: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK}
@@ -134,7 +137,7 @@ class AnomalibDetector(Detector):
 
 
 class PatchCore(AnomalibDetector):
-    """The distance of an image's oddest patch to the patches of normal images, weighted by its neighbours'."""
+    """The largest distance of a patch to its nearest normal patch, weighted by the distances to that one's neighbours."""
 
     class Config(MemoryConfig):
         image_size: int = 224
@@ -176,7 +179,7 @@ class PatchCore(AnomalibDetector):
 
 
 class PaDiM(AnomalibDetector):
-    """The largest Mahalanobis distance of a patch to the normal patches at its place."""
+    """The largest Mahalanobis distance of a patch to the normal patches at the same position."""
 
     class Config(MemoryConfig):
         image_size: int = 224
@@ -210,7 +213,7 @@ class PaDiM(AnomalibDetector):
 
 
 class STFPM(AnomalibDetector):
-    """The largest distance of the features of a student, who saw normal images only, to those of its teacher."""
+    """The largest distance between the features of a student, trained on normal images only, and of its teacher."""
 
     class Config(FeatureConfig):
         image_size: int = 224

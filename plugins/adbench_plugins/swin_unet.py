@@ -1,7 +1,8 @@
-"""SwinUNet, AnoTrans's generator: a U-Net of Swin transformer blocks; what differs is listed in anotrans.py.
+"""SwinUNet, AnoTrans's generator: a U-Net of Swin transformer blocks. anotrans.py lists where it differs from the
+authors' code.
 
 Yang, Lan et al., ICANN 2022; its blocks from Liu et al.: Swin Transformer, ICCV 2021,
-https://arxiv.org/abs/2103.14030, as timm has them. Tokens are maps (B, side, side, dim) throughout.
+https://arxiv.org/abs/2103.14030, as implemented in timm. Tokens are maps (B, side, side, dim) throughout.
 """
 
 from __future__ import annotations
