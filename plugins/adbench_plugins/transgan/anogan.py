@@ -1,35 +1,41 @@
-"""TransGAN as AnoGAN: TransGAN learns normal images; an image is anomalous if no z makes the generator draw it.
+"""TransGAN as AnoGAN: TransGAN is trained on normal images; an image is anomalous if no z makes G produce it.
 
 Nayan Khemka: Anomaly Detection using TransGAN, thesis, sections 3.2 and 3.3; its networks from Jiang, Chang, Wang:
 TransGAN, NeurIPS 2021, https://arxiv.org/abs/2102.07074, in the form of https://github.com/asarigun/TransGAN.
+TransGAN's official code is https://github.com/VITA-Group/TransGAN (VITA's below).
 
 Where this differs from the authors' code, and why
 
-1. G and D are in eval mode when they score. Theirs keep the dropout of training (.5), so that one z gives many images.
-2. DiffAugment is outside of D: real, generated and interpolated images are changed in training, and none in the
-   search. Theirs changes both images anew for every comparison, which adds noise to the loss. Its magnitudes
-   are MIT's: theirs shift by up to 20 %, not 12.5, and cut out in three batches of ten, not always (`diffaugment=asarigun`).
+1. G and D are in eval mode when scoring. Theirs keep G's dropout (.5) active, so that one z gives many images.
+2. DiffAugment is outside of D: real, generated and interpolated images are augmented in training, and none in the
+   search. Their code augments both images anew for every comparison, which adds noise to the loss. Magnitudes are
+   those of DiffAugment's authors (MIT): theirs shift by up to 20 %, not 12.5 %, and cut out in three batches of ten,
+   not in all (`diffaugment=asarigun`).
 3. n_critic works: G takes one step after every 5 of D. Their counter stays at 0, so that G takes a step every time.
-4. Weights of G are averaged for the search, the penalty has the drift term that its name "wgangp_eps" promises, and
-   Adam's betas are (0, .99), as in VITA's TransGAN. Batches of 32, shuffled, instead of 8 in order.
-5. D's features are the patch embedding and what leaves the first half of the blocks, as the text says ("first few
-   layers"), and their distances are averaged. Their hooks take every layer to the logit, and sum.
-6. The reconstruction loss is L1 (text); `r_mix=[0.25,0.75]` is the mixture of L1 and MSE of their code. lambda is .1,
-   that of their printed detector; `lam=.001` is their default argument. `walk_steps=1000` as in their Table 3.
-7. Images walk side by side, each as it would alone, from a z seeded by the detector's seed and the image's pixels;
-   see latent_search.py. Theirs walk one at a time, some with a random flip, and defects for fewer steps. Always 50 of
-   them (`together`), because transformers round differently in batches of other sizes, and 500 steps amplify it.
-8. Residual maps are of the z that was found; theirs are of a z drawn anew.
-9. Scores are the loss itself. Theirs cut its two parts at thresholds that were chosen on the test images, and call an
-   image anomalous if either is too large. `score_by=or` is that rule without the cut: the larger of loss_r / tau_r and
-   loss_d / tau_d, where each tau is the 95 % quantile on normal images that training does not see. Or set `thresholds`:
-   theirs are .5 and 1.5, the latter for a sum over D's layers, where ours is a mean (5). A run has one score:
-   `score_by` gives the two parts one at a time.
+4. G's weights are averaged for the search, the loss has the drift term that its name "wgangp_eps" promises, and Adam's
+   betas are (0, .99), all as in VITA's TransGAN. Batches have 32 images, shuffled, instead of 8 in order.
+5. D's features are the patch embedding and the outputs of the first half of the blocks, as the text says ("first few
+   layers"), and their distances are averaged. Their code takes all layers, including the logit, and sums.
+6. The reconstruction loss is L1 (text); `r_mix=[0.25,0.75]` is the mixture of L1 and MSE in their code. lambda is .1,
+   as in their printed detector; `lam=.001` is the default argument in their code. The search has 500 steps;
+   `walk_steps=1000` is their Table 3's.
+7. Images are searched together, each as if it were alone, from a z that depends on the detector's seed and the image's
+   pixels; see latent_search.py. Theirs are searched one at a time, some with a random flip, and defects for fewer
+   steps. Always 50 are searched at once (`together`), because transformers round differently in batches of other
+   sizes, and 500 steps amplify it.
+8. Residual maps are those of the z that was found; theirs are those of a newly drawn z.
+9. The score is the loss itself. Their code compares its two parts with thresholds chosen on the test images, and calls
+   an image anomalous if either is exceeded. `score_by=or` is that rule as a continuous score: the larger of loss_r /
+   tau_r and loss_d / tau_d, where each tau is the 95 % quantile on normal images held out of training. `thresholds`
+   sets them instead: theirs are .5 and 1.5, the latter for a sum over D's layers, where ours is a mean (5). A run has
+   one score: `score_by=loss_r` and `loss_d` give the two parts.
 10. Attention is scaled by the width of a head, twice as strongly as theirs, G ends in tanh, dropout is 0, D's linear
     layers keep random biases, and G's positional embeddings follow its initial side: see networks.py.
-11. A budget in steps: `iterations` counts those of D, so that G takes 4,000 of 20,000. Theirs is 300 to 1,000 epochs, with
-    G in each step and random flips, and a linear decay of the learning rate that, for want of a counter, never begins.
-12. `stem_width`, a lighter generator, is ours: see networks.py.
+11. The budget is in steps: `iterations` counts those of D, so that G takes 4,000 of 20,000. Theirs is 300 to 1,000
+    epochs, with a step of G for each of D, random flips, and a linear decay of the learning rate that never begins,
+    for want of a counter.
+12. `stem_width`, which makes the generator smaller, is our addition: see networks.py.
+
 Not offered: dropout in D; hinge losses, an option of their code.
 """
 
@@ -162,7 +168,7 @@ class TransGANAnoGAN(Detector):
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """While training those that learn, afterwards with the average of the generator."""
+        """During training the networks that learn, afterwards the generator has averaged weights."""
         return {"generator": self.generator, "discriminator": self.discriminator}
 
     def epochs(self, train: TrainSet) -> Iterator[Mapping[str, float]]:
@@ -191,7 +197,7 @@ class TransGANAnoGAN(Detector):
             self.find_thresholds(held_out)
 
     def cut(self, normal: ImageSet) -> tuple[ImageSet, ImageSet]:
-        """Images to learn from, and images held out, chosen by the training seed."""
+        """Images to train on, and images held out, chosen by the training seed."""
         count = max(round(self.config.held_out * len(normal)), 1)
         if count >= len(normal):
             raise AdbenchError(
@@ -244,7 +250,7 @@ class TransGANAnoGAN(Detector):
         return means | {"loss_g": self.generator_step(len(reals[0]), optimizer_g)}
 
     def discriminator_step(self, real: Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """WGAN-GP with drift: -D(real) + D(fake) + 10 penalty + 1e-3 D(real)^2."""
+        """WGAN-GP with drift: -D(real) + D(fake) + 10 penalty + 1e-3 D(real)^2, where D(...) are means over the batch."""
         c = self.config
         with torch.no_grad():
             fake = self.generator(self.prior(len(real)))
@@ -266,7 +272,7 @@ class TransGANAnoGAN(Detector):
         return loss.detach()
 
     def critic(self, x: Tensor) -> Tensor:
-        """What D says of changed images, (B,); for training only."""
+        """D's output for augmented images, (B,); for training only."""
         variant = self.config.diffaugment
         return self.discriminator(x if variant == "none" else diffaugment(x, POLICY, variant))
 
@@ -293,11 +299,11 @@ class TransGANAnoGAN(Detector):
         return self.generator(z).float()
 
     def find(self, images: Tensor) -> Found:
-        """The z with which the generator draws each image best, and its score."""
+        """The z found for each image, and its score."""
         return in_groups(self.judge, images, self.config.together)
 
     def judge(self, images: Tensor) -> Found:
-        """Where each image's walk ends, and what `score_by` says of it there."""
+        """The z at which each image's walk ends, and the score there, as chosen by `score_by`."""
         by = self.config.score_by
         tau_r, tau_d = self.known_thresholds() if by == "or" else (1.0, 1.0)
         found = self.walk(images)
@@ -329,7 +335,7 @@ class TransGANAnoGAN(Detector):
             return self.losses(z, x, *features(self.discriminator, x))
 
     def walk(self, images: Tensor) -> Found:
-        """Walk at a steady rate, from a z of each image's own."""
+        """Search with a constant learning rate, from a starting point of each image's own."""
         c = self.config
         x = to_unit(images)
         with torch.no_grad():
@@ -354,7 +360,7 @@ class TransGANAnoGAN(Detector):
         return (1 - lam) * loss_r + lam * loss_d
 
     def losses(self, z: Tensor, x: Tensor, *layers: Tensor) -> tuple[Tensor, Tensor]:
-        """R and D of each image x, (B,) each, and its drawing from z."""
+        """R and D, (B,) each, between each image x and its reconstruction from z."""
         x_hat = self.draw(z)
         loss_r = residual_loss(x, x_hat, self.config.r_mix)
         return loss_r, feature_loss(layers, features(self.discriminator, x_hat))

@@ -1,4 +1,4 @@
-"""Training images with the features of a frozen network, taken in batches."""
+"""Batches of training images with their features from a frozen network."""
 
 from __future__ import annotations
 

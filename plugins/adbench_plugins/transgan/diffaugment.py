@@ -1,9 +1,9 @@
-"""DiffAugment: random changes, differentiable, of the images that a discriminator sees in training.
+"""DiffAugment: random, differentiable augmentations of the images that a discriminator sees in training.
 
 Zhao, Liu, Lin, Zhu, Han: Differentiable Augmentation for Data-Efficient GAN Training, NeurIPS 2020,
-https://arxiv.org/abs/2006.10738. `variant="mit"` has the magnitudes of that paper; `variant="asarigun"` those of
-the TransGAN code that the thesis builds on: translation by up to 20 %, and a cutout that takes the whole batch
-or, seven times out of ten, none of it.
+https://arxiv.org/abs/2006.10738. `variant="mit"` has the magnitudes of that paper; `variant="asarigun"` those of the
+TransGAN code that the thesis builds on: translation by up to 20 %, and a cutout of all images of a batch in three
+batches of ten, and of none in the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Variant = Literal["mit", "asarigun"]
 
 
 def diffaugment(images: Tensor, policy: str = POLICY, variant: Variant = "mit") -> Tensor:
-    """Change each image of (B, C, H, W) in its own way; the steps of `policy` follow each other in order."""
+    """Augment images (B, C, H, W) by the steps of `policy`, in order, each image with random numbers of its own."""
     for step in policy.split(","):
         if step == "translation":
             images = translate(images, 0.125 if variant == "mit" else 0.2)
@@ -63,7 +63,7 @@ def translate(images: Tensor, ratio: float) -> Tensor:
 
 
 def cutout(images: Tensor, probability: float = 1.0) -> Tensor:
-    """Set a square of half the side to zero, anywhere also across the border, in all images or in none."""
+    """Set a square of half the side to zero, which may cross the border: with `probability` in all images, else in none."""
     hole = torch.ones(1, dtype=torch.bool, device=images.device)
     for dim in (2, 3):
         side = images.shape[dim]

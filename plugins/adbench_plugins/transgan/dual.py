@@ -1,45 +1,49 @@
-"""TransGAN with two discriminators, one of normal and one of anomalous images.
+"""TransGAN with two discriminators, one for normal and one for anomalous images.
 
 Nayan Khemka: Anomaly Detection using TransGAN, thesis, section 3.4; its generator and discriminators from Jiang,
 Chang, Wang: TransGAN, NeurIPS 2021, https://arxiv.org/abs/2102.07074; its losses from Kim, Jeong, Choi, Seo: GAN-based
 Anomaly Detection in Imbalance Problems, ECCV Workshops 2020.
 
-An image's ImageNet features are mapped to TransGAN's latent vector, and TransGAN's generator draws the image anew.
-Normal images shall be drawn well and please D_norm, anomalous ones badly; the error is the score. It learns from
-labelled anomalies where a protocol offers them, else, and with `mode=unsupervised`, from the normal branch alone.
+An image's ImageNet features are mapped to TransGAN's latent vector z, from which TransGAN's generator G reconstructs
+the image. G is trained to reconstruct normal images well and anomalous ones badly, and to make D_norm take
+reconstructions of normal images for real. The error is the score. Training uses labelled anomalies where a protocol
+offers them; otherwise, and with `mode=unsupervised`, only the losses on normal images.
 
 Where this differs from the authors' code, and why
 
-* The mapper from features to z is one trained layer. Theirs is drawn at random anew in every call, also in the
-  test, so that their scores are random functions of the features. It ends in a LayerNorm, not in a ReLU, so that z
-  has the signs and the scale of the N(0, I) that TransGAN's generator is made for (`mapper_relu`).
-* The features are the 2,048 pooled ones of ResNet-50, of images enlarged to 224 pixels and scaled as its training
-  images were; theirs are 1,000 class logits of raw 32-pixel images (`feat=logits1000`, `feature_size=32`). The network
-  is frozen: their fine-tuning went through a mapper of the moment. Where its weights are not to be had,
-  EfficientNet-Lite0 takes its place (`backbone=auto`), and the row names it.
-* The patch loss looks at square patches (equation 3); theirs averages three channel means, which is the L1 loss.
-* The latent loss compares z with the z of the drawn image (equation 4, in GANomaly's sense); theirs compares a
-  vector with itself and is always 0. It comes out of an encoder of its own that never learns (`latent_by=enc_random`).
+* The mapper from features to z is one trained layer. Theirs is drawn at random anew in every call, also in the test,
+  so that their scores are random functions of the features. Ours ends in a LayerNorm, not in a ReLU, so that z has the
+  signs and the scale of the N(0, I) that TransGAN's generator is made for (`mapper_relu`).
+* The features are the 2,048 pooled ones of ResNet-50, from images enlarged to 224 pixels and normalised like its
+  training images; theirs are 1,000 class logits of raw 32-pixel images (`feat=logits1000`, `feature_size=32`). The
+  network is frozen: their fine-tuning trained it through a mapper redrawn in each batch. Where its weights are not
+  available, EfficientNet-Lite0 takes its place (`backbone=auto`), and the row names it.
+* The patch loss uses square patches (equation 3); theirs averages three channel means, which is the L1 loss.
+* The latent loss compares z with the z of the reconstruction (equation 4, in GANomaly's sense); theirs compares a
+  vector with itself and is always 0. That vector comes from a separate encoder that is never trained
+  (`latent_by=enc_random` has one).
 * G and the mapper first learn one epoch of reconstruction from normal training images; theirs start from a TransGAN
   trained elsewhere.
-* The discriminators learn from detached images, and DiffAugment is outside of them, in training only, with MIT's
-  magnitudes (`diffaugment=asarigun` for theirs).
-* Attention is scaled by the width of a head, twice as strongly as theirs, G ends in tanh, its dropout is 0 (.5 in their
-  notebooks: `generator_dropout`), D's linear layers keep random biases, and G's positional embeddings follow its initial
-  side: see networks.py.
-* Gradients of the generator are clipped, because that of the ABC loss grows without bound as the error goes to 0; for
-  the same reason 1e-6 is added in its logarithm.
-* Batches of 64 instead of 1, and 10 epochs instead of 7: some 45 times fewer steps on CIFAR-10. On a category of MVTec AD
-  10 epochs are 10 to 60 steps: give it more (`iterations`, `batch_size`).
-* None of their frozen flips, crops and turns of training images. The latent loss is a mean, where equation 4 is a norm.
+* The discriminators learn from detached reconstructions, and DiffAugment is outside of them, in training only, with
+  the magnitudes of DiffAugment's authors (`diffaugment=asarigun` for theirs).
+* Attention is scaled by the width of a head, twice as strongly as theirs, G ends in tanh, its dropout is 0 (.5 in
+  their notebooks: `generator_dropout`), D's linear layers keep random biases, and G's positional embeddings follow its
+  initial side: see networks.py.
+* Gradients of the generator are clipped, because the gradient of the ABC loss grows without bound as the error goes to
+  0; for the same reason 1e-6 is added in its logarithm.
+* Batches have 64 images instead of 1, and there are 10 epochs instead of 7: some 45 times fewer steps on CIFAR-10. On
+  a category of MVTec AD 10 epochs are 10 to 60 steps: give it more (`iterations`, `batch_size`).
+* Training images are not flipped, cropped or rotated; theirs are, once and for all before training. The latent loss is
+  a mean, where equation 4 is a norm.
 * Anomalies come from the training split only, and none is chosen by looking at the test split; the authors cluster the
-  test images too. Their AUROC is that of scores cut at .5, a balanced accuracy (`legacy_threshold=.5`).
-* Where no pretrained weights at all are to be found it fails, and the small trained encoder is had for the asking
-  (`backbone=none`): a benchmark does not change a network behind one's back.
+  test images too. Their AUROC is computed on scores thresholded at .5, which makes it a balanced accuracy
+  (`legacy_threshold=.5`).
+* Without any pretrained weights it fails; the small trained encoder has to be asked for (`backbone=none`), since a
+  benchmark must not change a network unasked.
 * `anomaly_map` is our addition; their code has none. Without anomalies D_anom is built, and counted among the
-  parameters, but learns nothing and judges nothing.
+  parameters, but is neither trained nor used.
 * Not offered: dropout in D; fine-tuning of the backbone; a start from a TransGAN trained elsewhere.
-* Kept: the six losses with their weights, and the anomaly adversarial target 0, by which G helps D_anom.
+* Kept: the six losses with their weights, and the target 0 of the anomaly adversarial loss, by which G helps D_anom.
 """
 
 from __future__ import annotations
@@ -88,7 +92,7 @@ BATCH = 256  # training images whose features are taken at a time
 
 
 class TransGANDual(Detector):
-    """Score: the mean squared error of the drawn image, in units of [-1, 1]."""
+    """Score: the mean squared error of the reconstruction, with pixels in [-1, 1]."""
 
     Config = Config
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -157,7 +161,7 @@ class TransGANDual(Detector):
 
     @property
     def _counts(self) -> list[int] | list[None]:
-        """How many steps each epoch after the warm-up has; None is a pass."""
+        """How many steps each epoch after the warm-up has; None: one pass over the normal images."""
         c: TransGANDual.Config = self.config
         return [None] * c.epochs if c.iterations is None else portions(c.iterations)
 
@@ -210,7 +214,7 @@ class TransGANDual(Detector):
         return {"l1": loss}
 
     def _step(self, optimise: Optimisers, normal: Batch, anomalous: Batch | None) -> Losses:
-        """Draw both halves once, then let the discriminators learn, then the generator."""
+        """Reconstruct both halves once, then update the discriminators, then the generator."""
         halves = [normal] if anomalous is None else [normal, anomalous]
         z, x_hat = self._draw(torch.cat([self._features(half) for half in halves]))
         x_hats = x_hat.split([len(half.x) for half in halves])

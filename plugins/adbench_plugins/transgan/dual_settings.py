@@ -1,4 +1,4 @@
-"""The settings of the TransGAN with two discriminators, and the networks of it that no other detector has."""
+"""The settings of the TransGAN with two discriminators, and those of its networks that no other detector has."""
 
 from __future__ import annotations
 

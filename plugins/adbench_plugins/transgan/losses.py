@@ -1,4 +1,4 @@
-"""The losses of the two-discriminator TransGAN, each a function of tensors; equations of Khemka's thesis."""
+"""The losses of the two-discriminator TransGAN as functions of tensors; equations are those of Khemka's thesis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def patch_loss(x: Tensor, x_hat: Tensor, size: int, top: int) -> Tensor:
 
 
 def latent_loss(z: Tensor, z_hat: Tensor) -> Tensor:
-    """Equation 4: the distance between the z of an image and that of its drawing, (B, latent)."""
+    """Equation 4: the mean absolute difference between the z of an image and that of its reconstruction, (B, latent)."""
     return (z - z_hat).abs().mean()
 
 

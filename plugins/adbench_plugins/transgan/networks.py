@@ -1,14 +1,14 @@
 """The generator and the discriminator of TransGAN, two transformers without convolutions.
 
 Jiang, Chang, Wang: TransGAN: Two Pure Transformers Can Make One Strong GAN, and That Can Scale Up, NeurIPS 2021,
-https://arxiv.org/abs/2102.07074; in the sizes that Nayan Khemka's thesis uses at 32 and 64 pixels.
-Width 384, 4 heads. Generator: initial side 8, depths 5-4-2, 34,591,275 parameters at 32 pixels; 16, 4-3-1 and
-108,491,643 at 64. Discriminator: patches of 4, depth 7, 12,458,497 parameters at 32; depth 4, 7,212,289 at 64.
+https://arxiv.org/abs/2102.07074; in the sizes that Nayan Khemka's thesis uses at 32 and 64 pixels. Width 384, 4 heads.
+Generator: initial side 8, depths 5-4-2, 34,591,275 parameters at 32 pixels; 16, 4-3-1 and 108,491,643 at 64.
+Discriminator: patches of 4, depth 7, 12,458,497 parameters at 32; depth 4, 7,212,289 at 64.
 
 Where this differs from the authors' code, and why
 
-* Attention is scaled by head_dim ** -0.5, as in VITA's TransGAN; the thesis and the code it builds on scale by the
-  whole width, which is 2 times less with 4 heads (`attn_scale="dim"`).
+* Attention is scaled by head_dim ** -0.5, as in TransGAN's official code; the thesis and the code it builds on scale
+  by width ** -0.5, which is half as much with 4 heads (`attn_scale="dim"`).
 * The generator ends in tanh, because the images are in [-1, 1] (`out_act="none"` for the authors').
 * Dropout is 0 unless asked for; the thesis's notebooks use .5 in the generator, also when they score.
 * DiffAugment is outside the discriminator, which therefore is a function of its image.
@@ -16,8 +16,8 @@ Where this differs from the authors' code, and why
   the published rows were trained so, and stay comparable with new ones.
 * The generator's positional embeddings follow the initial side; the thesis's listing hard-codes those of 8.
 
-`stem_width` is no one's but ours: at 64 pixels the first layer holds 100.8 of the 108.5 million parameters. It then
-makes narrow tokens, which a second layer, the same for all of them, widens.
+`stem_width` is our own addition: at 64 pixels the first layer holds 100.8 of the 108.5 million parameters. With it,
+that layer makes narrow tokens, which a second layer, the same for all of them, widens.
 """
 
 from __future__ import annotations
@@ -169,6 +169,6 @@ def upsample(tokens: Tensor) -> Tensor:
 
 
 def xavier(module: nn.Module) -> None:
-    """Initialise the weight of a linear layer as TransGAN does; to be given to `nn.Module.apply`."""
+    """Initialise the weight of a linear layer as TransGAN does; for `nn.Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)

@@ -1,4 +1,4 @@
-"""The two losses of TransGAN's latent walk, each of an image and its drawing."""
+"""The two losses of TransGAN's latent walk, each between an image and its reconstruction."""
 
 from __future__ import annotations
 
