@@ -61,7 +61,7 @@ def run_audits(
     settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
     ensure_offered(request.precision, settings.device)
     ensure_fit(out, request, {"audit.csv": ",".join(COLUMNS[:3]), "failed.csv": ",".join(FAILED[:3])})
-    planned = plan(request, registry, reporter.warn)
+    planned = plan(request, registry, reporter.warn, reporter.reading)
     missing = unfinished(planned.jobs, out)
     reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
     errors: dict[str, str] = {}

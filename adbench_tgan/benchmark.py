@@ -92,7 +92,7 @@ def benchmark(
         scratch=store.scratch,
         checkpoints=str(store.checkpoints.absolute()),
     )
-    planned = plan(request, registry, reporter.warn)
+    planned = plan(request, registry, reporter.warn, reporter.reading)
     store.open()
     fresh: dict[str, Result] = {}
     missing, before = looked_at(planned.jobs, store, registry, reporter, with_model=settings.save_models)

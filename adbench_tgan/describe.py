@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -59,10 +60,13 @@ def passport(tasks: Tasks, category: str) -> dict[str, Any]:
     }
 
 
-def passports(tasks: Tasks, categories: tuple[str, ...]) -> dict[str, Any]:
-    """The passports of some categories; one that cannot be cut says why instead."""
+def passports(
+    tasks: Tasks, categories: tuple[str, ...], reading: Callable[[str, int, int], None]
+) -> dict[str, Any]:
+    """The passports of some categories; one that cannot be cut says why instead. `reading` is told as in `plan`."""
     cards = []
-    for category in categories:
+    for number, category in enumerate(categories, start=1):
+        reading(category, number, len(categories))
         try:
             cards.append(passport(tasks, category))
         except AdbenchError as error:

@@ -70,6 +70,10 @@ class EventReporter:
             why = f"{error.strerror or error}; the run goes on without event files"
             self.inner.warn(f"--tensorboard {self.root} cannot be written: {why}")
 
+    def reading(self, category: str, number: int, count: int) -> None:
+        """Pass it on."""
+        self.inner.reading(category, number, count)
+
     def planned(self, jobs: int, kept: int) -> None:
         """Pass it on."""
         self.inner.planned(jobs, kept)

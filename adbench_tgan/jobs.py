@@ -119,10 +119,16 @@ class Entry:
     problem: str = ""  # why it cannot run on this machine
 
 
-def plan(request: Request, registry: Registry, say: Callable[[str], None] = lambda _: None) -> Plan:
+def plan(
+    request: Request,
+    registry: Registry,
+    say: Callable[[str], None] = lambda _: None,
+    reading: Callable[[str, int, int], None] = lambda category, number, count: None,
+) -> Plan:
     """Resolve names, settings and data into jobs. A category that cannot be cut becomes jobs with a `problem`.
 
-    So does a detector that needs what this machine lacks.
+    So does a detector that needs what this machine lacks. `say` is given notes, `reading` each category before all its
+    images are read, and which it is of how many.
 
     Raises:
         AdbenchError: a name is unknown or offered twice, a setting is wrong, or the dataset cannot be read.
@@ -144,12 +150,14 @@ def plan(request: Request, registry: Registry, say: Callable[[str], None] = lamb
     wanted = tuple(map(tasks.named, request.categories)) or tasks.categories
     if not wanted:
         raise AdbenchError(f"dataset {dataset.name!r} has no category under {request.data_root}")
-    jobs = [
-        job(each, tasks, category, seed, request.precision)
-        for category in dict.fromkeys(wanted)
-        for each in entries
-        for seed in dict.fromkeys(request.seeds)
-    ]
+    jobs, categories = [], tuple(dict.fromkeys(wanted))
+    for number, category in enumerate(categories, start=1):
+        reading(category, number, len(categories))
+        jobs += [
+            job(each, tasks, category, seed, request.precision)
+            for each in entries
+            for seed in dict.fromkeys(request.seeds)
+        ]
     for each in entries:
         if learns_from_anomalies(each) and any(_downgraded(each, one) for one in jobs):
             say(f"{each.info.name}: {protocol.name} offers no labelled anomalies; it gets normal images only")

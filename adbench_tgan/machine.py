@@ -60,6 +60,11 @@ def mps_folder() -> str:
     return folder if Path(folder, "control").exists() else ""
 
 
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def device_name(device: str | torch.device) -> str:
     """The name that stands in the tables: "cpu", or the GPU's."""
     device = torch.device(device)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
+from adbench_tgan.machine import cores
 from adbench_tgan.results import Result
 from adbench_tgan.runner import Settings
 
@@ -186,11 +186,6 @@ def packing_of(settings: Settings) -> Packing:
     if settings.jobs_per_gpu == "auto":
         return Packing(min(cores(), CLIENTS), lambda: free_memory(settings.device), on_gpu=True)
     return Packing(int(settings.jobs_per_gpu), on_gpu=True)
-
-
-def cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_packing(settings: Settings) -> None:

@@ -69,10 +69,16 @@ class TerminalReporter:
                 self.say(f"[{self.done + 1}/{self.count}] {job}: {phase}, for {monotonic() - since:,.0f} s")
             pause = min(2 * pause, longest)
 
+    def reading(self, category: str, number: int, count: int) -> None:
+        """Say whose images are being read, of which there can be thousands."""
+        detail = escape(plain(category))
+        self.progress.update(self.jobs, description="reading", completed=number, total=count, detail=detail)
+        self.log(f"reading the images of {category}, category {number} of {count}")
+
     def planned(self, jobs: int, kept: int) -> None:
         """Say how much is to do, and what is there already."""
         self.count = jobs - kept
-        self.progress.update(self.jobs, total=self.count)
+        self.progress.reset(self.jobs, description="jobs", total=self.count, detail="")
         if kept:
             rest = f"{self.count} to run" if self.count else "nothing to run"
             self.say(f"{kept} of {jobs} jobs are finished already; {rest}")

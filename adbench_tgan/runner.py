@@ -72,6 +72,9 @@ class Settings:
 class Reporter(Protocol):
     """Who is told how the jobs get on."""
 
+    def reading(self, category: str, number: int, count: int) -> None:
+        """The images of a category, one of `count`, are read, so that its jobs are known."""
+
     def planned(self, jobs: int, kept: int) -> None:
         """So many jobs were asked for, of which so many are finished already."""
 

@@ -60,7 +60,7 @@ def run_bench(
     ensure_offered(request.precision, device)
     if out is not None:
         ensure_fit(out, request, FIRST)
-    planned = plan(request, registry, reporter.warn)
+    planned = plan(request, registry, reporter.warn, reporter.reading)
     board = read_board(out, here(device))
     keys = {job.key: key_of(job, effort) for job in planned.jobs}
     done = {record["key"] for record in board.records if not record["error"]}

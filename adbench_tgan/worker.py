@@ -103,6 +103,9 @@ class LineReporter:
         self.out.write(json.dumps([what, *facts]) + "\n")
         self.out.flush()
 
+    def reading(self, category: str, number: int, count: int) -> None:
+        """The command's own process knows."""
+
     def planned(self, jobs: int, kept: int) -> None:
         """The command's own process knows."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from make_data import picture, save
 from PIL import Image
 
+from adbench_tgan.data import files
 from adbench_tgan.data.contents import list_folders, list_images
 from adbench_tgan.data.files import Cache, decode, decode_mask, fetch_folder
 from adbench_tgan.errors import DataError
@@ -443,6 +445,50 @@ def test_cache_reads_once_while_the_budget_lasts():
     cache.read(Path("d"), "other", decoder=decoder)
     cache.read(Path("a"), "other", decoder=decoder)
     assert "".join(asked) == "dab"
+
+
+def counting(monkeypatch, decoded):
+    """Let every decoding be written down."""
+    real = files._decoded
+    monkeypatch.setattr(files, "_decoded", lambda path, to: decoded.append(path.name) or real(path, to))
+
+
+def test_images_that_come_next_are_decoded_once_and_beside_the_first(tmp_path, monkeypatch):
+    counting(monkeypatch, decoded := [])
+    paths = [save(tmp_path / f"{i}.png", picture(i)) for i in range(4)]
+    cache = Cache(budget=0)  # nothing is kept after it was given
+    first = cache.read(paths[0], coming=paths[1:])
+    assert sorted(decoded) == ["0.png", "1.png", "2.png", "3.png"]
+    images = [first, *(cache.read(path) for path in paths[1:])]
+    assert len(decoded) == 4
+    assert all(np.array_equal(image, decode(path)) for image, path in zip(images, paths, strict=True))
+    cache.read(paths[1])
+    assert decoded.count("1.png") == 3  # one of them for the comparison
+
+
+def test_no_more_is_decoded_ahead_than_there_is_room_for(tmp_path, monkeypatch):
+    counting(monkeypatch, decoded := [])
+    paths = [save(tmp_path / f"{i}.png", picture(i)) for i in range(4)]
+    monkeypatch.setattr(files, "AHEAD", 2 * decode(paths[0]).nbytes)
+    decoded.clear()
+    Cache().read(paths[0], coming=paths[1:])
+    assert sorted(decoded) == ["0.png", "1.png", "2.png"]
+
+
+def test_what_cannot_be_decoded_ahead_fails_when_it_is_asked_for(tmp_path, monkeypatch):
+    small = save(tmp_path / "small.png", picture(0))
+    bomb = save(tmp_path / "bomb.png", np.zeros((40, 40), np.uint8))
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 1000
+    )  # of more there is a warning, of twice as many an error
+    (broken := tmp_path / "broken.png").write_bytes(small.read_bytes()[:60])
+    cache = Cache()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cache.read(small, coming=[bomb, broken, tmp_path / "missing.png"])
+    for path, why in ((bomb, "more than 1,000 pixels"), (broken, ""), (tmp_path / "missing.png", "no such")):
+        with pytest.raises(DataError, match=rf"{path.name} cannot be read as an image \(.*{why}"):
+            cache.read(path)
 
 
 def test_a_failed_download_leaves_nothing(tmp_path):

@@ -111,6 +111,7 @@ def test_a_job_that_has_ended_holds_no_file_and_no_thread(tmp_path):
 def test_the_other_reporter_is_told_everything(tmp_path):
     inner, result = Silent(), made("one")
     with EventReporter(inner, tmp_path) as reporter:
+        reporter.reading("a", 1, 2)
         reporter.planned(2, 1)
         reporter.job_started(result.job)
         reporter.phase("fit", result.job)
@@ -119,6 +120,7 @@ def test_the_other_reporter_is_told_everything(tmp_path):
         reporter.warn("hm")
         reporter.job_finished(result)
     assert [name for name, *_ in inner.told] == [
+        "reading",
         "planned",
         "job_started",
         "phase",

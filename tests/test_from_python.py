@@ -42,6 +42,11 @@ def scores_of(out, outcome):
     return ResultStore(out).scores(outcome.results[0].job)["score"].to_numpy()
 
 
+def test_a_reporter_is_told_of_each_category_whose_images_are_read(tmp_path):
+    run(tmp_path, reporter := Silent(), categories=["1", "0", "1"], detectors=["mean_image", "random"])
+    assert reporter.read == [("1", 1, 2), ("0", 2, 2)]
+
+
 def test_jobs_in_two_threads_have_the_scores_of_one_alone(tmp_path):
     alone = scores_of(tmp_path / "alone", run(tmp_path / "alone", **GAN))
     folders = [tmp_path / "one", tmp_path / "two"]

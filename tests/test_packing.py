@@ -24,6 +24,7 @@ from adbench_tgan import processes
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.executors import local
 from adbench_tgan.jobs import Job, Request, plan
+from adbench_tgan.machine import cores
 from adbench_tgan.mps import PIPES
 from adbench_tgan.packing import (
     MEMORY,
@@ -194,7 +195,7 @@ def test_the_options_say_how_many() -> None:
     assert packing_of(Settings(workers=3)).most == 3
     assert packing_of(Settings(jobs_per_gpu=5)).most == 5
     auto = packing_of(Settings(device="cuda", jobs_per_gpu="auto"))
-    assert auto.most == packings.cores()
+    assert auto.most == cores()
     assert auto.meter is not None
     assert packing_of(Settings()).warning() == ""
     assert packing_of(Settings(jobs_per_gpu=5)).warning().startswith("5 jobs at a time share the GPU")
@@ -204,8 +205,8 @@ def test_jobs_share_a_gpu_as_far_as_mps_and_the_cores_that_are_ours_allow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = Settings(device="cuda", jobs_per_gpu="auto")
-    for cores, most in ((3, 3), (96, packings.CLIENTS)):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+    for count, most in ((3, 3), (96, packings.CLIENTS)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: set(range(count)), raising=False)
         packing = packing_of(settings)
         assert (packing.most, packing.on_gpu) == (most, True)
     assert packing.warning().startswith("up to 48 jobs at a time share the GPU")

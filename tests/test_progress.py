@@ -52,6 +52,26 @@ def test_a_log_that_was_silent_for_long_tells_of_epochs(log, monkeypatch):
     ]
 
 
+def test_a_log_that_was_silent_for_long_tells_whose_images_are_read(log, monkeypatch):
+    with reporter(log) as told:
+        told.reading("bottle", 1, 15)
+        monkeypatch.setattr(progress, "QUIET", -1.0)
+        told.reading("[red]cable", 2, 15)
+    assert log.getvalue() == "reading the images of [red]cable, category 2 of 15\n"
+
+
+def test_the_bar_tells_whose_images_are_read_and_then_counts_jobs(log):
+    with reporter(log, terminal=True) as told:
+        told.reading("[red]cable", 2, 15)
+        told.progress.refresh()
+        (bar,) = told.progress.tasks
+        assert (bar.description, bar.completed, bar.total) == ("reading", 2, 15)
+        told.planned(3, 1)
+        (bar,) = told.progress.tasks
+        assert (bar.description, bar.completed, bar.total, bar.fields) == ("jobs", 0, 2, {"detail": ""})
+    assert "[red]cable" in log.getvalue()
+
+
 def test_a_log_tells_of_a_job_that_tells_nothing_itself(log, monkeypatch):
     monkeypatch.setattr(progress, "SILENT", (0.02, 0.05))
     with reporter(log) as told:

@@ -66,6 +66,10 @@ class Silent:
 
     def __init__(self):
         self.heard = []
+        self.read = []
+
+    def reading(self, category, number, count):
+        self.read.append((category, number, count))
 
     def planned(self, jobs, kept):
         self.heard.append(("planned", jobs, kept))

@@ -34,10 +34,12 @@ def info(
 ) -> None:
     """Print a dataset's passport. Shows sizes, prevalence, chance levels and fingerprint of each category."""
     from adbench_tgan.describe import passports
+    from adbench_tgan.progress import TerminalReporter
 
     tasks = tasks_of(registry(plugin), name, data_root, protocol, fetch=False)
     chosen = split(categories, "--categories") if categories is not None else tasks.categories
-    cards = passports(tasks, tuple(map(tasks.named, chosen)))
+    with TerminalReporter() as reporter:
+        cards = passports(tasks, tuple(map(tasks.named, chosen)), reporter.reading)
     good = [card for card in cards["categories"] if "error" not in card]
     status = 0 if len(good) == len(cards["categories"]) else 1
     if as_json:

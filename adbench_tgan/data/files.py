@@ -6,8 +6,9 @@ import errno
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from adbench_tgan.data.samples import Pixels
 from adbench_tgan.errors import DataError
+from adbench_tgan.machine import cores
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 STARTS = {"PNG": (b"\x89PNG",), "JPEG": (b"\xff\xd8\xff",), "BMP": (b"BM",), "TIFF": TIFF_STARTS}  # of files
@@ -37,6 +39,7 @@ UNTURNED = {  # what takes back Pillow's turning of a TIFF, by the orientation t
 }
 RESAVE = "replace it with an 8- or 16-bit PNG without transparency"
 BUDGET = 2**31  # bytes of decoded images kept
+AHEAD, COMING = 2**28, 64  # bytes, and number, of images that are decoded before they are asked for
 
 
 def decode(path: Path) -> Pixels:
@@ -131,13 +134,28 @@ class Cache:
     def __init__(self, budget: int = BUDGET):
         self._budget, self._used = budget, 0
         self._kept: dict[str, dict[Path, Pixels]] = {}
+        self._ahead: dict[Path, Pixels] = {}
 
-    def read(self, path: Path, group: str = "", *, decoder: Callable[[Path], Pixels] = decode) -> Pixels:
-        """The image at `path`; not to be written to."""
+    def read(
+        self,
+        path: Path,
+        group: str = "",
+        *,
+        decoder: Callable[[Path], Pixels] = decode,
+        coming: Sequence[Path] = (),
+    ) -> Pixels:
+        """The image at `path`; not to be written to. The images `coming` are likely to be asked for next.
+
+        Some of these are decoded at the same time, on all cores.
+        """
         images = self._kept.setdefault(group, {})
         if path in images:
             return images[path]
-        image = decoder(path)
+        image = self._ahead.pop(path, None)
+        if image is None:
+            image = decoder(path)
+            count = AHEAD // max(image.nbytes, 1)
+            self._ahead = _side_by_side([each for each in coming if each not in images][:count])
         if self._used + image.nbytes > self._budget and len(self._kept) > 1:
             self._kept = {group: images}
             self._used = sum(kept.nbytes for kept in images.values())
@@ -147,19 +165,43 @@ class Cache:
         return image
 
 
+@contextmanager
+def _bombs_refused() -> Iterator[None]:
+    """Let an image of too many pixels be an error, in all threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _side_by_side(paths: Sequence[Path]) -> dict[Path, Pixels]:
+    """The images that can be decoded, by path; each of the others fails when it is asked for."""
+
+    def attempt(path: Path) -> Pixels | None:
+        with suppress(DataError):
+            return _decoded(path, _rgb)
+        return None
+
+    with _bombs_refused(), ThreadPoolExecutor(cores()) as threads:
+        found = zip(paths, threads.map(attempt, paths), strict=True)
+        return {path: image for path, image in found if image is not None}
+
+
 def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
+    with _bombs_refused():
+        return _decoded(path, convert)
+
+
+def _decoded(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
     try:
         only_regular(path)  # to open a pipe would wait for ever
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # A file, not its path: given a path Pillow maps some TIFFs into memory, and those that are to be
-            # turned by 90 degrees with width and height exchanged.
-            with path.open("rb") as file, _identified(file) as image:
-                raw = " ".join(str(tile[3]) for tile in image.tile)  # which loading forgets
-                orientation = image.getexif().get(ORIENTATION, 1) if isinstance(image, TiffImageFile) else 1
-                image.load()
-                _check_meaning(image, raw)
-                return convert(_unturned(image, orientation))
+        # A file, not its path: given a path Pillow maps some TIFFs into memory, and those that are to be
+        # turned by 90 degrees with width and height exchanged.
+        with path.open("rb") as file, _identified(file) as image:
+            raw = " ".join(str(tile[3]) for tile in image.tile)  # which loading forgets
+            orientation = image.getexif().get(ORIENTATION, 1) if isinstance(image, TiffImageFile) else 1
+            image.load()
+            _check_meaning(image, raw)
+            return convert(_unturned(image, orientation))
     except Exception as error:  # damaged files raise nearly every kind of error in Pillow
         reason = _reason(path, error)
         remedy = RESAVE if isinstance(error, _OtherKindError) else "replace or remove it"
@@ -241,7 +283,8 @@ def _defect(image: Image.Image) -> Pixels:
         return (_sixteen_bits(image) > 0).astype(np.uint8)
     if image.mode == "F":
         return (_unit_range(image) > 0).astype(np.uint8)
-    defect: Pixels = (np.asarray(_colours(image)).max(axis=2) > 0).astype(np.uint8)
+    red, green, blue = np.moveaxis(np.asarray(_colours(image)), 2, 0)
+    defect: Pixels = ((red | green | blue) > 0).astype(np.uint8)  # ten times as fast as their maximum
     return defect
 
 

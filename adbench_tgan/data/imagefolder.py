@@ -16,7 +16,7 @@ from adbench_tgan.data.contents import (
     list_images,
     loose,
 )
-from adbench_tgan.data.files import Cache
+from adbench_tgan.data.files import COMING, Cache
 from adbench_tgan.data.mvtec import Item
 from adbench_tgan.data.samples import ClassDataset, Samples
 from adbench_tgan.errors import DataError
@@ -41,12 +41,12 @@ def load(root: Path, fetch: bool) -> ClassDataset:
         remedy = "add one, or name another folder with --data-root"
         raise DataError(f"{root} holds {len(classes)} class folders, and two are needed; {remedy}")
     ensure_choosable(dict.fromkeys(item.path.parent for item in items if item.part == "train"))
-    cache = Cache()
+    cache, paths = Cache(), [item.path for item in items]
     split = "own" if divided else "4 : 1"
     folders = dict.fromkeys(item.path.parent for item in items)
     aside = loose(dict.fromkeys([root, *places]))
     samples = Samples(
-        read=lambda index: cache.read(items[index].path),
+        read=lambda index: cache.read(paths[index], coming=paths[index + 1 : index + 1 + COMING]),
         ids=[composed(item.path.relative_to(root).as_posix()) for item in items],
         classes=[item.kind for item in items],
         parts=[item.part for item in items],

@@ -28,7 +28,7 @@ from adbench_tgan.data.contents import (
     loose,
     open_folders,
 )
-from adbench_tgan.data.files import Cache, decode_mask, fetch_folder, not_found
+from adbench_tgan.data.files import COMING, Cache, decode_mask, fetch_folder, not_found
 from adbench_tgan.data.samples import Pixels, Samples
 from adbench_tgan.errors import DataError, unknown
 from adbench_tgan.text import composed, counted, unbroken
@@ -165,8 +165,10 @@ def _samples(category: Category, cache: Cache) -> Samples:
     if category.masked:
         _check_names(items)
 
+    paths = [item.path for item in items]
+
     def read(index: int) -> Pixels:
-        return cache.read(items[index].path, category.name)
+        return cache.read(paths[index], category.name, coming=paths[index + 1 : index + 1 + COMING])
 
     def read_mask(index: int) -> Pixels:
         item = items[index]

@@ -295,8 +295,9 @@ def resize(image: Pixels, size: int) -> Tensor:
 
 
 def _digest(pixels: Pixels) -> bytes:
-    shape = "x".join(map(str, pixels.shape)).encode()
-    return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).digest()
+    found = hashlib.sha256("x".join(map(str, pixels.shape)).encode())
+    found.update(np.ascontiguousarray(pixels).data)
+    return found.digest()
 
 
 def _bits(mask: Pixels) -> bytes:
