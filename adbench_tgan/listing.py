@@ -22,22 +22,22 @@ def found(folder: Path, pattern: str) -> list[str]:
         StoreError: it cannot be listed.
     """
     if is_remote(folder):
-        return [path.name for path in _objects(folder, [pattern], NOTHING)]
+        return [path.name for path in _objects(folder, [pattern])]
     return [os.path.basename(path) for path in _inside(str(folder), pattern)]
 
 
 def listed(root: Path, pattern: str, besides: re.Pattern[str] = NOTHING) -> dict[Path, str]:
     """What matches a pattern below `root`, each with what changes whenever it is written.
 
-    `besides` are entries of `root` that are not looked into. Folders may come and go meanwhile, which pathlib's glob
-    does not bear; and it leaves out silently what cannot be listed.
+    `besides` are folders in `root` that are not looked into, since others may have closed them. Folders may come and
+    go meanwhile, which pathlib's glob does not bear; and it leaves out silently what cannot be listed.
 
     Raises:
         StoreError: a folder cannot be listed.
     """
     shape = pattern.split("/")
     if is_remote(root):
-        return _objects(root, shape, besides)
+        return _objects(root, shape)
     names = [name for name in _inside(str(root), shape[0]) if not besides.fullmatch(os.path.basename(name))]
     for part in shape[1:]:
         names = [name for folder in names for name in _inside(folder, part)]
@@ -57,7 +57,7 @@ def _inside(folder: str, pattern: str) -> list[str]:
     return []
 
 
-def _objects(root: Path, shape: Sequence[str], besides: re.Pattern[str]) -> dict[Path, str]:
+def _objects(root: Path, shape: Sequence[str]) -> dict[Path, str]:
     """As `listed`, by one listing of all that is there: a glob asks for each folder, and passes over errors."""
     top = name_of(root).strip("/") + "/"
     there: Mapping[str, Any] = {}
@@ -66,10 +66,6 @@ def _objects(root: Path, shape: Sequence[str], besides: re.Pattern[str]) -> dict
     stamps = {}
     for name, facts in there.items():
         parts = name.strip("/").removeprefix(top).split("/")
-        if (
-            len(parts) == len(shape)
-            and not besides.fullmatch(parts[0])
-            and all(map(fnmatch.fnmatchcase, parts, shape))
-        ):
+        if len(parts) == len(shape) and all(map(fnmatch.fnmatchcase, parts, shape)):
             stamps[root.joinpath(*parts)] = str(facts)
     return stamps

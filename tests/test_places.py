@@ -322,6 +322,25 @@ def test_a_store_that_does_not_answer_is_not_empty(
         READ[call](store, put.job)
 
 
+def test_of_objects_results_are_listed_with_what_changes_when_they_are_written(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ResultStore(memory)
+    store.put(replace(result("d", status="failed"), scores=None))
+    (memory / "results.csv").write_bytes(b"a table")
+    failed = store.listed()
+    store.put(result("d"))
+    ended = store.listed()
+    assert list(failed) == list(ended) == [store.folder(result("d").job) / "result.json"]
+    assert failed != ended
+
+    def find(*_: Any, **__: Any) -> Any:
+        raise FileNotFoundError("no such prefix")
+
+    monkeypatch.setattr(type(places.system_of(memory)), "find", find)
+    assert store.listed() == {}
+
+
 def away(owner: Any, call: str, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make so many calls fail; those that come later do not."""
     real, refusals = getattr(owner, call), [refuse] * times
@@ -579,7 +598,11 @@ def test_a_run_that_leaves_an_object_store_leaves_there_what_others_claim(memory
 
 
 def test_a_failure_waits_for_a_store_that_is_away_as_a_result_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    errors: list[Exception | None] = [TypeError("no tensor"), StoreAway("cannot write it; run again"), None]
+    errors: list[Exception | None] = [
+        TypeError("no tensor"),
+        StoreAway("cannot write it: 503; slow down; run again"),
+        None,
+    ]
     asked, said, slept = list[str](), list[str](), list[float]()
 
     def put(result: Any) -> None:
@@ -592,4 +615,4 @@ def test_a_failure_waits_for_a_store_that_is_away_as_a_result_does(monkeypatch: 
     assert (stored.status, stored.error) == ("failed", "TypeError: no tensor")
     assert asked == ["ok", "failed", "failed"]
     assert slept == [keeping.PAUSES[0]]
-    assert said == ["cannot write it; trying again for 3 minutes"]
+    assert said == ["cannot write it: 503; slow down; trying again for 3 minutes"]

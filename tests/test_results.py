@@ -261,6 +261,13 @@ def test_a_folder_that_cannot_be_listed_is_not_left_out(store, depth, monkeypatc
         list(store.results())
 
 
+def test_a_result_that_cannot_be_looked_up_is_not_left_out(store, monkeypatch):
+    store.put(result("d"))
+    closed(monkeypatch, "lstat", "result.json")
+    with pytest.raises(StoreError, match=r"^cannot read .*result\.json: Permission denied; see to it"):
+        list(store.results())
+
+
 @pytest.mark.parametrize("name", [PARTIAL, "claims", "lost+found", ".Trash-1000"])
 def test_a_closed_folder_that_holds_no_results_is_passed_by(store, name, monkeypatch):
     store.put(result("d"))
@@ -449,14 +456,21 @@ def test_drafts_of_before_a_machines_last_start_are_cleared_and_those_of_its_cop
         path.rmdir()
 
 
+def test_files_beside_results_and_folders_without_one_are_passed_by(store):
+    store.put(result("d"))
+    (store.root / "results.csv").touch()
+    (store.root / "toy/one-vs-rest/d/b-seed0-00000000").mkdir()
+    assert [each.job for each in store.results()] == [result("d").job]
+
+
 def test_results_are_found_while_other_runs_make_and_remove_their_folders(store):
     store.put(result("d"))
     over = threading.Event()
 
     def come_and_go():
         while not over.is_set():
-            (store.root / "claims/deep/inside").mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(store.root / "claims", ignore_errors=True)
+            (store.root / "toy/deep/inside/it").mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(store.root / "toy/deep", ignore_errors=True)
 
     other = threading.Thread(target=come_and_go)
     other.start()
