@@ -301,8 +301,15 @@ def test_a_row_with_a_remark_has_a_star_and_its_remark_below_the_table():
 def test_a_rank_of_one_seed_says_below_the_table_what_it_leaves_out():
     of_one = [result("a"), result("b")]
     of_two = [result(name, seed=seed) for name in ("a", "b") for seed in (0, 1)]
-    captions = [leaderboard_views(board(results), "toy")[0].caption for results in (of_one, of_two)]
-    assert captions == ["one seed: intervals and ranks leave out training's luck", None]
+    tables = [
+        board(of_one),
+        board(of_two),
+        board(of_two).assign(n_seeds=[1, 2]),
+        board(of_one).assign(rank=pd.NA),
+    ]
+    captions = [leaderboard_views(table, "toy")[0].caption for table in tables]
+    told = "one seed: intervals and ranks leave out training's luck"
+    assert captions == [told, None, told, None]
 
 
 def test_whole_numbers_stay_whole_beside_an_empty_cell():

@@ -11,7 +11,7 @@ from test_leaderboard import board, result
 from adbench_tgan import progress
 from adbench_tgan.commands.show import draw, show, wide_console
 from adbench_tgan.progress import TerminalReporter
-from adbench_tgan.views import leaderboard_views, records_view
+from adbench_tgan.views import leaderboard_views, least_width, records_view
 
 
 @pytest.fixture
@@ -149,6 +149,43 @@ def test_the_tables_fit_a_narrow_terminal_and_every_cell_is_filled():
     assert "…" not in out.getvalue()
 
 
+def test_each_heading_stands_over_the_numbers_of_its_column_and_a_row_without_any_hides_no_table():
+    table = board([result("good", pretrained="net"), result("bad", status="failed")])
+    told = {
+        "AUROC": {"auroc_mean": 0.75},
+        "95 % CI": {"auroc_ci_low": 0.5, "auroc_ci_high": 0.875},
+        "AP": {"average_precision_mean": 0.625},
+        "jobs": {"n_categories": 3, "n_seeds": 2, "n_failed": 1},
+        "pixel AUROC": {"pixel_auroc_mean": 0.5625},
+        "AUPRO": {"aupro_mean": 0.25},
+        "pretrained": {},
+        "parameters": {"parameters": 1234},
+        "fit s": {"fit_seconds": 2.5},
+        "ms/image": {"latency_ms_p50": 3.25},
+        "images per s": {"images_per_second": 456.0},
+        "peak MiB": {"peak_memory_mb": 789.0},
+    }
+    for values in told.values():
+        for name, value in values.items():
+            table.loc[table["detector"] == "good", name] = value
+    columns = [column for view in leaderboard_views(table, "toy") for column in view.columns]
+    shown = {" ".join(str(column.header).split()): [*column.cells] for column in columns}
+    assert {heading: shown[heading] for heading in told} == {
+        "AUROC": ["0.750", ""],
+        "95 % CI": [".500-.875", ""],
+        "AP": ["0.625", ""],
+        "jobs": ["3x2, 1 failed", "0x0, 1 failed"],
+        "pixel AUROC": ["0.562", ""],
+        "AUPRO": ["0.250", ""],
+        "pretrained": ["net", "no"],
+        "parameters": ["1,234", ""],
+        "fit s": ["2.50", ""],
+        "ms/image": ["3.25", ""],
+        "images per s": ["456", ""],
+        "peak MiB": ["789", ""],
+    }
+
+
 def test_two_rows_of_a_detector_have_their_presets_beside_their_costs_too():
     two = [result("one", shift=1.0), result("one", shift=2.0, preset="quick", config={"image_size": 8})]
     rows = [
@@ -251,11 +288,37 @@ def test_numbers_of_a_column_have_the_same_decimals_and_stand_to_the_right():
     assert records_view([], "toy").columns == []
 
 
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([1.0, 1e-5], ["1.0000", "0.0000"]),
+        ([-250.5, 0.25], ["-250.50", "0.25"]),
+        ([1e-9, -2e-9], ["1.000e-09", "-2.000e-09"]),
+        ([0.0, 0.0], ["0.0000", "0.0000"]),
+        ([None, 1200], ["", "1,200"]),
+        ([None, "a [b]\n"], ["None", r"a \[b]\n"]),
+        ([{"a": 1, "b": "c"}, 0.123456], ["a: 1, b: c", "0.1235"]),
+        ([[1, 2], ("x", None)], ["1, 2", "x, None"]),
+    ],
+)
+def test_values_of_any_size_and_kind_are_shown(values, shown):
+    assert cells_of(records_view([{"value": value} for value in values], "toy")) == [shown]
+
+
+def test_names_are_whole_unless_they_are_long_and_headings_say_what_is_to_be_copied():
+    records = [{"of": "o" * 40, "category": "a b", "my_net:[b]": 0.5, "other_text": "c d"}]
+    columns = records_view(records, "toy").columns
+    assert [column.no_wrap for column in columns] == [True, True, True, False]
+    assert [column.header for column in columns] == ["of", "category", r"my_net:\[b]", "other text"]
+    assert not records_view([{"of": "o" * 41}], "toy").columns[0].no_wrap
+
+
 def test_spare_columns_go_one_after_another_until_a_table_fits():
     records = [{"name": "n" * 20, "first": "f" * 20, "second_one": "s" * 20, "third": ""}]
     spare = ("third", "second_one", "first")
     for width, headers, gone in (
         (80, ["name", "first", "second one"], None),
+        (least_width(records_view(records, "toy")), ["name", "first", "second one"], None),
         (60, ["name", "first"], "where there is room, also: second one"),
         (40, ["name"], "where there is room, also: second one, first"),
         (10, ["name"], "where there is room, also: second one, first"),
