@@ -19,6 +19,7 @@ from make_plugin import detector_source, installed, offer
 from adbench_tgan.development import snake_case
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
+from adbench_tgan.sources import _imported, load_file
 
 Call = Callable[..., Ended]
 RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing", "--out", "runs")
@@ -224,31 +225,39 @@ def test_an_edit_of_the_neighbour_that_holds_a_detector_makes_it_another(target:
     assert version() != before
 
 
-def test_neighbours_are_found_and_hide_nothing_that_is_installed() -> None:
+def test_neighbours_are_found_and_hide_nothing_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)  # one that is still to be found
     write("here/neighbour.py", "VALUE = 7")
-    write("here/json.py", "raise ImportError('this is not the json you look for')")
-    source = "import json\nfrom neighbour import VALUE\njson.dumps(VALUE)\n" + detector_source("Near")
+    for name in ("json", "colorsys"):
+        write(f"here/{name}.py", "raise ImportError('this is not what you look for')")
+    source = "import colorsys, json\nfrom neighbour import VALUE\njson.dumps(VALUE)\n" + detector_source(
+        "Near"
+    )
     path = write("here/near.py", source)
     assert Registry.discover([path]).detector("near").__name__ == "Near"
     write("here/statistics.py", detector_source("Far"))  # a name that the standard library has
     found = Registry.discover()
     assert found.detector("here/statistics.py").__module__ != "statistics"
     assert found.find("detector", "far").target.endswith("statistics.py:Far")
+    write("there/statistics.py", detector_source("Farther"))
+    assert found.detector("there/statistics.py").__name__ == "Farther"
 
 
-def test_a_neighbour_that_another_plugin_file_has_by_its_name_is_refused() -> None:
+@pytest.mark.parametrize("neighbour", ["nextdoor.py", "nextdoor/__init__.py"])
+def test_a_neighbour_that_another_plugin_file_has_by_its_name_is_refused(neighbour: str) -> None:
     source = "import json\nfrom nextdoor import VALUE\n"
     for folder in ("a", "b"):
-        write(f"{folder}/nextdoor.py", "VALUE = 7")
+        write(f"{folder}/{neighbour}", "VALUE = 7")
         write(f"{folder}/json.py", "raise ImportError('this is not the json you look for')")
         write(f"{folder}/{folder}.py", source + detector_source(folder.upper()))
         write(f"{folder}/alone.py", "import json\n" + detector_source(f"Alone{folder.upper()}"))
         write(f"{folder}/again.py", source + detector_source(f"Again{folder.upper()}"))
-    told = r"b/b\.py would import .*a/nextdoor\.py instead of its neighbour of that name; rename one of them$"
+    told = rf"b/b\.py would import .*a/{neighbour} instead of its neighbour of that name; rename one of them$"
     with pytest.raises(AdbenchError, match=told):
         Registry.discover(["a/a.py", "b/b.py"])
-    found = Registry.discover(["a/a.py", "b/alone.py", "a/again.py"])
-    assert {"a", "alone_b", "again_a"} <= set(found.names("detector"))
+    write("c/c.py", source + detector_source("C"))  # which has no neighbour of that name
+    found = Registry.discover(["a/a.py", "b/alone.py", "a/again.py", "c/c.py"])
+    assert {"a", "alone_b", "again_a", "c"} <= set(found.names("detector"))
 
 
 def test_a_member_of_a_package_is_imported_as_such() -> None:
@@ -256,6 +265,33 @@ def test_a_member_of_a_package_is_imported_as_such() -> None:
     write("room/pack/parts.py", "VALUE = 7")
     write("room/pack/inside.py", "from .parts import VALUE\n" + detector_source("Inside"))
     assert Registry.discover().detector("room/pack/inside.py").__module__ == "pack.inside"
+
+
+def test_a_file_has_the_name_that_its_packages_give_it() -> None:
+    for place in ("room/pack/__init__.py", "room/pack/deep/__init__.py", "room/pack/deep/inside.py"):
+        write(place, "VALUE = 7")
+    assert load_file(Path("room/pack/deep/inside.py")).__name__ == "pack.deep.inside"
+    assert load_file(Path("room/pack/__init__.py")).__name__ == "pack"
+    write("room/json/__init__.py", "")
+    told = r"room/json/mine\.py cannot be imported as json\.mine, of which another is installed; rename it$"
+    with pytest.raises(AdbenchError, match=told):
+        load_file(write("room/json/mine.py", "VALUE = 7"))
+
+
+@pytest.mark.parametrize("name", ["here/statistics.py", "here/odd.name.py"])
+def test_a_file_of_a_name_that_is_no_modules_is_imported_once_and_whole(name: str) -> None:
+    path = write(name, "raise SystemExit(4)")
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            load_file(path)
+    write(name, "VALUE = 7")
+    assert load_file(path) is load_file(path)
+
+
+def test_what_a_file_imports_is_read_off_it() -> None:
+    source = "import a.b, c\nfrom d.e import f\nfrom . import g\nfrom .h import i\n"
+    assert list(_imported(write("whole.py", source))) == ["a", "c", "d"]
+    assert list(_imported(write("broken.py", "import a\nf("))) == []
 
 
 def test_what_points_at_an_installed_detector_is_that_detector() -> None:
