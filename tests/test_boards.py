@@ -33,7 +33,7 @@ from adbench_tgan.boards import Choice, gather, picture
 from adbench_tgan.boards.audited import audited
 from adbench_tgan.boards.board import IMAGE_METRICS, canonical, completed, judge
 from adbench_tgan.boards.cells import from_csv, to_csv
-from adbench_tgan.boards.choice import is_wanted, of_presets, one_kind, select
+from adbench_tgan.boards.choice import is_wanted, of_installed_protocol, of_presets, one_kind, select
 from adbench_tgan.boards.differences import cells, page
 from adbench_tgan.boards.document import commands, seal, text_of
 from adbench_tgan.boards.folder import (
@@ -994,8 +994,13 @@ def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):
         AdbenchError, match="unknown protocol of these runs 'one-rest'; did you mean one-vs-rest"
     ):
         board_of(tmp_path / "runs", [], choice=Choice(protocol="one-rest"))
-    with pytest.raises(AdbenchError, match="no such result"):
-        board_of(tmp_path / "empty", [])
+    with pytest.raises(AdbenchError, match="unknown dataset of these runs 'tiy'; did you mean toy"):
+        board_of(tmp_path / "runs", [], choice=Choice(dataset="tiy"))
+    with pytest.raises(AdbenchError, match="unknown detector of these runs 'poor'; did you mean good"):
+        board_of(tmp_path / "runs", [], choice=Choice(dataset="other", detectors=["poor"]))
+    for choice in (Choice(), Choice(dataset="toy", detectors=["good"])):
+        with pytest.raises(AdbenchError, match="no such result"):
+            board_of(tmp_path / "empty", [], choice=choice)
 
 
 def test_two_versions_of_a_protocol_are_two_kinds():
@@ -1018,6 +1023,8 @@ def test_jobs_of_another_version_of_an_installed_protocol_are_left_out(tmp_path)
         board = boards.from_runs(runs, registry, say=said.append)
         assert [each.job.protocol_version for each in board.measured] == [version, version]
         assert said == ["left out: 2 jobs of versions of protocols that are not the installed ones"]
+    other = made("good", "ant", 0, 1.0, dataset="other", protocol_version="1")  # of which nothing is newer
+    assert of_installed_protocol([*results, other], registry, said.append) == [*results[2:], other]
     newer = replace(spec, version="3")
     with pytest.raises(AdbenchError, match="install one of these versions"):
         boards.from_runs(runs, Registry(_offers=NOTHING | {"protocol": [(newer, None)]}))
@@ -1358,6 +1365,8 @@ def test_a_preset_may_be_chosen_with_a_precision_or_without():
     results = [made("good", "ant", 0, 1.0, precision=precision) for precision in ("fp32", "tf32")]
     assert of_presets(results, ["paper"]) == results
     assert of_presets(results, ["paper; precision=tf32"]) == results[1:]
+    told_apart = [replace(each, job=replace(each.job, config={"net": "b"})) for each in results]
+    assert of_presets([*results, *told_apart], ["paper; precision=tf32"]) == [results[1], told_apart[1]]
 
 
 @pytest.mark.parametrize(
@@ -1518,10 +1527,29 @@ def test_each_metric_of_pixels_is_compared(name, step):
 def test_failures_and_other_test_images_are_not_the_same_job_run_again(material, tmp_path):
     one = made("good", "ant", 0, 2.0)
     failed = replace(one, status="failed", error="boom", scores=None, metrics={}, losses=())
-    assert boards.rerun(material[1], [stored(tmp_path / "failed", [failed])]) == (0, [])
+    told: list[Path] = []
+    lost = stored(tmp_path / "failed", [failed])
+    assert boards.rerun(material[1], [lost], lambda path, _: told.append(path)) == (0, [])
+    boards.publish(board_of(tmp_path / "failed", []), tmp_path)
+    assert boards.rerun(tmp_path / "toy", [stored(tmp_path / "ended", [one])]) == (0, [])
+    assert told == []
     others = replace(one, scores=one.scores.assign(sample_id=one.scores["sample_id"] + ".png"))
     count, (found,) = boards.rerun(material[1], [stored(tmp_path / "others", [others])])
     assert (count, found.problem) == (1, "the run has other test images")
+
+
+def test_scores_are_compared_to_the_rounding_of_their_precision_and_labels_too():
+    one = replace(made("good", "ant", 0, 2.0, precision="tf32"), metrics={"aupro": 0.5})
+    scores, again = canonical(one.scores), replace(one, metrics={"aupro": 0.502})
+    close, turned = (scores.assign(score=scores["score"] * by) for by in (1.002, -1))
+    assert list(_differences(one, scores, again, close)) == []
+    exact = replace(one, job=replace(one.job, precision="fp32"))
+    assert len(list(_differences(exact, scores, again, close))) == 2
+    (told,) = _differences(one, scores, one, turned)
+    auroc = roc_auc_score(scores["label"], scores["score"])
+    assert told.endswith(f": AUROC {auroc:.4f} published, {1 - auroc:.4f} run")
+    others = turned.assign(label=1 - turned["label"])
+    assert list(_differences(one, scores, one, others)) == ["the run has other test images"]
 
 
 def test_a_constant_in_all_scores_does_not_hide_that_others_came_out(adbench, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.jobs import Job
@@ -32,15 +32,17 @@ def select(
         AdbenchError: nothing is left, or several datasets or protocols are.
     """
     results = list(results)
-    taken = [result for result in results if is_wanted(result.job, choice)]
     for kind, name in (("dataset", choice.dataset), ("protocol", choice.protocol)):
         if results and name and name not in (there := {getattr(result.job, kind) for result in results}):
             raise unknown(f"{kind} of these runs", name, there)
-    for name in choice.detectors:
-        if name not in {result.job.detector for result in taken}:
-            raise unknown("detector of these runs", name, {result.job.detector for result in results})
+    every = replace(choice, detectors=())
+    taken = [result for result in results if is_wanted(result.job, every)]
     if not taken:
         raise AdbenchError("these runs hold no such result; adbench run makes some")
+    for name in choice.detectors:
+        if name not in (there := {result.job.detector for result in taken}):
+            raise unknown("detector of these runs", name, there)
+    taken = [result for result in taken if is_wanted(result.job, choice)]
     taken = of_installed_protocol(taken, registry, say)
     one_kind(taken)
     versions = registry.versions()
