@@ -150,11 +150,12 @@ def test_threshold_is_drawn_where_it_is_or_said_to_be_beyond(threshold, at, beyo
 
 
 def test_charts_show_the_lowest_seed_and_stay_small(tmp_path, registry):
-    results = [made("one", f"c{i:02}", 1) for i in range(31)] + [made("one", "c00", 3)]
+    results = [made("one", f"c{i:02}", 2) for i in range(31)]
+    results += [made("one", "c00", 10), made("one", "c00", 1, status="failed")]
     material = from_store(make_runs(tmp_path, *results), registry)
     chosen = curves.chosen_jobs(material)
     assert len(chosen) == curves.CATEGORIES
-    assert {material.results.set_index("key")["seed"][key] for key in chosen.values()} == {1}
+    assert {material.results.set_index("key")["seed"][key] for key in chosen.values()} == {2}
     assert "Only the first 30 of 31 categories" in page.render(material)
 
 
@@ -277,6 +278,8 @@ def test_of_many_results_that_cannot_be_read_a_few_are_named(tmp_path, registry)
     store = ResultStore(make_runs(tmp_path, *(made("one", seed=seed) for seed in range(8))))
     for seed in range(1, 8):
         (store.folder(made("one", seed=seed).job) / "result.json").write_text("{")
+        if seed == 6:
+            assert from_store(tmp_path, registry).notes[5:] == ("1 more result is left alone",)
     *named, rest = from_store(tmp_path, registry).notes
     assert [note.partition(" is left alone")[1] for note in named] == [" is left alone"] * 5
     assert rest == "2 more results are left alone"
@@ -356,8 +359,8 @@ def test_several_datasets_must_be_chosen_from(tmp_path, registry):
     ):
         from_store(tmp_path, registry)
     assert from_store(tmp_path, registry, "toy").dataset == "toy"
-    with pytest.raises(AdbenchError, match="holds no results of nothing"):
-        from_store(tmp_path, registry, "nothing")
+    with pytest.raises(AdbenchError, match="holds no results of nothing and official; name the folder"):
+        from_store(tmp_path, registry, "nothing", "official")
 
 
 def test_commands_name_settings_and_seeds(tmp_path, registry):
@@ -605,12 +608,9 @@ def test_cells_are_coloured_below_chance_and_sorted_by_whole_numbers(tmp_path, r
         assert f'<th scope="row" data-value="{entry}">{entry}</th><td {told}' in text
 
 
-def test_the_note_of_a_board_and_its_machines_and_losses_are_on_its_page(tmp_path, registry):
-    board = from_runs(
-        [make_runs(tmp_path / "runs", made("one", metrics={}, purity_delta=0.0, of_categories=7))],
-        registry,
-        name="small",
-    )
+def test_the_note_of_a_board_and_its_machines_and_losses_are_on_its_page(tmp_path, registry, monkeypatch):
+    one = made("one", metrics={}, purity_delta=0.0, of_categories=7, threshold=0.0)
+    board = from_runs([make_runs(tmp_path / "runs", one)], registry, name="small")
     publish(replace(board, facts=replace(board.facts, note="Read this first.")), tmp_path)
     material = from_board(tmp_path / "small")
     text = page.render(material)
@@ -618,6 +618,25 @@ def test_the_note_of_a_board_and_its_machines_and_losses_are_on_its_page(tmp_pat
     assert "1 of 7 categories" in text
     assert "adbench run --detectors one" in text
     assert [each["value"] for each in curves.loss_records(material)] == [[3.0, 2.0, 1.0], [9.0, 8.0]]
+    assert material.thresholds == {one.job.key: 0.0}
+    monkeypatch.chdir(tmp_path / "small")
+    assert from_board(Path()).source == "small"
+
+
+def test_a_page_tells_what_a_dataset_and_a_protocol_say_of_themselves_if_they_are_installed(
+    tmp_path, registry
+):
+    known = from_store(make_runs(tmp_path / "known", made("one", "0", dataset="digits")), registry)
+    told = ["dataset", "dataset's source", "dataset's licence", "protocol", "protocol version"]
+    assert list(known.facts) == told
+    gone = from_store(make_runs(tmp_path / "gone", made("one", protocol="mine")), registry)
+    assert gone.facts == {"protocol version": "1"}
+
+
+def test_a_failure_that_a_later_run_mended_is_not_on_a_page(tmp_path, registry):
+    lost = made("one", status="failed", config={"epochs": "auto"}, problem="no weights")
+    runs = make_runs(tmp_path, lost, made("one"))
+    assert list(from_store(runs, registry).results["status"]) == ["ok"]
 
 
 def test_charts_open_on_the_first_choice_of_their_lists_and_follow_them(tmp_path, registry):

@@ -42,7 +42,7 @@ class Material:
     # By a job's key: epoch and a column a loss; None if it has none.
     losses: Callable[[str], pd.DataFrame | None]
     thresholds: Mapping[str, float]  # by a job's key: the quantile of training scores
-    machines: tuple[Mapping[str, Any], ...] = ()  # each on which jobs ran
+    machines: tuple[Mapping[str, Any], ...] = ()  # of each job that ended well
     # What the dataset and the protocol say of themselves.
     facts: Mapping[str, str] = field(default_factory=dict)
     # By a job's key, where a model may have been saved.
@@ -199,13 +199,8 @@ def most_categories(results: Sequence[Result]) -> int:
 
 
 def machines_of(results: Sequence[Result]) -> tuple[Mapping[str, Any], ...]:
-    """Each machine that finished a job, once, with the device."""
-    found: list[Mapping[str, Any]] = []
-    for result in results:
-        facts = {"device": result.device, **result.machine}
-        if result.status == "ok" and facts not in found:
-            found.append(facts)
-    return tuple(found)
+    """The machine that finished each job, with the device."""
+    return tuple({"device": result.device, **result.machine} for result in results if result.status == "ok")
 
 
 def facts_of(dataset: Mapping[str, str], protocol: Mapping[str, str]) -> dict[str, str]:
