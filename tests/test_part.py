@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from test_events import Silent
 
 from adbench_tgan import boards
 from adbench_tgan.benchmark import benchmark
-from adbench_tgan.boards.part import check_images, check_origin, cut
+from adbench_tgan.boards.part import check_choice, check_images, check_origin, cut
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.leaderboard import Rules
@@ -165,6 +166,7 @@ def test_scores_of_a_part_are_those_of_a_run_on_it(
         assert one.metrics == {"above": other.metrics["above"]}
         assert (one.threshold, one.parameters, one.shape) == (other.threshold, other.parameters, other.shape)
         assert one.anomalies_fingerprint == other.anomalies_fingerprint
+        assert (one.of_categories, one.metrics_code) == (other.of_categories, other.metrics_code)
         assert other.timing
         assert one.timing == {}
     rebuilt = boards.rebuild(tmp_path / "small")
@@ -202,8 +204,9 @@ def test_part_of_a_board_beside_runs_of_the_part_itself(
 
 
 def test_a_job_that_ran_on_the_part_stands_before_its_scores_of_the_whole(runs: Path) -> None:
-    taken = made(runs, runs / "whole", runs / "direct", detectors=["pca"])
-    assert [one.notes for one in taken.measured] == [(), ()]
+    for folders in (("whole", "direct"), ("direct",)):
+        taken = made(runs, *(runs / name for name in folders), detectors=["pca"])
+        assert [one.notes for one in taken.measured] == [(), ()]
 
 
 def test_failures_and_impure_scores_do_not_become_a_part(runs: Path, tmp_path: Path) -> None:
@@ -261,6 +264,21 @@ def test_a_job_without_a_threshold_has_none_under_a_part(runs: Path, tmp_path: P
     assert "auroc" in one.metrics
 
 
+def test_a_jobs_notes_and_losses_stand_under_a_part_too(runs: Path, tmp_path: Path) -> None:
+    folder = altered(runs, tmp_path / "runs", notes=("fell back",), losses=({"loss": 1.5},))
+    taken = made(runs, folder, detectors=["pca"])
+    (one,) = [each for each in taken.measured if "fell back" in each.notes]
+    assert one.notes[-1].startswith("scores of job ")
+    assert taken.losses[one.job.key]["loss"].tolist() == [1.5]
+
+
+def test_jobs_of_presets_that_were_not_asked_for_are_not_looked_at(runs: Path, tmp_path: Path) -> None:
+    one = next(each for each in ResultStore(runs / "whole").results() if each.job.detector == "pca")
+    job = replace(one.job, preset="quick", config={**one.job.config, "components": 8})
+    folder = altered(runs, tmp_path / "runs", job=job, scored=lambda table: table[1:])
+    assert len(made(runs, folder, detectors=["pca"], presets=[one.job.preset]).measured) == 2
+
+
 @pytest.mark.parametrize(
     ("folder", "to", "data", "told"),
     [
@@ -311,6 +329,8 @@ def tasks(*, version: str = "1", fingerprint: str = "f", offer: str = "o", **cho
 def test_a_job_is_of_the_protocol_and_the_images_that_are_here(other: dict[str, str]) -> None:
     one = of_grid("good", "ant", 0, 1.0, split_fingerprint="f", offer_fingerprint="o")
     check_origin(one, tasks(), tasks())
+    alone = replace(one, job=replace(one.job, offer_fingerprint=""))  # of a job that chose out of none
+    check_origin(alone, tasks(offer="p"), tasks())
     if other:
         with pytest.raises(
             AdbenchError, match="good on toy/ant seed 0 was not run on the images that one-vs-"
@@ -334,6 +354,22 @@ def test_a_part_trains_on_the_same_images_and_tests_on_some_labelled_alike(
     check_images("a", tasks(), tasks(test=[2], labels=[1]))
     with pytest.raises(AdbenchError, match=f"^specks/a: one-vs-rest {told}"):
         check_images("a", tasks(), tasks(**other))
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "same"),
+    [([2, 3], [2, 3], True), ([2, 3], [2, 1], False), ([2], None, False), (None, None, False)],
+)
+def test_who_learned_from_anomalies_gets_the_same_ones_whatever_another_processor_chose(
+    whole: list[int] | None, part: list[int] | None, same: bool
+) -> None:
+    taught = of_grid("taught", "ant", 0, 1.0, supervision="labelled")
+    wholes, parts = tasks(), tasks()
+    for each, chosen in ((wholes, whole), (parts, part)):
+        each.anomalies = lambda category, chosen=chosen: None if chosen is None else np.array(chosen)
+    check_choice(of_grid("good", "ant", 0, 1.0), wholes, parts)
+    with nullcontext() if same else pytest.raises(AdbenchError, match="trains on other images"):
+        check_choice(taught, wholes, parts)
 
 
 def test_anomalies_that_a_part_chooses_otherwise_matter_to_who_learns_from_them(runs: Path) -> None:
