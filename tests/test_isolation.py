@@ -17,6 +17,7 @@ from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import Ended
@@ -229,6 +230,14 @@ def test_a_warning_is_told_across_the_border() -> None:
     assert reporter.heard == [("warn", "hm")]
 
 
+@pytest.mark.parametrize("total", [np.int64(3), None])
+def test_numbers_of_numpy_are_told_across_the_border(total: Any) -> None:
+    lines, reporter = io.StringIO(), Told()
+    worker.LineReporter(lines).epoch(1, total, {"loss": np.float32(0.5)}, result("d").job)
+    pass_on(json.loads(lines.getvalue()), "a job", reporter)
+    assert reporter.heard == [("epoch", 1, total, {"loss": 0.5}, "a job")]
+
+
 def assert_same_files(here: Path, there: Path) -> None:
     files = sorted(path.relative_to(here) for path in here.glob("*/*/*/*/*"))
     assert len(files) == 7  # result, scores and model of both, losses of one
@@ -416,6 +425,20 @@ def test_a_process_is_given_all_but_what_would_not_come_back(
     asked = {"timing": False, "save_models": True, "checkpoint_every": 2}
     spec = sent(result("d").job, **asked, data_root=Path("data"), scratch=tmp_path, pictures=True)
     assert worker.read_spec(spec) == (result("d").job, Settings(**asked, data_root=tmp_path / "data"))
+
+
+def test_a_process_tells_at_last_what_it_took_of_its_device_and_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Any] = []
+    monkeypatch.setattr(worker, "take_streams", io.StringIO)
+    monkeypatch.setattr("faulthandler.enable", lambda file, **_: done.append(Path(file.name)))
+    monkeypatch.setattr(worker, "carry_out", lambda spec, folder, reporter: done.append(folder))
+    monkeypatch.setattr("adbench_tgan.packing.write_footprint", lambda *given: done.append(given))
+    monkeypatch.setattr("os._exit", done.append)
+    (tmp_path / worker.SPEC).write_text(json.dumps(sent(result("d").job, device="cuda:1")))
+    worker.main(tmp_path)
+    assert done == [tmp_path / worker.FAULT, tmp_path / worker.RESULT, ("cuda:1", tmp_path), 0]
 
 
 def test_a_process_downloads_no_data(tmp_path: Path) -> None:

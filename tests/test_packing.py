@@ -216,12 +216,15 @@ def test_jobs_share_a_gpu_as_far_as_mps_and_the_cores_that_are_ours_allow(
 
 
 def test_a_process_writes_down_what_it_took_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_footprint("cpu", tmp_path)
-    assert read_footprint(tmp_path) is None
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 7)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3, 9))
+    for device, used in (("cpu", True), ("cuda", False)):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda used=used: used)
+        write_footprint(device, tmp_path)
+        assert read_footprint(tmp_path) is None
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    write_footprint("cuda", tmp_path / "on a full disk")
     write_footprint("cuda", tmp_path)
     assert read_footprint(tmp_path) == Footprint(peak=7, held=5, free=3)
     assert packings.free_memory("cuda") == 3
