@@ -195,14 +195,14 @@ def test_rows_without_a_rank_are_counted_and_the_reason_is_said(tmp_path, regist
     assert tables.unranked(material.leaderboard) == ""
     bad = [made("bad", status="failed"), made("worse", "b", shift=2.0)]
     board = from_store(make_runs(tmp_path / "mixed", *two, *bad), registry).leaderboard
-    assert tables.unranked(board) == "4 of 4 rows without a rank: each remark says why."
+    assert tables.unranked(board) == "4 of 4 rows have no rank: see their remarks."
     remarks = [
         "",
         "not ranked: 1 of the 3 seeds that it takes",
         "not ranked: 1 of the 3 seeds that it takes; more",
     ]
     board = pd.DataFrame({"rank": [1, None, None], "remark": remarks})
-    assert tables.unranked(board) == "2 of 3 rows without a rank: 1 of the 3 seeds that it takes."
+    assert tables.unranked(board) == "2 of 3 rows have no rank: 1 of the 3 seeds that it takes."
     assert list(tables.without_shared_reason(board)["remark"]) == remarks
     assert list(tables.without_shared_reason(board[1:])["remark"]) == ["", "more"]
 
@@ -299,15 +299,15 @@ def test_what_is_to_be_said_of_rows_stands_at_their_names_and_once_below_the_tab
     (names,) = re.findall(rf"<li><strong>\* (.*?)</strong>: {re.escape(shown)}</li>", below)
     assert sorted(names.split(", ")) == ["one", "two"]
     assert HOSTILE not in text
-    assert "every one ended well, and none fell back on anything. What there is to say of whole rows" in text
+    assert "Every job finished without a note. Remarks on whole rows" in text
 
 
 def test_no_latency_plot_over_several_devices(tmp_path, registry):
     make_runs(tmp_path, made("one"), made("two", device="a GPU"))
     text = rendered(tmp_path, registry)
     assert "pareto" not in specs(text)
-    assert "times do not compare" in text
-    assert "without timing" not in text
+    assert "times are not comparable" in text
+    assert "No times are recorded" not in text
 
 
 def test_a_board_without_times_says_so_and_what_papers_print():
@@ -315,8 +315,8 @@ def test_a_board_without_times_says_so_and_what_papers_print():
     assert "<dt>ganomaly (image_size=64; precision=tf32)</dt><dd>0.231 published under" in text
     assert "not comparable</dd>" in text
     assert "pareto" not in specs(text)
-    assert "holds zero. Two\nrows of different groups may still do equally well" in text
-    assert "The jobs were run without timing." in text
+    assert "includes zero. Two\nrows with different ranks need not differ clearly" in text
+    assert "No times are recorded for these jobs." in text
     assert "several devices" not in text
 
 
@@ -448,7 +448,7 @@ def test_audit_curves_are_on_the_page(tmp_path, registry):
     lines = {line["scored"]: line["auroc"] for line in specs(text)["audit"]["layer"][0]["data"]["values"]}
     assert list(lines.values()) == [[0.5, 0.6], [0.7, 0.6], [0.9, 0.8], [0.9, 0.9]]
     assert "+0.300" in text
-    assert "do not compare with the leaderboard" not in text
+    assert "not comparable with the leaderboard" not in text
     assert audited.audits_in(tmp_path / "audits", "other", "one-vs-rest") == []
 
 
@@ -459,7 +459,10 @@ def test_audits_under_another_protocol_come_last_and_are_said(tmp_path, registry
     names = ["one (paper) on a, seed 0", "two (paper) on a, seed 0, under leave-one-out"]
     assert [each["audit"] for each in audits] == names
     text = rendered(make_runs(tmp_path / "runs", made("one")), registry, audits=audits)
-    assert "Audits under leave-one-out do not compare with the leaderboard, which is of one-vs-rest." in text
+    assert (
+        "Audits under leave-one-out are not comparable with the leaderboard, whose protocol is one-vs-rest."
+        in text
+    )
 
 
 def test_audits_of_other_versions_or_images_are_left_out_and_said(tmp_path, registry):
@@ -473,7 +476,7 @@ def test_audits_of_other_versions_or_images_are_left_out_and_said(tmp_path, regi
         return audited.audits_of(folder, material.dataset, material.protocol, material.jobs)
 
     told = (
-        "1 audit in audits left out, of other versions or images than those of this page's jobs; "
+        "1 audit in audits left out: they are of other versions or images than this page's jobs; "
         "adbench audit makes current ones."
     )
     for stale in ("detector_version", "protocol_version", "split_fingerprint"):
@@ -511,7 +514,7 @@ def test_the_command_says_which_audits_are_left_out(adbench, tmp_path):
     audit_file(tmp_path / "audits", job=as_dict(made("one", detector_version="0").job))
     ended = adbench("report", "--audit", "audits")
     assert ended.status == 0, ended.err
-    assert "note: 1 audit in audits left out, of other versions or images than those of this" in ended.err
+    assert "note: 1 audit in audits left out: they are of other versions or images than this" in ended.err
     assert "1 audit in audits left out" in (tmp_path / "report.html").read_text()
 
 
@@ -537,7 +540,7 @@ def test_command_writes_a_page_with_examples(adbench, tmp_path):
     assert (ended.status, ended.out.split(",")[0]) == (0, "wrote pages/page.html")
     text = (tmp_path / "pages/page.html").read_text()
     assert text.count("data:image/webp;base64,") >= 12  # the images of pca at least
-    assert "differ from their stored scores" not in text
+    assert "differ from the stored ones" not in text
     assert "found: anomalies scored highest" in text
     assert "adbench run --detectors pca,random --data digits" in text
     (saved,) = (tmp_path / "runs/digits/one-vs-rest/pca").rglob("model.safetensors")
@@ -550,7 +553,7 @@ def test_command_writes_a_page_with_examples(adbench, tmp_path):
 
 
 def test_mistakes_are_one_line(adbench, tmp_path, monkeypatch):
-    assert adbench("report").error.startswith("runs holds no results; name the folder")
+    assert adbench("report").error.startswith("runs holds no results; give --runs the folder")
     for out, file in ((".", "report.html"), ("runs/", "runs/report.html")):
         told = f"--out {out} is a folder; name a file, such as {file}"
         assert adbench("report", "--out", out).error == told
@@ -674,7 +677,10 @@ def test_curves_are_of_so_many_detectors_and_categories_and_the_page_says_of_how
     assert set(curves.chosen_jobs(material)) == {(material.entries[0], "a")}
     text = " ".join(page.render(material).split())
     assert "Only the first 1 of 2 categories are offered" in text
-    assert "Rows of the leaderboard without curves, for want of a finished job or too far down: 2." in text
+    assert (
+        "Rows of the leaderboard without curves, for lack of a finished job in these categories or of room: 2."
+        in text
+    )
 
 
 def test_what_must_be_known_of_examples_stands_with_them(tmp_path, registry):
@@ -731,7 +737,7 @@ def test_detectors_without_a_saved_model_are_named_with_the_reason(tmp_path, reg
         return entry
 
     monkeypatch.setattr("adbench_tgan.report.examples.gallery_of", shown)
-    told = "No examples of two (it does not load); three (no model of its lowest seed was saved)."
+    told = "No examples of two (it does not load); three (no model of its lowest seed is saved)."
     assert galleries_of(material, registry, None, None, "cpu") == (["one"], told)
 
 

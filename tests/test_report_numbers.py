@@ -404,7 +404,7 @@ def test_models_are_of_the_category_asked_for_and_no_more_than_so_many(tmp_path,
     monkeypatch.setattr("adbench_tgan.report.gallery.DETECTORS", 1)
     assert list(models(material, None)) == ["one"]
     assert without_models(material, "b").endswith(
-        "no model of its lowest seed was saved in b; run with --save-models."
+        "no model of its lowest seed is saved for b; run again with --save-models."
     )
 
 

@@ -78,7 +78,7 @@ def test_a_page_draws_latencies_of_a_timing_board_and_says_whose_they_are(tmp_pa
     (point,) = specs(text)["pareto"]["data"]["values"]
     assert (point["entry"], point["latency_ms_p50"]) == ("two", 4.0)
     assert "Latencies are those of times, measured one at a time on a card;" in text
-    assert "times do not compare" not in text
+    assert "times are not comparable" not in text
     table = text.partition("<tbody")[2].partition("</tbody>")[0]
     assert ">6.0" in table  # the jobs' own
     assert ">4.0" not in table
@@ -94,7 +94,9 @@ def test_where_none_was_measured_with_these_settings_the_page_says_so(tmp_path, 
 def test_what_is_no_timing_board_is_said(tmp_path, registry):
     runs = make_runs(tmp_path / "runs", made("one"))
     material = from_store(runs, registry)
-    with pytest.raises(AdbenchError, match=r"runs holds no times; name the folder that adbench bench --out"):
+    with pytest.raises(
+        AdbenchError, match=r"runs holds no times; give --timing a folder that adbench bench --out"
+    ):
         times_of(runs, material)
     (timing(tmp_path / "times") / "timing.json").write_text("[]")
     short = record("one")

@@ -95,7 +95,7 @@ def ensure_left_out(board: Path, *options: object) -> None:
     """Raise `AdbenchError` where one of the options of runs is given beside a board."""
     if any(options):
         raise AdbenchError(
-            f"--runs, --data, --data-root, --protocol and --published are of runs; {board} has its own, or none"
+            "--runs, --data, --data-root, --protocol and --published do not apply to a board; leave them out with --board"
         )
 
 
@@ -131,7 +131,7 @@ def galleries_of(
             warn(f"note: no examples of {entry}: {error}")
             missing.setdefault(str(error), []).append(entry)
     if without := [entry for entry in material.entries if entry not in saved]:
-        full = f"{DETECTORS} others have them, which is the most"
+        full = f"{DETECTORS} other detectors have examples, which is the limit of a page"
         missing[full if len(saved) == DETECTORS else no_model(category)] = without
     reasons = "; ".join(f"{', '.join(whose)} ({why})" for why, whose in missing.items())
     return shown, f"No examples of {reasons}." if missing else ""

@@ -12,7 +12,7 @@ from adbench_tgan.jobs import Job
 from adbench_tgan.report.curves import POINTS, Record
 from adbench_tgan.text import counted, plain
 
-NONE_GIVEN = "No audit was given: name a folder that adbench audit wrote with --audit."
+NONE_GIVEN = "No audit was given; --audit takes a folder that adbench audit wrote."
 
 
 # What may differ between audits of one name, and how the name then says it.
@@ -37,8 +37,8 @@ def audits_of(
     if len(kept) == len(audits):
         return audits, ""
     left = counted(len(audits) - len(kept), "audit", "audits")
-    reason = "other versions or images than those of this page's jobs; adbench audit makes current ones"
-    return _named(kept, protocol), f"{left} in {name} left out, of {reason}."
+    reason = "they are of other versions or images than this page's jobs; adbench audit makes current ones"
+    return _named(kept, protocol), f"{left} in {name} left out: {reason}."
 
 
 def _may_stand(job: Job, protocol: str, jobs: Sequence[Job]) -> bool:
@@ -65,7 +65,7 @@ def audits_in(folder: Path, dataset: str, protocol: str) -> list[dict[str, Any]]
     """
     paths = curves_in(folder)
     if not paths:
-        raise AdbenchError(f"{folder} holds no audits; name the folder that adbench audit wrote with --audit")
+        raise AdbenchError(f"{folder} holds no audits; give --audit a folder that adbench audit wrote")
     records = [record for path in paths for record in [_read(path, dataset)] if record is not None]
     # A file may be there twice, under a name of one's own.
     once = {record["job"].key: record for record in records}.values()

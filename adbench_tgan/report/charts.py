@@ -203,7 +203,7 @@ def histograms(records: Sequence[Record]) -> Spec:
         .encode(
             x=alt.X("from:Q", title="score", scale=alt.Scale(zero=False, nice=False, padding=PADDING)),
             x2="to:Q",
-            y=alt.Y("share:Q", title="share of the images of its kind", axis=alt.Axis(format="%")),
+            y=alt.Y("share:Q", title="share of normal, or of abnormal, images", axis=alt.Axis(format="%")),
             y2="nothing:Q",
             color=alt.Color("images:N", scale=kinds, legend=alt.Legend(title="images", orient="bottom")),
             tooltip=["images:N", "from:Q", "to:Q", alt.Tooltip("share:Q", format=".1%")],
@@ -239,7 +239,7 @@ def losses(records: Sequence[Record]) -> Spec:
         .mark_line(point=True)
         .encode(
             x=_epochs(),
-            y=alt.Y("value:Q", title="mean loss of an epoch, logarithmic from 0.1", scale=scale, axis=axis),
+            y=alt.Y("value:Q", title="mean loss per epoch, logarithmic from 0.1", scale=scale, axis=axis),
             color=alt.Color("loss:N", scale=alt.Scale(range=list(COLOURS)), legend=None),
             strokeDash=alt.StrokeDash("loss:N", scale=alt.Scale(range=list(DASHES)), legend=None),
             tooltip=["loss:N", "epoch:Q", alt.Tooltip("value:Q", format=".4g")],

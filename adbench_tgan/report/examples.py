@@ -42,7 +42,7 @@ def gallery_of(
     if tasks.fingerprint(result.job.category) != result.job.split_fingerprint:
         raise AdbenchError(
             f"the images of {result.job.category!r} in {tasks.root} are not those that were scored; "
-            "name others with --data-root"
+            "give --data-root the folder of those"
         )
     return gallery(entry, detector, result, material.scores(result.job.key), tasks)
 
@@ -87,7 +87,7 @@ def same_scores(
     change = relative_change(stored[rows], again, stored)
     if change <= allowed:
         return ""
-    return f"scored again here, these images differ from their stored scores by up to {change:.2g}, relative"
+    return f"scored again for this page, these images got scores that differ from the stored ones by up to {change:.2g} (relative)"
 
 
 def draw(detector: Detector, images: Tensor) -> tuple[list[tuple[Picture, ...]], NDArray[np.float64]]:

@@ -17,8 +17,9 @@ CASES = (
     "at random",
 )
 RULE = (
-    f"{EACH} images of each kind, by the stored scores of the seed that is the smallest number: the anomalies scored "
-    f"highest (best) and lowest (worst), the normal images scored highest (worst), and {EACH} of all test images drawn with seed {SEED}."
+    f"for each detector, {EACH} images of each kind, by the stored scores of the run with the lowest seed: the anomalies "
+    f"scored highest (found) and lowest (missed), the normal images scored highest (false alarms), and {EACH} test images "
+    f"drawn at random (generator seed {SEED})."
 )
 
 
@@ -70,11 +71,11 @@ def models(material: Material, category: str | None) -> dict[str, Path]:
 
 def no_model(category: str | None) -> str:
     """Why an entry has no examples."""
-    return f"no model of its lowest seed was saved{f' in {category}' if category else ''}"
+    return f"no model of its lowest seed is saved{f' for {category}' if category else ''}"
 
 
 def without_models(material: Material, category: str | None = None) -> str:
     """Why a page has no examples at all."""
     if not material.folders:
         return "A board holds scores and no models, so no image can be shown."
-    return f"Of no detector there is an example: {no_model(category)}; run with --save-models."
+    return f"No detector has examples: {no_model(category)}; run again with --save-models."

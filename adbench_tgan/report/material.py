@@ -171,9 +171,7 @@ def of_one_task(
     ]
     asked = f" of {' and '.join(filter(None, (dataset, protocol)))}" if dataset or protocol else ""
     if not chosen:
-        raise AdbenchError(
-            f"{root} holds no results{asked}; name the folder that adbench run wrote with --runs"
-        )
+        raise AdbenchError(f"{root} holds no results{asked}; give --runs the folder that adbench run wrote")
     tasks = sorted({f"{result.job.dataset} under {result.job.protocol}" for result in chosen})
     if len(tasks) > 1:
         raise AdbenchError(f"{root} holds {', '.join(tasks)}; choose one with --data and --protocol")

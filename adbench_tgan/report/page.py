@@ -131,20 +131,19 @@ def overview(material: Material, times: Times | None = None) -> list[Chart]:
         Chart(
             name="intervals",
             title="AUROC with its uncertainty",
-            about="The bar is the 95 % interval: test images drawn anew, and seeds; with one seed it knows nothing "
-            "of training's luck. A bar that does not show is shorter than its point, and a hollow point has no rank. "
-            "The dotted line is chance. "
-            "Detectors of different supervision are not ranked together.",
+            about="The bar is the 95 % confidence interval over test images (bootstrap) and seeds; with one seed it does "
+            "not include variation between trainings. A bar shorter than its point is hidden by it. A hollow point has "
+            "no rank. The dotted line is chance. Detectors of different supervision are not ranked together.",
             spec=charts.intervals(ranked, material.entries) if len(ranked) else None,
             absent="No job ended well, so there is no AUROC.",
         ),
         Chart(
             name="pareto",
             title="AUROC against latency",
-            about="Up and to the left is better; a dashed line joins the ranked ones of one supervision that no "
-            "other of them beats in both. A hollow point has no rank. "
-            "A name that would lie on another, or on another's mark, is left out: point at the mark to read it. "
-            + whose_times(times),
+            about="Up and to the left is better. A dashed line joins the Pareto front of the ranked detectors of one kind "
+            "of supervision: no other of them is better in one respect and at least as good in the other. A hollow point "
+            "has no rank. A name that would overlap another name or point is hidden: move the pointer to its point to "
+            "read it. " + whose_times(times),
             spec=charts.pareto(timed, material.entries) if comparable and len(timed) else None,
             absent=no_times(material, times),
         ),
@@ -154,7 +153,7 @@ def overview(material: Material, times: Times | None = None) -> list[Chart]:
 def whose_times(times: Times | None) -> str:
     """Where latencies come from, and which detectors have none."""
     if times is None:
-        return "A latency is the median over the jobs that were timed, of detectors whose jobs ran on one device."
+        return "A latency is the median over the jobs of a detector that ran alone, or over all if none did."
     return (
         f"Latencies are those of {times.name}, measured one at a time on {times.device}; detectors that were not "
         "measured there with the settings that they have here (but for epochs) are left out."
@@ -168,8 +167,8 @@ def no_times(material: Material, times: Times | None = None) -> str:
     if not devices(material):
         return "No job ended well, so there are no times."
     if material.results["latency_ms_p50"].notna().any():
-        return "The jobs ran on several devices, whose times do not compare."
-    return "The jobs were run without timing."
+        return "The jobs ran on several devices, whose times are not comparable."
+    return "No times are recorded for these jobs."
 
 
 def devices(material: Material) -> int:
@@ -190,7 +189,7 @@ def curve_charts(material: Material, records: Sequence[curves.Record]) -> list[C
         Chart(
             name="precision-recall",
             title="Precision-recall curves",
-            about="What guesses has a precision of the share of anomalies, at any recall: see the passport below.",
+            about="Random scores have the same precision at every recall, the share of anomalies: 'chance AP' under Provenance.",
             spec=charts.precision_recall(records, material.entries) if records else None,
             absent=absent,
         ),
@@ -203,8 +202,9 @@ def detail_charts(records: Sequence[curves.Record], losses: Sequence[curves.Reco
         Chart(
             name="histogram",
             title="Scores of normal and abnormal images",
-            about="The dashed line is the 0.95 quantile of training scores. The outermost bars hold all beyond. "
-            "Where the line is too far off for the axis, it stands at the edge beside its number.",
+            about="The dashed line is the threshold, the 0.95 quantile of the scores of normal training images; if it lies "
+            "beyond the axis, it is drawn at the edge, with its value. The outermost bars also count all scores beyond "
+            "them.",
             spec=charts.histograms(records) if records else None,
             absent="No job ended well, so there are no scores.",
         ),

@@ -89,7 +89,7 @@ COLUMNS = (
     Column(name="average_precision_mean", title="AP", form="{:.3f}", help="average precision"),
     Column(name="pixel_auroc_mean", title="pixel AUROC", form="{:.3f}"),
     Column(name="aupro_mean", title="AUPRO", form="{:.3f}"),
-    Column(name="n_categories", title="categories", form="{:.0f}", help="that ended well"),
+    Column(name="n_categories", title="categories", form="{:.0f}", help="with a result"),
     Column(name="n_seeds", title="seeds", form="{:.0f}"),
     Column(name="n_failed", title="failed", form="{:.0f}", help="jobs that ended in an error"),
     Column(name="fit_seconds", title="fit s", form="{:,.1f}", low_is_good=True, help="median over jobs"),
@@ -195,8 +195,8 @@ def unranked(board: pd.DataFrame) -> str:
     if without.empty:
         return ""
     reasons = sorted({remark.removeprefix(NOT_RANKED).split("; ")[0] for remark in without["remark"]})
-    why = reasons[0] if len(reasons) == 1 else "each remark says why"
-    return f"{len(without)} of {len(board)} rows without a rank: {why}."
+    why = reasons[0] if len(reasons) == 1 else "see their remarks"
+    return f"{len(without)} of {len(board)} rows have no rank: {why}."
 
 
 def without_shared_reason(board: pd.DataFrame) -> pd.DataFrame:

@@ -59,9 +59,7 @@ def measured(folder: Path) -> tuple[str, dict[tuple[str, ...], Record]]:
     """The device of a timing board, and what its samples say of each detector, by its settings."""
     file = folder / "timing.json"
     if not file.is_file():
-        raise AdbenchError(
-            f"{folder} holds no times; name the folder that adbench bench --out wrote with --timing"
-        )
+        raise AdbenchError(f"{folder} holds no times; give --timing a folder that adbench bench --out wrote")
     try:
         board = parse(read_bounded(file, LARGEST))
         good = [record for record in board.records if not record["error"]]
