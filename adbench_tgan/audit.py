@@ -78,12 +78,10 @@ def _extend(
     name, networks, again = type(detector).__name__, detector.networks, detector.networks
     if not networks:
         raise AdbenchError(
-            f"{name} has no networks; an audit is about their modes: leave it out of --detectors"
+            f"{name} has no networks, and an audit compares their train and eval modes; leave it out of --detectors"
         )
     if any(again.get(key) is not network for key, network in networks.items()):
-        raise AdbenchError(
-            f"{name}.networks makes new ones at each call; return those with which score works"
-        )
+        raise AdbenchError(f"{name}.networks returns new modules at each call; return those that score uses")
     orders = orders_of(split.labels)
     scores = {way: score_as(detector, split.test, orders[way], training=way != "clean") for way in curves}
     for way, values in curves.items():

@@ -174,7 +174,7 @@ def _of_one(folder: Path, path: Path, record: Mapping[str, Any] | None) -> Itera
     if record is None:
         yield "is no audit: damaged or unreadable, or an AUROC is not within 0 to 1"
     elif path != file_of(folder, Job(**record["job"])):
-        yield "has not the name of its job"
+        yield "its file name is not that of its job"
     elif stamp(path.with_suffix(".png")) != record["sha256"]:
         yield "its picture is missing, or is not drawn from these curves"
 
@@ -189,12 +189,12 @@ def _of_table(folder: Path, wanted_table: pd.DataFrame) -> Iterator[tuple[str, s
         yield "", f"cannot be read ({type(error).__name__})"
         return
     if text.partition("\n")[0] != ",".join(COLUMNS):
-        yield "", "has other columns than an audit's"
+        yield "", f"its columns should be {','.join(COLUMNS)}"
     for line in there:
         name = f"{line.get('detector')}, {line.get('category')}, seed {line.get('seed')}"
         wanted = expected.pop(line.get("key") or "", None)
         if wanted is None:
-            yield name, "there are no curves of this audit"
+            yield name, "the folder curves has no file for this row"
             continue
         for column, value in wanted.items():
             if line.get(column) != value:

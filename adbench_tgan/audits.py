@@ -174,7 +174,7 @@ def audit_job(
         notes = [*begin.split.notes, *notes_of(detector)]
         if found.purity_delta > PURITY[job.precision]:
             notes.append(
-                f"clean is not so: scores change with their batch, by up to {found.purity_delta:.2g} of the largest"
+                f"the clean scores depend on their batch too: relative change up to {found.purity_delta:.2g}"
             )
         for note in notes:
             reporter.warn(f"{job}: {note}")

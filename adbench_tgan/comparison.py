@@ -55,14 +55,14 @@ class Comparison:
         if not sure and abs(self.overall.difference) < 0.0005:
             return f"no difference shown: {better} and {worse} are alike, to three digits of AUROC"
         if not sure:
-            return f"no difference shown: {better} is ahead by {size}, and the interval holds zero"
+            return f"no difference shown: {better} is ahead by {size}, and the interval includes zero"
         count = sum(each.difference * self.overall.difference > 0 for each in self.categories)
         of_all = counted(len(self.categories), "category", "categories")
         text = f"{better} is better than {worse} by {size}, in {count} of {of_all}"
         if self.wilcoxon_p < 0.05:
             return f"{text}; the signed-rank test over categories agrees"
         reason = "cannot show it with so few" if self.p_floor >= 0.05 else "does not show it"
-        return f"{text}; on these images and seeds: the signed-rank test over categories {reason}"
+        return f"{text}, on these images and seeds; the signed-rank test over categories {reason}"
 
 
 def compare(a: Standing, b: Standing) -> Comparison:
@@ -110,9 +110,7 @@ def _cautions(a: Standing, b: Standing, shared: int) -> list[str]:
         found.append(f"{' and '.join(kinds)}: they did not learn from the same data")
     seeds = [{(r.job.category, r.job.seed) for r in each.members if r.status == "ok"} for each in (a, b)]
     if {each for each in seeds[0] ^ seeds[1] if each[0] in a.spread and each[0] in b.spread}:
-        found.append(
-            "they were not run with the same seeds: the difference holds what other seeds make of them"
-        )
+        found.append("they were not run with the same seeds: the difference includes variation between seeds")
     frameworks = [{state_of(r.machine)[0] for r in each.members if r.status == "ok"} for each in (a, b)]
     if frameworks[0] != frameworks[1]:
         found.append("they were not run by the same state of adbench-tgan's code")

@@ -68,7 +68,7 @@ def read_published(path: Path) -> tuple[Printed, ...]:
     except (OSError, ValueError, csv.Error) as error:
         raise AdbenchError(
             f"{path} is not a table of published numbers ({type(error).__name__}: {error}); "
-            "mend it, or name another with --published"
+            "correct it, or name another with --published"
         ) from None
 
 
@@ -102,7 +102,7 @@ def _ensure_one_number_each(lines: Iterable[Printed]) -> None:
     found: dict[Printed, float] = {}
     for line in lines:
         if found.setdefault(replace(line, auroc=0.0), line.auroc) != line.auroc:
-            raise ValueError(f"two AUROCs of {line.detector}, {line.category} out of {line.source}")
+            raise ValueError(f"two different AUROCs of {line.detector}, {line.category} from {line.source}")
 
 
 def _metric(cells: Mapping[str, str | None]) -> str:
@@ -116,7 +116,9 @@ def _printed(line: Mapping[str, str | None]) -> Printed:
     except ValueError as error:
         raise ValueError(f"column value, the line of {cells['our_detector']}: {error}") from None
     if None in cells.values() or not 0 <= auroc <= 1:
-        raise ValueError(f"the line of {cells['our_detector']} is not whole, or not within 0 to 1")
+        raise ValueError(
+            f"the line of {cells['our_detector']} lacks a cell, or its AUROC is not within 0 to 1"
+        )
     texts = {name: text or "" for name, text in cells.items()}
     return Printed(
         detector=texts["our_detector"],

@@ -82,7 +82,7 @@ def _by_image(job: Job, read: Read) -> pd.DataFrame:
     """
     table = read(job).sort_values("sample_id", kind="stable").set_index("sample_id")
     if table.index.has_duplicates:
-        raise AdbenchError(f"{job}: test images share a sample_id; the dataset must name each apart")
+        raise AdbenchError(f"{job}: test images share a sample_id; the dataset must give each its own")
     return table.astype({"label": "int8"})
 
 
@@ -106,7 +106,7 @@ def _unlike(one: Job, other: Job) -> AdbenchError:
     """The error for two jobs on the same pixels of which the names, or the labels, were others."""
     folders = " or ".join(str(ResultStore(Path()).folder(job)) for job in (one, other))
     return AdbenchError(
-        f"{one} and {other} were scored on test images of other names or labels; remove the folder of the older one "
+        f"{one} and {other} were scored on test images with different names or labels; remove the folder of the older one "
         f"({folders}) and run again, or give --out another folder"
     )
 

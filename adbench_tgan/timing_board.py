@@ -74,14 +74,12 @@ def parse(data: bytes) -> Board:
     """
     content = json.loads(data)
     if (schema := content["schema"]) != SCHEMA:
-        reason = (
-            "upgrade to read it" if type(schema) is int and schema > SCHEMA else "measure anew to have one"
-        )
-        raise ValueError(f"another schema, {schema!r:.100}, where this adbench-tgan has {SCHEMA}: {reason}")
+        reason = "upgrade to read it" if type(schema) is int and schema > SCHEMA else "measure again"
+        raise ValueError(f"it has schema {schema!r:.100}, and this adbench-tgan reads {SCHEMA}: {reason}")
     board = Board(facts=content["facts"], machine=content["machine"], records=tuple(content["records"]))
     known = isinstance(board.facts, dict) and isinstance(board.machine, str)
     if not known or not all(map(_is_named, board.records)):
-        raise ValueError("it lacks what names a record or its machine")
+        raise ValueError("a record or its machine lacks fields that name it")
     return board
 
 

@@ -388,9 +388,7 @@ def test_curves_that_cannot_be_read_are_not_taken_for_absent(tmp_path):
     assert read_record(tmp_path, job) is None
     file_of(tmp_path, job).mkdir(parents=True)
     for read in (lambda: read_record(tmp_path, job), lambda: gather(tmp_path, [], ())):
-        with pytest.raises(
-            StoreError, match=r"cannot read .*: Is a directory; see to it that it can be read"
-        ):
+        with pytest.raises(StoreError, match=r"cannot read .*: Is a directory; make it readable"):
             read()
     assert file_of(tmp_path, job).relative_to(tmp_path).as_posix() in [
         where for where, *_ in differences(tmp_path)
@@ -419,7 +417,7 @@ def test_a_detector_without_networks_is_refused():
         def score(self, images):
             return images.float().mean((1, 2, 3))
 
-    with pytest.raises(AdbenchError, match=r"Bare has no networks; .* modes: leave it out of --detectors"):
+    with pytest.raises(AdbenchError, match=r"Bare has no networks, .* modes; leave it out of --detectors"):
         audit(Bare(), split(), TrainSet(split().normal))
 
 
@@ -482,14 +480,15 @@ def test_an_audit_that_fails_is_said_and_the_others_go_on(adbench, tmp_path, mon
     words = ["--detectors", "pca,ganomaly", *COMMAND[2:], "--out", tmp_path / "a"]
     ended = adbench("audit", *words)
     assert ended.status == 1
-    assert "PCA has no networks; an audit is about their modes" in ended.err
+    assert "PCA has no networks, and an audit compares their train and eval modes" in ended.err
     assert list(pd.read_csv(tmp_path / "a/audit.csv")["detector"]) == ["ganomaly"]
     assert "category" in ended.out  # there is room for it: reasons stand above
     assert "error" not in ended.out
     failed = pd.read_csv(tmp_path / "a/failed.csv")
     assert list(failed["detector"]) == ["pca"]
     assert failed["error"][0].startswith("PCA has no networks")
-    assert "a/failed.csv says which 1 of these 2 failed, and why" in ended.err
+    assert "1 of these 2 audits failed; " in ended.err
+    assert "a/failed.csv says which, and why" in ended.err
     assert adbench("audit", "--detectors", "ganomaly", *words[2:]).status == 0
     assert not (tmp_path / "a/failed.csv").exists()
 
@@ -614,7 +613,7 @@ def test_that_clean_scores_depend_on_their_batch_is_measured_kept_and_told(tmp_p
     assert told["normed"]["purity_delta"] < 1e-4 < told["batched"]["purity_delta"]
     assert told["normed"]["notes"] == []
     (note,) = told["batched"]["notes"]
-    assert note.startswith("clean is not so: scores change with their batch, by up to 0.")
+    assert note.startswith("the clean scores depend on their batch too: relative change up to 0.")
     assert note in " ".join(capsys.readouterr().err.split())
 
 
@@ -624,7 +623,7 @@ def test_networks_that_are_copies_are_refused():
         def networks(self):
             return {"norm": deepcopy(self.norm)}
 
-    with pytest.raises(AdbenchError, match="networks makes new ones at each call"):
+    with pytest.raises(AdbenchError, match="networks returns new modules at each call"):
         audit(Copies(), split(), TrainSet(split().normal))
 
 
@@ -671,7 +670,7 @@ def test_ctrl_c_leaves_a_table_of_what_was_audited_before(tmp_path, ctrl_c):
 
 def test_where_a_killed_audit_has_no_table_the_remedy_is_to_go_on(adbench, tmp_path):
     (tmp_path / "a/curves").mkdir(parents=True)
-    told = "a holds an audit that did not come to its table; the same adbench audit goes on and writes it"
+    told = "a holds an unfinished audit, without audit.csv; run the same adbench audit again to finish it"
     assert told in adbench("verify", tmp_path / "a").error
 
 
@@ -796,7 +795,7 @@ def test_a_cell_that_the_curves_do_not_say_is_named(adbench, tmp_path, monkeypat
     next((tmp_path / "audit").rglob("sagan/frog*.json")).unlink()
     ended = adbench("verify", tmp_path)
     assert ended.status == 1
-    assert "audit/audit.csv: sagan, frog, seed 0: there are no curves of this audit" in ended.out
+    assert "audit/audit.csv: sagan, frog, seed 0: the folder curves has no file for this row" in ended.out
     alone = adbench("verify", tmp_path / "audit")  # as adbench audit wrote it, beside no board
     assert alone.out.splitlines()[0] in ended.out.splitlines()
     monkeypatch.chdir(tmp_path / "audit")
@@ -827,8 +826,11 @@ def test_among_boards_every_audit_is_checked_and_every_other_folder_is_named(adb
     (tmp_path / ".one-left-behind").mkdir()
     ended = adbench("verify", tmp_path)
     assert ended.status == 1
-    assert "audit/audit.csv: sagan, None, seed None: there are no curves of this audit" in ended.out
-    assert "audit-2026/audit.csv: sagan, None, seed None: there are no curves of this audit" in ended.out
+    assert "audit/audit.csv: sagan, None, seed None: the folder curves has no file for this row" in ended.out
+    assert (
+        "audit-2026/audit.csv: sagan, None, seed None: the folder curves has no file for this row"
+        in ended.out
+    )
     told = "one-vs-rest-2026/: should not be there: it is no board, no timing board and no audit"
     assert told in ended.out.splitlines()
     assert "timing/timing.json: cannot be understood" in ended.out  # both of the kinds that it says it is
@@ -853,7 +855,7 @@ def no_auroc(path):
     [
         (other_epoch, "curves_sha256: is "),
         (no_auroc, "is no audit: damaged or unreadable, or an AUROC is not within 0 to 1"),
-        (lambda path: path.rename(path.with_name("other.json")), "has not the name of its job"),
+        (lambda path: path.rename(path.with_name("other.json")), "its file name is not that of its job"),
         (
             lambda path: path.with_suffix(".png").write_bytes(b""),
             "its picture is missing, or is not drawn from these",
@@ -862,7 +864,7 @@ def no_auroc(path):
             lambda path: (path.parents[4] / "audit.csv").write_text(
                 (path.parents[4] / "audit.csv").read_text().replace("adbench_version,", "version,", 1)
             ),
-            "has other columns than an audit's",
+            "its columns should be detector,dataset,",
         ),
     ],
 )
@@ -870,7 +872,7 @@ def test_what_was_changed_in_an_audit_is_named_and_enters_no_board(harm, said, a
     shutil.copytree(Path(__file__).parent.parent / "leaderboards/audit", tmp_path / "audit")
     harm(next((tmp_path / "audit").rglob("sagan/frog*.json")))
     assert said in " ".join(": ".join(each) for each in differences(tmp_path / "audit"))
-    with pytest.raises(AdbenchError, match="does not match itself"):
+    with pytest.raises(AdbenchError, match="do not match each other"):
         read_audit(tmp_path / "audit/audit.csv", ())
 
 
@@ -890,7 +892,7 @@ def test_an_audit_that_is_a_pipe_or_no_table_is_named_and_not_waited_for(tmp_pat
     [
         ("key,as_published\nk,nan\n", "column as_published: nan is not within 0 to 1; audit again"),
         ("key,as_published\nk,1.7\n", "column as_published: 1.7 is not within 0 to 1"),
-        ("key,as_published\nk,0.5\nk,0.6\n", "column key: k is there twice"),
+        ("key,as_published\nk,0.5\nk,0.6\n", "key k is there twice"),
         ("as_published\n0.5\n", "it has no column key"),
         ("key;as_published\nk;0.5\n", "it has no column key"),
         ("", "it has no column key"),
@@ -911,4 +913,7 @@ def test_clean_is_as_clean_as_a_run_asks_of_its_precision(delta, told, tmp_path,
     monkeypatch.setattr(audits, "audit", lambda *_: Audit(**curves, purity_delta=delta))
     assert audited(tmp_path, "normed")[1] == 0
     (path,) = curves_in(tmp_path)
-    assert len([note for note in json.loads(path.read_text())["notes"] if "clean is not so" in note]) == told
+    assert (
+        len([note for note in json.loads(path.read_text())["notes"] if "the clean scores depend" in note])
+        == told
+    )

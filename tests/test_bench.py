@@ -199,13 +199,13 @@ def test_the_page_has_the_fastest_first_and_each_number_in_its_column():
     ]
 
 
-@pytest.mark.parametrize(("step", "remedy"), [(-1, "measure anew to have one"), (1, "upgrade to read it")])
+@pytest.mark.parametrize(("step", "remedy"), [(-1, "measure again"), (1, "upgrade to read it")])
 def test_a_board_of_another_schema_is_not_read_as_one_of_this(step, remedy):
     schema = timing_board.SCHEMA + step
     content = {"schema": schema, "machine": "m", "facts": {}, "records": []}
     if step > 0:
         del content["records"]  # a newer one may be of any form
-    with pytest.raises(ValueError, match=f"another schema, {schema}, .*: {remedy}"):
+    with pytest.raises(ValueError, match=f"it has schema {schema}, .*: {remedy}"):
         timing_board.parse(json.dumps(content).encode())
 
 
@@ -571,9 +571,9 @@ def test_facts_of_another_machine_are_named(timing):
     ("harm", "file", "said"),
     [
         (lambda path: (path / "timing.csv").unlink(), "timing.csv", "is missing"),
-        (lambda path: (path / "README.md").write_text("# Fast"), "README.md", "is not as the tables say"),
+        (lambda path: (path / "README.md").write_text("# Fast"), "README.md", "does not match the tables"),
         (lambda path: (path / "timing.json").unlink(), "timing.json", "cannot be read"),
-        (lambda path: add_a_space(path / "timing.json"), "timing.json", "holds other bytes"),
+        (lambda path: add_a_space(path / "timing.json"), "timing.json", "its bytes are not those that"),
         (lambda path: (path / "timing.json").write_text("{}"), "timing.json", "cannot be understood"),
         (lambda path: (path / "timing.json").write_text("[" * 9999), "timing.json", "cannot be understood"),
     ],

@@ -122,9 +122,9 @@ def test_the_command_rebuilds_a_board_from_its_scores_alone(material, tmp_path, 
     words = ("publish", "--again", place, "--out", tmp_path / "mine")
     assert adbench(*words, "--board", "toy").status == 0
     assert contents(tmp_path / "mine" / "toy") == contents(material[1])
-    assert "is board 'toy', not 'other'; --board toy" in adbench(*words, "--board", "other").error
+    assert "holds the board 'toy', not 'other'; give --board toy" in adbench(*words, "--board", "other").error
     ended = adbench(*words, "--board", "toy", "--preset", "quick")
-    assert "--preset and --audit are of runs; give --runs" in ended.error
+    assert "--preset and --audit apply to --runs; give --runs too" in ended.error
 
 
 def test_runs_are_added_to_a_board(material, tmp_path, adbench):
@@ -163,13 +163,13 @@ def test_a_board_keeps_its_own_scores_beside_those_of_runs(material, tmp_path, a
     words = ("publish", "--board", "toy", "--out", "boards")
     ended = adbench(*words, "--runs", runs, "--again", "boards/toy")
     assert ended.status == 0
-    assert "note: good: 1 result left out, since an earlier place has the same jobs" in ended.err
+    assert "note: good: 1 result left out: a folder read earlier has the same jobs" in ended.err
     assert ended.err.count("left out") == 1
     scores = Path("boards/toy/scores/good.parquet").read_bytes()
     assert scores == (material[1] / "scores/good.parquet").read_bytes()
     ended = adbench(*words, "--runs", runs, "--again", "boards/toy", "--detectors", "mine")
     assert (
-        "holds 18 jobs, of fair, good, poor, that the new board would not; name them in --detector"
+        "holds 18 jobs (of fair, good, poor) that the new board would lack; name them in --detector"
         in ended.error
     )
     assert "left out" not in ended.err  # of what was not asked for
@@ -177,13 +177,11 @@ def test_a_board_keeps_its_own_scores_beside_those_of_runs(material, tmp_path, a
 
 def test_a_board_of_other_images_is_not_to_be_added_to(material):
     new = [made("good", "ant", 0, 2.0, split_fingerprint="9" * 64)]
-    remedy = (
-        "they are of other images or another protocol, another --board keeps both, --replace lets them go"
-    )
-    with pytest.raises(AdbenchError, match=f"holds 18 jobs, of fair, good, poor, .*; {remedy}$"):
+    remedy = "they are of other images or another protocol, another --board keeps both, --replace drops them"
+    with pytest.raises(AdbenchError, match=rf"holds 18 jobs \(of fair, good, poor\) .*; {remedy}$"):
         boards.check_lost(material[1], new, None)
     unread = made("mine", "ant", 0, 2.0, split_fingerprint="")
-    with pytest.raises(AdbenchError, match="with --runs keeps them, --replace lets them go"):
+    with pytest.raises(AdbenchError, match="with --runs keeps them, --replace drops them"):
         boards.check_lost(material[1], [unread], None)
 
 
@@ -194,7 +192,7 @@ def test_scores_that_ended_well_are_not_lost_to_failures(material, tmp_path, adb
     )
     runs = stored(tmp_path / "failed", [failed, *[each for each in grid() if each.job.key != failed.job.key]])
     words = ("publish", "--board", "toy", "--out", "boards", "--runs", runs)
-    assert "holds 1 jobs, of good, that the new board would not; --again" in adbench(*words).error
+    assert "holds 1 job (of good) that the new board would lack; --again" in adbench(*words).error
     assert adbench(*words, "--again", "boards/toy").status == 0
     assert "18 jobs" in adbench(*words, "--replace").out
     assert (
@@ -209,11 +207,11 @@ def test_a_board_that_was_changed_is_not_made_again(folder, tmp_path, adbench, c
     ended = adbench("publish", "--again", folder, "--board", "toy", "--out", tmp_path / "clean")
     assert ended.status == 2
     assert "toy/scores/good.parquet: " in ended.error
-    assert "only a sound board can be made again" in ended.error
+    assert "--again needs a board whose scores, losses and measurements are as published" in ended.error
     told = adbench("compare", "good", "poor", "--board", folder).error
     first, *others = boards.unsound(folder)
     more = f", and {len(others)} more" if others else ""
-    assert told == f"{first}{more}; adbench verify names all that was changed"
+    assert told == f"{first}{more}; adbench verify {folder} lists what does not match"
     assert not (tmp_path / "clean/toy").exists()
 
 
@@ -221,7 +219,7 @@ def test_losses_that_were_changed_are_not_made_again(folder, tmp_path, adbench):
     text = (folder / "losses/good.csv").read_text()
     (folder / "losses/good.csv").write_text(text.replace("0.333333", "0.333334", 1))
     ended = adbench("publish", "--again", folder, "--board", "toy", "--out", tmp_path / "clean")
-    assert "toy/losses/good.csv: is not the file that board.json vouches for" in ended.error
+    assert "toy/losses/good.csv: does not match its size and SHA-256 in board.json" in ended.error
 
 
 def test_a_note_is_on_the_board_and_its_report_and_is_kept(material, tmp_path, adbench):
@@ -408,7 +406,7 @@ def test_a_row_that_is_not_as_recomputed_is_named(how, material, tmp_path):
 def test_the_first_line_of_a_page_that_is_not_as_made_is_named(text, line, tmp_path):
     (tmp_path / "README.md").write_text(text)
     (found,) = page(tmp_path, b"a\nb\nc\n")
-    assert found == ("README.md", f"line {line}", "is not as the tables say")
+    assert found == ("README.md", f"line {line}", "does not match the tables")
 
 
 def test_a_column_that_has_another_name_is_named(material, tmp_path):
@@ -762,7 +760,7 @@ def test_a_row_with_impure_scores_is_refused_as_ranked(folder):
         ("timing", {"latency_ms_p50": 2.0, "latency_ms_p99": 1.0}, "p50 is above"),
         ("purity_delta", -1.0, "purity_delta must not be -1"),
         ("reconstruction_error", -1.0, "reconstruction_error must not be -1"),
-        ("error", "oops", "has no error"),
+        ("error", "oops", "it states an error"),
         ("anomalies_fingerprint", "a" * 64, "is one-class"),
     ],
 )
@@ -794,7 +792,7 @@ def test_a_metric_of_a_plugin_may_be_negative_but_is_a_number():
 def test_a_job_that_ended_well_had_no_problem():
     one = made("one", CATEGORIES[0], 0, 1.0)
     (told,) = _impossible(replace(one, job=replace(one.job, problem="no weights")))
-    assert told == "a job that ended well has no error"
+    assert told == "its status is ok, and it states an error"
 
 
 def test_scores_in_the_file_of_another_detector_are_named(folder):
@@ -833,7 +831,9 @@ def test_board_json_names_no_file_outside_its_folder(folder, name):
 
 def test_a_board_of_another_schema_is_not_read(folder):
     edit(folder, lambda c: c.update(schema=2))
-    with pytest.raises(AdbenchError, match=r"board\.json is of schema 2, not 1; publish again"):
+    with pytest.raises(
+        AdbenchError, match=r"board\.json has schema 2, and this adbench-tgan reads 1; use the"
+    ):
         read_content(folder)
 
 
@@ -889,7 +889,7 @@ def test_a_small_file_of_scores_makes_no_huge_table(tmp_path):
         table = pd.DataFrame(whole, index=range(1000))
         pq.write_table(pa.Table.from_pandas(table), tmp_path / "x.parquet", store_schema=False)
 
-    for column, told in {"sample_id": "texts beyond all measure", "label": "label of type"}.items():
+    for column, told in {"sample_id": "texts that are too large", "label": "label of type"}.items():
         written(**{column: pd.Categorical.from_codes([0] * 1000, ["x" * 2_000_000])})
         with memory_limited(2**30), pytest.raises(AdbenchError, match=told):
             read_score_file(tmp_path / "x.parquet")
@@ -956,7 +956,7 @@ def test_few_seeds_missing_categories_and_impure_scores_are_shown_unranked(tmp_p
         (
             next(r for r in results if r.job.detector == "taught").job.key,
             "taught",
-            "its scores depend on their batch, by 0.01, relative, where 0.0001 is allowed; publish without it "
+            "its scores depend on their batch (relative change 0.01, at most 0.0001 is allowed); publish without it "
             "(--detectors)",
         ),
     ):
@@ -999,14 +999,23 @@ def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):
     with pytest.raises(AdbenchError, match="unknown detector of these runs 'poor'; did you mean good"):
         board_of(tmp_path / "runs", [], choice=Choice(dataset="other", detectors=["poor"]))
     for choice in (Choice(), Choice(dataset="toy", detectors=["good"])):
-        with pytest.raises(AdbenchError, match="no such result"):
+        with pytest.raises(AdbenchError, match="these runs hold no result; adbench run"):
             board_of(tmp_path / "empty", [], choice=choice)
+
+
+def test_a_choice_that_no_result_fits_is_named():
+    results = [made("good", "ant", 0, 1.0), made("poor", "ant", 0, 1.0, dataset="other", protocol="official")]
+    registry = Registry(_offers=NOTHING)
+    with pytest.raises(AdbenchError, match="unknown detector of these runs 'poor'; did you mean good"):
+        select(results, Choice(dataset="toy", detectors=["poor"]), registry)
+    with pytest.raises(AdbenchError, match="these runs hold no such result"):
+        select(results, Choice(dataset="toy", protocol="official"), registry)
 
 
 def test_two_versions_of_a_protocol_are_two_kinds():
     results = [made("good", "ant", 0, 1.0, protocol_version=version) for version in "12"]
     with pytest.raises(
-        AdbenchError, match=r"toy one-vs-rest \(version 1\), toy one-vs-rest \(version 2\); install one of"
+        AdbenchError, match=r"toy one-vs-rest \(version 1\), toy one-vs-rest \(version 2\); install the"
     ):
         one_kind(results)
 
@@ -1022,11 +1031,11 @@ def test_jobs_of_another_version_of_an_installed_protocol_are_left_out(tmp_path)
         registry = Registry(_offers=NOTHING | {"protocol": [(spec, None)]})
         board = boards.from_runs(runs, registry, say=said.append)
         assert [each.job.protocol_version for each in board.measured] == [version, version]
-        assert said == ["left out: 2 jobs of versions of protocols that are not the installed ones"]
+        assert said == ["left out: 2 jobs of another version of a protocol than the installed one"]
     other = made("good", "ant", 0, 1.0, dataset="other", protocol_version="1")  # of which nothing is newer
     assert of_installed_protocol([*results, other], registry, said.append) == [*results[2:], other]
     newer = replace(spec, version="3")
-    with pytest.raises(AdbenchError, match="install one of these versions"):
+    with pytest.raises(AdbenchError, match="install the version to be used"):
         boards.from_runs(runs, Registry(_offers=NOTHING | {"protocol": [(newer, None)]}))
     one = [stored(tmp_path / "one", results[:2])]
     assert boards.from_runs(one, Registry(_offers=NOTHING | {"protocol": [(newer, None)]})).measured
@@ -1042,7 +1051,7 @@ def test_other_images_never_share_a_board(tmp_path):
     other.scores.loc[3, "label"] = 1 - other.scores.loc[3, "label"]
     with pytest.raises(
         AdbenchError,
-        match="good on toy/ant seed 0 and fair on toy/ant seed 0 were scored on test images of other",
+        match="good on toy/ant seed 0 and fair on toy/ant seed 0 were scored on test images with different",
     ):
         board_of(tmp_path / "b", [one, other])
 
@@ -1153,7 +1162,9 @@ def test_a_folder_that_holds_more_or_other_files_is_written_anew(tmp_path):
 
 def test_a_board_that_cannot_be_read_is_not_written_over(folder):
     (folder / "board.json").write_text("{")
-    with pytest.raises(AdbenchError, match=r"board\.json cannot be read .*; --replace writes over it unread"):
+    with pytest.raises(
+        AdbenchError, match=r"board\.json cannot be read .*; --replace overwrites it without reading it"
+    ):
         gather.check_lost(folder, [], None)
 
 
@@ -1166,7 +1177,7 @@ def test_a_failure_for_want_of_weights_may_give_way_to_what_ran_with_them(folder
     assert select([lost], Choice(), registry) == [lost]
     monkeypatch.setattr(gather, "results_of", lambda _: (lost,))
     gather.check_lost(folder, [mended], None)
-    with pytest.raises(AdbenchError, match="holds 1 jobs, of good, that the new board would not"):
+    with pytest.raises(AdbenchError, match=r"holds 1 job \(of good\) that the new board would lack"):
         gather.check_lost(folder, [made("good", "ant", 1, 1.0)], None)
 
 
@@ -1390,8 +1401,11 @@ def test_jobs_of_another_version_of_an_installed_detector_are_left_out():
     results = [made("good", "ant", 0, 1.0, detector_version=version) for version in "12"]
     gone = made("gone", "ant", 0, 1.0)  # whose plugin is not installed
     assert select([*results, gone], Choice(), installed, said.append) == [results[1], gone]
-    assert said == ["left out: 1 jobs of versions of detectors that are not the installed ones"]
-    with pytest.raises(AdbenchError, match="all results are of older versions of their detectors; run them"):
+    assert said == ["left out: 1 job of another version of a detector than the installed one"]
+    with pytest.raises(
+        AdbenchError,
+        match="all results are of other versions of their detectors than the installed ones; run them",
+    ):
         select(results[:1], Choice(), installed)
 
 
@@ -1510,7 +1524,7 @@ def test_metrics_that_a_board_lacks_are_not_compared_and_said(adbench, tmp_path)
     assert "not compared" not in adbench("verify", "full", "--against", runs).err
     ended = adbench("verify", "full", "--against", tmp_path / "bare")
     assert ended.status == 1
-    assert ended.out.count("published, and the run has none") == 2
+    assert ended.out.count(" published, none in the run") == 2
 
 
 @pytest.mark.parametrize("name", ["pixel_auroc", "aupro"])
@@ -1521,7 +1535,7 @@ def test_each_metric_of_pixels_is_compared(name, step):
     scores = canonical(one.scores)
     assert list(_differences(one, scores, one, scores)) == []
     (told,) = _differences(one, scores, other, scores)
-    assert told == f"{name} is 0.5000 published, {0.5 + step:.4f} run"
+    assert told == f"{name}: 0.5000 published, {0.5 + step:.4f} in the run"
 
 
 def test_failures_and_other_test_images_are_not_the_same_job_run_again(material, tmp_path):
@@ -1584,7 +1598,7 @@ def test_an_audit_of_none_of_the_jobs_is_said_to_give_no_number(tmp_path):
     said: list[str] = []
     board = board_of(tmp_path / "runs", grid()[:1], audit=tmp_path / "audit.csv", say=said.append)
     assert said == [
-        f"note: {tmp_path / 'audit.csv'} has no number of these jobs: as_published_auroc gains none"
+        f"note: {tmp_path / 'audit.csv'} has no value of as_published for these jobs, and so adds nothing"
     ]
     assert not board.facts.audit
 
@@ -1655,7 +1669,7 @@ def test_publish_verify_and_compare_from_the_command_line(adbench, runs, tmp_pat
     assert (ended.status, ended.out) == (0, "leaderboards/toy: every cell matches\n")
     from_board = json.loads(adbench("compare", "good", "poor", "--board", "leaderboards/toy", "--json").out)
     fewer = ("publish", "--board", "toy", "--detectors", "good,fair")
-    told = "toy holds 12 jobs, of poor, taught, that the new board would not; --again leaderboards/toy with --runs"
+    told = "toy holds 12 jobs (of poor, taught) that the new board would lack; --again leaderboards/toy with --runs"
     assert told in adbench(*fewer).error
     assert "has not changed" in adbench("publish", "--board", "toy").out
     assert "toy is written: 12 jobs" in adbench(*fewer, "--replace").out
@@ -1866,7 +1880,7 @@ def test_a_verdict_says_what_the_signed_rank_test_makes_of_it_at_five_percent(p,
     found = comparison.Comparison(a="a", b="b", categories=(mean,), overall=mean, wilcoxon_p=p, p_floor=floor)
     assert found.verdict.endswith(f"the signed-rank test over categories {told}")
     unsure = replace(found, overall=replace(mean, ci_low=-0.05))
-    assert unsure.verdict == "no difference shown: a is ahead by 0.100 AUROC, and the interval holds zero"
+    assert unsure.verdict == "no difference shown: a is ahead by 0.100 AUROC, and the interval includes zero"
 
 
 def test_pairs_are_of_ranked_rows_and_adjusted_for_as_many_as_there_are(tmp_path):

@@ -223,7 +223,7 @@ def test_failures_and_impure_scores_do_not_become_a_part(runs: Path, tmp_path: P
     wanted = boards.Part(protocol="one-vs-rest-1k", root=runs / "1")
     taken = boards.from_runs([store.root], Registry.discover(()), part=wanted, say=said.append)
     assert said[0].startswith(
-        "left out: 2 jobs that failed, or whose scores may depend on their batch; adbench run"
+        "left out: 2 jobs that failed, or whose scores may depend on their batch; to have them, run adbench run"
     )
     assert len(taken.measured) == 4
 
@@ -288,7 +288,12 @@ def test_jobs_of_presets_that_were_not_asked_for_are_not_looked_at(runs: Path, t
             "2",
             r"on specks/a seed 0 was not run on the images that one-vs-rest, version 1, ",
         ),
-        ("whole", "fewer", "1", r"^specks/a: fewer trains on other images than one-vs-rest; adbench run"),
+        (
+            "whole",
+            "fewer",
+            "1",
+            r"^specks/a: fewer trains on other images than one-vs-rest; run it again with adbench run",
+        ),
         (
             "whole",
             "leave-one-out",
@@ -299,10 +304,10 @@ def test_jobs_of_presets_that_were_not_asked_for_are_not_looked_at(runs: Path, t
             "direct",
             "one-vs-rest",
             "1",
-            r"^specks/a: one-vs-rest tests on images, or .* that one-vs-rest-1k has not; ",
+            r"^specks/a: one-vs-rest has test images, or .* that one-vs-rest-1k does not have; ",
         ),
         ("whole", "one-vs-rest-2k", "1", "unknown protocol 'one-vs-rest-2k'"),
-        ("whole", "official", "1", "protocol 'official' cuts datasets with defects"),
+        ("whole", "official", "1", "protocol 'official' is for datasets with defects"),
     ],
 )
 def test_what_is_no_part_is_refused(runs: Path, folder: str, to: str, data: str, told: str) -> None:
@@ -343,8 +348,8 @@ def test_a_job_is_of_the_protocol_and_the_images_that_are_here(other: dict[str, 
     [
         ({"normal": [3]}, "trains on other images"),
         ({"offer": "p"}, "trains on other images"),
-        ({"test": [1, 3]}, "tests on images, or with labels, that"),
-        ({"labels": [1, 1]}, "tests on images, or with labels, that"),
+        ({"test": [1, 3]}, "has test images, or labels, that"),
+        ({"labels": [1, 1]}, "has test images, or labels, that"),
     ],
     ids=str,
 )
@@ -402,4 +407,4 @@ def test_of_several_versions_of_a_protocol_the_installed_one_is_taken(runs: Path
 
 def test_a_folder_of_data_without_a_part_is_refused(runs: Path, adbench: Call) -> None:
     ended = adbench("publish", "--board", "x", "--runs", runs / "whole", "--data-root", runs / "1")
-    assert "--data-root is of --part" in ended.error
+    assert "--data-root is for --part" in ended.error

@@ -63,14 +63,17 @@ def test_a_table_that_a_spreadsheet_saved_is_the_same_table(tmp_path):
     [
         ((HEAD.replace("table,", ""), LINE), "it has no column table"),
         ((), "it has no column source"),
-        ((HEAD, LINE.replace("75", "175")), "the line of pca is not whole, or not within 0 to 1"),
+        (
+            (HEAD, LINE.replace("75", "175")),
+            "the line of pca lacks a cell, or its AUROC is not within 0 to 1",
+        ),
         ((HEAD, LINE.replace("75", "nan")), "not within 0 to 1"),
         ((HEAD, LINE.replace("75", "much")), "could not convert string to float: 'much'"),
-        ((HEAD, LINE.rpartition(",")[0]), "the line of pca is not whole"),
+        ((HEAD, LINE.rpartition(",")[0]), "the line of pca lacks a cell"),
         ((HEAD, LINE.replace("75", "")), "column value, the line of pca: could not convert"),
         ((HEAD, LINE.replace("75", "7,5")), "line 2 has more cells than there are columns"),
         ((f"{HEAD},value", f"{LINE},99"), "it has two columns value"),
-        ((HEAD, LINE, LINE.replace("75", "85")), "two AUROCs of pca, zero out of Paper"),
+        ((HEAD, LINE, LINE.replace("75", "85")), "two different AUROCs of pca, zero from Paper"),
     ],
 )
 def test_a_table_that_is_none_is_refused(lines, reason, tmp_path):
@@ -79,7 +82,7 @@ def test_a_table_that_is_none_is_refused(lines, reason, tmp_path):
         read_published(path)
     assert str(caught.value).startswith(f"{path} is not a table of published numbers (")
     assert reason in str(caught.value)
-    assert str(caught.value).endswith("; mend it, or name another with --published")
+    assert str(caught.value).endswith("; correct it, or name another with --published")
 
 
 def test_the_numbers_of_protocols_that_have_a_name_now_are_found():

@@ -21,7 +21,7 @@ def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
     wanted = set(keys)
     if (path.parent / "curves").is_dir() and (wrong := next(differences(path.parent), None)):
         told = ": ".join(part for part in wrong if part)
-        raise AdbenchError(f"{path.parent} does not match itself ({told}); audit again")
+        raise AdbenchError(f"the files in {path.parent} do not match each other ({told}); audit again")
     if path.is_dir():
         raise AdbenchError(f"{path} is a folder; name the audit.csv in it with --audit")
     found: dict[str, float] = {}
@@ -31,7 +31,7 @@ def read_audit(path: Path, keys: Iterable[str]) -> dict[str, float]:
                 continue
             auroc = _auroc(line["as_published"])
             if found.setdefault(line["key"], auroc) != auroc:
-                raise ValueError(f"column key: {line['key']} is there twice, with two numbers as_published")
+                raise ValueError(f"key {line['key']} is there twice, with different values of as_published")
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise AdbenchError(f"{path} cannot be read as an audit.csv: {error}; audit again") from None
     return {key: value for key, value in sorted(found.items()) if key in wanted}

@@ -11,6 +11,7 @@ from adbench_tgan.leaderboard import plain_preset, shown_presets
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
 from adbench_tgan.selection import is_current, without_superseded
+from adbench_tgan.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ def select(
     every = replace(choice, detectors=())
     taken = [result for result in results if is_wanted(result.job, every)]
     if not taken:
-        raise AdbenchError("these runs hold no such result; adbench run makes some")
+        raise AdbenchError(f"these runs hold no {'such ' if results else ''}result; adbench run makes some")
     for name in choice.detectors:
         if name not in (there := {result.job.detector for result in taken}):
             raise unknown("detector of these runs", name, there)
@@ -49,10 +50,12 @@ def select(
     current = [result for result in taken if is_current(result.job, versions)]
     if len(current) < len(taken):
         say(
-            f"left out: {len(taken) - len(current)} jobs of versions of detectors that are not the installed ones"
+            f"left out: {counted(len(taken) - len(current), 'job', 'jobs')} of another version of a detector than the installed one"
         )
     if not current:
-        raise AdbenchError("all results are of older versions of their detectors; run them again")
+        raise AdbenchError(
+            "all results are of other versions of their detectors than the installed ones; run them again"
+        )
     left = without_superseded(current)
     if not (chosen := of_presets(left, choice.presets)):
         raise unknown("preset of these runs", choice.presets[0], set(shown_presets(left).values()))
@@ -74,7 +77,9 @@ def of_installed_protocol(
         if job.key in current or (job.dataset, job.protocol) not in there
     ]
     if left := len(results) - len(kept):
-        say(f"left out: {left} jobs of versions of protocols that are not the installed ones")
+        say(
+            f"left out: {counted(left, 'job', 'jobs')} of another version of a protocol than the installed one"
+        )
     return kept
 
 
@@ -91,7 +96,7 @@ def one_kind(results: Sequence[Result]) -> Job:
         known = ", ".join(f"{dataset} {protocol} (version {version})" for dataset, protocol, version in kinds)
         remedy = "choose one with --data and --protocol"
         if len({kind[:2] for kind in kinds}) == 1:
-            remedy = "install one of these versions, which is then taken, or run again into another --out"
+            remedy = "install the version to be used, or run again into another --out"
         raise AdbenchError(f"these runs hold {known}; {remedy}")
     return results[0].job
 

@@ -92,7 +92,7 @@ def page(path: Path, expected: bytes) -> Iterator[Found]:
         (i for i, pair in enumerate(zip(have, want, strict=False)) if pair[0] != pair[1]),
         min(len(have), len(want)),
     )
-    yield "README.md", f"line {at + 1}", "is not as the tables say"
+    yield "README.md", f"line {at + 1}", "does not match the tables"
 
 
 def leaves(have: Any, want: Any, where: str) -> Iterator[tuple[str, Any, Any]]:

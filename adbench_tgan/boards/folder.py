@@ -33,6 +33,7 @@ from adbench_tgan.boards.schemas import (
 )
 from adbench_tgan.drafts import OLD, clear, draft_name
 from adbench_tgan.errors import AdbenchError, unwritable
+from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import read_bounded
 from adbench_tgan.results import safe_name
@@ -190,14 +191,16 @@ def read_content(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdbenchError(f"{file} cannot be read ({type(error).__name__}); publish again") from None
     if schema != SCHEMA:
-        raise AdbenchError(f"{file} is of schema {schema!r:.100}, not {SCHEMA}; publish again")
+        raise AdbenchError(
+            f"{file} has schema {schema!r:.100}, and this adbench-tgan reads {SCHEMA}; use the version that wrote it, or publish again"
+        )
     try:
         facts_of(content), results_of(content)
         strangers = [name for name in content["files"] if not FILE.fullmatch(name)]
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise AdbenchError(f"{file} lacks something: {error}; publish again") from None
+        raise AdbenchError(f"{file} is incomplete or damaged ({one_line(error)}); publish again") from None
     if strangers:
-        raise AdbenchError(f"{file} lists {strangers[0]!r:.200}, which is no file of a board")
+        raise AdbenchError(f"{file} lists {strangers[0]!r:.200}, which is no file of a board; publish again")
     return content
 
 

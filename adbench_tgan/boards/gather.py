@@ -115,7 +115,7 @@ def from_runs(
     before = {key: auroc for key, auroc in audited.items() if key in scores}
     told = read_audit(audit, scores) if audit else {}
     if audit and not told:
-        say(f"note: {audit} has no number of these jobs: as_published_auroc gains none")
+        say(f"note: {audit} has no value of as_published for these jobs, and so adds nothing")
     facts = Facts(
         name=name,
         dataset=card(registry, "dataset", first.dataset, ("summary", "source", "licence"), held[0]),
@@ -181,8 +181,8 @@ def gathered(
     stored = homes(sources, unread.__setitem__, twice.append)
     for name, count in sorted(Counter(job.detector for job in twice if is_wanted(job, choice)).items()):
         say(
-            f"note: {name}: {counted(count, 'result', 'results')} left out, since an earlier place has the same jobs "
-            "with other metrics; the board comes before --runs, and these in the order in which they are given"
+            f"note: {name}: {counted(count, 'result', 'results')} left out: a folder read earlier has the same jobs with other "
+            "metrics (the board of --again is read first, then --runs as they are given)"
         )
     for path, why in gaps(unread, choice, stored).items():
         if whole:
@@ -230,8 +230,8 @@ def say_mixed(results: Sequence[Result], say: Callable[[str], None]) -> None:
     for name, found in sorted(codes.items()):
         if len(found) > 1:
             say(
-                f"note: metric {name}: its values are of different code ({'; '.join(sorted(found))}); for values that "
-                "compare run all jobs into another --out"
+                f"note: metric {name}: its values were computed by different code ({'; '.join(sorted(found))}); for comparable "
+                "values, run all jobs into another --out"
             )
 
 
@@ -246,7 +246,7 @@ def check_lost(folder: Path, new: Sequence[Result], again: Path | None) -> None:
     try:
         old = results_of(read_content(folder))
     except AdbenchError as error:
-        raise AdbenchError(f"{error}; --replace writes over it unread") from None
+        raise AdbenchError(f"{error}; --replace overwrites it without reading it") from None
     kept = {(result.job.key, status) for result in new for status in (result.status, "failed")}
     lost = [
         result for result in without_superseded([*new, *old]) if (result.job.key, result.status) not in kept
@@ -261,8 +261,8 @@ def check_lost(folder: Path, new: Sequence[Result], again: Path | None) -> None:
             remedy = "they are of other images or another protocol, another --board keeps both"
         names = ", ".join(sorted({result.job.detector for result in lost}))
         raise AdbenchError(
-            f"{folder} holds {len(lost)} jobs, of {names}, that the new board would not; {remedy}, "
-            "--replace lets them go"
+            f"{folder} holds {counted(len(lost), 'job', 'jobs')} (of {names}) that the new board would lack; {remedy}, "
+            "--replace drops them"
         )
 
 

@@ -17,6 +17,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
+from adbench_tgan.text import counted
 
 if TYPE_CHECKING:  # who publishes whole test sets needs no torch
     from adbench_tgan.data.samples import Indices
@@ -54,8 +55,8 @@ class Part:
         unfit |= {result.job.key for result, _ in found if result.status != "ok"}
         if unfit:
             say(
-                f"left out: {len(unfit)} jobs that failed, or whose scores may depend on their batch; "
-                f"adbench run --protocol {spec.name} runs them under it"
+                f"left out: {counted(len(unfit), 'job', 'jobs')} that failed, or whose scores may depend on their batch; "
+                f"to have them, run adbench run --protocol {spec.name}"
             )
         fit = [each for each in found if each[0].job.key not in unfit]
         cut = [OfPart(self._made(fit, spec.name, registry, say))] if fit else []
@@ -145,8 +146,8 @@ def check_images(category: str, whole: Tasks, part: Tasks) -> None:
         raise _trained_otherwise(category, whole, part)
     if not tested[1] <= tested[0]:
         raise AdbenchError(
-            f"{whole.dataset.name}/{category}: {part.protocol.name} tests on images, or with labels, that "
-            f"{whole.protocol.name} has not; {_anew(part)}"
+            f"{whole.dataset.name}/{category}: {part.protocol.name} has test images, or labels, that "
+            f"{whole.protocol.name} does not have; {_anew(part)}"
         )
 
 
@@ -162,7 +163,7 @@ def _trained_otherwise(category: str, whole: Tasks, part: Tasks) -> AdbenchError
 
 
 def _anew(part: Tasks) -> str:
-    return f"adbench run --protocol {part.protocol.name} runs it anew"
+    return f"run it again with adbench run --protocol {part.protocol.name}"
 
 
 def _images(tasks: Tasks, category: str, indices: Indices) -> list[tuple[str, bytes]]:

@@ -78,9 +78,9 @@ def _differences(
     for name in PIXELS:
         told, found = result.metrics.get(name), again.metrics.get(name)
         if told is not None and found is None:
-            yield f"{name} is {told:.4f} published, and the run has none"
+            yield f"{name}: {told:.4f} published, none in the run"
         elif told is not None and found is not None and abs(told - found) > PURITY[result.job.precision]:
-            yield f"{name} is {told:.4f} published, {found:.4f} run"
+            yield f"{name}: {told:.4f} published, {found:.4f} in the run"
     if not published[["sample_id", "label"]].equals(own[["sample_id", "label"]]):
         yield "the run has other test images"
         return
@@ -89,4 +89,4 @@ def _differences(
     if change > PURITY[result.job.precision]:
         labels = published["label"].to_numpy()
         aurocs = [metrics.auroc(scores, labels, 0.0) for scores in (before, after)]
-        yield f"scores differ by up to {change:.2g}, relative: AUROC {aurocs[0]:.4f} published, {aurocs[1]:.4f} run"
+        yield f"scores differ by up to {change:.2g} (relative): AUROC {aurocs[0]:.4f} published, {aurocs[1]:.4f} in the run"

@@ -91,7 +91,7 @@ def _impossible(result: Result) -> Iterator[str]:
     if numbers.get("latency_ms_p50", 0) > numbers.get("latency_ms_p99", float("inf")):
         yield "latency_ms_p50 is above latency_ms_p99"
     if result.status == "ok" and (result.error or result.job.problem):
-        yield "a job that ended well has no error"
+        yield "its status is ok, and it states an error"
     size = result.job.config.get("image_size")
     if result.shape is not None and size is not None and tuple(result.shape[1:]) != (size, size):
         yield f"images of {result.shape[1]} x {result.shape[2]} are not those of image_size={size}"
@@ -139,5 +139,5 @@ def impure(measured: Iterable[Result]) -> Iterator[tuple[Job, str]]:
         if result.status == "ok" and delta is None:
             yield job, "whether its scores depend on their batch was not probed; run it again"
         elif result.status == "ok" and not is_pure(result):
-            limit = f"{delta:.2g}, relative, where {PURITY[job.precision]:.2g} is allowed"
-            yield job, f"its scores depend on their batch, by {limit}; publish without it (--detectors)"
+            limit = f"relative change {delta:.2g}, at most {PURITY[job.precision]:.2g} is allowed"
+            yield job, f"its scores depend on their batch ({limit}); publish without it (--detectors)"

@@ -33,10 +33,10 @@ from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.stored import stamp
 from adbench_tgan.text import plain
 
-OTHER_BYTES = "holds other bytes than are made from what it says: a name twice, another order, spaces"
+OTHER_BYTES = "its bytes are not those that adbench writes for its content, as with a repeated name, another order or spaces"
 OTHER_RULES = (
-    "are those of another version of adbench, which explains cells that differ; make the board anew by today's: "
-    "adbench publish --again FOLDER --board NAME"
+    "are those of another version of adbench, which can explain cells that differ; rebuild the board by the current "
+    "rules with adbench publish --again FOLDER --board NAME"
 )
 # What a board raises in which a stranger has written just anything.
 MISREAD = (
@@ -257,7 +257,7 @@ def _hashes(path: Path, content: Content) -> Iterator[Found]:
     """Tables and pages compared with their recorded hashes, where they cannot be recomputed."""
     for name, facts in content["files"].items():
         if not name.startswith("scores/") and facts_of_file(bytes_of(path / name)) != facts:
-            yield name, "", "is not the file that board.json vouches for"
+            yield name, "", "does not match its size and SHA-256 in board.json"
 
 
 def _losses(path: Path, content: Content) -> tuple[dict[str, pd.DataFrame], list[Found]]:
@@ -277,9 +277,9 @@ def _recorded(path: Path, content: Content, *, suspect: bool) -> Iterator[Found]
     for name, facts in content["files"].items():
         if name.startswith(("scores/", "losses/")) and facts_of_file(bytes_of(path / name)) != facts:
             if suspect:
-                yield "board.json", f"files/{name}", "is not the size and SHA-256 of that file"
+                yield "board.json", f"files/{name}", "does not match the size and SHA-256 of that file"
             elif name.startswith("losses/"):
-                yield name, "", "is not the file that board.json vouches for"
+                yield name, "", "does not match its size and SHA-256 in board.json"
             else:
                 yield name, "", "has other bytes than were published, though no score differs"
 

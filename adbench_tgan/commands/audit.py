@@ -61,7 +61,7 @@ def audit(
         numbers = published_table(published)
         table, failed = run_audits(request, Settings(device=device), found, reporter, out, numbers)
     if failed:
-        warn(f"{out / 'failed.csv'} says which {failed} of these {len(table)} failed, and why")
+        warn(f"{failed} of these {len(table)} audits failed; {out / 'failed.csv'} says which, and why")
     if failed == len(table):
         raise typer.Exit(1)
     records = [dict(zip(SHOWN, line, strict=True)) for line in table[SHOWN].itertuples(index=False)]

@@ -204,7 +204,7 @@ def _checks(path: Path) -> list[tuple[Path, Check]]:
     checks += [(each, boards.verify_timing) for each in boards.find_timings(path)]
     if not checks and (path / "curves").is_dir():
         raise AdbenchError(
-            f"{path} holds an audit that did not come to its table; the same adbench audit goes on and writes it"
+            f"{path} holds an unfinished audit, without audit.csv; run the same adbench audit again to finish it"
         )
     if not checks:
         raise AdbenchError(f"there is no board in {path}; adbench publish makes one")
@@ -236,8 +236,8 @@ def compare(
         if runs:
             raise AdbenchError("give --runs or --board, not both")
         if data or protocol:
-            raise AdbenchError(f"--data and --protocol are of runs; {board} has its own")
-        _refuse_unsound(board, "adbench verify names all that was changed")
+            raise AdbenchError("--data and --protocol choose among --runs; leave them out with --board")
+        _refuse_unsound(board, f"adbench verify {board} lists what does not match")
         made = boards.rebuild(board)
     else:
         choice = boards.Choice(dataset=data, protocol=protocol)
@@ -284,10 +284,12 @@ def _sound(path: Path, name: str, part: str) -> Board:
     from adbench_tgan import boards
 
     warn(f"{path}: recomputing")
-    _refuse_unsound(path, "only a sound board can be made again")
+    _refuse_unsound(path, "--again needs a board whose scores, losses and measurements are as published")
     made = boards.rebuild(path)
     if made.facts.name != name and part in ("", made.facts.protocol["name"]):
-        raise AdbenchError(f"{path} is board {made.facts.name!r}, not {name!r}; --board {made.facts.name}")
+        raise AdbenchError(
+            f"{path} holds the board {made.facts.name!r}, not {name!r}; give --board {made.facts.name}"
+        )
     return made
 
 
@@ -300,7 +302,9 @@ def _alone(kept: Board, choice: Choice, audit: Path | None) -> Board:
     from adbench_tgan.boards import Choice
 
     if choice != Choice() or audit:
-        raise AdbenchError("--detectors, --data, --protocol, --preset and --audit are of runs; give --runs")
+        raise AdbenchError(
+            "--detectors, --data, --protocol, --preset and --audit apply to --runs; give --runs too, or leave them out"
+        )
     return kept
 
 
@@ -315,7 +319,7 @@ def _part(protocol: str, data_root: Path | None) -> Part | None:
     if protocol:
         return Part(protocol=protocol, root=root(data_root))
     if data_root is not None:
-        raise AdbenchError("--data-root is of --part, which compares images; give both or neither")
+        raise AdbenchError("--data-root is for --part, which compares images; give both or neither")
     return None
 
 
