@@ -113,7 +113,7 @@ def answering() -> Iterator[None]:
 
 def unreadable(path: Path, error: OSError) -> StoreError:
     """The error for what may well be there, and cannot be read: it is not to be taken for absent."""
-    return _unanswered("read", path, error, "see to it that it can be read, then ")
+    return _unanswered("read", path, error, "make it readable, then ")
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def ensure_ours(out: Path, first: Mapping[str, str]) -> None:
             raise unreadable(out / name, error) from None
         if there not in (b"", begins.encode()):
             raise AdbenchError(
-                f"{out / name} is not adbench's, and would be written over; give --out another folder"
+                f"{out / name} was not written by adbench, and would be overwritten; give --out another folder"
             )
 
 

@@ -293,7 +293,7 @@ def check_readable(result: Result) -> None:
         reason = one_line(error)
     else:
         return
-    raise AdbenchError(f"its result could not be read back ({reason}); mend what it reports")
+    raise AdbenchError(f"its result could not be read back ({reason}); correct what the detector reports")
 
 
 def read_result(folder: Path) -> Result | None:

@@ -190,7 +190,7 @@ def vouched(folder: Path, name: str) -> Path:
     stored = read(folder)
     facts = None if stored is None else stored.files.get(name)
     if facts is None:
-        raise _damaged(path, "result.json does not vouch for it")
+        raise _damaged(path, "result.json does not list it")
     try:
         with reading(path), open_regular(path) as file, answering():
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -237,7 +237,7 @@ def parquet_table(source: Path | BytesIO, names: Sequence[str], texts: Sequence[
     with pq.ParquetFile(source, read_dictionary=list(texts)) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
         if rows > ROWS or schema.names != list(names):
-            raise ValueError(f"{rows:,} rows of {', '.join(schema.names)[:200]}")
+            raise ValueError(f"it has {rows:,} rows and the columns {', '.join(schema.names)[:200]}")
         written = {name for name in texts if pa.types.is_dictionary(schema.field(name).type)}
         for name, kind in zip(schema.names, schema.types, strict=True):
             if not (name in written or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
@@ -248,7 +248,7 @@ def parquet_table(source: Path | BytesIO, names: Sequence[str], texts: Sequence[
             if name in written:
                 room -= _written_out(column)
                 if room < 0:
-                    raise ValueError("texts beyond all measure")
+                    raise ValueError("texts that are too large")
                 column = column.cast(pa.string())
             columns[name] = column
     return pa.table(columns)

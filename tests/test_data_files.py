@@ -509,7 +509,7 @@ def test_a_failed_download_leaves_nothing(tmp_path):
 
 def test_nothing_is_downloaded_to_where_there_is_something(tmp_path):
     save(tmp_path / "set/part.png", picture(0))
-    refused = f"{tmp_path / 'set'} is there and is not whole; remove it and fetch the data again"
+    refused = f"{tmp_path / 'set'} is incomplete; remove it and fetch the data again"
     with pytest.raises(DataError, match=re.escape(refused)):
         fetch_folder(tmp_path, "set", pytest.fail)
 

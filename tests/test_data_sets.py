@@ -459,7 +459,7 @@ def test_mnist_that_is_still_packed_is_told_of(tmp_path, place):
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
     (tmp_path / place / "train-images-idx3-ubyte.gz").touch()
     for fetch in (False, True):
-        with pytest.raises(DataError, match=r"holds the files of MNIST as they are downloaded; unpack them"):
+        with pytest.raises(DataError, match=r"holds the files of MNIST still compressed; unpack them"):
             mnist.load_mnist(tmp_path, fetch)
 
 
@@ -1126,7 +1126,9 @@ def test_two_layouts_in_one_folder_are_refused(tmp_path, make, mixed):
 )
 def test_a_category_that_no_option_can_give_is_refused(tmp_path, make, dataset, name):
     make(tmp_path, ["gan", name])
-    with pytest.raises(DataError, match=f"{name} has a comma .* which --categories cannot give; rename it"):
+    with pytest.raises(
+        DataError, match=f"{name} has a comma .* so that --categories cannot name it; rename it"
+    ):
         dataset.load(tmp_path, False)
 
 

@@ -245,13 +245,13 @@ ARRAY, DTYPE, ENCODE = b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"c_codecs\nenc
 TEXT = b"X\x02\0\0\0ab"
 DEEP = nested(20)
 ENDLESS = {
-    "key": (DEEP + b"r\xff\0\0\0}j\xff\0\0\0Ns.", "keys that are no texts"),
-    "keys": (b"}(" + DEEP + b"Nu.", "keys that are no texts"),
-    "dictionary": (b"(" + DEEP + b"Nd.", "keys that are no texts"),
+    "key": (DEEP + b"r\xff\0\0\0}j\xff\0\0\0Ns.", "keys that are not strings"),
+    "keys": (b"}(" + DEEP + b"Nu.", "keys that are not strings"),
+    "dictionary": (b"(" + DEEP + b"Nd.", "keys that are not strings"),
     "codec": (ENCODE + TEXT + DEEP + b"\x86R.", "another codec than latin1"),
     "arguments": (DTYPE + b"(NNNNtR.", "more than 3 arguments"),
     "no tuple": (DTYPE + TEXT + b"R.", "more than 3 arguments"),
-    "function": (ENCODE + b"N}\x8c\x0c__defaults__)s\x86b.", "changes to what is no array"),
+    "function": (ENCODE + b"N}\x8c\x0c__defaults__)s\x86b.", "to change something other than an array"),
 }
 
 
@@ -269,12 +269,12 @@ def test_an_array_is_of_a_plain_kind_and_of_few_dimensions():
     array = PlainArray()
     kind = PlainDtype("u1")
     array.__setstate__((1, (1,) * 9, kind, False, b"a"))
-    with pytest.raises(ValueError, match="a shape that is none"):
+    with pytest.raises(ValueError, match="whose shape is no tuple"):
         array.array()
     array.__setstate__((1, (1,) * 8, kind, False, b"a"))
     assert array.array().tobytes() == b"a"
     kind.__setstate__((3, ()))
-    with pytest.raises(ValueError, match="in an order that is none"):
+    with pytest.raises(ValueError, match="of an unknown byte order"):
         array.array()
     kind.code = ("u1",)
     with pytest.raises(ValueError, match="other things than plain numbers"):
@@ -449,7 +449,7 @@ def test_the_texts_of_a_file_are_measured_together_and_as_they_are(tmp_path, mon
     monkeypatch.setattr(stored, "TEXT_BYTES", 201_499)
     assert parquet_table(tmp_path / "x", list(frame), list(frame)[:3]).num_rows == 1000
     monkeypatch.setattr(stored, "TEXT_BYTES", 201_498)
-    with pytest.raises(ValueError, match="texts beyond all measure"):
+    with pytest.raises(ValueError, match="texts that are too large"):
         parquet_table(tmp_path / "x", list(frame), list(frame)[:3])
 
 

@@ -277,11 +277,13 @@ def test_only_a_file_that_is_empty_or_ours_is_written_over(tmp_path: Path) -> No
         (tmp_path / "results.csv").write_text(text)
         places.ensure_ours(tmp_path, {"results.csv": "detector,"})
     (tmp_path / "results.csv").write_text("detectors of smoke\n")
-    with pytest.raises(AdbenchError, match=r"results\.csv is not adbench's, and would be written over"):
+    with pytest.raises(
+        AdbenchError, match=r"results\.csv was not written by adbench, and would be overwritten"
+    ):
         places.ensure_ours(tmp_path, {"results.csv": "detector,"})
     (tmp_path / "results.csv").unlink()
     os.mkfifo(tmp_path / "results.csv")
-    with in_time(5), pytest.raises(AdbenchError, match=r"results\.csv is not adbench's"):
+    with in_time(5), pytest.raises(AdbenchError, match=r"results\.csv was not written by adbench"):
         places.ensure_ours(tmp_path, {"results.csv": "detector,"})
 
 

@@ -695,15 +695,17 @@ def test_a_protocol_that_draws_by_chance_is_refused_before_a_run(name, monkeypat
     with pytest.raises(DataError) as caught:
         tasks.cut("1")
     assert str(caught.value) == (
-        f"protocol 'one-vs-rest', category '1': {name} differs when it cuts once more; "
-        "draw from a generator with a fixed seed"
+        f"protocol 'one-vs-rest', category '1': {name} differs between two calls; "
+        "use a random generator with a fixed seed"
     )
 
 
 def test_categories_are_texts(monkeypatch, tmp_path):
     tasks = offering(monkeypatch, tmp_path)
     monkeypatch.setattr(tasks, "loaded", SimpleNamespace(categories=(1, 2)))
-    with pytest.raises(AdbenchError, match=r"^dataset 'digits': TypeError: category 1 is no text; --debug"):
+    with pytest.raises(
+        AdbenchError, match=r"^dataset 'digits': TypeError: category 1 is not a string; --debug"
+    ):
         tasks.categories  # noqa: B018
 
 

@@ -183,9 +183,7 @@ def test_losses_that_were_changed_or_that_nothing_vouches_for_are_refused(store)
     with pytest.raises(AdbenchError, match=r"losses\.csv was changed after it was written"):
         store.losses(put.job)
     (folder / "result.json").unlink()
-    with pytest.raises(
-        AdbenchError, match=r"losses\.csv cannot be read \(result\.json does not vouch for it\)"
-    ):
+    with pytest.raises(AdbenchError, match=r"losses\.csv cannot be read \(result\.json does not list it\)"):
         store.losses(put.job)
 
 
@@ -237,7 +235,7 @@ def test_a_result_that_cannot_be_read_does_not_count_as_absent(store, asked, mon
     store.put(result("d"))
     path = store.folder(result("d").job) / "result.json"
     closed(monkeypatch, "open", "result.json")
-    remedy = "see to it that it can be read, then run the same command again"
+    remedy = "make it readable, then run the same command again"
     with pytest.raises(StoreError, match=f"^cannot read {path}: Permission denied; {remedy}$"):
         ASKED[asked](store)
 
@@ -246,7 +244,9 @@ def test_a_result_that_cannot_be_read_does_not_count_as_absent(store, asked, mon
 def test_scores_that_cannot_be_read_are_not_to_be_deleted(store, call, asked, monkeypatch):
     store.put(result("d"))
     closed(monkeypatch, call, "scores.parquet")
-    with pytest.raises(StoreError, match=r"^cannot read .*scores.parquet: Permission denied; see to it"):
+    with pytest.raises(
+        StoreError, match=r"^cannot read .*scores.parquet: Permission denied; make it readable"
+    ):
         ASKED[asked](store)
 
 
@@ -257,7 +257,9 @@ def test_a_folder_that_cannot_be_listed_is_not_left_out(store, depth, monkeypatc
         depth and depth + 1
     ]
     closed(monkeypatch, "scandir", folder.name)
-    with pytest.raises(StoreError, match=f"^cannot read .*{folder.name}: Permission denied; see to it"):
+    with pytest.raises(
+        StoreError, match=f"^cannot read .*{folder.name}: Permission denied; make it readable"
+    ):
         list(store.results())
 
 

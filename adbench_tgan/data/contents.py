@@ -157,8 +157,8 @@ def ensure_choosable(categories: Iterable[Path]) -> None:
     """Raise `DataError` when a category's folder has a name that a list of names with commas cannot hold."""
     for folder in categories:
         if "," in folder.name or folder.name != folder.name.strip():
-            unfit = "has a comma in its name, or a space at an end of it"
-            raise DataError(f"{folder} {unfit}, which --categories cannot give; rename it")
+            unfit = "has a comma in its name, or a space at its start or end"
+            raise DataError(f"{folder} {unfit}, so that --categories cannot name it; rename it")
 
 
 def existing(root: Path) -> Path:

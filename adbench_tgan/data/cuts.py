@@ -79,7 +79,7 @@ def check_alike(cut: Cut, again: Cut, who: str) -> None:
     for name in ("normal", "test", "labels", "on_offer"):
         if not np.array_equal(getattr(cut, name), getattr(again, name)):
             raise DataError(
-                f"{who}: {name} differs when it cuts once more; draw from a generator with a fixed seed"
+                f"{who}: {name} differs between two calls; use a random generator with a fixed seed"
             )
 
 

@@ -105,7 +105,7 @@ def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> P
         DataError: the download failed, or would come to nothing since a folder of that name is there.
     """
     if (root / name).is_dir() and any((root / name).iterdir()):
-        raise DataError(f"{root / name} is there and is not whole; remove it and fetch the data again")
+        raise DataError(f"{root / name} is incomplete; remove it and fetch the data again")
     made: list[Path] = []
     try:
         made += [folder for folder in (root, *root.parents) if not folder.exists()]

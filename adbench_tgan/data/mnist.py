@@ -65,12 +65,11 @@ def _load(
         packed = next((place for place in places if (place / f"train-{IMAGES}.gz").is_file()), None)
         if packed:
             raise DataError(
-                f"{packed} holds the files of {name} as they are downloaded; unpack them with gunzip *.gz"
+                f"{packed} holds the files of {name} still compressed; unpack them there with gunzip *.gz"
             )
         if not fetch:
-            raise not_found(
-                dataset, root, f"{name}/raw/train-{IMAGES}, nor that file in {dataset} or in itself"
-            )
+            file = f"train-{IMAGES}"
+            raise not_found(dataset, root, f"{name}/raw/{file}, {dataset}/{file} or {file}")
         folder = fetch_folder(root, name, lambda place: _download(name, place)) / "raw"
     train, test = _part(folder, "train"), _part(folder, "t10k")
     same = are_official(folder, OFFICIAL[name])

@@ -96,7 +96,7 @@ def load(root: Path, fetch: bool) -> DefectDataset:
             return DefectDataset(found=found, note=_note(found, others))
         noted += others
     if not fetch:
-        layout = "folder with train/good and test, nor does its mvtec or MVTecAD"
+        layout = "folder with train/good and test, nor does a folder mvtec or MVTecAD in it"
         raise not_found("mvtec", root, layout + noted)
     found, others = _categories(fetch_folder(root, "mvtec", _download))
     return DefectDataset(found=found, note=_note(found, others))

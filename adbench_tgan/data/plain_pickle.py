@@ -46,7 +46,7 @@ class PlainDtype:
         if type(self.code) is not str or self.code not in DTYPES:
             raise ValueError("an array of other things than plain numbers")
         if type(self.order) is not str or self.order not in ("|", "<", ">", "="):
-            raise ValueError("an array of numbers in an order that is none")
+            raise ValueError("an array of an unknown byte order")
         kind: np.dtype[Any] = np.dtype(DTYPES[self.code])
         return kind.newbyteorder(self.order)  # type: ignore[arg-type]
 
@@ -64,9 +64,9 @@ class PlainArray:
         """The array; a `ValueError` unless its bytes fill its shape."""
         _, shape, kind, fortran, raw = self.state
         if type(shape) is not tuple or len(shape) > DIMENSIONS:
-            raise ValueError("an array of a shape that is none")
+            raise ValueError(f"an array whose shape is no tuple, or has more than {DIMENSIONS} dimensions")
         if not isinstance(raw, str | bytes) or not all(type(n) is int and n >= 0 for n in shape):
-            raise ValueError("an array that is not made of bytes")
+            raise ValueError("an array whose shape or data is not plain")
         data = raw.encode("latin1") if isinstance(raw, str) else raw
         if math.prod(shape) * kind.dtype().itemsize != len(data):
             raise ValueError(f"an array of shape {shape} in {len(data):,} bytes")
@@ -85,7 +85,7 @@ def plain_pickle(data: bytes) -> Any:
 
 def _texts(keys: list[Any]) -> None:
     if not all(type(key) in (str, bytes) for key in keys):
-        raise pickle.UnpicklingError("it asks for keys that are no texts, which is refused")
+        raise pickle.UnpicklingError("it asks for keys that are not strings, which is refused")
 
 
 def _few(arguments: Any) -> None:
@@ -95,7 +95,7 @@ def _few(arguments: Any) -> None:
 
 def _ours(changed: Any) -> None:
     if type(changed) not in (PlainArray, PlainDtype):
-        raise pickle.UnpicklingError("it asks for changes to what is no array, which is refused")
+        raise pickle.UnpicklingError("it asks to change something other than an array, which is refused")
 
 
 # How the stack is looked at before an opcode acts on it.

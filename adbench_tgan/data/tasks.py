@@ -35,7 +35,7 @@ class Tasks:
     def __init__(self, dataset: DatasetSpec, protocol: ProtocolSpec, root: Path, *, fetch: bool = True):
         if protocol.layout != dataset.layout:
             raise AdbenchError(
-                f"protocol {protocol.name!r} cuts datasets with {protocol.layout}, and {dataset.name!r} has "
+                f"protocol {protocol.name!r} is for datasets with {protocol.layout}, and {dataset.name!r} has "
                 f"{dataset.layout}; use --protocol {dataset.protocol}"
             )
         if protocol.datasets and dataset.name not in protocol.datasets:
@@ -59,7 +59,7 @@ class Tasks:
         with self._loading():
             names = self.protocol.categories or tuple(self.loaded.categories)
             if strange := [name for name in names if not isinstance(name, str)]:
-                raise TypeError(f"category {strange[0]!r} is no text")
+                raise TypeError(f"category {strange[0]!r} is not a string")
             if unnamed := [name for name in names if not name.strip()]:
                 raise ValueError(f"category {unnamed[0]!r} has no name; give it one")
             return names
