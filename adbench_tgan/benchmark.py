@@ -242,8 +242,8 @@ def warn_of_other_code(
             others[job.detector, result.code, installed] += 1
     for (name, then, now), count in sorted(others.items()):
         warn(
-            f"{name}: {count} finished jobs are of other code ({then}) than what is installed ({now}); if scores have "
-            "changed, raise its version, and they are run again"
+            f"{name}: {count} finished jobs were run by other code ({then}) than is installed now ({now}); if it gives other "
+            "scores, raise the detector's version, and they are run again"
         )
 
 
@@ -264,12 +264,12 @@ def warn_of_other_metrics(
         others.update(case for case in result.metrics_code.items() if case[1] != codes.get(case[0], case[1]))
     for name, count in sorted(lacking.items()):
         warn(
-            f"metric {name}: {count} finished jobs are stored without it and stay so; run them into another --out for it"
+            f"metric {name}: {count} finished jobs lack it, and are not run again for it; to have it, run them into another --out"
         )
     for (name, then), count in sorted(others.items()):
         warn(
-            f"metric {name}: {count} finished jobs have it of other code ({then}) than what is there now ({codes[name]}); "
-            "run them into another --out for values that compare"
+            f"metric {name}: in {count} finished jobs it was computed by other code ({then}) than there is now "
+            f"({codes[name]}); for comparable values, run them into another --out"
         )
 
 
@@ -294,7 +294,7 @@ def on_cluster(settings: Settings) -> str:
         return ""
     given = f"--gpus-per-job {share:g}"
     if settings.device not in ("auto", "cuda"):  # of the GPUs of a cluster a job sees its own, as the first
-        raise AdbenchError(f"{given} is not for --device {settings.device}; leave one out")
+        raise AdbenchError(f"{given} cannot be combined with --device {settings.device}; leave one out")
     if share > 1 and share != int(share):
         raise AdbenchError(f"{given}: give a share below 1, or whole GPUs")
     return "cuda"

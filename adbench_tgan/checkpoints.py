@@ -28,7 +28,7 @@ MERSENNE = 624  # words of the twister's state, numpy's global generator
 KERNELS = ("fused", "capturable", "foreach")  # settings of optimisers that a device decides
 ROOM, TIMES = 2**30, 8  # a checkpoint has at most so many bytes, and so many times those of the networks
 LARGEST_ABOUT = 2**25  # bytes of all that is no tensor; a loss an epoch takes some thirty of them
-NOT_KEPT = "its training could not be kept"
+NOT_KEPT = "its checkpoint could not be saved"
 ABOUT = "about it"  # no name of a part: the tensor that holds all that is no tensor, as the bytes of JSON
 
 
@@ -93,7 +93,7 @@ class Checkpoint:
         if not self.every or len(self.losses) % self.every:
             return
         if self.parts is None:
-            note = "its training is not kept: its epochs do not call resume"
+            note = "no checkpoint was saved: its epochs do not call resume"
         else:
             before = perf_counter()
             note = self._write(detector)
@@ -110,16 +110,16 @@ class Checkpoint:
             if self.parts.get(f"network {name}") is not network
         ]
         if replaced:
-            return f"{NOT_KEPT}: network {replaced[0]} is another object than it was at resume; change that one instead"
+            return f"{NOT_KEPT}: network {replaced[0]} was replaced after resume was called; train the same object throughout"
         if strangers := [name for name, part in self.parts.items() if not keepable(part)]:
             kind = type(self.parts[strangers[0]])
             return (
-                f"{NOT_KEPT}: {strangers[0]}, named in resume, is a {kind.__module__}.{kind.__name__}; "
-                "name tensors, torch.Generators, or what has state_dict and load_state_dict"
+                f"{NOT_KEPT}: {strangers[0]}, given to resume, is a {kind.__module__}.{kind.__name__}; "
+                "give it tensors, torch.Generators, or objects with state_dict and load_state_dict"
             )
         if behind := [name for name, part in self.parts.items() if is_behind(part)]:
             return (
-                f"{NOT_KEPT}: {behind[0]}, named in resume, has a state of weights that it no longer trains: "
+                f"{NOT_KEPT}: the optimiser {behind[0]}, given to resume, has state for weights that it no longer trains; "
                 "change weights in place, or delete them from its state"
             )
         tensors: dict[str, Tensor] = {}
@@ -133,7 +133,7 @@ class Checkpoint:
             )
             data = file_of(kept, tensors)
             if len(data) > (limit := largest(detector)):
-                return f"{NOT_KEPT}: {len(data):,} bytes, more than {limit:,}"
+                return f"{NOT_KEPT}: it has {len(data):,} bytes, more than the limit of {limit:,}"
             places.replace(self.path, data)
         except Exception as error:  # each kind of part and of store has its own
             return f"{NOT_KEPT}: {getattr(error, 'strerror', None) or one_line(error)}"
@@ -144,12 +144,12 @@ class Checkpoint:
         try:
             kept, tensors = parts_of(places.read_bounded(self.path, largest(detector)))
             if kept.key != self.key:
-                raise ValueError("it is another job's, or was begun by other code")
+                raise ValueError("it belongs to another job, or to other code")
         except FileNotFoundError:
             return None
         except Exception as error:  # it may hold anything
             reason = f"{self.path.name} cannot be used: {one_line(error)}"
-            detector.notes.append(f"the training began anew: {reason}")
+            detector.notes.append(f"training started from the beginning: {reason}")
             return None
         return kept, tensors
 
@@ -232,7 +232,7 @@ def set_dice(states: Mapping[str, Any], device: str | torch.device) -> None:
         torch.cuda.set_rng_state(states["cuda"], device)
     key, place, *rest = states["numpy"]
     if not 0 <= place <= len(key) == MERSENNE:
-        raise ValueError("the state of numpy's random numbers is none")
+        raise ValueError("numpy's random state is not valid")
     np.random.set_state(("MT19937", key.numpy().astype(np.uint32), place, *rest))  # noqa: NPY002
     random.setstate(states["python"])
 
@@ -289,5 +289,5 @@ def parts_of(data: bytes) -> tuple[Kept, dict[str, Tensor]]:
     data = data[size:]
     tensors = load(data)
     if tensors[ABOUT].nbytes > LARGEST_ABOUT:
-        raise ValueError(f"it says more than {LARGEST_ABOUT:,} bytes about itself")
+        raise ValueError(f"its description has more than {LARGEST_ABOUT:,} bytes")
     return Kept.model_validate_json(tensors.pop(ABOUT).numpy().tobytes()), tensors

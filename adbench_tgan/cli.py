@@ -184,7 +184,7 @@ def main() -> None:
             traceback.print_exc()
         if isinstance(error, OSError) and (reason := hindrance()):
             give_up_output()
-            fail(f"cannot write to the standard output ({reason}); send it where there is room")
+            fail(f"cannot write to the standard output ({reason}); redirect it elsewhere")
         if isinstance(error, AdbenchError):
             fail(str(error), error.status)
         where = "" if debug else ": --debug shows where"

@@ -88,7 +88,7 @@ class Distant:
         try:
             said = self.ray.get(next(self.stream))
         except StopIteration:
-            return failure(self.job, self.settings, "its Ray task left no result")
+            return failure(self.job, self.settings, "its Ray task returned no result")
         except RayTaskError as error:  # raised by the task: its node lacks something
             return failure(self.job, self.settings, last_line(error))
         except RayError as error:
@@ -101,11 +101,13 @@ class Distant:
     def _again(self, why: str, reporter: Reporter) -> Result | None:
         if self.attempts == ATTEMPTS:
             return failure(
-                self.job, self.settings, f"what ran it died {ATTEMPTS} times, the last time by {why}"
+                self.job,
+                self.settings,
+                f"its Ray worker or machine died {ATTEMPTS} times, the last time with {why}",
             )
         self.attempts += 1
         reporter.warn(
-            f"{self.job}: its Ray worker or machine died ({why}); begun again, {self.attempts} of {ATTEMPTS}"
+            f"{self.job}: its Ray worker or machine died ({why}); begun again, attempt {self.attempts} of {ATTEMPTS}"
         )
         self.stream = self.begin()
         return None
@@ -136,7 +138,7 @@ def warn_of_sharing(places: int, settings: Settings, reporter: Reporter) -> None
     """Say that times are those of machines at work on several jobs."""
     if places > 1 and settings.timing:
         reporter.warn(
-            f"up to {places} jobs at a time share the cluster, and their times show it; --workers 1 times fairly"
+            f"up to {places} jobs at a time share the cluster, which makes their times longer; for fair times, give --workers 1"
         )
 
 
@@ -207,7 +209,7 @@ def unpack(job: Job, settings: Settings, files: Files) -> Result:
         for name, data in files.items():
             (folder / Path(name).name).write_bytes(data)
         found = read_back(job, folder)
-        return found or failure(job, settings, "its Ray task left no whole result")
+        return found or failure(job, settings, "its Ray task returned an incomplete result")
     except (AdbenchError, OSError) as error:
         return failure(job, settings, str(error))
     finally:

@@ -49,7 +49,7 @@ def find_detector(word: str) -> type[Detector]:
         if word.endswith(".py"):
             return _only(word, detectors_in(load(word)))
         search_last(Path.cwd())  # a package may be tried out before it is installed
-        return detector_class(word, load(word, "is the module installed, and all spelt so?"))
+        return detector_class(word, load(word, "check its spelling, and that the module is installed"))
 
 
 def import_kept(path: Path) -> AbstractContextManager[Any]:
@@ -75,7 +75,9 @@ def detector_class(name: str, found: object) -> type[Detector]:
         )
     if inspect.isabstract(found):
         missing = " and ".join(sorted(found.__abstractmethods__))
-        raise AdbenchError(f"detector {name!r} cannot be made: {found.__name__} lacks {missing}; write it")
+        raise AdbenchError(
+            f"detector {name!r} cannot be created: {found.__name__} lacks {missing}; implement it"
+        )
     return found
 
 

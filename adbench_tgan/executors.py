@@ -63,6 +63,8 @@ def check(result: object, owed: Container[str]) -> None:
         TypeError, ValueError: saying what it is.
     """
     if not isinstance(result, Result):
-        raise TypeError(f"it gave something of type {type(result).__name__}, not a Result")
+        raise TypeError(f"it yielded a {type(result).__name__}, not a Result")
     if result.job.key not in owed:
-        raise ValueError(f"it gave a result of {result.job}, which it had not taken or had given one of")
+        raise ValueError(
+            f"it yielded a result of {result.job}, a job that it had not taken, or had already yielded"
+        )

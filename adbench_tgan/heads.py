@@ -73,7 +73,7 @@ def check_answers(ray: Any, address: str) -> None:
     reason = unanswered(address)
     client = getattr(getattr(ray, "_raylet", None), "GcsClient", None)  # another version of Ray has none
     if not reason and client and not within(JOINING, partial(client, address=address)):
-        reason = "what listens there is not one"
+        reason = "something else listens there"
     if reason:
         raise AdbenchError(
             f"--address {address}: no Ray cluster answers ({reason}); start one with 'ray start --head'"

@@ -90,7 +90,7 @@ def adbench_job_finished(job: Any, result: Any) -> None:
     """Called after a job has run, even if it failed. `result` is a frozen `adbench_tgan.results.Result`."""
 
 
-def load(target: str, missing: str = "mend or uninstall its plugin") -> Any:
+def load(target: str, missing: str = "fix or uninstall its plugin") -> Any:
     """Import what ``"module:attribute"`` names, or ``"path.py:attribute"``, or ``"path.py"`` as a whole.
 
     `missing` is the remedy where it cannot be imported.
@@ -108,7 +108,7 @@ def load(target: str, missing: str = "mend or uninstall its plugin") -> Any:
     except (AdbenchError, KeyboardInterrupt):
         raise
     except BaseException as failure:  # a stranger's module may fail in any way
-        remedy = "mend it" if module.endswith(".py") else missing
+        remedy = "fix it" if module.endswith(".py") else missing
         raise AdbenchError(f"{target} cannot be imported: {one_line(failure)}; {remedy}") from failure
 
 

@@ -248,7 +248,7 @@ def _misfit(name: str, error: ErrorDetails, own: Mapping[str, Any], preset: str)
         return AdbenchError(f"--set {name}.{where}={error['input']}: {reason}{listed}")
     return AdbenchError(
         f"detector {name!r} has no valid {where}, neither as a default nor in its preset {preset!r}: {reason}; "
-        f"mend it there, or give --set {name}.{error['loc'][0]}=VALUE"
+        f"correct it there, or give --set {name}.{error['loc'][0]}=VALUE"
     )
 
 

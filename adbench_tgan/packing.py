@@ -86,7 +86,7 @@ class Packing:
         many, where, option = f"{self.most} jobs at a time", "this machine", "--workers"
         if self.on_gpu:
             many, where, option = f"up to {many}" if self.meter else many, "the GPU", "--jobs-per-gpu"
-        return f"{many} share {where}, and their times show it; {option} 1 times fairly"
+        return f"{many} share {where}, which makes their times longer; for fair times, give {option} 1"
 
     def full(self, running: int) -> bool:
         """Whether no job whatever may begin."""

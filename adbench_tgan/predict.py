@@ -57,7 +57,9 @@ def load_detector(folder: Path | str, registry: Registry, device: str) -> tuple[
     folder = Path(folder) if isinstance(folder, str) else folder
     found = read(folder)
     if found is None or found.status != "ok" or found.shape is None:
-        raise AdbenchError(f"{folder} holds no finished job; name a folder with a result.json that is ok")
+        raise AdbenchError(
+            f"{folder} holds no finished job; name a folder whose result.json can be read and has the status ok"
+        )
     result, path = result_of(found), folder / "model.safetensors"
     if not path.exists():
         raise AdbenchError(f"{folder} holds no model; run the job again with --save-models")
@@ -72,7 +74,7 @@ def load_detector(folder: Path | str, registry: Registry, device: str) -> tuple[
     code = registry.code(name)
     if result.code.partition(" ")[0] not in ("", code.partition(" ")[0]):
         raise AdbenchError(
-            f"{folder} was made by {result.code}, and {code or 'another'} is installed; install that one"
+            f"{folder} was made with {result.code}, and {code or 'other code'} is installed; install the former"
         )
     if found.key != result.job.key:
         raise AdbenchError(f"{folder}: its result.json was edited; delete the folder and run again")
@@ -225,7 +227,8 @@ def meaning_of(result: Result, folder: Path) -> str:
     told = result.metrics.get("balanced_accuracy")
     if told is not None and abs(told - (1 - normal + abnormal) / 2) > ROUNDING:
         raise AdbenchError(f"{folder}: its threshold was edited; delete the folder and run again")
-    return f"above the threshold are {normal:.0%} of the normal and {abnormal:.0%} of the abnormal test images of this job"
+    shares = f"{normal:.0%} of the normal and {abnormal:.0%} of the abnormal test images of this job"
+    return f"{shares} score above the threshold"
 
 
 def ensure_maps(detector: Detector) -> None:

@@ -238,7 +238,7 @@ class Process:
 
     def said(self) -> str:
         """What it said last, to go on a sentence; empty if it said nothing."""
-        return f"; it said last: {self.last}" if self.last else ""
+        return f"; its last line: {self.last}" if self.last else ""
 
     def reason(self) -> str:
         """Why there is no result, in a line; empty if the process ended well."""
@@ -251,7 +251,7 @@ class Process:
         if code == LOST:
             if isinstance(self.process, Child) and not self.last:
                 self.last = self.process.nursery.last_words()
-            return f"its process could not be forked, or what forks it died{self.said()}; run again"
+            return f"its process could not be forked, or the process that forks died{self.said()}; run again"
         if code > 0:
             return f"the process ended with exit status {code}{self.said()}"
         if code == -signal.SIGKILL:

@@ -135,7 +135,9 @@ class Registry:
     def _admit_file(self, path: Path) -> None:
         """Load a plugin that the user named; that it cannot be used is an error."""
         if path.suffix != ".py" or not path.is_file():
-            raise AdbenchError(f"--plugin {path}: no such file; give the path of a Python file")
+            raise AdbenchError(
+                f"--plugin {path}: not a file, or not named *.py; give the path of a Python file"
+            )
         path = path.resolve()
         if all(getattr(module, "__file__", "") != str(path) for module in self.manager.get_plugins()):
             origin = shown(path)
@@ -156,7 +158,7 @@ class Registry:
                     f"--plugin {origin}: it has neither hooks nor a detector with a score; write one"
                 )
         if plugin.error:
-            raise AdbenchError(f"--plugin {origin}: {plugin.error}; mend it")
+            raise AdbenchError(f"--plugin {origin}: {plugin.error}; fix it")
 
     @property
     def files(self) -> list[str]:

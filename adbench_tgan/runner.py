@@ -162,7 +162,7 @@ def begun(job: Job, device: str, tasks: Tasks, registry: Registry, reporter: Rep
     if (here := registry.find("detector", job.detector).version) != job.detector_version:
         planned = f"the run was planned with version {job.detector_version} of {job.detector}"
         raise AdbenchError(
-            f"{planned}, and where it runs is {here}; have the same in both places, then run again"
+            f"{planned}, and version {here} is installed where it runs; install the same in both places, then run again"
         )
     with process_to_itself():
         reporter.phase("data", job)
@@ -356,10 +356,10 @@ def evaluate(
                 continue
             found = registry.load("metric", spec.name)(*given)
             if isinstance(found, str | bytes | bool | np.bool_):
-                raise TypeError(f"it is {found!r}, no number")
+                raise TypeError(f"it returned {found!r}, not a number")
             value = float(found)
             if not np.isfinite(value):
-                raise ValueError(f"it is {value}")
+                raise ValueError(f"it returned {value}")
             values[spec.name] = value
         except KeyboardInterrupt:
             raise

@@ -57,7 +57,7 @@ def names_of(distribution: str, taken: Collection[str]) -> Names:
 def _check_free(names: Names, taken: Collection[str]) -> None:
     if keyword.iskeyword(names.package) or names.package == "tests" or _is_a_module(names.package):
         raise AdbenchError(
-            f"{names.distribution!r} would be imported as {names.package!r}, which is something else already; "
+            f"{names.distribution!r} would be imported as {names.package!r}, which is taken or reserved; "
             "choose another name"
         )
     if not names.detector.isidentifier():

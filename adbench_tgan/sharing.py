@@ -84,6 +84,6 @@ class Sharing:
         if not self.told:
             self.told = True
             self.reporter.warn(
-                f"another run in the same folder has {len(self.rest)} jobs, the first {self.rest[0]}; waiting for it"
+                f"another run in the same folder has claimed {len(self.rest)} of these jobs, the first {self.rest[0]}; waiting for it"
             )
         sleep(PATIENCE)

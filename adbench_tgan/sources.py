@@ -41,7 +41,9 @@ def load_file(path: Path) -> ModuleType:
     if spec is not None and spec.origin and Path(spec.origin).resolve() == path:
         return importlib.import_module(name)
     if root != path.parent:  # inside a package
-        raise AdbenchError(f"{path} cannot be imported as {name}, of which another is installed; rename it")
+        raise AdbenchError(
+            f"{path} cannot be imported as {name}: that is no valid name, or names another module; rename it"
+        )
     return _import_apart(f"adbench_file_{name}_{digest(str(path).encode())}", path)
 
 

@@ -51,7 +51,7 @@ def fit(
         if on_epoch is not None:
             on_epoch(len(history), losses)
     if checkpoint is not None and checkpoint.every and type(detector).fit is not Detector.fit:
-        detector.notes.append("its training is not kept: it has a fit of its own")
+        detector.notes.append("no checkpoint was saved: it has a fit of its own, which does not call resume")
     if checkpoint is not None:
         checkpoint.parts = detector.checkpoint = None  # or they would hold optimisers while it scores
     for network in networks_of(detector).values():

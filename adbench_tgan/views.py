@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Cell = Callable[[pd.Series], str]
 
 WORDS = ("detector", "preset", "pretrained")  # columns of text; the others hold numbers
-ONE_SEED = "one seed: intervals and ranks leave out training's luck"
+ONE_SEED = "one seed: intervals and ranks omit variation between trainings"
 LONGEST = 40  # characters of a name that is not folded
 MOST_DECIMALS = 8  # of a number in a table
 
@@ -133,7 +133,7 @@ def records_view(
             gone.append(_heading(name))
             table = _records(records, names, title)
     if gone:
-        table.caption, table.caption_justify = f"where there is room, also: {', '.join(gone)}", "left"
+        table.caption, table.caption_justify = f"not shown for lack of width: {', '.join(gone)}", "left"
     return table
 
 

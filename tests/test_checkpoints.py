@@ -209,7 +209,7 @@ def test_an_optimiser_keeps_the_kernels_of_its_own_device():
         (lambda data: data[: len(data) // 2], "it is damaged"),
         (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "it is damaged"),
         (lambda data: sealed(data[32:-1]), "SafetensorError"),
-        (lambda data: sealed(data[32:].replace(b'"a key"', b'"b key"')), "it is another job's"),
+        (lambda data: sealed(data[32:].replace(b'"a key"', b'"b key"')), "it belongs to another job"),
         (lambda data: sealed(data[32:].replace(b'"schema":1', b'"schema":2')), "schema"),
         (lambda data: sealed(data[32:].replace(b'"losses":[{', b'"losses":"{')), "ValidationError"),
     ],
@@ -223,7 +223,7 @@ def test_what_is_damaged_is_not_used_and_the_row_says_so(harm, said, tmp_path):
     again, _ = trained("ganomaly", path)
     assert_equal(again.state(), whole.state())
     (note,) = again.notes
-    assert note.startswith("the training began anew: kept.checkpoint cannot be used: ")
+    assert note.startswith("training started from the beginning: kept.checkpoint cannot be used: ")
     assert said in note
 
 
@@ -243,7 +243,10 @@ def test_a_file_larger_than_any_checkpoint_is_neither_read_nor_written(tmp_path,
     kept.take_up(detector, {})
     kept.losses.append({"loss": 1.0})
     kept.epoch_ended(detector)
-    assert re.fullmatch(r"its training could not be kept: [\d,]+ bytes, more than 100,000", *detector.notes)
+    assert re.fullmatch(
+        r"its checkpoint could not be saved: it has [\d,]+ bytes, more than the limit of 100,000",
+        *detector.notes,
+    )
     assert not path.exists()
 
 
@@ -261,7 +264,7 @@ def test_a_damaged_file_is_hashed_where_it_lies():
 def test_what_is_no_tensor_is_short(monkeypatch):
     monkeypatch.setattr(checkpoints, "LARGEST_ABOUT", 100)
     data = sealed(save({checkpoints.ABOUT: torch.zeros(101, dtype=torch.uint8)}))
-    with pytest.raises(ValueError, match="it says more than 100 bytes about itself"):
+    with pytest.raises(ValueError, match="its description has more than 100 bytes"):
         parts_of(data)
 
 
@@ -284,7 +287,7 @@ def test_a_full_disk_costs_the_checkpoint_alone(tmp_path, monkeypatch):
     again, _ = trained("ganomaly", tmp_path / "kept.checkpoint", 1)
     assert_equal(again.state(), whole.state())
     (note,) = again.notes
-    assert note.startswith("its training could not be kept: No space left on device")
+    assert note.startswith("its checkpoint could not be saved: No space left on device")
 
 
 class Plain(Detector):
@@ -301,7 +304,7 @@ def test_a_detector_that_does_not_resume_says_so(tmp_path):
     path = tmp_path / "kept.checkpoint"
     detector = Plain()
     fit(detector, trainset(), checkpoint=Checkpoint(path, "a key", 1))
-    assert detector.notes == ["its training is not kept: its epochs do not call resume"]
+    assert detector.notes == ["no checkpoint was saved: its epochs do not call resume"]
     assert not path.exists()
     assert detector.checkpoint is None
 
@@ -315,7 +318,10 @@ class Own(Plain):
 
 def test_a_detector_with_a_fit_of_its_own_says_that_nothing_is_kept(tmp_path):
     path = tmp_path / "kept.checkpoint"
-    for every, notes in ((1, ["its training is not kept: it has a fit of its own"]), (None, [])):
+    for every, notes in (
+        (1, ["no checkpoint was saved: it has a fit of its own, which does not call resume"]),
+        (None, []),
+    ):
         detector = Own()
         fit(detector, trainset(), checkpoint=Checkpoint(path, "a key", every))
         assert detector.notes == notes
@@ -357,10 +363,13 @@ def behind():
     [
         (
             np.random.default_rng(0),
-            "part, named in resume, is a numpy.random._generator.Generator; name tensors, torch.Generators, or what "
-            "has state_dict and load_state_dict",
+            "part, given to resume, is a numpy.random._generator.Generator; give it tensors, torch.Generators, or objects "
+            "with state_dict and load_state_dict",
         ),
-        (SimpleNamespace(state_dict=dict), "part, named in resume, is a types.SimpleNamespace; name tensors"),
+        (
+            SimpleNamespace(state_dict=dict),
+            "part, given to resume, is a types.SimpleNamespace; give it tensors",
+        ),
         (
             SimpleNamespace(state_dict=lambda: {1: object()}, load_state_dict=None),
             "PydanticSerializationError: ",
@@ -371,7 +380,7 @@ def behind():
         ),
         (
             behind(),
-            "part, named in resume, has a state of weights that it no longer trains: change weights in place",
+            "the optimiser part, given to resume, has state for weights that it no longer trains; change weights in place",
         ),
     ],
 )
@@ -381,8 +390,8 @@ def test_a_part_that_cannot_be_kept_costs_the_checkpoint_alone(part, said, every
     detector = Naming()
     detector.part = part
     assert fit(detector, trainset(), checkpoint=Checkpoint(path, "a key", every)) == [{"loss": 1.0}]
-    told = detector.notes.pop() if every else f"its training could not be kept: {said}"
-    assert told.startswith(f"its training could not be kept: {said}")
+    told = detector.notes.pop() if every else f"its checkpoint could not be saved: {said}"
+    assert told.startswith(f"its checkpoint could not be saved: {said}")
     assert detector.notes == []
     assert not path.exists()
 

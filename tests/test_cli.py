@@ -56,7 +56,7 @@ MISTAKES = {
     "run --detectors ,": "--detectors is empty; give names with commas between",
     "run --data digit": "unknown dataset 'digit'; did you mean digits",
     "run --protocol one-vs-all": "unknown protocol 'one-vs-all'; did you mean one-vs-rest",
-    "run --protocol official": "protocol 'official' cuts datasets with defects, and 'digits' has classes; "
+    "run --protocol official": "protocol 'official' is for datasets with defects, and 'digits' has classes; "
     "use --protocol one-vs-rest",
     "run --categories 11": "unknown category of digits '11'; did you mean 1",
     "run --categories eleven": "unknown category of digits 'eleven'; known: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
@@ -84,9 +84,9 @@ MISTAKES = {
     "verify s3://bucket/board": f"s3://bucket/board {NO_URL}",
     "run --device gpu": "--device gpu: no such device; use auto, cpu, cuda or cuda:N",
     "report --board nowhere": "nowhere is no board: it has no board.json; name a folder that adbench publish wrote",
-    "compare pca knn --board nowhere --protocol official": "--data and --protocol are of runs; nowhere has its own",
-    "report --board nowhere --data digits": "--data, --data-root, --protocol and --published are of runs; nowhere has its own",
-    "compare pca knn --board nowhere --data digits": "--data and --protocol are of runs; nowhere has its own",
+    "compare pca knn --board nowhere --protocol official": "--data and --protocol choose among --runs; leave them out with --board",
+    "report --board nowhere --data digits": "--data, --data-root, --protocol and --published do not apply to a board; leave them out",
+    "compare pca knn --board nowhere --data digits": "--data and --protocol choose among --runs; leave them out with --board",
     "compare pca knn --board nowhere --runs .": "give --runs or --board, not both",
     "report --board nowhere --runs runs": "--runs, --data, ",
     "report --board nowhere --protocol official": "--runs, --data, ",
@@ -101,7 +101,7 @@ MISTAKES = {
     "bench --out file": "cannot write to file: ",
     "report --out file/page.html": "cannot write to file: ",
     "publish --board toy --out file": "cannot write to file: ",
-    "publish --board toy --runs .": "these runs hold no such result; adbench run makes some",
+    "publish --board toy --runs .": "these runs hold no result; adbench run makes some",
     "audit --detectors nope": "unknown detector 'nope'",
     "bench --detectors nope --out times": "unknown detector 'nope'",
     "run --tensorboard events --categories 11": "unknown category of digits '11'",
@@ -119,8 +119,8 @@ MISTAKES = {
     "data info folder --data-root nowhere": "nowhere",
     "predict nowhere image.png": "nowhere",
     "check json:JSONDecoder": "not a subclass of adbench_tgan.Detector; derive the class from it",
-    "check no.such:Class": "No module named 'no'; is the module installed, and all spelt so?",
-    "check pca:Nope": "No module named 'pca'; is the module installed, and all spelt so?",
+    "check no.such:Class": "No module named 'no'; check its spelling, and that the module is installed",
+    "check pca:Nope": "No module named 'pca'; check its spelling, and that the module is installed",
 }
 
 
@@ -259,11 +259,11 @@ def test_help_says_the_defaults_that_are_told_in_words(
 @pytest.mark.parametrize(
     ("command", "name", "told"),
     [
-        ("run", "results.csv", "f/results.csv is not adbench's, and would be written over"),
-        ("run", "leaderboard.csv", "f/leaderboard.csv is not adbench's, and would be written over"),
+        ("run", "results.csv", "f/results.csv was not written by adbench, and would be overwritten"),
+        ("run", "leaderboard.csv", "f/leaderboard.csv was not written by adbench, and would be overwritten"),
         ("run", "board.json", "f is a published board"),
-        ("audit", "audit.csv", "f/audit.csv is not adbench's, and would be written over"),
-        ("bench", "README.md", "f/README.md is not adbench's, and would be written over"),
+        ("audit", "audit.csv", "f/audit.csv was not written by adbench, and would be overwritten"),
+        ("bench", "README.md", "f/README.md was not written by adbench, and would be overwritten"),
     ],
 )
 def test_files_of_others_are_not_written_over(command: str, name: str, told: str, adbench: Call) -> None:
@@ -308,7 +308,7 @@ def test_lists_fit_eighty_columns_and_cut_no_name(
     assert max(map(len, lines)) <= 80
     assert [name for name in names if not any(f"│ {name} " in line for line in lines)] == []
     assert len(lines) <= 3 * len(names)
-    assert "where there is room, also: " in shown
+    assert "not shown for lack of width: " in shown
 
 
 def test_what_a_plugin_prints_is_not_in_the_json(adbench: Call, tmp_path: Path) -> None:
@@ -525,7 +525,7 @@ def test_output_that_cannot_be_written_is_one_line(words: str, tmp_path: Path) -
         f"{SCRIPT} {words} > /dev/full", shell=True, capture_output=True, text=True, cwd=tmp_path, check=False
     )
     reason = os.strerror(errno.ENOSPC)
-    line = f"adbench: cannot write to the standard output ({reason}); send it where there is room\n"
+    line = f"adbench: cannot write to the standard output ({reason}); redirect it elsewhere\n"
     assert (ended.returncode, ended.stderr) == (2, line)
 
 

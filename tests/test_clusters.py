@@ -114,9 +114,9 @@ def test_what_is_wrong_with_a_cluster_is_one_line(monkeypatch: pytest.MonkeyPatc
     ended = adbench(*run, "--address", "auto")
     assert ended.error == "--address auto: executor 'local' has no such option; use --executor ray"
     ended = adbench(*run, "--executor", "ray", "--gpus-per-job", "0.5")
-    assert ended.error == "--gpus-per-job 0.5 is not for --device cpu; leave one out"
+    assert ended.error == "--gpus-per-job 0.5 cannot be combined with --device cpu; leave one out"
     ended = adbench(*run[:-1], "cuda:1", "--executor", "ray", "--gpus-per-job", "0.5")
-    assert ended.error == "--gpus-per-job 0.5 is not for --device cuda:1; leave one out"
+    assert ended.error == "--gpus-per-job 0.5 cannot be combined with --device cuda:1; leave one out"
     ended = adbench(*run[:-2], "--executor", "ray", "--gpus-per-job", "1.5")
     assert ended.error == "--gpus-per-job 1.5: give a share below 1, or whole GPUs"
     assert not Path("runs").exists()
@@ -240,7 +240,7 @@ def test_what_takes_connections_and_is_no_head_is_refused(monkeypatch: pytest.Mo
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with (
             in_time(30),
-            pytest.raises(AdbenchError, match=r": no Ray cluster answers \(what listens there is not one"),
+            pytest.raises(AdbenchError, match=r": no Ray cluster answers \(something else listens there"),
         ):
             heads.check_answers(ray, address)
         back.set()
@@ -319,7 +319,7 @@ def test_a_job_whose_worker_dies_each_time_is_begun_five_times() -> None:
     distant = clusters.Distant(JOB, Settings(), cluster.begin, cluster)
     found = [distant.hear(reporter) for _ in range(5)]
     assert found[:4] == [None] * 4
-    assert found[4].error == "what ran it died 5 times, the last time by WorkerCrashedError"
+    assert found[4].error == "its Ray worker or machine died 5 times, the last time with WorkerCrashedError"
     assert len(list(cluster.streams)) == 4
     assert [what for what, *_ in reporter.heard] == ["warn"] * 4
 
@@ -328,7 +328,7 @@ def test_a_task_that_raises_or_gives_nothing_is_a_failure_and_not_begun_again() 
     errors = pytest.importorskip("ray.exceptions")
     cause = ModuleNotFoundError("No module named 'adbench_tgan'")
     raised = errors.RayTaskError("carry_out_there", "Traceback", cause)
-    for said, told in (([raised], "ModuleNotFoundError: No module"), ([], "its Ray task left no result")):
+    for said, told in (([raised], "ModuleNotFoundError: No module"), ([], "its Ray task returned no result")):
         cluster = Cluster(said)
         distant = clusters.Distant(JOB, Settings(), cluster.begin, cluster)
         assert distant.hear(Silent()).error.startswith(told)

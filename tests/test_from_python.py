@@ -225,8 +225,8 @@ def test_a_training_that_other_code_began_begins_anew(tmp_path, monkeypatch):
         monkeypatch.setattr(runner, "code_behind", of_other_code)
         notes.append(run(tmp_path / code.__name__, None, settings, **asked).results[0].notes)
     (anew,), (on,) = notes
-    assert anew.startswith("the training began anew: ")
-    assert "it is another job's, or was begun by other code" in anew
+    assert anew.startswith("training started from the beginning: ")
+    assert "it belongs to another job, or to other code" in anew
     assert on == "training was interrupted, and taken up again after epoch 2"
 
 

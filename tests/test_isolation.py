@@ -102,7 +102,7 @@ REASONS = {
     "raisesinfit": "ValueError: no way to learn this",
     "raisesinscore": "RuntimeError: no score",
     "crashes": "the process died by signal SIGSEGV in string_at (__init__.py, line ",
-    "leaves": "the process ended with exit status 3; it said last: I am off",
+    "leaves": "the process ended with exit status 3; its last line: I am off",
     "hangs": "no result after 8 s: stopped; raise --job-timeout if it needs longer",
 }
 
@@ -477,7 +477,7 @@ def test_what_a_process_said_last_is_told_however_much_it_printed_before(
     monkeypatch.setattr(processes, "LAST", 60.0)  # however slow this machine is
     registry, settings = Registry.discover(), Settings(timing=False, scratch=tmp_path)
     (found,) = processes.processes([result("d").job], settings, None, registry, Silent())
-    assert found.error == "the process ended with exit status 3; it said last: no licence"
+    assert found.error == "the process ended with exit status 3; its last line: no licence"
 
 
 def test_a_process_that_cannot_be_heard_is_ended_and_leaves_nothing(
@@ -503,7 +503,10 @@ def test_a_process_that_cannot_be_heard_is_ended_and_leaves_nothing(
             0,
             "its process ended before there was a result, and without an error; does the detector call os._exit?",
         ),
-        (LOST, "its process could not be forked, or what forks it died; it said last: No; run again"),
+        (
+            LOST,
+            "its process could not be forked, or the process that forks died; its last line: No; run again",
+        ),
         (None, "not started after 62 s: stopped; is the machine too busy?"),
     ],
 )
@@ -549,7 +552,7 @@ def test_a_reason_quotes_the_last_line_that_says_something() -> None:
     process = bare()
     for line in ("first\n", "no\x07 licence\r\n", " \x1b\n"):
         process.heed(["print", line])
-    assert process.said() == "; it said last: no licence"
+    assert process.said() == "; its last line: no licence"
     process.heed(["print", "x" * 1000])
     assert len(process.last) == WORDS
 

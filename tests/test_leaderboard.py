@@ -308,7 +308,7 @@ def test_a_rank_of_one_seed_says_below_the_table_what_it_leaves_out():
         board(of_one).assign(rank=pd.NA),
     ]
     captions = [leaderboard_views(table, "toy")[0].caption for table in tables]
-    told = "one seed: intervals and ranks leave out training's luck"
+    told = "one seed: intervals and ranks omit variation between trainings"
     assert captions == [told, None, told, None]
 
 
@@ -404,7 +404,7 @@ def test_results_on_images_of_other_names_or_labels_never_share_a_table(column):
         board(results)
     folders = " or ".join(f"toy/one-vs-rest/{r.job.detector}/a-seed0-{r.job.key[:8]}" for r in results)
     assert str(caught.value) == (
-        f"{results[0].job} and {results[1].job} were scored on test images of other names or labels; remove the "
+        f"{results[0].job} and {results[1].job} were scored on test images with different names or labels; remove the "
         f"folder of the older one ({folders}) and run again, or give --out another folder"
     )
 

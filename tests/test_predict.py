@@ -69,7 +69,7 @@ def test_a_saved_model_scores_as_the_run_did(detector, precision, adbench, job, 
     shares = [
         f"{np.mean([a for a, b in zip(above, labels, strict=True) if b == label]):.0%}" for label in (0, 1)
     ]
-    told = "note: above the threshold are {} of the normal and {} of the abnormal test images of this job"
+    told = "note: {} of the normal and {} of the abnormal test images of this job score above the threshold"
     assert ended.err.splitlines()[-1] == told.format(*shares)
     assert [r["threshold"] for r in records] == [threshold] * len(records)
     assert [r["anomalous"] for r in records] == [bool(r["score"] > threshold) for r in records]
@@ -174,7 +174,7 @@ def test_each_thing_that_is_missing_is_named_with_its_remedy(adbench, job, data,
     image = data / "screw/test/good/000.png"
     plain = job("random")
     assert adbench("predict", tmp_path, image).error == (
-        f"{tmp_path} holds no finished job; name a folder with a result.json that is ok"
+        f"{tmp_path} holds no finished job; name a folder whose result.json can be read and has the status ok"
     )
     assert adbench("predict", plain, image).error == (
         f"{plain} holds no model; run the job again with --save-models"
@@ -318,7 +318,7 @@ def test_a_test_score_at_the_threshold_is_not_above_it(tmp_path):
     one = replace(one, threshold=float(one.scores["score"].max()))
     folder = ResultStore(make_runs(tmp_path, one)).folder(one.job)
     assert meaning_of(one, folder).startswith(
-        "above the threshold are 0% of the normal and 0% of the abnormal"
+        "0% of the normal and 0% of the abnormal test images of this job score above the threshold"
     )
 
 
@@ -362,7 +362,10 @@ def test_a_model_of_a_failed_job_or_of_another_distribution_is_refused(adbench, 
     assert "holds no finished job" in adbench("predict", folder, image).error
     path.write_text(json.dumps(told | {"code": "glow-dist 1.0, 0a1b"}))
     refused = adbench("predict", folder, image).error
-    assert refused == f"{folder} was made by glow-dist 1.0, 0a1b, and another is installed; install that one"
+    assert (
+        refused
+        == f"{folder} was made with glow-dist 1.0, 0a1b, and other code is installed; install the former"
+    )
 
 
 def test_a_heat_map_has_the_verdicts_of_its_images_and_one_scale(adbench, job, data, monkeypatch):

@@ -319,9 +319,9 @@ def test_spare_columns_go_one_after_another_until_a_table_fits():
     for width, headers, gone in (
         (80, ["name", "first", "second one"], None),
         (least_width(records_view(records, "toy")), ["name", "first", "second one"], None),
-        (60, ["name", "first"], "where there is room, also: second one"),
-        (40, ["name"], "where there is room, also: second one, first"),
-        (10, ["name"], "where there is room, also: second one, first"),
+        (60, ["name", "first"], "not shown for lack of width: second one"),
+        (40, ["name"], "not shown for lack of width: second one, first"),
+        (10, ["name"], "not shown for lack of width: second one, first"),
     ):
         view = records_view(records, "toy", width, spare)
         assert ([column.header for column in view.columns], view.caption) == (headers, gone)

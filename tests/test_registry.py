@@ -105,12 +105,12 @@ def test_code_that_changed_under_one_version_is_told_and_its_board_names_it(tmp_
 
     files = {"glow_detector": detector_source() + "\n# another line\n"}
     make_plugin(tmp_path / "site", "glow", offered, files=files)
-    assert "glowing: 1 finished jobs are of other code (glow-dist 1.0, glow_detector.py " in said(*words)
+    assert "glowing: 1 finished jobs were run by other code (glow-dist 1.0, glow_detector.py " in said(*words)
     (job,) = (tmp_path / "runs").glob("*/*/glowing/*")
     (tmp_path / "site/glow_dist-1.0.dist-info/METADATA").write_text(
         "Metadata-Version: 2.1\nName: dim\nVersion: 1.0\n"
     )
-    assert "was made by glow-dist 1.0, glow_detector.py" in said("predict", job, "none.png", status=2)
+    assert "was made with glow-dist 1.0, glow_detector.py" in said("predict", job, "none.png", status=2)
 
 
 def test_a_checkout_that_is_not_installed_is_said_to_be(
@@ -420,7 +420,7 @@ def test_target_that_cannot_be_imported_is_an_error_when_used(
     ended = adbench(*RUN, "--detectors", "random,tardy")
     assert ended.status == 2
     assert ended.error == (
-        f"detector 'tardy': {target} cannot be imported: {reason}; mend or uninstall its plugin"
+        f"detector 'tardy': {target} cannot be imported: {reason}; fix or uninstall its plugin"
     )
 
 
@@ -663,14 +663,14 @@ def unlucky(jobs: Iterable[Any]) -> Iterator[Result]:
         (
             lambda jobs, *_: (None for _ in jobs),
             0,
-            "TypeError: it gave something of type NoneType, not a Result",
+            "TypeError: it yielded a NoneType, not a Result",
         ),
         (
             lambda jobs, *_: (failing(job.key) for job in jobs for _ in "ab"),
             1,
-            "ValueError: it gave a result of ",
+            "ValueError: it yielded a result of ",
         ),
-        (lambda jobs, *_: [failing("c")], 0, "ValueError: it gave a result of "),
+        (lambda jobs, *_: [failing("c")], 0, "ValueError: it yielded a result of "),
         (lambda jobs: None, 0, "TypeError: .* takes 1 positional argument but 5 were given"),
         (lambda jobs, *_: None, 0, "TypeError: 'NoneType' object is not iterable"),
         (lambda jobs, *_: sys.exit(3), 0, "SystemExit: 3"),
@@ -738,7 +738,7 @@ def test_a_setting_without_a_valid_default_is_its_detectors_mistake_not_the_user
         return str(error.value)
 
     assert refused({}) == (
-        "detector 'careless' has no valid parts, neither as a default nor in its preset 'paper': Field required; mend it "
+        "detector 'careless' has no valid parts, neither as a default nor in its preset 'paper': Field required; correct it "
         "there, or give --set careless.parts=VALUE"
     )
     assert "has no valid side, " in refused({"parts": "3"})

@@ -970,7 +970,7 @@ def test_a_metric_that_gives_no_number_is_not_read_as_one(value, registry, tmp_p
     monkeypatch.setattr(metrics, "f1_max", lambda scores, labels, threshold: value)
     result = run(registry, tmp_path, "plain").results[0]
     assert "f1_max" not in result.metrics
-    assert result.notes == (f"f1_max not computed: TypeError: it is {value!r}, no number",)
+    assert result.notes == (f"f1_max not computed: TypeError: it returned {value!r}, not a number",)
 
 
 def test_a_plugins_metric_that_came_later_is_told_to_be_missing_and_on_a_board_to_be_unchecked(
@@ -999,7 +999,7 @@ def test_a_plugins_metric_that_came_later_is_told_to_be_missing_and_on_a_board_t
     again = adbench(*words, "--categories", "0,1", "--plugin", "late.py")
     assert again.status == 0, again.err
     told = " ".join(again.err.split())
-    assert "metric smallest: 1 finished jobs are stored without it and stay so" in told
+    assert "metric smallest: 1 finished jobs lack it, and are not run again for it" in told
     assert "unasked" not in told
     assert "without it" not in adbench(*words, "--categories", "1", "--plugin", "late.py").err
     assert adbench(*publish, "after").status == 0
@@ -1039,7 +1039,8 @@ def test_a_metric_that_was_mended_and_a_later_one_of_pixels_are_told_to_be_missi
         told = " ".join(ended.err.split())
         for metric in said:
             assert (
-                f"metric {metric}: 1 finished jobs are stored without it and stay so; run them into" in told
+                f"metric {metric}: 1 finished jobs lack it, and are not run again for it; to have it, run them into"
+                in told
             )
 
 
@@ -1071,17 +1072,17 @@ def test_a_metric_whose_code_has_changed_is_told_by_a_run_and_on_the_way_to_a_bo
     wider(Path("own.py"))
     wider(site / "kept.py")
     told = " ".join(adbench(*words, "random,mean_image").err.split())
-    hashes = r"other code \({0}\) than what is there now \({0}\); run them into another --out"
+    hashes = (
+        r"other code \({0}\) than there is now \({0}\); for comparable values, run them into another --out"
+    )
     for name, code in (("moody", r"dev own.py \w{8}"), ("installed", r"kept-dist 1.0, kept.py \w{8}")):
-        assert re.search(f"metric {name}: 1 finished jobs have it of {hashes.format(code)}", told)
+        assert re.search(f"metric {name}: in 1 finished jobs it was computed by {hashes.format(code)}", told)
     for more in ((), ("--again", "boards/b", "--runs", "runs")):
         ended = adbench(*publish, *more)
         assert ended.status == 0, ended.err
         notes = [line for line in ended.err.splitlines() if line.startswith("note: metric")]
         assert len(notes) == 2
-        assert re.search(
-            r"metric moody: .* \(dev own.py \w{8}; dev own.py \w{8}\); for values that", notes[1]
-        )
+        assert re.search(r"metric moody: .* \(dev own.py \w{8}; dev own.py \w{8}\); for comparable", notes[1])
     assert adbench("verify", "boards").status == 0
 
 
@@ -1096,7 +1097,7 @@ def test_a_metric_that_writes_into_what_it_is_given_changes_nothing(registry, tm
     expected = run(registry, tmp_path / "plain", "plain").results[0]
     monkeypatch.setattr(metrics, "auroc", rescaled)  # the first by its name
     result = run(registry, tmp_path / "other", "plain").results[0]
-    assert result.notes == ("auroc not computed: ValueError: it is nan",)
+    assert result.notes == ("auroc not computed: ValueError: it returned nan",)
     assert result.metrics == {k: v for k, v in expected.metrics.items() if k != "auroc"}
     stored = [ResultStore(tmp_path / name).scores(expected.job) for name in ("plain", "other")]
     pd.testing.assert_frame_equal(*stored)
@@ -1153,8 +1154,8 @@ def test_a_job_is_not_run_by_another_version_than_the_one_that_was_planned(regis
     result = run(registry, tmp_path, "plain").results[0]
     planned = result.job.detector_version
     assert result.error == (
-        f"the run was planned with version {planned} of plain, and where it runs is 9; "
-        "have the same in both places, then run again"
+        f"the run was planned with version {planned} of plain, and version 9 is installed where it runs; "
+        "install the same in both places, then run again"
     )
 
 
@@ -1390,7 +1391,7 @@ def test_a_metric_of_pixels_that_writes_into_what_it_is_given_changes_nothing():
     metrics.load = lambda kind, name: lambda maps, masks: math.inf
     values, notes = runner.evaluate(maps, masks, scores, scores, 0.0, metrics, "cpu")
     assert values == {}
-    assert notes == [f"{name} not computed: ValueError: it is inf" for name in ("first", "second")]
+    assert notes == [f"{name} not computed: ValueError: it returned inf" for name in ("first", "second")]
 
 
 def test_images_a_second_are_of_the_device_and_latency_is_given_its_share_of_the_whole_job(monkeypatch):

@@ -565,7 +565,7 @@ def test_an_inverted_image_scores_above_normal_ones():
     ("settings", "remedy"),
     [
         ({"image_size": 30}, "multiple of 4"),
-        ({"image_size": 12, "patch_size": 4}, "multiple of 4 from 16 on"),
+        ({"image_size": 12, "patch_size": 4}, "multiple of 4 that is at least 16"),
         ({"image_size": 36}, "patch_size 8 does not divide image_size 36"),
         ({"discriminator_patch": 5}, "discriminator_patch 5"),
     ],

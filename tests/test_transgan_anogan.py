@@ -88,7 +88,7 @@ def test_settings_of_the_thesis_train_and_score():
 @pytest.mark.parametrize("side", [12, 30])
 def test_sides_without_networks_are_refused(side):
     with pytest.raises(
-        AdbenchError, match=f"image_size {side} is not a multiple of 4 from 16 on; use 32 or 64"
+        AdbenchError, match=f"image_size {side} is not a multiple of 4 that is at least 16; use 32 or 64"
     ):
         Config(image_size=side)
     with pytest.raises(AdbenchError, match=f"image_size {side}"):
@@ -474,7 +474,7 @@ def test_thresholds_survive_an_interrupted_training(tmp_path):
 def test_thresholds_that_are_not_found_yet_are_no_number():
     detector = TransGANAnoGAN(SMALL.model_copy(update={"score_by": "or"}))
     next(detector.epochs(TrainSet(ImageSet(images(24)))))
-    with pytest.raises(AdbenchError, match="score_by=or finds its thresholds when training ends"):
+    with pytest.raises(AdbenchError, match="score_by=or computes its thresholds at the end of training"):
         detector.score(images(2))
 
 

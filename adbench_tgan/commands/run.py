@@ -179,8 +179,8 @@ def show_outcome(outcome: Outcome, place: Path) -> None:
     tell(f"{place / 'results.csv'} and {place / 'leaderboard.csv'} hold the details")
     if outcome.elsewhere:
         tell(
-            f"the leaderboard is of the categories asked for; {place} has results of {len(outcome.elsewhere)} more, "
-            "which adbench report and publish take in"
+            f"the leaderboard covers the categories asked for; {place} has results of {len(outcome.elsewhere)} more, "
+            "which adbench report and publish include"
         )
     store = ResultStore(place)
     for result in outcome.failed:

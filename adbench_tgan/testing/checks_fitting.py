@@ -79,12 +79,12 @@ def an_interrupted_training_ends_like_a_whole_one(trial: Trial) -> None:
     """If `epochs` calls `resume`, training is interrupted several times; `resume` must be given all that training changes."""
     scores = trial.scores
     if trial.resumed is None:
-        raise Skipped("its training cannot be taken up: it has no epochs that call resume")
+        raise Skipped("its training cannot be resumed: it has no epochs that call resume")
     again = trial.resumed
     expect(
         torch.equal(scores, again),
-        f"cut after epochs {', '.join(map(str, trial.cuts))} and taken up, scores differ by "
-        f"{gap(scores, again):.2g}: resume is not told of all that training changes",
+        f"interrupted after epochs {', '.join(map(str, trial.cuts))} and resumed, scores differ by "
+        f"{gap(scores, again):.2g}: resume is not given all that training changes",
     )
 
 

@@ -82,7 +82,9 @@ def a_loaded_state_gives_equal_scores(trial: Trial) -> None:
     except (Exception, SystemExit) as error:  # what is missing shows in any way
         raise CheckFailed(f"it raises {one_line(error)}; {KEEP}") from error
     difference = gap(trial.scores, scores)
-    expect(torch.equal(trial.scores, scores), f"the loaded detector's differ by {difference:.2g}; {KEEP}")
+    expect(
+        torch.equal(trial.scores, scores), f"scores of the loaded detector differ by {difference:.2g}; {KEEP}"
+    )
 
 
 def it_moves_between_devices(trial: Trial) -> None:
@@ -149,7 +151,7 @@ def _moves_to_meta(trial: Trial) -> None:
             f"on another device score raises {stopped}",
         )
         raise Skipped(
-            "score looks at numbers, which only a GPU could give; its tensors do follow to the device"
+            "without a GPU: score needs the values of tensors, so only part of it was checked; no tensor stayed behind"
         )
 
 

@@ -39,7 +39,7 @@ def ctrl_c_stops_training(trial: Trial) -> None:
     if finding.crash or finding.fitted is None:
         raise Skipped("no other process could fit it")
     if not finding.interruptible:
-        raise Skipped("fit calls nothing of torch during which it could be interrupted")
+        raise Skipped("fit calls no function of torch, so it could not be interrupted")
     expect(not finding.interrupted, finding.interrupted)
 
 

@@ -28,7 +28,9 @@ def a_score_does_not_depend_on_the_rest_of_its_batch(trial: Trial) -> None:
         batches = trial.probe.split(size)  # type: ignore[no-untyped-call]
         parts = torch.cat([detector.score(part).clone() for part in batches])
         change = f"batches of {size} change scores by {gap(trial.scores, parts):.2g}"
-        remembered = "" if detector is trial.detector else ", once what it remembers of images is gone"
+        remembered = (
+            "" if detector is trial.detector else " in a detector that has scored none of the images before"
+        )
         expect(same(trial.scores, parts), f"{change}{remembered}")
 
 

@@ -116,7 +116,7 @@ def interrupt(trial: Trial, at: int) -> str:
     except KeyboardInterrupt:
         pass  # its traceback holds what fit held, and what that would end with itself
     except (Exception, SystemExit) as error:
-        return f"Ctrl-C came out of fit as {one_line(error)}"
+        return f"after Ctrl-C, fit raises {one_line(error)} instead of KeyboardInterrupt"
     else:
         return "fit went on after Ctrl-C"
     gc.collect()
@@ -128,7 +128,7 @@ def left_over() -> str:
     threads = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     workers = [process.name for process in multiprocessing.active_children() if not process.daemon]
     still = ", ".join(threads + workers)
-    return f"after Ctrl-C still at work: {still}" if still else ""
+    return f"still running after Ctrl-C: {still}" if still else ""
 
 
 def write(scores: Tensor, path: Path) -> None:

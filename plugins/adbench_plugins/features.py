@@ -57,7 +57,7 @@ def resolve(name: str, weights: str | None = None) -> str:
         if find_weights(candidate) is not None:
             return candidate
     wanted = "any ImageNet backbone" if name == "auto" else f"backbone {name}"
-    raise NotHere(f"no weights for {wanted}, and the model hub is out of reach; {REMEDIES}")
+    raise NotHere(f"no weights for {wanted} on this machine, and none could be downloaded; {REMEDIES}")
 
 
 def brought_along(detector: Detector) -> bool:
@@ -256,7 +256,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path, *,
         if len(reason) > 120:
             reason = f"{reason[:120]}..."
         raise AdbenchError(
-            f"the weights in {path} do not fit the backbone ({reason}); name its kind"
+            f"the weights in {path} do not fit the backbone ({reason}); set backbone to their network"
         ) from None
 
 

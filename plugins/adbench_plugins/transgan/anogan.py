@@ -323,7 +323,7 @@ class TransGANAnoGAN(Detector):
             return self.config.thresholds
         if self.tau.isnan().any():
             raise AdbenchError(
-                "transgan_anogan: score_by=or finds its thresholds when training ends; until then set thresholds"
+                "transgan_anogan: score_by=or computes its thresholds at the end of training; to score before, set thresholds"
             )
         return self.tau
 

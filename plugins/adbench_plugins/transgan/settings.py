@@ -41,7 +41,9 @@ class TransGANConfig(DetectorConfig):
 def check_side(detector: str, side: int) -> None:
     """Raise `AdbenchError` where `detector`'s networks cannot be made for images of `side` pixels."""
     if side < 16 or side % 4:
-        raise AdbenchError(f"{detector}: image_size {side} is not a multiple of 4 from 16 on; use 32 or 64")
+        raise AdbenchError(
+            f"{detector}: image_size {side} is not a multiple of 4 that is at least 16; use 32 or 64"
+        )
 
 
 def check_shape(detector: str, shape: Shape) -> tuple[int, int]:
