@@ -273,7 +273,7 @@ def test_a_file_has_the_name_that_its_packages_give_it() -> None:
     assert load_file(Path("room/pack/deep/inside.py")).__name__ == "pack.deep.inside"
     assert load_file(Path("room/pack/__init__.py")).__name__ == "pack"
     write("room/json/__init__.py", "")
-    told = r"room/json/mine\.py cannot be imported as json\.mine, of which another is installed; rename it$"
+    told = r"room/json/mine\.py cannot be imported as json\.mine: that is no valid name, or names another module; rename it$"
     with pytest.raises(AdbenchError, match=told):
         load_file(write("room/json/mine.py", "VALUE = 7"))
 
@@ -292,6 +292,23 @@ def test_what_a_file_imports_is_read_off_it() -> None:
     source = "import a.b, c\nfrom d.e import f\nfrom . import g\nfrom .h import i\n"
     assert list(_imported(write("whole.py", source))) == ["a", "c", "d"]
     assert list(_imported(write("broken.py", "import a\nf("))) == []
+
+
+def test_a_member_of_a_package_needs_the_name_of_a_module() -> None:
+    write("room/pack/__init__.py", "")
+    write("room/pack/my-own.py", detector_source("Mine"))
+    with pytest.raises(
+        AdbenchError, match=r"as pack\.my-own: that is no valid name, or names another module; rename"
+    ):
+        Registry.discover().detector("room/pack/my-own.py")
+
+
+def test_a_plugin_is_a_file_that_is_named_as_python_is() -> None:
+    write("own.txt", detector_source("Own"))
+    with pytest.raises(
+        AdbenchError, match=r"^--plugin own\.txt: not a file, or not named \*\.py; give the path"
+    ):
+        Registry.discover(["own.txt"])
 
 
 def test_what_points_at_an_installed_detector_is_that_detector() -> None:

