@@ -1510,7 +1510,7 @@ def test_pixel_metrics_are_compared_with_those_of_a_run(adbench, tmp_path):
     adbench("publish", "--runs", stored(tmp_path / "forged", [forged]), "--board", "toy", "--out", tmp_path)
     ended = adbench("verify", tmp_path / "toy", "--against", runs)
     assert ended.status == 1
-    assert "aupro is 0.9990 published, 0.5000 run" in ended.out
+    assert "aupro: 0.9990 published, 0.5000 in the run" in ended.out
 
 
 def test_metrics_that_a_board_lacks_are_not_compared_and_said(adbench, tmp_path):

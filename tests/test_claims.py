@@ -258,7 +258,9 @@ def test_what_another_run_finishes_is_not_run_also_when_it_failed(
     assert rounds == [["mine"], ["given_up"]]
     said = [words[0] for what, *words in reporter.heard if what == "warn"]
     assert len(said) == 2
-    assert said[0].startswith("another run in the same folder has 3 jobs, the first good on ")
+    assert said[0].startswith(
+        "another run in the same folder has claimed 3 of these jobs, the first good on "
+    )
     assert said[1] == "2 of these jobs were run by another run in the same folder"
 
 
