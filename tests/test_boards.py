@@ -1561,7 +1561,7 @@ def test_scores_are_compared_to_the_rounding_of_their_precision_and_labels_too()
     assert len(list(_differences(exact, scores, again, close))) == 2
     (told,) = _differences(one, scores, one, turned)
     auroc = roc_auc_score(scores["label"], scores["score"])
-    assert told.endswith(f": AUROC {auroc:.4f} published, {1 - auroc:.4f} run")
+    assert told.endswith(f": AUROC {auroc:.4f} published, {1 - auroc:.4f} in the run")
     others = turned.assign(label=1 - turned["label"])
     assert list(_differences(one, scores, one, others)) == ["the run has other test images"]
 

@@ -202,7 +202,8 @@ def test_more_scores_than_any_test_set_has_are_not_read(store, monkeypatch):
     store.put(result("d"))
     monkeypatch.setattr(stored, "ROWS", 99)
     with pytest.raises(
-        AdbenchError, match=r"scores\.parquet cannot be read \(100 rows of sample_id, label, score\)"
+        AdbenchError,
+        match=r"scores\.parquet cannot be read \(it has 100 rows and the columns sample_id, label, score\)",
     ):
         store.scores(result("d").job)
 
@@ -266,7 +267,7 @@ def test_a_folder_that_cannot_be_listed_is_not_left_out(store, depth, monkeypatc
 def test_a_result_that_cannot_be_looked_up_is_not_left_out(store, monkeypatch):
     store.put(result("d"))
     closed(monkeypatch, "lstat", "result.json")
-    with pytest.raises(StoreError, match=r"^cannot read .*result\.json: Permission denied; see to it"):
+    with pytest.raises(StoreError, match=r"^cannot read .*result\.json: Permission denied; make it readable"):
         list(store.results())
 
 
