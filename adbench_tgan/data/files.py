@@ -154,8 +154,9 @@ class Cache:
         image = self._ahead.pop(path, None)
         if image is None:
             image = decoder(path)
-            count = AHEAD // max(image.nbytes, 1)
-            self._ahead = _side_by_side([each for each in coming if each not in images][:count])
+            if coming and coming[0] not in images and coming[0] not in self._ahead:
+                count = AHEAD // max(image.nbytes, 1)
+                self._ahead = _side_by_side([each for each in coming if each not in images][:count])
         if self._used + image.nbytes > self._budget and len(self._kept) > 1:
             self._kept = {group: images}
             self._used = sum(kept.nbytes for kept in images.values())
