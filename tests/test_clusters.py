@@ -85,7 +85,7 @@ def test_results_are_those_of_local_to_the_byte_and_a_dead_worker_costs_a_new_at
     again = [each[1] for each in later.heard if each[0] == "warn" and "begun again" in each[1]]
     assert len(again) == 1
     assert again[0].startswith("dying on digits/0 seed 0: its Ray worker or machine died")
-    assert again[0].endswith("begun again, 2 of 5")
+    assert again[0].endswith("begun again, attempt 2 of 5")
     assert not any((tmp_path / "faults" / PARTIAL).iterdir())
 
 

@@ -359,7 +359,9 @@ def test_several_datasets_must_be_chosen_from(tmp_path, registry):
     ):
         from_store(tmp_path, registry)
     assert from_store(tmp_path, registry, "toy").dataset == "toy"
-    with pytest.raises(AdbenchError, match="holds no results of nothing and official; name the folder"):
+    with pytest.raises(
+        AdbenchError, match="holds no results of nothing and official; give --runs the folder"
+    ):
         from_store(tmp_path, registry, "nothing", "official")
 
 
