@@ -46,6 +46,7 @@ def on_ray(
     Raises:
         AdbenchError: Ray is not installed, does not start, or no cluster answers, or none does any more.
     """
+    tasks.release()  # each process reads its own
     with connected(settings) as (ray, head):
         waiting, running = iter(jobs), list[Distant]()
         warn_of_sharing(room(ray, settings), settings, reporter)

@@ -24,13 +24,14 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, result_of
-from adbench_tgan.scoring import check_scores, scores_of
+from adbench_tgan.scoring import BATCH, check_scores, scores_of
 from adbench_tgan.stored import ROUNDING, read, read_scores, vouched
 from adbench_tgan.text import plain
 from adbench_tgan.torch_settings import precision
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: what Pillow weighs red, green and blue with
 ROOM = 2**31  # bytes that building a detector may take beside its weights
+DRAWN = 24  # rows of a picture: what draws it takes ever longer for each, and a taller one is hard to open
 LARGEST_SIDE = 8192  # pixels of an image that a model may ask for
 
 
@@ -187,7 +188,8 @@ def predict(
     ensure_fitting(images, result, len(paths))
     try:
         with precision_of(result, detector.device):
-            scores = scores_of(detector, images.to(detector.device)).float().cpu()
+            parts = (images[at : at + BATCH].to(detector.device) for at in range(0, len(images), BATCH))
+            scores = torch.cat([scores_of(detector, part).float().cpu() for part in parts])
         check_scores(scores.numpy())
     except Exception as error:  # tensors that no run has saved can fail anywhere
         reason = explain(error, str(detector.device))
@@ -231,10 +233,12 @@ def meaning_of(result: Result, folder: Path) -> str:
     return f"{shares} score above the threshold"
 
 
-def ensure_maps(detector: Detector) -> None:
-    """Raise `AdbenchError` when a detector has no anomaly maps: before the scores, not after them."""
+def ensure_drawable(detector: Detector, count: int) -> None:
+    """Raise `AdbenchError`, before the scores, when a detector has no anomaly maps or a picture would have too many."""
     if not detector.has_maps:
         raise AdbenchError("this detector has no anomaly maps; leave out --heatmap")
+    if count > DRAWN:
+        raise AdbenchError(f"--heatmap draws {DRAWN} images at most, and {count} are given; name fewer")
 
 
 def draw(

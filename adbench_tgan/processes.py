@@ -67,6 +67,7 @@ def packed(
     packing: Packing,
 ) -> Iterator[Result]:
     """As `processes`, with a packing of one's own."""
+    tasks.release()  # each process reads its own
     if settings.timing and (warning := packing.warning()):
         reporter.warn(warning)
     waiting, running, heard = Waiting(jobs), list[Process](), Heard(MANY)

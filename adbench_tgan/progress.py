@@ -43,6 +43,7 @@ class TerminalReporter:
         self.phases: dict[str, tuple[Job, str, float]] = {}  # that these jobs are in, and since when
         self.done = 0
         self.count = 0
+        self.read: tuple[str, float] | None = None  # what is being read, and since when
         self.said = monotonic()
         self.ended = Event()
 
@@ -59,25 +60,31 @@ class TerminalReporter:
         self.progress.stop()
 
     def _show_life(self) -> None:
-        """Say in a log, ever more seldom, which jobs have told nothing for so long."""
+        """Say in a log, ever more seldom, what is being read, and which jobs have told nothing for so long."""
         pause, longest = SILENT
         while not self.ended.wait(pause):
             if monotonic() - self.said < pause:
                 pause = SILENT[0]
                 continue
+            if read := self.read:
+                self.say(f"{read[0]}, for {monotonic() - read[1]:,.0f} s")
             for job, phase, since in list(self.phases.values()):
                 self.say(f"[{self.done + 1}/{self.count}] {job}: {phase}, for {monotonic() - since:,.0f} s")
             pause = min(2 * pause, longest)
 
     def reading(self, category: str, number: int, count: int) -> None:
         """Say whose images are being read, of which there can be thousands."""
+        told = f"reading the images of {category}, category {number} of {count}"
         detail = escape(plain(category))
-        self.progress.update(self.jobs, description="reading", completed=number, total=count, detail=detail)
-        self.log(f"reading the images of {category}, category {number} of {count}")
+        self.progress.update(
+            self.jobs, description="reading", completed=number - 1, total=count, detail=detail
+        )
+        self.log(told)
+        self.read = told, monotonic()
 
     def planned(self, jobs: int, kept: int) -> None:
         """Say how much is to do, and what is there already."""
-        self.count = jobs - kept
+        self.count, self.read = jobs - kept, None
         self.progress.reset(self.jobs, description="jobs", total=self.count, detail="")
         if kept:
             rest = f"{self.count} to run" if self.count else "nothing to run"

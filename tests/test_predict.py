@@ -121,6 +121,21 @@ def test_a_heat_map_is_a_picture_with_a_row_an_image(adbench, job, data, tmp_pat
     assert height == pytest.approx(660, abs=2)
 
 
+def test_a_heat_map_of_many_images_is_refused_and_their_scores_are_those_of_any_number(
+    adbench, job, data, monkeypatch
+):
+    folder, image = job("mean_image", "--save-models"), data / "screw/test/good/000.png"
+    ended = adbench("predict", folder, *[image] * 25, "--heatmap", "map.png")
+    assert ended.error == "--heatmap draws 24 images at most, and 25 are given; name fewer"
+    monkeypatch.setattr("adbench_tgan.predict.BATCH", 2)
+    images = [image, data / "screw/test/dent/000.png"]
+    few, many = (
+        [record["score"] for record in json.loads(adbench("predict", folder, *given, "--json").out)]
+        for given in (images, [*images, *images, image])
+    )
+    assert many == [*few, *few, few[0]]
+
+
 def test_a_heat_map_is_refused_before_the_scores_and_its_folder_made(adbench, job, data, tmp_path):
     folder, image = job("mean_image", "--save-models"), data / "screw/test/good/000.png"
     ended = adbench("predict", folder, image, "--heatmap", image / "map.png")

@@ -60,12 +60,27 @@ def test_a_log_that_was_silent_for_long_tells_whose_images_are_read(log, monkeyp
     assert log.getvalue() == "reading the images of [red]cable, category 2 of 15\n"
 
 
+def test_a_log_tells_that_images_are_still_being_read(log, monkeypatch):
+    monkeypatch.setattr(progress, "SILENT", (0.02, 0.05))
+    with reporter(log) as told:
+        told.reading("bottle", 1, 2)
+        until = monotonic() + 20
+        while "reading" not in log.getvalue() and monotonic() < until:
+            sleep(0.01)
+        told.planned(1, 0)
+        sleep(0.2)
+        before = log.getvalue()
+        sleep(0.2)
+        assert log.getvalue() == before
+    assert before.startswith("reading the images of bottle, category 1 of 2, for 0 s\n")
+
+
 def test_the_bar_tells_whose_images_are_read_and_then_counts_jobs(log):
     with reporter(log, terminal=True) as told:
         told.reading("[red]cable", 2, 15)
         told.progress.refresh()
         (bar,) = told.progress.tasks
-        assert (bar.description, bar.completed, bar.total) == ("reading", 2, 15)
+        assert (bar.description, bar.completed, bar.total) == ("reading", 1, 15)
         told.planned(3, 1)
         (bar,) = told.progress.tasks
         assert (bar.description, bar.completed, bar.total, bar.fields) == ("jobs", 0, 2, {"detail": ""})

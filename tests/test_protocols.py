@@ -1031,6 +1031,22 @@ def test_images_that_change_after_planning_are_noticed_when_they_are_read_again(
         assert tasks.split("screw", 8, labelled=False).fingerprint == before
 
 
+@pytest.mark.parametrize(("make", "name"), [(make_mvtec, "mvtec"), (make_imagefolder, "imagefolder")])
+def test_images_of_full_size_are_in_memory_until_they_are_resized(make, name, tmp_path, monkeypatch):
+    make(tmp_path)
+    given_up, clear = [], Cache.clear
+    monkeypatch.setattr(Cache, "clear", lambda cache: given_up.append(len(cache._kept)) or clear(cache))
+    registry = Registry.discover()
+    dataset = registry.find("dataset", name)
+    tasks = Tasks(dataset, registry.find("protocol", dataset.protocol), tmp_path)
+    first, *_ = tasks.categories
+    tasks.fingerprint(first)
+    assert given_up == []
+    tasks.split(first, 8, labelled=False)
+    tasks.release()
+    assert given_up == [1, 0]
+
+
 def test_labelled_anomalies_that_change_after_they_were_hashed_are_noticed(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), np.uint8)
     samples = labelled_arrays(("a", "b"), (pixels[:20], np.arange(20) % 2), (pixels[20:], np.arange(20) % 2))

@@ -22,7 +22,8 @@ def predict(
     job_folder: Annotated[Path, typer.Argument(help="Folder of a job run with --save-models.")],
     image: Annotated[list[Path], typer.Argument(help="Image files.")],
     heatmap: Annotated[
-        Path | None, typer.Option(help="Write image, reconstruction and anomaly map to this PNG.")
+        Path | None,
+        typer.Option(help="Write image, reconstruction and anomaly map to this PNG, of 24 images at most."),
     ] = None,
     device: Device = "auto",
     plugin: Plugins = None,
@@ -34,7 +35,7 @@ def predict(
 
     detector, result = saved.load_detector(job_folder, registry(plugin), usable(device))
     if heatmap is not None:
-        saved.ensure_maps(detector)
+        saved.ensure_drawable(detector, len(image))
         drawn = file_of("--heatmap", str(heatmap), "map.png")
         if drawn.exists() and any(path.exists() and drawn.samefile(path) for path in image):
             raise AdbenchError(f"--heatmap {heatmap} is one of the images to score; name another file")

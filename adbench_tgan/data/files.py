@@ -165,6 +165,10 @@ class Cache:
             self._used += image.nbytes
         return image
 
+    def clear(self) -> None:
+        """Keep none any longer."""
+        self._kept, self._ahead, self._used = {}, {}, 0
+
 
 @contextmanager
 def _bombs_refused() -> Iterator[None]:

@@ -47,6 +47,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     aside = loose(dict.fromkeys([root, *places]))
     samples = Samples(
         read=lambda index: cache.read(paths[index], coming=paths[index + 1 : index + 1 + COMING]),
+        release=cache.clear,
         ids=[composed(item.path.relative_to(root).as_posix()) for item in items],
         classes=[item.kind for item in items],
         parts=[item.part for item in items],
@@ -80,4 +81,4 @@ def _undivided(root: Path) -> list[Item]:
             Item(path, composed(folder.name), "train" if number % EVERY else "test")
             for number, path in enumerate(paths, start=1)
         ]
-    return items
+    return sorted(items, key=lambda item: item.part == "test")  # in this order they are asked for

@@ -183,6 +183,7 @@ def _samples(category: Category, cache: Cache) -> Samples:
 
     return Samples(
         read=read,
+        release=cache.clear,
         read_mask=read_mask if category.masked else None,
         ids=[
             composed(f"{category.name}/{item.path.relative_to(category.folder).as_posix()}") for item in items

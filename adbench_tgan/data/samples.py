@@ -58,6 +58,7 @@ class Samples:
     read_mask: Callable[[int], Pixels] | None = None
     # If all images have one size: reads several at once, as uint8 (n, C, H, W).
     read_many: Callable[[Indices], Pixels] | None = None
+    release: Callable[[], None] = lambda: None  # gives up what `read` keeps in memory
     _digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
     _mask_digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
 

@@ -144,6 +144,11 @@ class Tasks:
         with self._reading(category):
             return "" if cut.on_offer is None else fingerprint_of(samples, cut.on_offer)
 
+    def release(self) -> None:
+        """Give up images of full size that are in memory: they would count as that of a job."""
+        for samples, _ in self._cuts.values():
+            samples.release()
+
     def forget(self) -> None:
         """Let the next split be made anew from the dataset."""
         self._splits.clear()
@@ -173,6 +178,7 @@ class Tasks:
                 notes = remarks(samples, cut, made.masks, chosen)
         except ChangedError:
             raise changed(category) from None
+        self.release()
         unofficial = getattr(self.loaded, "unofficial", "")  # only some datasets can tell
         return replace(made, of_categories=len(self.categories), unofficial=unofficial, notes=notes)
 
