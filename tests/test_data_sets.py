@@ -976,7 +976,8 @@ def test_names_in_either_unicode_form_are_the_same_class_folders(tmp_path):
         found.append((tasks.categories, samples.ids, tasks.fingerprint("école"), cut.test.tolist()))
         assert {tasks.named(unicodedata.normalize(asked, "école")) for asked in ("NFC", "NFD")} == {"école"}
     assert found[0] == found[1]
-    assert [name[4:-4] for name in found[0][1][:10]] == sorted(NAMES)
+    train = [name for number, name in enumerate(sorted(NAMES), start=1) if number % 5]
+    assert [name[4:-4] for name in found[0][1][:8]] == train
 
 
 def test_names_in_either_unicode_form_are_the_same_category_with_masks(tmp_path):
