@@ -55,6 +55,7 @@ def processes(
     A process that dies, or gives nothing within `settings.job_timeout` seconds of its job's begin, is a failed
     result. No process of a job outlives this iterator, nor the process that iterates.
     """
+    tasks.release()  # each process reads its own
     yield from packed(jobs, settings, tasks, registry, reporter, packing_of(settings))
 
 
@@ -67,7 +68,6 @@ def packed(
     packing: Packing,
 ) -> Iterator[Result]:
     """As `processes`, with a packing of one's own."""
-    tasks.release()  # each process reads its own
     if settings.timing and (warning := packing.warning()):
         reporter.warn(warning)
     waiting, running, heard = Waiting(jobs), list[Process](), Heard(MANY)
