@@ -476,8 +476,11 @@ def test_what_a_process_said_last_is_told_however_much_it_printed_before(
     monkeypatch.setattr(processes, "PATIENCE", 0.001)
     monkeypatch.setattr(processes, "LAST", 60.0)  # however slow this machine is
     registry, settings = Registry.discover(), Settings(timing=False, scratch=tmp_path)
-    (found,) = processes.processes([result("d").job], settings, None, registry, Silent())
+    given_up: list[str] = []
+    tasks = SimpleNamespace(release=lambda: given_up.append("images"))
+    (found,) = processes.processes([result("d").job], settings, tasks, registry, Silent())
     assert found.error == "the process ended with exit status 3; its last line: no licence"
+    assert given_up == ["images"]
 
 
 def test_a_process_that_cannot_be_heard_is_ended_and_leaves_nothing(
