@@ -90,9 +90,7 @@ def balanced_accuracy(scores: Floats, labels: Labels, threshold: float) -> float
 
 def pixel_auroc(maps: Floats, masks: Labels) -> float:
     """AUROC over all pixels of all test images."""
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(masks.ravel(), maps.ravel().astype("float64")))
+    return auroc(maps.ravel(), masks.ravel(), math.nan)
 
 
 def aupro(maps: Floats, masks: Labels) -> float:

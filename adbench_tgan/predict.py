@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from adbench_tgan import places
-from adbench_tgan.data.files import decode, only_regular
+from adbench_tgan.data.files import Cache, only_regular
 from adbench_tgan.data.samples import resize
 from adbench_tgan.detector import Detector
 from adbench_tgan.development import is_of_file
@@ -158,11 +158,11 @@ def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Ten
         AdbenchError: one of the paths is no image, or there is none.
     """
     channels, size, _ = shape
-    images = []
-    for path in map(Path, paths):
+    images, files, cache = [], [Path(path) for path in paths], Cache(0)
+    for index, path in enumerate(files):
         if path.is_dir():
             raise AdbenchError(f"{path} is a folder; name image files, such as {path / '*.png'}")
-        pixels = decode(path)
+        pixels = cache.one_of(files, index)
         if channels == 1:
             pixels = np.tensordot(GREY, pixels.astype(np.float64), axes=1).round().astype(np.uint8)[None]
         images.append(resize(pixels, size))

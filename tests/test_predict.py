@@ -19,7 +19,7 @@ from make_runs import made, make_runs
 from PIL import Image
 
 from adbench_tgan import DetectorConfig
-from adbench_tgan.errors import AdbenchError
+from adbench_tgan.errors import AdbenchError, DataError
 from adbench_tgan.predict import Prediction, load_detector, meaning_of, predict, read_images, rebuild
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
@@ -48,6 +48,17 @@ def job(adbench, data, tmp_path):
 def test_a_folder_in_place_of_an_image_is_not_to_be_removed(tmp_path):
     with pytest.raises(AdbenchError, match=r"is a folder; name image files, such as .*/\*\.png$"):
         read_images([tmp_path], (3, 8, 8))
+
+
+def test_images_come_in_the_order_in_which_they_are_named_also_those_named_twice(data):
+    paths = [data / f"screw/test/{name}.png" for name in ("dent/001", "good/000", "dent/001", "scratch/000")]
+    images = read_images(paths, (3, 8, 8))
+    assert all(
+        torch.equal(read_images([path], (3, 8, 8))[0], image)
+        for path, image in zip(paths, images, strict=True)
+    )
+    with pytest.raises(DataError, match=r"none\.png cannot be read"):
+        read_images([*paths, data / "none.png"], (3, 8, 8))
 
 
 @pytest.mark.parametrize(

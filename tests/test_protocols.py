@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import weakref
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from make_data import make_imagefolder, make_mnist, make_mvtec, save
 from make_runs import toy_job
 from PIL import Image
 
-from adbench_tgan.data import cifar10, digits, imagefolder, mnist, mvtec, protocols
+from adbench_tgan.data import cifar10, digits, files, imagefolder, mnist, mvtec, protocols
 from adbench_tgan.data.cuts import checked
 from adbench_tgan.data.files import Cache
 from adbench_tgan.data.samples import (
@@ -1029,6 +1030,20 @@ def test_images_that_change_after_planning_are_noticed_when_they_are_read_again(
         assert str(caught.value) == "the images of 'screw' changed since the job was planned; run again"
     else:
         assert tasks.split("screw", 8, labelled=False).fingerprint == before
+
+
+def test_images_that_memory_does_not_hold_are_decoded_once_to_be_hashed_and_once_to_be_resized(
+    tmp_path, monkeypatch
+):
+    make_mvtec(tmp_path, good=3)
+    real, decoded = files._decoded, Counter()
+    monkeypatch.setattr(files, "_decoded", lambda path, to: decoded.update([path]) or real(path, to))
+    registry = Registry.discover()
+    tasks = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), tmp_path)
+    object.__setattr__(tasks.loaded, "_cache", Cache(budget=0))
+    tasks.fingerprint("screw")
+    tasks.split("screw", 8, labelled=False)
+    assert set(decoded.values()) == {2}
 
 
 @pytest.mark.parametrize(("make", "name"), [(make_mvtec, "mvtec"), (make_imagefolder, "imagefolder")])

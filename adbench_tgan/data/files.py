@@ -165,6 +165,10 @@ class Cache:
             self._used += image.nbytes
         return image
 
+    def one_of(self, paths: Sequence[Path], index: int, group: str = "") -> Pixels:
+        """Image `index` of some that are mostly asked for one after another; not to be written to."""
+        return self.read(paths[index], group, coming=paths[index + 1 : index + 1 + COMING])
+
     def clear(self) -> None:
         """Keep none any longer."""
         self._kept, self._ahead, self._used = {}, {}, 0

@@ -16,7 +16,7 @@ from adbench_tgan.data.contents import (
     list_images,
     loose,
 )
-from adbench_tgan.data.files import COMING, Cache
+from adbench_tgan.data.files import Cache
 from adbench_tgan.data.mvtec import Item
 from adbench_tgan.data.samples import ClassDataset, Samples
 from adbench_tgan.errors import DataError
@@ -46,7 +46,7 @@ def load(root: Path, fetch: bool) -> ClassDataset:
     folders = dict.fromkeys(item.path.parent for item in items)
     aside = loose(dict.fromkeys([root, *places]))
     samples = Samples(
-        read=lambda index: cache.read(paths[index], coming=paths[index + 1 : index + 1 + COMING]),
+        read=lambda index: cache.one_of(paths, index),
         release=cache.clear,
         ids=[composed(item.path.relative_to(root).as_posix()) for item in items],
         classes=[item.kind for item in items],

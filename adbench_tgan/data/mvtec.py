@@ -28,7 +28,7 @@ from adbench_tgan.data.contents import (
     loose,
     open_folders,
 )
-from adbench_tgan.data.files import COMING, Cache, decode_mask, fetch_folder, not_found
+from adbench_tgan.data.files import Cache, decode_mask, fetch_folder, not_found
 from adbench_tgan.data.samples import Pixels, Samples
 from adbench_tgan.errors import DataError, unknown
 from adbench_tgan.text import composed, counted, unbroken
@@ -166,14 +166,18 @@ def _samples(category: Category, cache: Cache) -> Samples:
         _check_names(items)
 
     paths = [item.path for item in items]
+    # Of images that were read: the mask of one without a defect is as large.
+    sides: dict[int, tuple[int, ...]] = {}
 
     def read(index: int) -> Pixels:
-        return cache.read(paths[index], category.name, coming=paths[index + 1 : index + 1 + COMING])
+        image = cache.one_of(paths, index, category.name)
+        sides[index] = image.shape[1:]
+        return image
 
     def read_mask(index: int) -> Pixels:
         item = items[index]
         if item.kind == "good":
-            return np.zeros(read(index).shape[1:], np.uint8)
+            return np.zeros(sides.get(index) or read(index).shape[1:], np.uint8)
         path = _mask_of(item, category)
         mask = cache.read(path, category.name, decoder=decode_mask)
         if not mask.any():

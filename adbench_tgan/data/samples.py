@@ -59,6 +59,7 @@ class Samples:
     # If all images have one size: reads several at once, as uint8 (n, C, H, W).
     read_many: Callable[[Indices], Pixels] | None = None
     release: Callable[[], None] = lambda: None  # gives up what `read` keeps in memory
+    _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False)
     _digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
     _mask_digests: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
 
@@ -96,7 +97,7 @@ class Samples:
                     f"image {self.ids[index]} is {pixels.dtype} {tuple(pixels.shape)}; "
                     "a dataset must read uint8 (C, H, W), with 1 or 3 channels"
                 )
-            self._digests[index] = _digest(pixels)
+            self._digests[index], self._shapes[index] = _digest(pixels), pixels.shape
         return self._digests[index]
 
     def digests(self, indices: Indices) -> NDArray[np.uint8]:
@@ -162,14 +163,12 @@ class Samples:
             return None
         masks = []
         for i in map(int, indices):
-            mask, image = self._mask(i), self.read(i)
-            if mask.shape != image.shape[1:]:
-                turned = (
-                    " (a rotation noted in EXIF is not applied)" if mask.shape == image.shape[:0:-1] else ""
-                )
+            mask, shape = self._mask(i), self._shapes.get(i) or self.read(i).shape
+            if mask.shape != shape[1:]:
+                turned = " (a rotation noted in EXIF is not applied)" if mask.shape == shape[:0:-1] else ""
                 raise DataError(
                     f"mask of {self.ids[i]} is {mask.shape[1]}x{mask.shape[0]} pixels, "
-                    f"its image {image.shape[2]}x{image.shape[1]}{turned}; replace the mask"
+                    f"its image {shape[2]}x{shape[1]}{turned}; replace the mask"
                 )
             self._compare(self._mask_digests, i, hashlib.sha256(_bits(mask)).digest())
             masks.append(mask)
