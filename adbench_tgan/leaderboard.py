@@ -210,9 +210,9 @@ def _standing(
     good = [result for result in members if result.status == "ok"]
     remark += filter(None, (unlearned(members), of_images(good)))
     if good and all(map(shared, good)) and any(result.timing for result in good):
-        remark.append("its times are of jobs that ran beside others")
+        remark.append("its times are from jobs that shared the machine with others")
     if (states := len({state_of(result.machine) for result in good})) > 1:
-        remark.append(f"its jobs were run by {states} states of the code")
+        remark.append(f"its jobs were run with {states} different states of the code")
     line = _line(members, good, spread) | {"preset": preset, "remark": "; ".join(remark)}
     return Standing(members=tuple(members), line=line, spread=spread, ranked=not lacking)
 
@@ -237,9 +237,9 @@ def lacks(members: Sequence[Result], categories: set[str], rules: Rules) -> Iter
         yield f"no result for {', '.join(sorted(missing))}"
     fewest = min((seeds[category] for category in categories - missing), default=0)
     if 0 < fewest < rules.seeds:
-        yield f"{fewest} of the {rules.seeds} seeds that it takes"
+        yield f"{fewest} of the {rules.seeds} seeds needed"
     if rules.pure and any(result.purity_delta is None for result in members if result.status == "ok"):
-        yield "whether its scores depend on their batch was not probed"
+        yield "whether its scores depend on their batch was not checked"
     if rules.pure and (impure := impurity(members)):
         yield impure
 
@@ -249,9 +249,7 @@ def impurity(members: Sequence[Result]) -> str:
     impure = [result for result in members if not is_pure(result)]
     worst = max((result.purity_delta or 0.0 for result in impure), default=0.0)
     return (
-        f"impure: scores or maps change with their batch, by up to {worst:.2g} of the largest"
-        if impure
-        else ""
+        f"impure: scores or maps depend on their batch (relative change up to {worst:.2g})" if impure else ""
     )
 
 
@@ -259,7 +257,7 @@ def declarations(members: Sequence[Result]) -> str:
     """Which checks of conformance a detector is declared to fail, and why; empty if none."""
     declared = {check: reason for result in members for check, reason in result.declared.items()}
     known = (f"{check.replace('_', ' ')} ({reason})" for check, reason in declared.items())
-    return f"declared failures: {', '.join(known)}" if declared else ""
+    return f"declared to fail these checks: {', '.join(known)}" if declared else ""
 
 
 def unlearned(members: Sequence[Result]) -> str:

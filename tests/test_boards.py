@@ -747,7 +747,8 @@ def test_a_row_with_impure_scores_is_refused_as_ranked(folder):
     found = boards.verify(folder)
     ranks = [str(each) for each in found if each.file == "leaderboard.csv" and each.where.endswith(", rank")]
     assert any(
-        "not ranked: impure: scores or maps change with their batch, by up to 0.5" in rank for rank in ranks
+        "not ranked: impure: scores or maps depend on their batch (relative change up to 0.5" in rank
+        for rank in ranks
     )
 
 
@@ -935,12 +936,12 @@ def test_few_seeds_missing_categories_and_impure_scores_are_shown_unranked(tmp_p
     board = board_of(tmp_path / "runs", results)
     remark = board.leaderboard.set_index("detector")["remark"]
     assert remark["good"] == ""
-    assert remark["fair"] == "not ranked: 2 of the 3 seeds that it takes"
+    assert remark["fair"] == "not ranked: 2 of the 3 seeds needed"
     assert remark["poor"] == "not ranked: no result for bee"
     assert remark["taught"].startswith(
-        "not ranked: impure: scores or maps change with their batch, by up to 0.01"
+        "not ranked: impure: scores or maps depend on their batch (relative change up to 0.01"
     )
-    assert remark["unknown"] == "not ranked: whether its scores depend on their batch was not probed"
+    assert remark["unknown"] == "not ranked: whether its scores depend on their batch was not checked"
     assert board.leaderboard.set_index("detector")["rank"].notna().sum() == 1
     assert boards.publish(board, tmp_path)
     assert ",'=cmd|" in (tmp_path / "toy/results.csv").read_text()
@@ -951,7 +952,7 @@ def test_few_seeds_missing_categories_and_impure_scores_are_shown_unranked(tmp_p
         (
             results[-2].job.key,
             "unknown",
-            "whether its scores depend on their batch was not probed; run it again",
+            "whether its scores depend on their batch was not checked; run it again",
         ),
         (
             next(r for r in results if r.job.detector == "taught").job.key,
@@ -1911,7 +1912,7 @@ def test_the_code_stands_on_the_board_and_where_it_differs_in_the_row(tmp_path, 
     board = board_of(tmp_path / "one", one)
     assert boards.publish(board, tmp_path)
     page = (tmp_path / "toy/README.md").read_text()
-    made_on = [line for line in page.partition("Made on:")[2].splitlines() if line.startswith("* an abacus")]
+    made_on = [line for line in page.partition("Machines:")[2].splitlines() if line.startswith("* an abacus")]
     assert len(made_on) == 1  # whatever package a detector is of
     assert made_on[0].endswith("torch 2; commit cccccccccccc with changes, sources ffffffffffff")
     assert set(board.leaderboard["remark"]) == {""}
@@ -1924,7 +1925,7 @@ def test_the_code_stands_on_the_board_and_where_it_differs_in_the_row(tmp_path, 
     two = [coded(each, "0" * 64 if each.job.key == results[0].job.key else "f" * 64) for each in results]
     board = board_of(tmp_path / "two", two)
     remarks = board.leaderboard.set_index("detector")["remark"]
-    assert dict(remarks) == {"good": "its jobs were run by 2 states of the code", "fair": ""}
+    assert dict(remarks) == {"good": "its jobs were run with 2 different states of the code", "fair": ""}
     cautions = comparison.compare(*board.standings).cautions
     assert "they were not run by the same state of adbench-tgan's code" in cautions
     assert any(remarks["good"] in caution for caution in cautions)
@@ -1996,7 +1997,7 @@ def test_scores_may_differ_by_rounding_of_their_precision_and_no_more(precision,
 def test_a_remark_says_once_that_scores_are_impure(tmp_path):
     board = board_of(tmp_path, [replace(each, purity_delta=0.01) for each in grid(("good",))])
     assert list(board.leaderboard["remark"]) == [
-        "not ranked: impure: scores or maps change with their batch, by up to 0.01 of the largest"
+        "not ranked: impure: scores or maps depend on their batch (relative change up to 0.01)"
     ]
 
 

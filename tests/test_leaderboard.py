@@ -159,7 +159,9 @@ def test_impure_scores_are_flagged_and_rounding_is_not(precision, rounding):
     ]
     remarks = board(rows).set_index("detector")["remark"]
     assert remarks["pure"] == ""
-    assert remarks["impure"].startswith("impure: scores or maps change with their batch, by up to 0.0")
+    assert remarks["impure"].startswith(
+        "impure: scores or maps depend on their batch (relative change up to 0.0"
+    )
 
 
 def test_declared_failures_are_shown_with_their_reasons():
@@ -167,7 +169,7 @@ def test_declared_failures_are_shown_with_their_reasons():
     remarks = board([replace(result("known"), declared=known), result("other")]).set_index("detector")[
         "remark"
     ]
-    shown = "declared failures: scores tell images apart (it counts), it moves between devices (CPU only)"
+    shown = "declared to fail these checks: scores tell images apart (it counts), it moves between devices (CPU only)"
     assert remarks["known"] == shown
     assert remarks["other"] == ""
 
@@ -190,8 +192,8 @@ def test_jobs_that_different_code_ran_are_said():
     assert dict(remarks) == {
         "old": "",
         "same": "",
-        "plugin": "its jobs were run by 2 states of the code",
-        "mixed": "its jobs were run by 3 states of the code",
+        "plugin": "its jobs were run with 2 different states of the code",
+        "mixed": "its jobs were run with 3 different states of the code",
     }
 
 
@@ -295,7 +297,7 @@ def test_a_row_with_a_remark_has_a_star_and_its_remark_below_the_table():
     lines = shown.get().splitlines()
     assert ["impure *" in line for line in lines].count(True) == 1
     assert "pure *" not in shown.get().replace("impure *", "")
-    assert "* impure: impure: scores or maps change with their batch" in " ".join(shown.get().split())
+    assert "* impure: impure: scores or maps depend on their batch" in " ".join(shown.get().split())
 
 
 def test_a_rank_of_one_seed_says_below_the_table_what_it_leaves_out():
@@ -347,7 +349,7 @@ def test_a_metric_that_one_category_lacks_has_no_mean():
 
 def test_one_seed_three_times_is_one_seed():
     again = [result("d", offer_fingerprint=str(n), supervision="labelled") for n in range(3)]
-    assert list(lacks(again, {"a"}, Rules(seeds=3))) == ["1 of the 3 seeds that it takes"]
+    assert list(lacks(again, {"a"}, Rules(seeds=3))) == ["1 of the 3 seeds needed"]
 
 
 def beside(category, jobs, **timing):
@@ -361,7 +363,7 @@ def test_times_are_of_jobs_that_ran_alone_where_any_did():
     assert (row["fit_seconds"], row["remark"].count("beside others")) == (3.0, 0)
     (row,) = board(others).to_dict("records")
     assert row["fit_seconds"] == 9.0
-    assert "its times are of jobs that ran beside others" in row["remark"]
+    assert "its times are from jobs that shared the machine with others" in row["remark"]
     (row,) = board([replace(each, timing={}) for each in others]).to_dict("records")
     assert "beside others" not in row["remark"]
 
@@ -369,7 +371,7 @@ def test_times_are_of_jobs_that_ran_alone_where_any_did():
 def test_one_job_whose_purity_was_not_probed_keeps_a_row_from_its_rank():
     jobs = [replace(result("d", seed=seed), purity_delta=delta) for seed, delta in ((0, 1e-7), (1, None))]
     assert list(lacks(jobs, {"a"}, Rules(pure=True))) == [
-        "whether its scores depend on their batch was not probed"
+        "whether its scores depend on their batch was not checked"
     ]
     assert list(lacks(jobs[:1], {"a"}, Rules(pure=True))) == []
 

@@ -198,11 +198,11 @@ def test_rows_without_a_rank_are_counted_and_the_reason_is_said(tmp_path, regist
     assert tables.unranked(board) == "4 of 4 rows have no rank: see their remarks."
     remarks = [
         "",
-        "not ranked: 1 of the 3 seeds that it takes",
-        "not ranked: 1 of the 3 seeds that it takes; more",
+        "not ranked: 1 of the 3 seeds needed",
+        "not ranked: 1 of the 3 seeds needed; more",
     ]
     board = pd.DataFrame({"rank": [1, None, None], "remark": remarks})
-    assert tables.unranked(board) == "2 of 3 rows have no rank: 1 of the 3 seeds that it takes."
+    assert tables.unranked(board) == "2 of 3 rows have no rank: 1 of the 3 seeds needed."
     assert list(tables.without_shared_reason(board)["remark"]) == remarks
     assert list(tables.without_shared_reason(board[1:])["remark"]) == ["", "more"]
 
@@ -213,8 +213,8 @@ def test_what_keeps_every_row_from_a_rank_is_said_once(tmp_path, registry):
     runs = make_runs(tmp_path / "runs", made("one", **sound), made("two", **sound, declared=declared))
     publish(from_runs([runs], registry, name="small"), tmp_path)
     text = page.render(from_board(tmp_path / "small"))
-    assert text.count("1 of the 3 seeds that it takes") == 1
-    assert ": declared failures: training changes the scores (it learns nothing)<" in text
+    assert text.count("1 of the 3 seeds needed") == 1
+    assert ": declared to fail these checks: training changes the scores (it learns nothing)<" in text
 
 
 def test_order_in_which_the_table_opens_is_said():
@@ -704,8 +704,8 @@ def test_what_must_be_known_of_examples_stands_with_them(tmp_path, registry):
 
 
 def test_what_is_said_of_every_row_and_keeps_none_from_a_rank_stays():
-    board = pd.DataFrame({"rank": [1, 2], "remark": ["declared failures: x (y)"] * 2})
-    assert list(tables.without_shared_reason(board)["remark"]) == ["declared failures: x (y)"] * 2
+    board = pd.DataFrame({"rank": [1, 2], "remark": ["declared to fail these checks: x (y)"] * 2})
+    assert list(tables.without_shared_reason(board)["remark"]) == ["declared to fail these checks: x (y)"] * 2
 
 
 def test_of_several_protocols_the_one_asked_for_is_shown(tmp_path, registry):

@@ -110,7 +110,7 @@ def test_the_overview_has_the_best_row_of_each_kind_and_says_why_there_is_no_ran
             best, detector = max(scores, default=(None, ""))
             assert line[f"highest {kind}"].startswith(detector.replace("_", "&#95;"))
             assert best is None or f"<br>{best:.3f} (" in line[f"highest {kind}"]
-    assert lines["cifar10-one-vs-rest"]["ranked"].endswith("1 of the 3 seeds that it takes")
+    assert lines["cifar10-one-vs-rest"]["ranked"].endswith("1 of the 3 seeds needed")
     assert lines["cifar10-one-vs-rest"]["categories, size"].startswith(
         "10 of 10,000<br>test images<br>4,000,000 scores<br>"
     )
@@ -134,10 +134,10 @@ def row(detector, auroc, rank="", remark=""):
 def test_a_row_without_a_rank_does_not_stand_above_one_with():
     rows = [
         row("ranked", ".6", "1"),
-        row("lucky", ".9", remark="not ranked: 1 of the 3 seeds that it takes; more"),
+        row("lucky", ".9", remark="not ranked: 1 of the 3 seeds needed; more"),
     ]
     assert site.highest(rows, "one-class").startswith("ranked<br>0.600")
-    assert site.ranked(rows) == "1 of 2 rows: 1 of the 3 seeds that it takes"
+    assert site.ranked(rows) == "1 of 2 rows: 1 of the 3 seeds needed"
     rows.append(row("other", "", remark="not ranked: no result for a"))
     assert site.ranked(rows) == "1 of 3 rows: see each remark"
     assert site.highest(rows, "labelled") == ""

@@ -44,7 +44,7 @@ def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-FILES = """`leaderboard.csv` has all columns of the table, `results.csv` one row per job, `pairs.csv` each pair of ranked
+FILES = """`leaderboard.csv` has all columns of the table, `results.csv` one row per job, `pairs.csv` one row per pair of ranked
 detectors, `scores/` the score of every test image, `losses/` the training losses. `board.json` has the protocol, the
 settings and machine of each job, thresholds, fingerprints, and the SHA-256 of every file. `adbench verify` recomputes
 all tables from the scores; it needs neither a GPU nor the images nor the detectors."""
@@ -120,33 +120,34 @@ def _how_sure(board: Board) -> str:
     count, pairs = board.results["category"].nunique(), board.pairs
     text = (
         "Rows share a rank if the paired 95 % interval of their difference from the best of them includes zero; "
-        f"pairs.csv has every difference. Only rows with {RULES.seeds} seeds, every category and scores that do not depend "
-        "on their batch are ranked, and each kind of supervision is ranked apart. With one seed the interval leaves out "
-        "how trainings differ, and it is narrow for a detector that scores an image much the same in every category."
+        f"pairs.csv lists every difference. Only rows with {RULES.seeds} seeds, every category, and scores that do not "
+        "depend on their batch are ranked. Each kind of supervision is ranked separately. With one seed, the interval "
+        "does not cover the variation between trainings, and it is narrow for a detector that scores an image much the "
+        "same in every category."
     )
     if pairs.empty:
         return text
     floors = [
-        f"{kind}: {len(block)} pairs, smallest Holm-adjusted p {block['holm_floor'].iloc[0]:.2g}"
+        f"{block['holm_floor'].iloc[0]:.2g} over the {counted(len(block), 'pair', 'pairs')} of {kind} rows"
         for kind, block in pairs.groupby("supervision", sort=False)
     ]
     over = counted(count, "category", "categories")
     return (
-        f"{text} Over {over}, the Wilcoxon signed-rank test cannot give a p below {p_floor(count):.2g}; "
-        f"with Holm's adjustment over all pairs ({'; '.join(floors)})."
+        f"{text} Over {over}, no p-value of the Wilcoxon signed-rank test can be below {p_floor(count):.2g}; "
+        f"with Holm's adjustment none can be below {' and '.join(floors)}."
     )
 
 
 def _machines(content: Mapping[str, Any]) -> str:
     lines = [
         f"* {cell(facts.get('gpu') or facts.get('cpu') or 'unknown machine')}: "
-        f"torch's threads {cell(facts.get('torch_threads', 'unknown'))}, Python {cell(facts.get('python'))}, "
+        f"torch threads {cell(facts.get('torch_threads', 'unknown'))}, Python {cell(facts.get('python'))}, "
         + ", ".join(f"{cell(k)} {cell(v)}" for k, v in (facts.get("versions") or {}).items() if v)
         + (f"; {cell(code)}" if (code := shown_code(facts)) else "")
         for facts in content["machines"].values()
         if facts  # a job that failed may have none
     ]
-    return "\n".join(["Made on:", "", *sorted(set(lines))])
+    return "\n".join(["Machines:", "", *sorted(set(lines))])
 
 
 def _code(content: Mapping[str, Any]) -> list[str]:

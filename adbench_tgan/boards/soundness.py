@@ -137,7 +137,7 @@ def impure(measured: Iterable[Result]) -> Iterator[tuple[Job, str]]:
     for result in measured:
         job, delta = result.job, result.purity_delta
         if result.status == "ok" and delta is None:
-            yield job, "whether its scores depend on their batch was not probed; run it again"
+            yield job, "whether its scores depend on their batch was not checked; run it again"
         elif result.status == "ok" and not is_pure(result):
             limit = f"relative change {delta:.2g}, at most {PURITY[job.precision]:.2g} is allowed"
             yield job, f"its scores depend on their batch ({limit}); publish without it (--detectors)"
