@@ -45,6 +45,11 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def seal_of(record: Record) -> str:
+    """A hash of all else that a record holds."""
+    return fingerprint({name: value for name, value in record.items() if name != "seal"})
+
+
 def derived(record: Record) -> Record:
     """What of a record follows from its samples."""
     best = max(record["batches"], key=lambda line: float(line["images_per_second"] or 0))
@@ -103,7 +108,9 @@ def write_board(board: Board, out: Path) -> None:
 
 def files_of(board: Board) -> dict[str, str]:
     """The files of a board by name; the others are made from what ``timing.json`` says once it is read again."""
-    content = {"schema": SCHEMA, "machine": board.machine, "facts": board.facts, "records": board.records}
+    # A record that has a seal keeps it: what was edited after it was measured is not vouched for anew.
+    records = [{"seal": seal_of(record), **record} for record in board.records]
+    content = {"schema": SCHEMA, "machine": board.machine, "facts": board.facts, "records": records}
     text = json.dumps(content, indent=1, sort_keys=True, default=str) + "\n"
     kept = parse(text.encode())
     return {"README.md": readme(kept), "timing.csv": table(kept.records), "timing.json": text}

@@ -544,6 +544,29 @@ def test_a_number_that_does_not_follow_from_the_samples_is_named(column, change,
     assert {file for file, _ in found} == {"timing.json"}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["latency_samples_ms"].append(record["latency_samples_ms"].pop() + 1e-9),
+        lambda record: record["effort"].update(seconds=99),
+        lambda record: record["batches"][0].update(peak_memory_mb=1.5),
+        lambda record: record.update(code={"framework": "0" * 64}),
+        lambda record: record.update(seal="0" * 16),
+        lambda record: record.pop("seal"),
+        lambda record: record.pop("latency_ms_p50"),
+    ],
+    ids=["sample", "effort", "batch", "code", "seal", "no seal", "no field"],
+)
+def test_whatever_was_changed_in_a_record_is_named_by_its_row(change, timing):
+    content = json.loads((timing / "timing.json").read_text())
+    record = next(each for each in content["records"] if each["detector"] == "net")
+    change(record)
+    (timing / "timing.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    first = boards.verify_timing(timing)[0]
+    assert (first.file, first.where) == ("timing.json", f"net paper fp32 {0:016x}")
+    assert first.problem == "was changed: its seal does not match"
+
+
 def test_numbers_follow_from_their_own_samples():
     fields = ("batch", "images_per_second", "peak_memory_mb")
     record = {

@@ -14,7 +14,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.places import read_bounded
 from adbench_tgan.stored import LARGEST
-from adbench_tgan.timing_board import COLUMNS, Board, derived, files_of, fingerprint, parse
+from adbench_tgan.timing_board import COLUMNS, Board, Record, derived, files_of, fingerprint, parse, seal_of
 
 MARKS = ("timing.json", "timing.csv")  # either makes a folder a timing board
 WORDS = (
@@ -50,8 +50,10 @@ def verify_timing(path: Path) -> list[Finding]:
 def _all(path: Path) -> Iterator[Found]:
     data = read_bounded(path / "timing.json", LARGEST)
     board = parse(data)
+    changed = [_name(record) for record in board.records if record.get("seal") != seal_of(record)]
+    yield from (("timing.json", name, "was changed: its seal does not match") for name in changed)
     files = {name: text.encode() for name, text in files_of(board).items()}
-    if data != files["timing.json"]:
+    if data != files["timing.json"] and not changed:
         yield "timing.json", "", OTHER_BYTES
     yield from _measured(board)
     for name in files:
@@ -68,10 +70,13 @@ def _measured(board: Board) -> Iterator[Found]:
     for record in board.records:
         wanted = {"machine": board.machine, "max_batch": record["effort"]["max_batch"]}
         wanted |= {} if record["error"] else derived(record)
-        name = " ".join(record[part] for part in TIMING.identity)
         for column, value in wanted.items():
             if not _same(record[column], value):
-                yield "timing.json", f"{name}, {column}", f"is {record[column]!r}, recomputed {value!r}"
+                yield "timing.json", f"{_name(record)}, {column}", f"is {record[column]!r}, recomputed {value!r}"
+
+
+def _name(record: Record) -> str:
+    return " ".join(record[part] for part in TIMING.identity)
 
 
 def _same(have: Any, want: Any) -> bool:
