@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -159,7 +159,8 @@ def differences(folder: Path) -> Iterator[Finding]:
     wanted = table_of(good.values(), published)
     if not table.exists():
         wanted = wanted.drop(columns=["published", "published_source"])
-    yield from (("audit.csv", where, text) for where, text in _of_table(folder, wanted))
+    damaged = {path.stem[-8:] for path in records if path not in good}  # they are named already
+    yield from (("audit.csv", where, text) for where, text in _of_table(folder, wanted, damaged))
 
 
 def _curves_if_readable(path: Path) -> dict[str, Any] | None:
@@ -179,28 +180,51 @@ def _of_one(folder: Path, path: Path, record: Mapping[str, Any] | None) -> Itera
         yield "its picture is missing, or is not drawn from these curves"
 
 
-def _of_table(folder: Path, wanted_table: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Which cells of ``audit.csv`` are not those of `wanted_table`; columns that it lacks are passed over."""
-    expected = {line["key"]: line for line in lines_of(csv_of(wanted_table))}
+def _of_table(folder: Path, wanted_table: pd.DataFrame, damaged: Set[str]) -> Iterator[tuple[str, str]]:
+    """Where ``audit.csv`` is not `wanted_table`, but for the order of rows; columns that this lacks are passed over.
+
+    `damaged` are the beginnings of keys whose curves cannot be read.
+    """
+    wanted = csv_of(wanted_table)
     try:
-        text = read_bounded(folder / "audit.csv", LARGEST).decode()
+        data = read_bounded(folder / "audit.csv", LARGEST)
+        text = data.decode("utf-8-sig")  # spreadsheets may begin a file with a mark
         there = lines_of(text)
     except (OSError, ValueError, csv.Error) as error:
         yield "", f"cannot be read ({type(error).__name__})"
         return
-    if text.partition("\n")[0] != ",".join(COLUMNS):
+    right = next(csv.reader([text.partition("\n")[0]]), []) == COLUMNS
+    if not right:
         yield "", f"its columns should be {','.join(COLUMNS)}"
+    found = list(_of_rows(there, lines_of(wanted), damaged))
+    yield from found
+    comparable = right and not found and not damaged and list(wanted_table.columns) == COLUMNS
+    if comparable and sorted(data.splitlines(True)) != sorted(wanted.encode().splitlines(True)):
+        yield "", "holds the right cells, but other bytes than adbench audit writes; run it again"
+
+
+def _of_rows(
+    there: Sequence[Mapping[str, str]], wanted: Sequence[Mapping[str, str]], damaged: Set[str]
+) -> Iterator[tuple[str, str]]:
+    """The rows and cells that are not those that are wanted."""
+    expected = {line["key"]: line for line in wanted}
+    left = dict(expected)
     for line in there:
-        name = f"{line.get('detector')}, {line.get('category')}, seed {line.get('seed')}"
-        wanted = expected.pop(line.get("key") or "", None)
-        if wanted is None:
-            yield name, "the folder curves has no file for this row"
+        key, name = line.get("key") or "", _named(line)
+        if left.pop(key, None) is None:
+            if key in expected:
+                yield name, "this row is there twice"
+            elif key[:8] not in damaged:
+                yield name, "the folder curves has no file for this row"
             continue
-        for column, value in wanted.items():
+        for column, value in expected[key].items():
             if line.get(column) != value:
                 yield f"{name}, {column}", f"is {line.get(column)!r}, the curves say {value!r}"
-    for line in expected.values():
-        yield f"{line['detector']}, {line['category']}, seed {line['seed']}", "this row is missing"
+    yield from ((_named(line), "this row is missing") for line in left.values())
+
+
+def _named(line: Mapping[str, str]) -> str:
+    return f"{line.get('detector')}, {line.get('category')}, seed {line.get('seed')}"
 
 
 def lines_of(text: str) -> list[dict[str, str]]:

@@ -876,6 +876,38 @@ def test_what_was_changed_in_an_audit_is_named_and_enters_no_board(harm, said, a
         read_audit(tmp_path / "audit/audit.csv", ())
 
 
+OTHER = ("", "holds the right cells, but other bytes than adbench audit writes; run it again")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda lines: [line.replace("\n", "\r\n") for line in lines], [OTHER]),
+        (lambda lines: [lines[0], lines[1].replace("\n", ",0.9\n"), *lines[2:]], [OTHER]),
+        (lambda lines: [*lines, "\n"], [OTHER]),
+        (lambda lines: ["\ufeff", *lines], [OTHER]),
+        (lambda lines: [*lines, lines[1]], [("sagan, frog, seed 0", "this row is there twice")]),
+        (lambda lines: [lines[0], *lines[:0:-1]], []),
+    ],
+    ids=["line ends", "a cell more", "a blank line", "a byte order mark", "a row twice", "another order"],
+)
+def test_a_table_with_more_than_the_curves_say_is_named(change, told, tmp_path):
+    shutil.copytree(LEADERBOARDS / "audit", tmp_path / "audit")
+    shutil.copy(NUMBERS, tmp_path)
+    path = tmp_path / "audit/audit.csv"
+    path.write_bytes("".join(change(path.read_text().splitlines(keepends=True))).encode())
+    assert [found[1:] for found in differences(tmp_path / "audit")] == told
+
+
+def test_of_curves_that_cannot_be_read_the_row_is_not_said_to_lack_them(tmp_path):
+    shutil.copytree(LEADERBOARDS / "audit", tmp_path / "audit")
+    path = next((tmp_path / "audit").rglob("sagan/frog*.json"))
+    no_auroc(path)
+    assert [file for file, _, _ in differences(tmp_path / "audit")] == [
+        path.relative_to(tmp_path / "audit").as_posix()
+    ]
+
+
 def test_an_audit_that_is_a_pipe_or_no_table_is_named_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "wide.csv").write_text("key,as_published\n" + "x" * 200_000)

@@ -386,6 +386,15 @@ ROWS = {
         lambda rows: [rows[0].replace("fair", "fare"), *rows[1:]],
         ["one-class good paper fair paper, detector_b: is 'fare', recomputed 'fair'"],
     ),
+    "has a cell more": (
+        lambda rows: [f"{rows[0]},7", *rows[1:]],
+        ["one-class good paper fair paper, beyond the last column: is '7', recomputed ''"],
+    ),
+    "is of no known kind": (
+        lambda rows: [rows[0].replace("one-class", "one", 1), *rows[1:]],
+        ["one-class good paper fair paper, supervision: is 'one', recomputed 'one-class'"],
+    ),
+    "is empty": (lambda rows: [*rows, "," * rows[0].count(",")], ["line 5: this row should not be there"]),
     "is in another place": (
         lambda rows: rows[::-1],
         [": holds the right cells, but other bytes or another order than were published"],
@@ -402,7 +411,10 @@ def test_a_row_that_is_not_as_recomputed_is_named(how, material, tmp_path):
     assert [f"{where}: {problem}" for _, where, problem in cells(tmp_path, PAIRS, whole)] == told
 
 
-@pytest.mark.parametrize(("text", "line"), [("a\nb\n", 3), ("a\nb\nc\nd\n", 4), ("a\nx\nc\n", 2)])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a\nb\n", 3), ("a\nb\nc\nd\n", 4), ("a\nx\nc\n", 2), ("a\nb\nc", 3), ("a\r\nb\r\nc\r\n", 1)],
+)
 def test_the_first_line_of_a_page_that_is_not_as_made_is_named(text, line, tmp_path):
     (tmp_path / "README.md").write_text(text)
     (found,) = page(tmp_path, b"a\nb\nc\n")
@@ -413,6 +425,22 @@ def test_a_column_that_has_another_name_is_named(material, tmp_path):
     whole = (material[1] / "pairs.csv").read_bytes()
     (tmp_path / "pairs.csv").write_bytes(whole.replace(b"wilcoxon_p", b"p", 1))
     assert [where for _, where, _ in cells(tmp_path, PAIRS, whole)] == ["header"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text.replace("wilcoxon_p", "p", 1), "column 10 is 'p', should be 'wilcoxon_p'"),
+        (lambda text: f"\ufeff{text}", r"column 1 is '\ufeffsupervision', should be 'supervision'"),
+        (lambda text: text.replace(",holm_floor", "", 1), "column 13 is missing, should be 'holm_floor'"),
+        (lambda text: text.replace("\n", ",\n"), "column 14 is '', should be missing"),
+    ],
+    ids=["another name", "a byte order mark", "gone", "one more"],
+)
+def test_of_a_header_the_first_column_is_told_that_is_not_as_it_should_be(change, told, material, tmp_path):
+    whole = (material[1] / "pairs.csv").read_bytes()
+    (tmp_path / "pairs.csv").write_bytes(change(whole.decode()).encode())
+    assert list(cells(tmp_path, PAIRS, whole)) == [("pairs.csv", "header", told)]
 
 
 def change_scores(folder, column, change):
@@ -597,6 +625,20 @@ def test_a_job_under_the_key_of_another_is_named_whoever_wrote_the_seals(folder)
     ((_, where, told),) = _seals(content)
     assert where == f"jobs/{record['key']}"
     assert told.startswith("its settings, protocol or fingerprint give the key ")
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("dataset", lambda dataset: dataset.update(name="another")),
+        ("protocol", lambda protocol: protocol.update(version="9")),
+        ("configurations", lambda kinds: next(iter(kinds.values())).update(precision="bf16")),
+    ],
+)
+def test_a_part_that_was_changed_is_named_without_the_jobs_whose_keys_it_gives(part, change, material):
+    content = read_content(material[1])
+    change(content[part])
+    assert list(_seals(content)) == [("board.json", part, "was changed: its seal does not match")]
 
 
 def test_a_job_that_was_taken_out_of_board_json_is_named(material):
@@ -815,6 +857,18 @@ def test_a_damaged_board_json_is_a_finding(folder, damage):
 def test_a_damaged_file_is_a_finding(folder, file):
     (folder / file).write_bytes(b"\x00\xffPAR1")
     assert {each for each, _ in findings(folder)} == {file}
+
+
+def test_a_file_of_scores_that_cannot_be_read_is_one_finding(folder):
+    (folder / "scores/good.parquet").write_bytes(b"")
+    assert findings(folder) == [("scores/good.parquet", "")]
+
+
+def test_where_a_board_json_cannot_be_read_is_told(folder):
+    text = (folder / "board.json").read_text().replace('"name": "toy",', '"name": "toy"', 1)
+    (folder / "board.json").write_text(text)
+    with pytest.raises(AdbenchError, match=r"board\.json cannot be read \(.*line 4 column 2.*\); publish again"):
+        read_content(folder)
 
 
 def test_a_board_json_without_seals_or_with_nonsense_is_a_finding(folder):

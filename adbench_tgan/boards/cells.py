@@ -10,6 +10,8 @@ import pandas as pd
 
 from adbench_tgan.text import cell, unmarked
 
+BEYOND = "beyond the last column"
+
 
 def to_csv(frame: pd.DataFrame, words: Sequence[str]) -> str:
     """A `typed` table whose columns `words` hold text, and the others numbers. Absent is empty."""
@@ -43,7 +45,10 @@ def typed(frame: pd.DataFrame, words: Sequence[str], whole: Sequence[str]) -> pd
 
 
 def rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and lines of a CSV as plain text, for comparing them cell by cell."""
+    """Header and lines of a CSV as plain text, for comparing them cell by cell; what a line has `BEYOND` its columns."""
     lines = list(csv.reader(io.StringIO(text, newline="")))
     header = lines[0] if lines else []
-    return header, [dict(zip(header, line, strict=False)) for line in lines[1:]]
+    last = len(header)
+    return header, [
+        {**dict(zip(header, line, strict=False)), BEYOND: ",".join(line[last:])} for line in lines[1:]
+    ]

@@ -189,7 +189,8 @@ def read_content(path: Path) -> dict[str, Any]:
             f"{path} is no board: it has no board.json; name a folder that adbench publish wrote"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AdbenchError(f"{file} cannot be read ({type(error).__name__}); publish again") from None
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise AdbenchError(f"{file} cannot be read ({reason}); publish again") from None
     if schema != SCHEMA:
         raise AdbenchError(
             f"{file} has schema {schema!r:.100}, and this adbench-tgan reads {SCHEMA}; use the version that wrote it, or publish again"

@@ -39,6 +39,7 @@ def sound_scores(
             frame = read_score_file(path / name)
         except AdbenchError as error:
             found.append((name, "", str(error)))
+            listed[name] = False  # of its jobs nothing can be said
             continue
         for (key, category, seed), group in frame.groupby(["key", "category", "seed"], sort=False):
             table = group[["sample_id", "label", "score"]].reset_index(drop=True)
