@@ -867,7 +867,9 @@ def test_a_file_of_scores_that_cannot_be_read_is_one_finding(folder):
 def test_where_a_board_json_cannot_be_read_is_told(folder):
     text = (folder / "board.json").read_text().replace('"name": "toy",', '"name": "toy"', 1)
     (folder / "board.json").write_text(text)
-    with pytest.raises(AdbenchError, match=r"board\.json cannot be read \(.*line 4 column 2.*\); publish again"):
+    with pytest.raises(
+        AdbenchError, match=r"board\.json cannot be read \(.*line 4 column 2.*\); publish again"
+    ):
         read_content(folder)
 
 
@@ -875,6 +877,8 @@ def test_a_board_json_without_seals_or_with_nonsense_is_a_finding(folder):
     edit(folder, lambda c: [job.pop("seal") for job in c["jobs"]])
     (found,) = boards.verify(folder)
     assert (found.file, found.problem) == ("board.json", "cannot be understood: KeyError: 'seal'")
+    with pytest.raises(AdbenchError, match=r"board\.json cannot be understood \(KeyError: 'seal'\); publish"):
+        boards.unsound(folder)
 
 
 @pytest.mark.parametrize("name", ["scores/../../x.parquet", "results.csv/../../x.csv"])

@@ -217,6 +217,27 @@ def test_what_keeps_every_row_from_a_rank_is_said_once(tmp_path, registry):
     assert ": declared to fail these checks: training changes the scores (it learns nothing)<" in text
 
 
+@pytest.mark.parametrize(
+    ("file", "before", "after", "told"),
+    [
+        ("leaderboard.csv", ",", ";", "does not match its size and SHA-256"),
+        ("results.csv", ",ok,", ",failed,", "does not match its size and SHA-256"),
+        ("scores/one.parquet", "", "x", "does not match its size and SHA-256"),
+        ("board.json", '"purity_delta": 0.0', '"purity_delta": 0.1', "was changed: its seal does not match"),
+        ("board.json", '"seal": ', '"zeal": ', r"cannot be understood \(KeyError: 'seal'\)"),
+    ],
+    ids=["leaderboard", "results", "scores", "measurement", "seal"],
+)
+def test_no_page_is_made_of_a_board_that_was_changed(file, before, after, told, tmp_path, registry):
+    runs = make_runs(tmp_path / "runs", made("one", metrics={}, purity_delta=0.0))
+    publish(from_runs([runs], registry, name="small"), tmp_path)
+    path = tmp_path / "small" / file
+    from_board(tmp_path / "small")
+    path.write_bytes(path.read_bytes().replace(before.encode(), after.encode(), 1))
+    with pytest.raises(AdbenchError, match=rf"small/{file}.*{told}"):
+        from_board(tmp_path / "small")
+
+
 def test_order_in_which_the_table_opens_is_said():
     assert initial_order("mvtec-screw") == {"rank": "ascending"}
     assert initial_order("cifar10-one-vs-rest") == {"supervision": "descending"}  # then by AUROC

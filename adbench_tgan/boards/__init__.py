@@ -10,10 +10,12 @@ from adbench_tgan.boards.soundness import impure
 from adbench_tgan.boards.timings import find_timings, verify_timing
 from adbench_tgan.boards.verify import (
     Finding,
+    altered,
     find_audits,
     find_boards,
     folders_in,
     no_board,
+    refuse,
     unsound,
     verify,
     verify_audit,
@@ -24,6 +26,7 @@ __all__ = [
     "Choice",
     "Finding",
     "Part",
+    "altered",
     "assemble",
     "check_lost",
     "check_name",
@@ -38,6 +41,7 @@ __all__ = [
     "put_back",
     "read",
     "rebuild",
+    "refuse",
     "rerun",
     "store_of",
     "unsound",

@@ -37,6 +37,7 @@ def cells(path: Path, table: Table, expected: bytes) -> Iterator[Found]:
     if not found:
         yield table.file, "", "holds the right cells, but other bytes or another order than were published"
 
+
 def _column(have: Sequence[str], want: Sequence[str]) -> str:
     """The first column that is not the one it should be, in words."""
     pairs = enumerate(zip_longest(have, want), 1)

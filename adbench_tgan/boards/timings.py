@@ -72,7 +72,11 @@ def _measured(board: Board) -> Iterator[Found]:
         wanted |= {} if record["error"] else derived(record)
         for column, value in wanted.items():
             if not _same(record[column], value):
-                yield "timing.json", f"{_name(record)}, {column}", f"is {record[column]!r}, recomputed {value!r}"
+                yield (
+                    "timing.json",
+                    f"{_name(record)}, {column}",
+                    f"is {record[column]!r}, recomputed {value!r}",
+                )
 
 
 def _name(record: Record) -> str:

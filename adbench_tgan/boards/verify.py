@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -34,6 +35,7 @@ from adbench_tgan.stored import stamp
 from adbench_tgan.text import plain
 
 OTHER_BYTES = "its bytes are not those that adbench writes for its content, as with a repeated name, another order or spaces"
+UNLIKE = "does not match its size and SHA-256 in board.json"
 OTHER_RULES = (
     "are those of another version of adbench, which can explain cells that differ; rebuild the board by the current "
     "rules with adbench publish --again FOLDER --board NAME"
@@ -127,10 +129,43 @@ def unsound(path: Path) -> list[Finding]:
         AdbenchError: one of them cannot be read.
     """
     content = read_content(path)
-    found = list(_seals(content))
-    found += sound_scores(path, content, {where for _, where, _ in found})[1]
-    found += _recorded(path, content, suspect=False)
+    with _understood(path):
+        found = list(_seals(content))
+        found += sound_scores(path, content, {where for _, where, _ in found})[1]
+        found += _recorded(path, content, suspect=False)
     return findings(path, found)
+
+
+def altered(path: Path) -> list[Finding]:
+    """Which parts and files of a board are not those that its ``board.json`` vouches for. Recomputes nothing.
+
+    Raises:
+        AdbenchError: one of them cannot be read.
+    """
+    content = read_content(path)
+    with _understood(path):
+        found = list(_seals(content))
+        for name, facts in content["files"].items():
+            if facts_of_file(bytes_of(path / name)) != facts:
+                found.append((name, "", UNLIKE))
+    return findings(path, found)
+
+
+def refuse(found: Sequence[Finding], remedy: str) -> None:
+    """Raise `AdbenchError` with the first of some findings, if there is one."""
+    if found:
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        raise AdbenchError(f"{found[0]}{more}; {remedy}")
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MISREAD as error:
+        raise AdbenchError(
+            f"{path / 'board.json'} cannot be understood ({one_line(error)}); publish the board again"
+        ) from None
 
 
 def _all(path: Path, content: Content) -> Iterator[Found]:
@@ -257,7 +292,7 @@ def _hashes(path: Path, content: Content) -> Iterator[Found]:
     """Tables and pages compared with their recorded hashes, where they cannot be recomputed."""
     for name, facts in content["files"].items():
         if not name.startswith("scores/") and facts_of_file(bytes_of(path / name)) != facts:
-            yield name, "", "does not match its size and SHA-256 in board.json"
+            yield name, "", UNLIKE
 
 
 def _losses(path: Path, content: Content) -> tuple[dict[str, pd.DataFrame], list[Found]]:
@@ -279,7 +314,7 @@ def _recorded(path: Path, content: Content, *, suspect: bool) -> Iterator[Found]
             if suspect:
                 yield "board.json", f"files/{name}", "does not match the size and SHA-256 of that file"
             elif name.startswith("losses/"):
-                yield name, "", "does not match its size and SHA-256 in board.json"
+                yield name, "", UNLIKE
             else:
                 yield name, "", "has other bytes than were published, though no score differs"
 

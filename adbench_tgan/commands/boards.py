@@ -237,7 +237,7 @@ def compare(
             raise AdbenchError("give --runs or --board, not both")
         if data or protocol:
             raise AdbenchError("--data and --protocol choose among --runs; leave them out with --board")
-        _refuse_unsound(board, f"adbench verify {board} lists what does not match")
+        boards.refuse(boards.unsound(board), f"adbench verify {board} lists what does not match")
         made = boards.rebuild(board)
     else:
         choice = boards.Choice(dataset=data, protocol=protocol)
@@ -267,14 +267,6 @@ def compare(
         warn(f"note: {caution}")
 
 
-def _refuse_unsound(path: Path, remedy: str) -> None:
-    from adbench_tgan import boards
-
-    if findings := boards.unsound(path):
-        more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
-        raise AdbenchError(f"{findings[0]}{more}; {remedy}")
-
-
 def _sound(path: Path, name: str, part: str) -> Board:
     """A published board from its scores alone; `name` is what it should be called, unless only a `part` of it is wanted.
 
@@ -284,7 +276,8 @@ def _sound(path: Path, name: str, part: str) -> Board:
     from adbench_tgan import boards
 
     warn(f"{path}: recomputing")
-    _refuse_unsound(path, "--again needs a board whose scores, losses and measurements are as published")
+    remedy = "--again needs a board whose scores, losses and measurements are as published"
+    boards.refuse(boards.unsound(path), remedy)
     made = boards.rebuild(path)
     if made.facts.name != name and part in ("", made.facts.protocol["name"]):
         raise AdbenchError(

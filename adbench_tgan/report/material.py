@@ -137,8 +137,9 @@ def from_board(folder: Path) -> Material:
     Raises:
         AdbenchError: the folder holds no board, or one that does not match itself.
     """
-    from adbench_tgan.boards import read
+    from adbench_tgan.boards import altered, read, refuse
 
+    refuse(altered(folder), f"adbench verify {folder} lists what does not match")
     board = read(folder)
     table, ranked = board.results.copy(), board.leaderboard.copy()
     name_entries(table, ranked, shown_presets(board.measured))

@@ -16,7 +16,7 @@ from adbench_tgan.places import read_bounded
 from adbench_tgan.report.material import Material
 from adbench_tgan.stored import LARGEST
 from adbench_tgan.text import plain
-from adbench_tgan.timing_board import Record, derived, parse
+from adbench_tgan.timing_board import Record, derived, parse, seal_of
 
 MEASURED = ["latency_ms_p50", "images_per_second"]  # as a leaderboard has them too
 EPOCHS = re.compile(r"; epochs=[^;]*")  # in a preset; of training alone, which adbench bench cuts short too
@@ -68,6 +68,10 @@ def measured(folder: Path) -> tuple[str, dict[tuple[str, ...], Record]]:
         raise AdbenchError(
             f"{file} cannot be read; adbench verify {folder} says what does not match"
         ) from None
+    if any(each.get("seal", seal_of(each)) != seal_of(each) for each in good):  # older records have none
+        raise AdbenchError(
+            f"{file} was changed after it was measured; adbench verify {folder} says what does not match"
+        )
     return str(board.facts.get("device", "")), {
         settings: record for settings, record in found.items() if None not in map(record.get, MEASURED)
     }
