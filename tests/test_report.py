@@ -549,6 +549,16 @@ def test_damaged_audits_are_named(tmp_path):
             audited.audits_in(audit_file(tmp_path, clean=wrong), "toy", "one-vs-rest")
 
 
+def test_curves_that_were_changed_are_refused(tmp_path):
+    shutil.copytree(BOARDS / "audit", tmp_path / "audit")
+    assert audited.audits_in(tmp_path / "audit", "cifar10", "one-vs-rest")
+    path = next((tmp_path / "audit").rglob("*.json"))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"clean": [0.9, *record["clean"][1:]]}))
+    with pytest.raises(AdbenchError, match=rf"{path.name} was changed: {path.stem}\.png is of other curves"):
+        audited.audits_in(tmp_path / "audit", "cifar10", "one-vs-rest")
+
+
 @pytest.mark.timeout(60)
 def test_a_pipe_among_the_audits_is_named_and_not_waited_for(tmp_path):
     os.mkfifo(audit_file(tmp_path) / "curves" / "b.json")

@@ -10,6 +10,7 @@ from adbench_tgan.audit_table import CURVES, curves_in, drawn, read_curves
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.report.curves import POINTS, Record
+from adbench_tgan.stored import stamp
 from adbench_tgan.text import counted, plain
 
 NONE_GIVEN = "No audit was given; --audit takes a folder that adbench audit wrote."
@@ -77,6 +78,9 @@ def _read(path: Path, dataset: str) -> dict[str, Any] | None:
     if data is None:
         reason = "it is damaged, an AUROC is not within 0 to 1, or its curves differ in length"
         raise AdbenchError(f"{path} is no audit: {reason}; delete it and audit again")
+    picture = path.with_suffix(".png")
+    if picture.is_file() and stamp(picture) != data["sha256"]:
+        raise AdbenchError(f"{path} was changed: {picture.name} is of other curves; delete both and audit again")
     job, curves = Job(**data["job"]), {name: data[name] for name in CURVES}
     return {"job": job, "protocol": job.protocol, **curves} if job.dataset == dataset else None
 
