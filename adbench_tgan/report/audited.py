@@ -80,7 +80,9 @@ def _read(path: Path, dataset: str) -> dict[str, Any] | None:
         raise AdbenchError(f"{path} is no audit: {reason}; delete it and audit again")
     picture = path.with_suffix(".png")
     if picture.is_file() and stamp(picture) != data["sha256"]:
-        raise AdbenchError(f"{path} was changed: {picture.name} is of other curves; delete both and audit again")
+        raise AdbenchError(
+            f"{path} was changed: {picture.name} is of other curves; delete both and audit again"
+        )
     job, curves = Job(**data["job"]), {name: data[name] for name in CURVES}
     return {"job": job, "protocol": job.protocol, **curves} if job.dataset == dataset else None
 
