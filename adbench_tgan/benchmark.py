@@ -13,6 +13,7 @@ from typing import cast
 
 import pandas as pd
 
+from adbench_tgan.asking import answers
 from adbench_tgan.claims import Claims
 from adbench_tgan.data.classfolders import ensure_apart
 from adbench_tgan.errors import AdbenchError
@@ -108,9 +109,7 @@ def benchmark(
         write_in_time(write, store, reporter.warn)
         raise
     table, elsewhere = patiently(write, reporter.warn)
-    results = patiently(
-        lambda: [fresh.get(job.key) or store.outcome(job) for job in planned.jobs], reporter.warn
-    )
+    results = patiently(partial(outcomes, planned.jobs, fresh, store), reporter.warn)
     return Outcome(
         results=without_gaps(planned.jobs, results, executor),
         leaderboard=table,
@@ -173,6 +172,13 @@ def fit_store(out: Path | str, request: Request) -> ResultStore:
     return store
 
 
+def outcomes(
+    jobs: Sequence[Job], fresh: Mapping[str, Result], store: ResultStore
+) -> tuple[Result | None, ...]:
+    """What became of each job: its fresh result, or what is stored."""
+    return tuple(answers(lambda job: fresh.get(job.key) or store.outcome(job), jobs, store.root))
+
+
 def without_gaps(jobs: Sequence[Job], results: Sequence[Result | None], executor: str) -> tuple[Result, ...]:
     """A result for each job.
 
@@ -197,10 +203,12 @@ def looked_at(
         StoreAway: the store did not answer for minutes.
     """
     missing, before = patiently(partial(unfinished, jobs, store, with_model=with_model), reporter.warn)
-    patiently(partial(refuse_newer, store, missing), reporter.warn)
+    patiently(partial(refuse_newer, store, [job for job in missing if before[job.key]]), reporter.warn)
     reporter.planned(len(jobs), len(jobs) - len(missing))
-    for warn_of in (warn_of_other_code, warn_of_other_metrics):
-        patiently(partial(warn_of, jobs, store, registry, reporter.warn), reporter.warn)
+    kept = [job for job in jobs if job.key not in before]
+    finished = patiently(lambda: list(filter(None, answers(store.get, kept, store.root))), reporter.warn)
+    warn_of_other_code(finished, registry, reporter.warn)
+    warn_of_other_metrics(finished, registry, reporter.warn)
     return missing, before
 
 
@@ -210,10 +218,21 @@ def unfinished(
     """The jobs to be run, and the stamp of what is stored of each, by key: what changes is another run's doing.
 
     Each was looked at once more after its stamp, so that there is no gap in which another run could finish it unseen.
+    One listing tells of which nothing is stored: an object store would be asked eight times about each of these.
     """
-    missing = [job for job in jobs if not store.has(job, with_model=with_model)]
-    stamps = {job.key: store.stamp(job) for job in missing}
-    return [job for job in missing if not store.has(job, with_model=with_model)], stamps
+    there = store.listed()
+
+    def is_there(job: Job) -> bool:
+        return store.folder(job) / "result.json" in there
+
+    def lacking(some: Sequence[Job]) -> list[Job]:
+        found = answers(lambda job: is_there(job) and store.has(job, with_model=with_model), some, store.root)
+        return [job for job, is_found in zip(some, found, strict=True) if not is_found]
+
+    missing = lacking(jobs)
+    stamps = answers(lambda job: store.stamp(job) if is_there(job) else "", missing, store.root)
+    before = {job.key: stamp for job, stamp in zip(missing, stamps, strict=True)}
+    return lacking(missing), before
 
 
 def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry) -> None:
@@ -229,17 +248,15 @@ def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry
             )
 
 
-def warn_of_other_code(
-    jobs: Iterable[Job], store: ResultStore, registry: Registry, warn: Callable[[str], None]
-) -> None:
+def warn_of_other_code(finished: Iterable[Result], registry: Registry, warn: Callable[[str], None]) -> None:
     """Say so where finished jobs were run by code that has since been changed without a new version."""
-    jobs = list(jobs)
-    codes = {name: registry.code(name) for name in {job.detector for job in jobs}}
+    finished = list(finished)
+    codes = {name: registry.code(name) for name in {result.job.detector for result in finished}}
     others: Counter[tuple[str, str, str]] = Counter()
-    for job in jobs:
-        installed = codes[job.detector]
-        if installed and (result := store.get(job)) and result.code and result.code != installed:
-            others[job.detector, result.code, installed] += 1
+    for result in finished:
+        installed = codes[result.job.detector]
+        if installed and result.code and result.code != installed:
+            others[result.job.detector, result.code, installed] += 1
     for (name, then, now), count in sorted(others.items()):
         warn(
             f"{name}: {count} finished jobs were run by other code ({then}) than is installed now ({now}); if it gives other "
@@ -248,7 +265,7 @@ def warn_of_other_code(
 
 
 def warn_of_other_metrics(
-    jobs: Iterable[Job], store: ResultStore, registry: Registry, warn: Callable[[str], None]
+    finished: Iterable[Result], registry: Registry, warn: Callable[[str], None]
 ) -> None:
     """Say so where finished jobs lack a plugin's metric, installed or mended after they were run, or have another's."""
     added = [spec for spec in registry.metrics() if spec.name not in METRICS]
@@ -257,7 +274,7 @@ def warn_of_other_metrics(
     lacking: Counter[str] = Counter()
     codes = registry.metrics_code([spec.name for spec in added])
     others: Counter[tuple[str, str]] = Counter()
-    for result in filter(None, map(store.get, jobs)):
+    for result in finished:
         # Maps, and masks to judge them by, were there where the framework's own metric is.
         able = [spec.name for spec in added if spec.level == "image" or "pixel_auroc" in result.metrics]
         lacking.update(set(able) - result.metrics.keys())
@@ -273,9 +290,10 @@ def warn_of_other_metrics(
         )
 
 
-def refuse_newer(store: ResultStore, missing: Sequence[Job]) -> None:
-    """Raise when some of the jobs to run are stored by a later version: they are neither run again nor replaced."""
-    newer = [job for job in missing if store.is_newer(job)]
+def refuse_newer(store: ResultStore, stored: Sequence[Job]) -> None:
+    """Raise when some of the jobs to run, of which something is stored, are stored by a later version: they are neither run again nor replaced."""
+    found = answers(store.is_newer, stored, store.root)
+    newer = [job for job, is_newer in zip(stored, found, strict=True) if is_newer]
     if newer:
         raise AdbenchError(
             f"{len(newer)} of these jobs, the first {newer[0]}, are stored in {store.root} by a newer adbench-tgan; "

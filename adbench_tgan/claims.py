@@ -17,6 +17,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
+from adbench_tgan.asking import answers
 from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.interrupts import within
 from adbench_tgan.jobs import Job
@@ -49,7 +50,7 @@ class Claims:
         self.beat, self.expiry = beat, expiry
         self.held: dict[str, Path] = {}  # by the job's key
         self.seen: dict[Path, tuple[str, float]] = {}  # of others: last change, and when we saw it first
-        self.lock = threading.Lock()  # or a touch might bring back what was just removed
+        self.locks: dict[str, threading.Lock] = {}  # or a touch might bring back what was just removed
         self.over = threading.Event()
         self.heart = threading.Thread(target=self._touch_all, daemon=True)
 
@@ -78,6 +79,7 @@ class Claims:
         path = self._path(job, last + 1)
         if not self._create(path):
             return False
+        self.locks[job.key] = threading.Lock()
         self.held[job.key] = path
         for number in numbers:
             with suppress(Exception):  # it is dead, and ours comes after it
@@ -132,22 +134,24 @@ class Claims:
         return owner_is_gone(owner) or monotonic() - since > self.expiry
 
     def _remove(self, key: str) -> None:
-        with self.lock, suppress(Exception):  # or it expires
+        with self.locks[key], suppress(Exception):  # or it expires
             self.held.pop(key).unlink()
 
     def _remove_all(self) -> None:
         self.heart.join()
-        for key in list(self.held):
-            self._remove(key)
+        list(answers(self._remove, list(self.held), self.folder))
         if not is_remote(self.folder):
             with suppress(OSError):  # others have claims in it
                 self.folder.rmdir()
 
     def _touch_all(self) -> None:
         while not self.over.wait(self.beat):
-            for key in list(self.held):
-                with self.lock, suppress(Exception):  # a file server may be away for a while
-                    touch(self.held[key], draft_name())
+            # One after another, of many an object store would touch the last too late.
+            list(answers(self._touch, list(self.held), self.folder))
+
+    def _touch(self, key: str) -> None:
+        with self.locks[key], suppress(Exception):  # a file server may be away for a while
+            touch(self.held[key], draft_name())
 
 
 def _owner(path: Path) -> str:

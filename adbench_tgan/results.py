@@ -18,6 +18,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from adbench_tgan import listing, places, stored
+from adbench_tgan.asking import answers
 from adbench_tgan.drafts import clear, clear_temporary, draft_name
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.hooks import one_line
@@ -196,8 +197,9 @@ class ResultStore:
         Raises:
             StoreError: one is there and cannot be read, or a folder not be listed.
         """
-        for path in sorted(self.listed() if there is None else there):
-            found = stored.read(path.parent)
+        paths = sorted(self.listed() if there is None else there)
+        each = answers(lambda path: stored.read(path.parent), paths, self.root)
+        for path, found in zip(paths, each, strict=True):
             if found is not None and path.parent == self.folder(found.job):
                 yield result_of(found)
             else:

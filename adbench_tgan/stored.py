@@ -14,7 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, fie
 
 from adbench_tgan.errors import AdbenchError, StoreError
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import ABSENT, answering, contents, open_regular, opened, read_bounded, reading
+from adbench_tgan.places import (
+    ABSENT,
+    answering,
+    contents,
+    is_remote,
+    open_regular,
+    opened,
+    read_bounded,
+    reading,
+)
 from adbench_tgan.text import unmarked
 
 if TYPE_CHECKING:
@@ -144,9 +153,28 @@ def read_scores(folder: Path) -> pd.DataFrame:
         AdbenchError: the file is missing, is not the one that ``result.json`` vouches for, or holds something else.
         StoreError: it cannot be read.
     """
-    path = vouched(folder, "scores.parquet")
+    return parsed_scores(folder, source_of_scores(folder))
+
+
+def source_of_scores(folder: Path) -> Path | BytesIO:
+    """What `parsed_scores` takes, once it is known to be what was written: the file; of an object, its bytes.
+
+    Raises:
+        AdbenchError: as for `vouched`.
+        StoreError: it cannot be read.
+    """
+    return _vouched(folder, "scores.parquet")
+
+
+def parsed_scores(folder: Path, source: Path | BytesIO) -> pd.DataFrame:
+    """The per-image scores in `source`, which is of that folder.
+
+    Raises:
+        AdbenchError, StoreError: as for `read_scores`.
+    """
+    path = folder / "scores.parquet"
     try:
-        return scores_table(path)
+        return scores_table(source)
     except StoreError:
         raise
     except Exception as error:  # a damaged file raises nearly every kind of error
@@ -186,23 +214,34 @@ def vouched(folder: Path, name: str) -> Path:
         AdbenchError: it is missing, or is not the one that ``result.json`` vouches for.
         StoreError: it cannot be read.
     """
+    _vouched(folder, name)
+    return folder / name
+
+
+def _vouched(folder: Path, name: str) -> Path | BytesIO:
+    """As `vouched`; of an object its bytes, which are then the ones that were hashed, and not asked for twice."""
     path = folder / name
     stored = read(folder)
     facts = None if stored is None else stored.files.get(name)
     if facts is None:
         raise _damaged(path, "result.json does not list it")
+    source: Path | BytesIO = path
     try:
         with reading(path), open_regular(path) as file, answering():
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            if is_remote(path):
+                source = BytesIO(file.read(facts.bytes + 1))
+                found = hashlib.sha256(source.getbuffer()).hexdigest()
+            else:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
     except (*ABSENT, ValueError):
         raise _damaged(path, "it is missing, or not a regular file") from None
     if found != facts.sha256:
         raise AdbenchError(f"{path} was changed after it was written; delete {folder} and run again")
-    return path
+    return source
 
 
-def scores_table(path: Path) -> pd.DataFrame:
-    """The scores in a parquet file, whatever else it says of itself.
+def scores_table(path: Path | BytesIO) -> pd.DataFrame:
+    """The scores in a parquet file, or its bytes, whatever else it says of itself.
 
     Raises:
         ValueError: a column is missing, of another type, out of range, or larger than any test set.
@@ -212,7 +251,7 @@ def scores_table(path: Path) -> pd.DataFrame:
     import pyarrow.compute as pc
 
     names = ["sample_id", "label", "score"]
-    table = parquet_table(opened(path), names, ["sample_id"])
+    table = parquet_table(path if isinstance(path, BytesIO) else opened(path), names, ["sample_id"])
     ids, labels, scores = (table[name] for name in names)
     if any(column.null_count for column in (ids, labels, scores)):
         raise ValueError("empty cells")

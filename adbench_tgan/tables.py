@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adbench_tgan.asking import answers
 from adbench_tgan.errors import StoreError
 from adbench_tgan.interrupts import within
 from adbench_tgan.jobs import Job
@@ -17,6 +18,7 @@ from adbench_tgan.published import Printed, beside_papers
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore, left_alone, write_atomically
 from adbench_tgan.selection import comparable, is_current, without_superseded
+from adbench_tgan.stored import parsed_scores, source_of_scores
 from adbench_tgan.text import csv_of
 
 LOOKS = 10  # at results that others keep storing; the last of them writes tables of its own after it
@@ -67,6 +69,21 @@ def silent(_: str) -> None:
     """Say nothing."""
 
 
+def scores_of(store: ResultStore, jobs: Sequence[Job]) -> Callable[[Job], pd.DataFrame]:
+    """What `ResultStore.scores` gives for any of these jobs; an object store is asked now, for several at a time.
+
+    Raises:
+        AdbenchError, StoreError: as from it, of an object store.
+    """
+    if not is_remote(store.root):
+        return store.scores
+    folders = {job.key: store.folder(job) for job in jobs}
+    there = answers(source_of_scores, folders.values(), store.root)
+    # Kept as they are stored: as tables they take several times the memory.
+    sources = dict(zip(folders, there, strict=True))
+    return lambda job: parsed_scores(folders[job.key], sources[job.key])
+
+
 def write_tables(
     store: ResultStore,
     jobs: tuple[Job, ...],
@@ -102,7 +119,8 @@ def _write_tables(
     results = list(store.results(lambda path, why: say(left_alone(path, why)), there))
     current = without_superseded([result for result in results if is_current(result.job, versions)])
     first = jobs[0]
-    ordered = standings(comparable(current, jobs), store.scores)
+    compared = comparable(current, jobs)
+    ordered = standings(compared, scores_of(store, [each.job for each in compared if each.status == "ok"]))
     board = leaderboard_table(beside_papers(ordered, first.dataset, first.protocol, printed))
     write_atomically(store.root / "results.csv", csv_of(results_table(current)))
     write_atomically(store.root / "leaderboard.csv", csv_of(board))

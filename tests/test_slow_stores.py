@@ -1,0 +1,134 @@
+"""Object stores that take seconds over a request: they are asked seldom, and several things at a time."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from test_hostile import in_time
+from test_leaderboard import result
+from test_places import refuse
+
+from adbench_tgan import claims, places, stored, tables
+from adbench_tgan.asking import AT_ONCE, answers
+from adbench_tgan.benchmark import outcomes, unfinished
+from adbench_tgan.claims import Claims
+from adbench_tgan.places import place_of
+from adbench_tgan.results import ResultStore
+
+RESULTS = [result("d", seed=seed) for seed in (0, 1)]
+JOBS = [each.job for each in RESULTS]
+
+
+@pytest.fixture
+def memory() -> Path:
+    pytest.importorskip("upath")
+    return place_of(f"memory://store-{uuid.uuid4().hex}/runs")
+
+
+def test_an_object_store_is_asked_several_things_at_a_time_and_a_folder_one(
+    memory: Path, tmp_path: Path
+) -> None:
+    together = threading.Barrier(AT_ONCE, timeout=60)
+    assert list(answers(lambda one: (together.wait(), one)[1], range(AT_ONCE), memory)) == list(
+        range(AT_ONCE)
+    )
+    threads = set(answers(lambda _: threading.current_thread(), range(9), tmp_path))
+    assert threads == {threading.current_thread()}
+
+
+def test_what_fails_first_is_raised_and_others_that_hang_are_not_waited_for(memory: Path) -> None:
+    back = threading.Event()
+
+    def ask(number: int) -> None:
+        if number == 0:
+            raise OSError("no route")
+        back.wait(60)
+
+    with in_time(30), pytest.raises(OSError, match="no route"):
+        list(answers(ask, range(20), memory))
+    back.set()
+
+
+def test_of_jobs_that_are_not_there_an_object_store_is_asked_by_one_listing(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ResultStore(memory)
+    store.put(RESULTS[0])
+    for owner, call in ((type(memory), "stat"), (type(places.system_of(memory)), "ukey")):
+        real = getattr(owner, call)
+        asked = lambda self, path=None, real=real, **named: (  # noqa: E731
+            refuse() if "seed1" in str(path or self) else real(self, *([path] if path else []), **named)
+        )
+        monkeypatch.setattr(owner, call, asked)
+    missing, before = unfinished(JOBS, store, with_model=False)
+    assert missing == JOBS[1:]
+    assert before == {JOBS[1].key: ""}
+
+
+def scores_at_once(store: ResultStore) -> list[pd.DataFrame]:
+    return list(map(tables.scores_of(store, JOBS), JOBS))
+
+
+MANY: dict[str, Callable[[ResultStore], Any]] = {
+    "results": lambda store: list(store.results()),
+    "plan": partial(unfinished, JOBS, with_model=False),
+    "outcomes": partial(outcomes, JOBS, {}),
+    "scores": scores_at_once,
+}
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_many_results_are_read_at_the_same_time(
+    what: str, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ResultStore(memory)
+    for each in RESULTS:
+        store.put(each)
+    real, together = stored.read, threading.Barrier(2, timeout=60)
+    monkeypatch.setattr(stored, "read", lambda folder: (together.wait(), real(folder))[1])
+    found = MANY[what](store)
+    if what == "scores":
+        for table, each in zip(found, RESULTS, strict=True):
+            pd.testing.assert_frame_equal(table, each.scores)
+    elif what == "plan":
+        assert found == ([], {})
+    else:
+        assert [each.job for each in found] == JOBS
+
+
+def test_an_object_is_read_once_for_its_scores(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, opened = ResultStore(memory), list[str]()
+    store.put(RESULTS[0])
+    real = type(places.system_of(memory)).open
+
+    def opening(self: Any, path: str, *words: Any, **named: Any) -> Any:
+        opened.append(path.rpartition("/")[2])
+        return real(self, path, *words, **named)
+
+    monkeypatch.setattr(type(places.system_of(memory)), "open", opening)
+    pd.testing.assert_frame_equal(store.scores(JOBS[0]), RESULTS[0].scores)
+    assert opened.count("scores.parquet") == 1
+
+
+def test_many_claims_in_an_object_store_are_touched_at_the_same_time(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else those of a run with many jobs at a time die while it lives."""
+    together, touched = threading.Barrier(2, timeout=60), threading.Event()
+
+    def touch(path: Path, text: str) -> None:
+        together.wait()
+        touched.set()
+
+    monkeypatch.setattr(claims, "touch", touch)
+    with Claims(memory, beat=0.01) as run:
+        assert all(map(run.take, JOBS))
+        assert touched.wait(60)
+        together.abort()
