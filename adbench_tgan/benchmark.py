@@ -96,7 +96,9 @@ def benchmark(
     planned = plan(request, registry, reporter.warn, reporter.reading)
     store.open()
     fresh: dict[str, Result] = {}
-    missing, before = looked_at(planned.jobs, store, registry, reporter, with_model=settings.save_models)
+    missing, before, kept = looked_at(
+        planned.jobs, store, registry, reporter, with_model=settings.save_models
+    )
     write = partial(write_tables, store, planned.jobs, registry, printed, once(reporter.warn))
     try:
         with Claims(store.root.absolute()) as claims, saying_interrupted(store, reporter.warn):
@@ -109,7 +111,7 @@ def benchmark(
         write_in_time(write, store, reporter.warn)
         raise
     table, elsewhere = patiently(write, reporter.warn)
-    results = patiently(partial(outcomes, planned.jobs, fresh, store), reporter.warn)
+    results = patiently(partial(outcomes, planned.jobs, kept | fresh, store), reporter.warn)
     return Outcome(
         results=without_gaps(planned.jobs, results, executor),
         leaderboard=table,
@@ -173,10 +175,10 @@ def fit_store(out: Path | str, request: Request) -> ResultStore:
 
 
 def outcomes(
-    jobs: Sequence[Job], fresh: Mapping[str, Result], store: ResultStore
+    jobs: Sequence[Job], known: Mapping[str, Result], store: ResultStore
 ) -> tuple[Result | None, ...]:
-    """What became of each job: its fresh result, or what is stored."""
-    return tuple(answers(lambda job: fresh.get(job.key) or store.outcome(job), jobs, store.root))
+    """What became of each job: the result that is known by its key, or what another run has stored."""
+    return tuple(answers(lambda job: known.get(job.key) or store.outcome(job), jobs, store.root))
 
 
 def without_gaps(jobs: Sequence[Job], results: Sequence[Result | None], executor: str) -> tuple[Result, ...]:
@@ -195,44 +197,47 @@ def without_gaps(jobs: Sequence[Job], results: Sequence[Result | None], executor
 
 def looked_at(
     jobs: Sequence[Job], store: ResultStore, registry: Registry, reporter: Reporter, *, with_model: bool
-) -> tuple[list[Job], dict[str, str]]:
+) -> tuple[list[Job], dict[str, str], dict[str, Result]]:
     """As `unfinished`; the reporter is told of it, and of what is remarkable about the others.
 
     Raises:
         AdbenchError: a later version has stored some.
         StoreAway: the store did not answer for minutes.
     """
-    missing, before = patiently(partial(unfinished, jobs, store, with_model=with_model), reporter.warn)
+    missing, before, kept = patiently(partial(unfinished, jobs, store, with_model=with_model), reporter.warn)
     patiently(partial(refuse_newer, store, [job for job in missing if before[job.key]]), reporter.warn)
     reporter.planned(len(jobs), len(jobs) - len(missing))
-    kept = [job for job in jobs if job.key not in before]
-    finished = patiently(lambda: list(filter(None, answers(store.get, kept, store.root))), reporter.warn)
-    warn_of_other_code(finished, registry, reporter.warn)
-    warn_of_other_metrics(finished, registry, reporter.warn)
-    return missing, before
+    for warn_of in (warn_of_other_code, warn_of_other_metrics):
+        warn_of(kept.values(), registry, reporter.warn)
+    return missing, before, kept
 
 
 def unfinished(
     jobs: Sequence[Job], store: ResultStore, *, with_model: bool
-) -> tuple[list[Job], dict[str, str]]:
-    """The jobs to be run, and the stamp of what is stored of each, by key: what changes is another run's doing.
+) -> tuple[list[Job], dict[str, str], dict[str, Result]]:
+    """The jobs to be run, the stamp of what is stored of each, and the results of the others; both by key.
 
-    Each was looked at once more after its stamp, so that there is no gap in which another run could finish it unseen.
-    One listing tells of which nothing is stored: an object store would be asked eight times about each of these.
+    What changes a stamp is another run's doing. Each job was looked at once more after it, so that there is no gap in
+    which another run could finish it unseen. One listing tells of which jobs nothing is stored: an object store would
+    be asked eight times about each of these.
     """
-    there = store.listed()
+    there, kept = store.listed(), dict[str, Result]()
 
     def is_there(job: Job) -> bool:
         return store.folder(job) / "result.json" in there
 
+    def look(job: Job) -> Result | None:
+        return store.get(job, with_model=with_model) if is_there(job) else None
+
     def lacking(some: Sequence[Job]) -> list[Job]:
-        found = answers(lambda job: is_there(job) and store.has(job, with_model=with_model), some, store.root)
-        return [job for job, is_found in zip(some, found, strict=True) if not is_found]
+        found = list(answers(look, some, store.root))
+        kept.update((result.job.key, result) for result in found if result is not None)
+        return [job for job, result in zip(some, found, strict=True) if result is None]
 
     missing = lacking(jobs)
     stamps = answers(lambda job: store.stamp(job) if is_there(job) else "", missing, store.root)
     before = {job.key: stamp for job, stamp in zip(missing, stamps, strict=True)}
-    return lacking(missing), before
+    return lacking(missing), before, kept
 
 
 def check_options(settings: Settings, executor: ExecutorSpec, registry: Registry) -> None:

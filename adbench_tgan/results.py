@@ -120,22 +120,22 @@ class ResultStore:
         """Where trainings are kept while they last."""
         return self.root / PARTIAL
 
-    def get(self, job: Job) -> Result | None:
-        """The stored result of a job that ended well; None if there is none, or it is damaged."""
-        found = self._finished(job)
-        return None if found is None else result_of(found)
+    def get(self, job: Job, *, with_model: bool = False) -> Result | None:
+        """The stored result of a job that ended well; None if there is none, or it is damaged.
 
-    def has(self, job: Job, *, with_model: bool = False) -> bool:
-        """Whether `get` would find a result; `with_model` asks for one whose model was saved too."""
-        found = self._finished(job)
-        return found is not None and (not with_model or "model.safetensors" in found.files)
-
-    def _finished(self, job: Job) -> stored.Stored | None:
+        `with_model` asks for one whose model was saved too.
+        """
         folder = self.folder(job)
         found = stored.read(folder)
         if found is None or found.status != "ok" or not same(found.job, job):
             return None
-        return found if stored.is_whole(found, folder) else None
+        if with_model and "model.safetensors" not in found.files:
+            return None
+        return result_of(found) if stored.is_whole(found, folder) else None
+
+    def has(self, job: Job, *, with_model: bool = False) -> bool:
+        """Whether `get` would find a result."""
+        return self.get(job, with_model=with_model) is not None
 
     def outcome(self, job: Job) -> Result | None:
         """What is stored of a job, also when it failed."""

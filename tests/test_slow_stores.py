@@ -67,9 +67,10 @@ def test_of_jobs_that_are_not_there_an_object_store_is_asked_by_one_listing(
             refuse() if "seed1" in str(path or self) else real(self, *([path] if path else []), **named)
         )
         monkeypatch.setattr(owner, call, asked)
-    missing, before = unfinished(JOBS, store, with_model=False)
+    missing, before, kept = unfinished(JOBS, store, with_model=False)
     assert missing == JOBS[1:]
     assert before == {JOBS[1].key: ""}
+    assert [each.job for each in kept.values()] == JOBS[:1]
 
 
 def scores_at_once(store: ResultStore) -> list[pd.DataFrame]:
@@ -98,7 +99,7 @@ def test_many_results_are_read_at_the_same_time(
         for table, each in zip(found, RESULTS, strict=True):
             pd.testing.assert_frame_equal(table, each.scores)
     elif what == "plan":
-        assert found == ([], {})
+        assert (found[:2], list(found[2])) == (([], {}), [job.key for job in JOBS])
     else:
         assert [each.job for each in found] == JOBS
 
