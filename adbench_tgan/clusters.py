@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ from adbench_tgan.worker import read_back, read_spec, spec_of
 ATTEMPTS = 5  # times that a job is begun, when what runs it dies
 PATIENCE = 0.5  # seconds between two looks at the cluster
 MEMORY = 2**28  # bytes of a local cluster's object store: results are small, and larger ones go to the disk
+
+LACKING = "failed to import on the worker"  # what Ray says where a machine lacks this package
 
 Files = dict[str, bytes]
 
@@ -91,7 +94,7 @@ class Distant:
         except StopIteration:
             return failure(self.job, self.settings, "its Ray task returned no result")
         except RayTaskError as error:  # raised by the task: its node lacks something
-            return failure(self.job, self.settings, last_line(error))
+            return failure(self.job, self.settings, raised_there(error))
         except RayError as error:
             return self._again(type(error).__name__, reporter)
         if isinstance(said, dict):
@@ -195,6 +198,8 @@ def carry_out_there(parcel: Mapping[str, Any]) -> Iterator[list[Any] | Files]:
                 yield from (line for _, line in told(heard))
             yield from (line for _, line in told(heard))
             result = process.result()
+            if result.status == "failed":  # it may be for what this machine lacks
+                result = replace(result, error=f"{result.error} (on {socket.gethostname()})")
         finally:
             process.close()
         (folder / "result").mkdir()
@@ -217,10 +222,16 @@ def unpack(job: Job, settings: Settings, files: Files) -> Result:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def last_line(error: BaseException) -> str:
-    """What a task raised, without the traceback that Ray prints."""
+def raised_there(error: BaseException) -> str:
+    """What a task raised, and on which machine, without the traceback and the search path that Ray prints."""
     cause = getattr(error, "cause", None)
-    return one_line(cause) if isinstance(cause, BaseException) else str(error).strip().splitlines()[-1]
+    lacking = isinstance(cause, ImportError) or LACKING in str(cause)
+    if isinstance(cause, BaseException) and LACKING not in str(cause):
+        told = one_line(cause)
+    else:
+        told = str(cause or error).strip().splitlines()[-1]
+    remedy = "; install there what is installed here, then run again" if lacking else ""
+    return f"{told} (on {getattr(error, 'ip', 'its machine')}){remedy}"
 
 
 # --- the cluster ------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from adbench_tgan.hooks import one_line
 
 ABSENT = (FileNotFoundError, NotADirectoryError)  # all other errors of reading leave open what is there
 UNKNOWN_USER = re.compile("Credential|Profile|Token|Auth|Refresh")  # in the names of libraries' errors
+EXPIRED = "renew its credentials, or let them list, read and write there, then "
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # how a rename fails where a folder has just appeared
 
 
@@ -133,11 +134,14 @@ def unwritten(path: Path, error: OSError) -> StoreError:
 
 
 def _unanswered(what: str, path: Path, error: OSError, remedy: str) -> StoreError:
-    away = is_remote(path) and not isinstance(error, PermissionError)
+    refused = isinstance(error, PermissionError)
+    away = is_remote(path) and not refused
+    if is_remote(path) and (refused or error.errno == errno.EINVAL):  # S3's answer to an expired token
+        remedy = EXPIRED
+    elif away:
+        remedy = ""
     reason = f"cannot {what} {path}: {error.strerror or one_line(error)}"[:600]
-    return (StoreAway if away else StoreError)(
-        f"{reason}; {'' if away else remedy}run the same command again"
-    )
+    return (StoreAway if away else StoreError)(f"{reason}; {remedy}run the same command again")
 
 
 def is_there(path: Path) -> bool:

@@ -336,6 +336,45 @@ def test_a_task_that_raises_or_gives_nothing_is_a_failure_and_not_begun_again() 
         assert cluster.cancelled == [(distant.stream, True)]
 
 
+def test_a_machine_that_lacks_the_package_is_named_in_one_short_line_with_the_remedy() -> None:
+    errors = pytest.importorskip("ray.exceptions")
+    lacks = "ModuleNotFoundError: No module named 'adbench_tgan'"
+    dump = (
+        f"The remote function failed to import on the worker. sys.path {['/x'] * 99}:\n\nTraceback\n{lacks}\n"
+    )
+    remedy = "install there what is installed here, then run again"
+    for cause, told in (
+        (RuntimeError(dump), f"{lacks} (on 10.0.0.7); {remedy}"),
+        (ModuleNotFoundError("No module named 'adbench_tgan'"), f"{lacks} (on 10.0.0.7); {remedy}"),
+        (OSError("disk full"), "OSError: disk full (on 10.0.0.7)"),
+    ):
+        raised = errors.RayTaskError("carry_out_there", "Traceback", cause, ip="10.0.0.7")
+        cluster = Cluster([raised])
+        assert clusters.Distant(JOB, Settings(), cluster.begin, cluster).hear(Silent()).error == told
+
+
+def test_a_job_that_fails_on_a_machine_of_a_cluster_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended:
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def ended(self) -> bool:
+            return True
+
+        def result(self) -> Any:
+            return clusters.failure(JOB, Settings(), "no such folder; give --data-root")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(clusters, "Process", Ended)
+    monkeypatch.setattr(clusters, "read_spec", lambda spec: (JOB, Settings()))
+    monkeypatch.setattr(socket, "gethostname", lambda: "third-node")
+    parcel = {"search": [], "threads": None, "sources": {}, "spec": {"plugins": [], "detectors": []}}
+    *_, files = clusters.carry_out_there(parcel)
+    assert json.loads(files["result.json"])["error"] == "no such folder; give --data-root (on third-node)"
+
+
 def test_a_head_that_is_gone_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heads, "unanswered", lambda address: "Connection refused")
     monkeypatch.setattr(heads, "GONE", 0.0)

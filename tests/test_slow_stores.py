@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,14 @@ from test_hostile import in_time
 from test_leaderboard import result
 from test_places import refuse
 
-from adbench_tgan import claims, places, stored, tables
+from adbench_tgan import claims, keeping, places, stored, tables
 from adbench_tgan.asking import AT_ONCE, answers
 from adbench_tgan.benchmark import outcomes, unfinished
 from adbench_tgan.claims import Claims
+from adbench_tgan.errors import StoreAway, StoreError
 from adbench_tgan.places import place_of
 from adbench_tgan.results import ResultStore
+from adbench_tgan.runner import Settings
 
 RESULTS = [result("d", seed=seed) for seed in (0, 1)]
 JOBS = [each.job for each in RESULTS]
@@ -133,3 +138,42 @@ def test_many_claims_in_an_object_store_are_touched_at_the_same_time(
         assert all(map(run.take, JOBS))
         assert touched.wait(60)
         together.abort()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (PermissionError("The provided token has expired."), StoreError),
+        (OSError(errno.EINVAL, "Bad Request"), StoreAway),
+    ],
+)
+def test_a_result_that_credentials_no_longer_store_is_kept_and_the_remedy_named(
+    error: OSError, kind: type[StoreError], memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise error
+
+    store = ResultStore(memory)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(keeping, "PAUSES", (0,))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "write_bytes", refused)
+        with pytest.raises(kind) as raised:
+            keeping.stored(RESULTS[0], store, Settings(), [].append)
+    assert type(raised.value) is kind
+    target = store.folder(JOBS[0])
+    (folder,) = tmp_path.glob(f"*/{target.name}")
+    assert str(raised.value).endswith(
+        "; renew its credentials, or let them list, read and write there, then run the same command again; "
+        f"its files are kept in {folder}: copied to {target}, they count as stored"
+    )
+    for path in folder.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    assert store.get(JOBS[0]) is not None
+
+
+def test_what_is_kept_of_a_store_is_a_result_and_no_failure(memory: Path, tmp_path: Path) -> None:
+    error = StoreAway("cannot write it; run the same command again")
+    failed = replace(RESULTS[0], status="failed", scores=None)
+    assert keeping.kept_here(failed, ResultStore(memory), error) is error
+    assert keeping.kept_here(RESULTS[0], ResultStore(tmp_path), error) is error
