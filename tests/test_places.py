@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import tempfile
 import threading
 import uuid
 from collections import Counter
@@ -355,15 +356,19 @@ def away(owner: Any, call: str, times: int, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("call", ["stat", "write_bytes"])
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_result_waits_for_a_store_that_is_away_and_is_never_stored_as_a_failure(
-    call: str, times: int, memory: Path, monkeypatch: pytest.MonkeyPatch
+    call: str, times: int, memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     store, put, said = ResultStore(memory), result("d"), list[str]()
     store.put(put)  # a result that is stored again, such as with its model
     away(type(memory), call, times, monkeypatch)
     if times <= 2:
         assert keeping.stored(put, store, Settings(), said.append) is put
     else:
-        with pytest.raises(StoreAway, match=r"Refused: Could not connect; run the same command again$"):
+        with pytest.raises(
+            StoreAway,
+            match=r"Refused: Could not connect; run the same command again; its files are kept in /.*: copied to memory://.*, they count as stored$",
+        ):
             keeping.stored(put, store, Settings(), said.append)
     assert len(said) == 1
     assert re.fullmatch(
