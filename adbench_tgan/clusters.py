@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +33,9 @@ ATTEMPTS = 5  # times that a job is begun, when what runs it dies
 PATIENCE = 0.5  # seconds between two looks at the cluster
 MEMORY = 2**28  # bytes of a local cluster's object store: results are small, and larger ones go to the disk
 
+MACHINE = re.compile(
+    r"\(pid=\d+, ip=([^,)\s]+)"
+)  # in what Ray prints of an error; the error itself forgets it
 LACKING = "failed to import on the worker"  # what Ray says where a machine lacks this package
 
 Files = dict[str, bytes]
@@ -231,7 +235,8 @@ def raised_there(error: BaseException) -> str:
     else:
         told = str(cause or error).strip().splitlines()[-1]
     remedy = "; install there what is installed here, then run again" if lacking else ""
-    return f"{told} (on {getattr(error, 'ip', 'its machine')}){remedy}"
+    machine = MACHINE.search(str(error))
+    return f"{told}{f' (on {machine[1]})' if machine else ''}{remedy}"
 
 
 # --- the cluster ------------------------------------------------------------------------------------------------

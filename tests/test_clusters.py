@@ -348,7 +348,10 @@ def test_a_machine_that_lacks_the_package_is_named_in_one_short_line_with_the_re
         (ModuleNotFoundError("No module named 'adbench_tgan'"), f"{lacks} (on 10.0.0.7); {remedy}"),
         (OSError("disk full"), "OSError: disk full (on 10.0.0.7)"),
     ):
-        raised = errors.RayTaskError("carry_out_there", "Traceback", cause, ip="10.0.0.7")
+        trace = "Traceback (most recent call last):\nError: it"
+        raised = errors.RayTaskError(
+            "carry_out_there", trace, cause, pid=7, ip="10.0.0.7"
+        ).as_instanceof_cause()
         cluster = Cluster([raised])
         assert clusters.Distant(JOB, Settings(), cluster.begin, cluster).hear(Silent()).error == told
 
