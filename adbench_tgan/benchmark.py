@@ -27,7 +27,7 @@ from adbench_tgan.leaderboard import (
     RESULT_COLUMNS,
 )
 from adbench_tgan.packing import check_packing
-from adbench_tgan.places import ensure_ours, ensure_writable, place_of
+from adbench_tgan.places import ensure_ours, ensure_writable, is_remote, place_of
 from adbench_tgan.published import read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore
@@ -218,21 +218,22 @@ def unfinished(
     """The jobs to be run, the stamp of what is stored of each, and the results of the others; both by key.
 
     What changes a stamp is another run's doing. Each job was looked at once more after it, so that there is no gap in
-    which another run could finish it unseen. One listing tells of which jobs nothing is stored: an object store would
-    be asked eight times about each of these.
+    which another run could finish it unseen. Of an object store, which would be asked eight times about each job of
+    which nothing is stored, one listing tells which these are.
     """
-    there, kept = store.listed(), dict[str, Result]()
+    there, kept = store.listed() if is_remote(store.root) else None, dict[str, Result]()
 
     def is_there(job: Job) -> bool:
-        return store.folder(job) / "result.json" in there
+        return there is None or store.folder(job) / "result.json" in there
 
     def look(job: Job) -> Result | None:
         return store.get(job, with_model=with_model) if is_there(job) else None
 
     def lacking(some: Sequence[Job]) -> list[Job]:
         found = list(answers(look, some, store.root))
-        kept.update((result.job.key, result) for result in found if result is not None)
-        return [job for job, result in zip(some, found, strict=True) if result is None]
+        looked = list(zip(some, found, strict=True))
+        kept.update((job.key, result) for job, result in looked if result is not None)
+        return [job for job, result in looked if result is None]
 
     missing = lacking(jobs)
     stamps = answers(lambda job: store.stamp(job) if is_there(job) else "", missing, store.root)
