@@ -50,7 +50,7 @@ from adbench_tgan.boards.gather import gaps
 from adbench_tgan.boards.readme import cell
 from adbench_tgan.boards.rerun import _differences
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS, check, check_scores
-from adbench_tgan.boards.soundness import _changed, _impossible, sound_scores
+from adbench_tgan.boards.soundness import _changed, impossible, sound_scores
 from adbench_tgan.boards.verify import _audits, _hashes, _names, _recorded, _seals
 from adbench_tgan.data.spec import ProtocolSpec
 from adbench_tgan.errors import AdbenchError
@@ -827,14 +827,14 @@ def test_that_a_flat_colour_is_as_good_a_reconstruction_is_kept_and_told(tmp_pat
 
 def test_a_metric_of_a_plugin_may_be_negative_but_is_a_number():
     one = made("one", CATEGORIES[0], 0, 1.0)
-    assert list(_impossible(replace(one, metrics={"spearman": -0.5, "auroc": 0.5}))) == []
+    assert list(impossible(replace(one, metrics={"spearman": -0.5, "auroc": 0.5}))) == []
     wrong = replace(one, metrics={"spearman": float("nan"), "auroc": -0.5})
-    assert list(_impossible(wrong)) == ["spearman must not be nan", "auroc must not be -0.5"]
+    assert list(impossible(wrong)) == ["spearman must not be nan", "auroc must not be -0.5"]
 
 
 def test_a_job_that_ended_well_had_no_problem():
     one = made("one", CATEGORIES[0], 0, 1.0)
-    (told,) = _impossible(replace(one, job=replace(one.job, problem="no weights")))
+    (told,) = impossible(replace(one, job=replace(one.job, problem="no weights")))
     assert told == "its status is ok, and it states an error"
 
 
@@ -1037,6 +1037,19 @@ def test_a_board_with_impure_scores_is_announced_as_one_that_verify_refuses(adbe
         assert ended.status == status
     (line,) = [each for each in ended.out.splitlines() if "purity_delta" in each]
     assert line.startswith(f"impure/results.csv: {results[-1].job.key} (taught, bee, seed 2), purity_delta: ")
+
+
+def test_a_result_that_no_run_can_have_measured_is_not_published(adbench, tmp_path):
+    results = grid(("good", "poor"))
+    edited = replace(results[-1], timing={"fit_seconds": -1.0})
+    runs = stored(tmp_path / "runs", [*results[:-1], edited])
+    ended = adbench("publish", "--runs", runs, "--board", "toy", "--out", tmp_path / "boards")
+    assert ended.status == 2
+    assert ended.error == (
+        f"{edited.job}: fit_seconds must not be -1.0; remove its folder "
+        f"({ResultStore(Path()).folder(edited.job)}) and run again"
+    )
+    assert not (tmp_path / "boards/toy").exists()
 
 
 def test_runs_of_several_kinds_are_refused_until_one_is_chosen(tmp_path):
@@ -2037,8 +2050,8 @@ def test_audited_seeds_are_averaged_before_categories():
 
 def test_images_of_another_side_than_the_settings_are_named():
     one = made("one", CATEGORIES[0], 0, 1.0, config={"epochs": 2, "image_size": 16})
-    assert list(_impossible(one)) == ["images of 8 x 8 are not those of image_size=16"]
-    assert list(_impossible(replace(one, shape=(1, 16, 16)))) == []
+    assert list(impossible(one)) == ["images of 8 x 8 are not those of image_size=16"]
+    assert list(impossible(replace(one, shape=(1, 16, 16)))) == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from adbench_tgan.boards.folder import check_name, publish, put_back, read, rebu
 from adbench_tgan.boards.gather import check_lost, from_runs, store_of
 from adbench_tgan.boards.part import Part
 from adbench_tgan.boards.rerun import rerun
-from adbench_tgan.boards.soundness import impure
+from adbench_tgan.boards.soundness import impossible, impure
 from adbench_tgan.boards.timings import find_timings, verify_timing
 from adbench_tgan.boards.verify import (
     Finding,
@@ -35,6 +35,7 @@ __all__ = [
     "find_timings",
     "folders_in",
     "from_runs",
+    "impossible",
     "impure",
     "no_board",
     "publish",

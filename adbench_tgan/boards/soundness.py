@@ -76,10 +76,11 @@ def _label_hashes(content: Content, suspect: set[str]) -> dict[str, str]:
 def implausible(content: Content) -> Iterator[Found]:
     """What jobs of ``board.json`` state that no run can have measured."""
     for job, result in zip(content["jobs"], results_of(content), strict=True):
-        yield from (("board.json", f"jobs/{job['key']}", text) for text in _impossible(result))
+        yield from (("board.json", f"jobs/{job['key']}", text) for text in impossible(result))
 
 
-def _impossible(result: Result) -> Iterator[str]:
+def impossible(result: Result) -> Iterator[str]:
+    """What a result states that no run can have measured, in words."""
     if any(type(count) is not int or count < 0 for count in result.parameters.values()):
         yield "parameters must be whole numbers, none below 0"
     probed = {name: getattr(result, name) for name in ("purity_delta", "reconstruction_error")}

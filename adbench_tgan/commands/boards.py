@@ -125,7 +125,7 @@ def publish(
             say=warn,
             whole=True,
         )
-    made = _noted(made, note)
+    made = _noted(_possible(made), note)
     if not replace:
         boards.check_lost(out / board, made.measured, again)
     changed = boards.publish(made, out)
@@ -178,6 +178,21 @@ def verify(
     if as_json:
         answer({"boards": [str(place) for place, _ in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)
+
+
+def _possible(board: Board) -> Board:
+    """The same.
+
+    Raises:
+        AdbenchError: a result states what no run can have measured, which `verify` would refuse.
+    """
+    from adbench_tgan import boards
+    from adbench_tgan.results import removal
+
+    for result in board.measured:
+        for problem in boards.impossible(result):
+            raise AdbenchError(f"{result.job}: {problem}; {removal(result.job)}")
+    return board
 
 
 def _warn_of_impure(board: Board) -> None:
