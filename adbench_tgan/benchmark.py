@@ -207,8 +207,8 @@ def looked_at(
     missing, before, kept = patiently(partial(unfinished, jobs, store, with_model=with_model), reporter.warn)
     patiently(partial(refuse_newer, store, [job for job in missing if before[job.key]]), reporter.warn)
     reporter.planned(len(jobs), len(jobs) - len(missing))
-    for warn_of in (warn_of_other_code, warn_of_other_metrics):
-        warn_of(kept.values(), registry, reporter.warn)
+    warn_of_other_code(kept.values(), registry, reporter.warn)
+    warn_of_other_metrics(kept.values(), registry, reporter.warn)
     return missing, before, kept
 
 
@@ -230,8 +230,7 @@ def unfinished(
         return store.get(job, with_model=with_model) if is_there(job) else None
 
     def lacking(some: Sequence[Job]) -> list[Job]:
-        found = list(answers(look, some, store.root))
-        looked = list(zip(some, found, strict=True))
+        looked = list(zip(some, answers(look, some, store.root), strict=True))
         kept.update((job.key, result) for job, result in looked if result is not None)
         return [job for job, result in looked if result is None]
 

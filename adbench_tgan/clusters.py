@@ -33,9 +33,8 @@ ATTEMPTS = 5  # times that a job is begun, when what runs it dies
 PATIENCE = 0.5  # seconds between two looks at the cluster
 MEMORY = 2**28  # bytes of a local cluster's object store: results are small, and larger ones go to the disk
 
-MACHINE = re.compile(
-    r"\(pid=\d+, ip=([^,)\s]+)"
-)  # in what Ray prints of an error; the error itself forgets it
+# In what Ray prints of an error; the error itself forgets it.
+MACHINE = re.compile(r"\(pid=\d+, ip=([^,)\s]+)")
 LACKING = "failed to import on the worker"  # what Ray says where a machine lacks this package
 
 Files = dict[str, bytes]

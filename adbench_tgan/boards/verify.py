@@ -144,10 +144,7 @@ def altered(path: Path) -> list[Finding]:
     """
     content = read_content(path)
     with _understood(path):
-        found = list(_seals(content))
-        for name, facts in content["files"].items():
-            if facts_of_file(bytes_of(path / name)) != facts:
-                found.append((name, "", UNLIKE))
+        found = [*_seals(content), *_hashes(path, content, scores=True)]
     return findings(path, found)
 
 
@@ -288,10 +285,10 @@ def _names(path: Path, content: Content) -> Iterator[Found]:
             yield name, "", "is missing"
 
 
-def _hashes(path: Path, content: Content) -> Iterator[Found]:
-    """Tables and pages compared with their recorded hashes, where they cannot be recomputed."""
+def _hashes(path: Path, content: Content, *, scores: bool = False) -> Iterator[Found]:
+    """Tables and pages, and the files of `scores`, compared with their recorded hashes: nothing is recomputed."""
     for name, facts in content["files"].items():
-        if not name.startswith("scores/") and facts_of_file(bytes_of(path / name)) != facts:
+        if (scores or not name.startswith("scores/")) and facts_of_file(bytes_of(path / name)) != facts:
             yield name, "", UNLIKE
 
 

@@ -181,10 +181,10 @@ def verify(
 
 
 def _possible(board: Board) -> Board:
-    """The same.
+    """That board, once it is known that runs can have measured what its results state.
 
     Raises:
-        AdbenchError: a result states what no run can have measured, which `verify` would refuse.
+        AdbenchError: a result states something else, for which `verify` would refuse the board.
     """
     from adbench_tgan import boards
     from adbench_tgan.results import removal
