@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from threading import Event, Thread
 from time import monotonic
@@ -27,7 +28,8 @@ class TerminalReporter:
     """Bars on the standard error stream where that is a terminal; a line a job everywhere."""
 
     def __init__(self, console: Console | None = None):
-        self.console = console = console or Console(stderr=True)
+        # A detector may turn `sys.stderr` elsewhere for a while: this goes on to where it was.
+        self.console = console = console or Console(file=sys.stderr, stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

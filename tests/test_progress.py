@@ -1,6 +1,7 @@
 """What a run says of itself, on a terminal and in a log."""
 
 import io
+from contextlib import redirect_stderr
 from time import monotonic, sleep
 
 import pandas as pd
@@ -101,6 +102,13 @@ def test_a_log_tells_of_a_job_that_tells_nothing_itself(log, monkeypatch):
     assert set(lines) == {"[1/2] d on toy/a seed 0: fit, for 0 s"}
     sleep(0.3)
     assert log.getvalue().splitlines() == lines  # it has ended
+
+
+def test_a_log_is_told_also_while_a_detector_silences_what_it_uses(capsys):
+    with TerminalReporter() as told, redirect_stderr(io.StringIO()) as silenced:
+        told.warn("still here")
+    assert capsys.readouterr().err == "note: still here\n"
+    assert silenced.getvalue() == ""
 
 
 def test_a_log_that_was_silent_for_long_tells_of_images(log, monkeypatch):
