@@ -177,3 +177,15 @@ def test_what_is_kept_of_a_store_is_a_result_and_no_failure(memory: Path, tmp_pa
     failed = replace(RESULTS[0], status="failed", scores=None)
     assert keeping.kept_here(failed, ResultStore(memory), error) is error
     assert keeping.kept_here(RESULTS[0], ResultStore(tmp_path), error) is error
+
+
+def test_what_a_full_disk_does_not_keep_is_not_said_to_be_kept(
+    memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(keeping, "write_files", full)
+    error = StoreAway("cannot write it; run the same command again")
+    assert keeping.kept_here(RESULTS[0], ResultStore(memory), error) is error
