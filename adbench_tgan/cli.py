@@ -154,6 +154,8 @@ def cores_are_free() -> bool:
 
 def main() -> None:
     """Run the command line; every error is one line, with a traceback only on ``--debug``."""
+    if sys.platform == "win32":  # where files cannot be opened as `places` opens them
+        fail("adbench does not run on Windows itself; install and run it in WSL")
     if not cores_are_free():
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     debug = "--debug" in sys.argv

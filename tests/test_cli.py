@@ -206,6 +206,13 @@ def test_command_that_needs_another_shows_its_help(words: tuple[str, ...], adben
     assert "adbench: " not in ended.err
 
 
+def test_windows_is_told_where_it_runs(adbench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    ended = adbench("--version")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.error == "adbench does not run on Windows itself; install and run it in WSL"
+
+
 def test_debug_shows_the_traceback(adbench: Call, shell: Call) -> None:
     ended, plain = shell("--debug", "list", "nothing"), shell("list", "nothing")
     assert ended.status == plain.status == 2
