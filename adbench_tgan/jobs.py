@@ -278,7 +278,7 @@ def default_of(config: DetectorConfig, name: str) -> Any:
     others = {key: value for key, value in config if key != name}
     try:
         return in_json(getattr(type(config).model_validate(others), name))
-    except ValidationError:  # it does not fit to the others
+    except (ValidationError, AdbenchError):  # it does not fit to the others
         setting = type(config).model_fields[name]
         return in_json(setting.get_default(call_default_factory=True, validated_data=others))
 

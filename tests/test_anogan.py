@@ -14,6 +14,8 @@ from adbench_baselines import anogan
 from adbench_baselines.anogan import AnoGAN, Config, discriminator_loss
 from adbench_tgan import ImageSet, TrainSet, to_uint8, to_unit
 from adbench_tgan.audit import score_as
+from adbench_tgan.jobs import entry
+from adbench_tgan.registry import Registry
 from adbench_tgan.scoring import operations
 from adbench_tgan.testing import smooth_images
 
@@ -126,6 +128,15 @@ def test_a_budget_in_iterations_or_in_passes(monkeypatch):
     calls.clear()
     assert len(list(AnoGAN(SMALL.model_copy(update={"iterations": 47})).epochs(train))) == 16
     assert len(calls) == 47
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [([], 10_000), (["epochs=4"], 4), (["epochs=4", "iterations=auto"], 10_000), (["iterations=7"], 7)],
+)
+def test_epochs_that_are_set_alone_count_on_few_images_too(overrides, steps):
+    asked = entry(Registry.discover(), "anogan", "paper", [f"anogan.{each}" for each in overrides], print)
+    assert sum(AnoGAN(asked.config).counts(TrainSet(ImageSet(images(24))))) == steps
 
 
 def reference(detector, image, cross_entropy=False):

@@ -117,6 +117,8 @@ def test_without_tanh_the_output_is_what_tanh_is_taken_of():
 def test_a_patch_that_leaves_too_few_tokens_to_halve_is_refused(size, patch):
     with pytest.raises(AdbenchError, match=f"anotrans: patch={patch} must be a power of two and at most"):
         built((3, size, size), patch=patch)
+    with pytest.raises(AdbenchError, match=f"anotrans: patch={patch} must be a power of two and at most"):
+        Config(image_size=size, patch=patch)
 
 
 # the order of pixels

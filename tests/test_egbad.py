@@ -256,7 +256,9 @@ def test_batches_a_and_b_are_two_orders_of_the_same_images():
 
 
 def test_one_image_is_too_few_for_batch_norm_of_codes():
-    with pytest.raises(AdbenchError, match=r"^batch norm needs two images in a batch here; give more"):
+    with pytest.raises(
+        AdbenchError, match=r"^batch norm needs two images in a batch here; give more training images$"
+    ):
         EGBAD(Config(width=4, latent=4, steps=2)).fit(TrainSet(ImageSet(images(1))))
 
 

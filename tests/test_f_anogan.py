@@ -142,7 +142,9 @@ def test_one_image_is_too_few_for_batch_norm_of_vectors():
     mlp = SMALL.model_copy(update={"arch": "mlp"})
     for config, train in ((SMALL, one), (SMALL, two), (mlp, two)):
         FAnoGAN(config).fit(train)
-    with pytest.raises(AdbenchError, match=r"^batch norm needs two images in a batch here; give more"):
+    with pytest.raises(
+        AdbenchError, match=r"^batch norm needs two images in a batch here; give more training images$"
+    ):
         FAnoGAN(mlp).fit(one)
 
 

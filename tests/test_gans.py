@@ -97,6 +97,16 @@ def test_a_side_that_cannot_be_halved_to_four_is_refused(name, size):
         built(name, (3, size, size))
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_such_a_side_is_refused_before_a_job(name):
+    with pytest.raises(AdbenchError, match=rf"^{name}\.image_size=48: it must be a power of two"):
+        made(name, image_size=48)
+
+
+def test_fully_connected_networks_take_any_side():
+    made("f_anogan", arch="mlp", image_size=28).build((1, 28, 28))
+
+
 EVERY_OPTION = {"softpool": True, "attend_path": True, "out_act": "none"}
 
 

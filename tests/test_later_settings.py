@@ -72,6 +72,11 @@ def test_defaults_of_any_form_are_known_as_such():
     assert default_of(Unusual(image_size=64, half=16), "half") == 32
 
 
+def test_a_default_that_does_not_fit_to_the_others_is_known():
+    dual = REGISTRY.detector("transgan_dual")
+    assert default_of(dual.Config(image_size=64, patch_size=64), "image_size") == 32
+
+
 def test_other_settings_are_recorded_whatever_they_are():
     plain = DetectorConfig(image_size=64)
     assert recorded(plain) == plain.model_dump(mode="json") == {"image_size": 64}

@@ -218,7 +218,7 @@ def test_a_discriminator_that_has_won_is_drawn_anew(monkeypatch):
 def test_one_image_of_16_pixels_is_too_few_for_batch_norm():
     train = TrainSet(ImageSet(images(1, size=16)))
     with pytest.raises(
-        AdbenchError, match="batch norm needs two images in a batch here; give more training images"
+        AdbenchError, match=r"^batch norm needs two images in a batch here; give more training images$"
     ):
         SAGAN(SMALL).fit(train)
     SAGAN(SMALL).fit(TrainSet(ImageSet(images(2, size=16))))

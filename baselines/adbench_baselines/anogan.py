@@ -38,7 +38,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from adbench_baselines.latent_search import Ends, Found, in_groups, search, starts
@@ -69,7 +69,7 @@ class Config(DetectorConfig):
     """passes over the training images"""
     iterations: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
     """training steps, which replace epochs; null: train for `epochs`; auto: 10,000 steps with fewer than 1,000 training
-    images, as in MVTec AD, else null"""
+    images, as in MVTec AD, else null, which is also what it is where only `epochs` is set"""
     batch_size: int = Field(default=64, ge=2)
     """images per step"""
     lr: float = Field(default=2e-4, gt=0)
@@ -99,6 +99,11 @@ class Config(DetectorConfig):
     together: int | None = Field(default=50, ge=1)
     """images searched at once, always this many, so that a score is the same to the last bit in any batch; null: the whole batch"""
 
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        check_size("anogan", self.image_size)
+        return self
+
 
 class AnoGAN(Detector):
     Config = Config
@@ -116,9 +121,16 @@ class AnoGAN(Detector):
         }
     }
 
+    @classmethod
+    def plan(cls, config: Config) -> Config:
+        """Let `epochs` that are set count, of a small training set too, unless `iterations` are set as well."""
+        if "epochs" in config.model_fields_set and "iterations" not in config.model_fields_set:
+            return config.model_copy(update={"iterations": None})
+        return config
+
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
-        check_size(size)
+        check_size("anogan", size)
         c = self.config
         self.generator = decoder(size, channels, c.width, c.latent).to(self.device).apply(dcgan_init)
         self.discriminator = Discriminator(size, channels, c.width).to(self.device).apply(dcgan_init)

@@ -36,7 +36,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from adbench_baselines.layers import Average, Decay, check_pair, check_size, frozen, portions
@@ -85,6 +85,11 @@ class Config(DetectorConfig):
     (cross-e)"""
     w: float = Field(default=0.1, ge=0, le=1)
     """weight of the discriminator's part of the score; that of the residual is 1 - w"""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        check_size("egbad", self.image_size)
+        return self
 
 
 def norm(channels: int, c: Config) -> nn.BatchNorm2d:
@@ -177,7 +182,7 @@ class EGBAD(Detector):
 
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
-        check_size(size)
+        check_size("egbad", size)
         self.generator = generator(size, channels, self.config)
         self.encoder = encoder(size, channels, self.config)
         self.discriminator = Discriminator(size, channels, self.config)

@@ -35,7 +35,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from adbench_baselines.layers import Decay, check_pair, check_size, frozen, gradient_penalty, portions
@@ -143,10 +143,8 @@ def generator(size: int, channels: int, width: int, latent: int) -> nn.Sequentia
 
 def mlp_trunk(size: int) -> nn.Sequential:
     """(B, 1, size, size) -> f (B, 256)."""
-    first = nn.Linear(size * size, 512)
-    return nn.Sequential(
-        nn.Flatten(), first, nn.LeakyReLU(0.2), nn.Linear(512, MLP_FEATURES), nn.LeakyReLU(0.2)
-    )
+    first, second = nn.Linear(size * size, 512), nn.Linear(512, MLP_FEATURES)
+    return nn.Sequential(nn.Flatten(), first, nn.LeakyReLU(0.2), second, nn.LeakyReLU(0.2))
 
 
 def mlp_generator(size: int, latent: int, bn_eps: float) -> nn.Sequential:
@@ -207,6 +205,12 @@ class Config(DetectorConfig):
     bn_eps: float = Field(default=1e-5, gt=0)
     """epsilon of batch norm in the mlp generator; .8 in A03ki's code"""
 
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        if self.arch == "resnet":
+            check_size("f_anogan", self.image_size)
+        return self
+
 
 class FAnoGAN(Detector):
     Config = Config
@@ -234,16 +238,14 @@ class FAnoGAN(Detector):
             network.to(self.device)
 
     def _resnets(self, channels: int, size: int) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential, int]:
-        check_size(size)
+        check_size("f_anogan", size)
         c = self.config
         trunks = [trunk(size, channels, c.width, norm) for norm in (layer_norm, nn.BatchNorm2d)]
         return generator(size, channels, c.width, c.latent), *trunks, 16 * widths(size, c.width)[-1]
 
     def _mlps(self, channels: int, size: int) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential, int]:
         if channels != 1:
-            raise AdbenchError(
-                f"f_anogan: arch=mlp is for grey images, not {channels} channels; use arch=resnet"
-            )
+            raise AdbenchError(f"arch=mlp is for grey images, not {channels} channels; use arch=resnet")
         c = self.config
         return mlp_generator(size, c.latent, c.bn_eps), mlp_trunk(size), mlp_trunk(size), MLP_FEATURES
 

@@ -26,7 +26,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from adbench_baselines.layers import (
@@ -89,6 +89,11 @@ class Config(DetectorConfig):
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
     """scale images to [-0.42, 2.82], as the authors' code does for MNIST, beyond the range of tanh; grey images only"""
 
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        check_size("ganomaly", self.image_size)
+        return self
+
 
 class GANomaly(Detector):
     Config = Config
@@ -96,7 +101,7 @@ class GANomaly(Detector):
 
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
-        check_size(size)
+        check_size("ganomaly", size)
         c = self.config
         if c.legacy_mnist_norm:
             check_grey("ganomaly", channels)

@@ -20,18 +20,18 @@ REPORTS = 20
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of MNIST's pixels in [0, 1]
 
 
-def check_size(size: int) -> None:
+def check_size(detector: str, size: int) -> None:
     """Refuse a side that the pyramid cannot halve down to 4."""
     if size < 16 or size & (size - 1):
-        raise AdbenchError(f"image_size={size}: it must be a power of two, 16 or more; try 32 or 64")
+        raise AdbenchError(
+            f"{detector}.image_size={size}: it must be a power of two, 16 or more; try 32 or 64"
+        )
 
 
 def check_pair(size: int) -> None:
     """Refuse batches of one image where batch norm is applied to vectors: a single one has no variance."""
     if size < 2:
-        raise AdbenchError(
-            "batch norm needs two images in a batch here; give more training images, or a larger batch_size"
-        )
+        raise AdbenchError("batch norm needs two images in a batch here; give more training images")
 
 
 def check_grey(detector: str, channels: int) -> None:

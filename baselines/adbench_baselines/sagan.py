@@ -44,7 +44,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
@@ -94,6 +94,11 @@ class Config(DetectorConfig):
     """train the discriminator, too, to reduce the latent loss, as the authors' code does"""
     score_lambda: float = Field(default=0.9, ge=0, le=1)
     """lambda: weight of the image's error in the score (paper: 0.2); that of its code's error is 1 - lambda"""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        check_size("sagan", self.image_size)
+        return self
 
 
 class Generator(nn.Module):
@@ -187,7 +192,7 @@ class SAGAN(Detector):
 
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
-        check_size(size)
+        check_size("sagan", size)
         c = self.config
         self.generator = Generator(channels, c).to(self.device).apply(dcgan_init)
         self.discriminator = Discriminator(size, channels, c.width, c.latent).to(self.device)

@@ -34,7 +34,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from adbench_baselines.layers import (
@@ -120,6 +120,11 @@ class Config(DetectorConfig):
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
     """scale images to [-0.42, 2.82], as the authors' code does for MNIST, beyond the range of tanh; grey images only"""
 
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        check_size("skip_ganomaly", self.image_size)
+        return self
+
 
 class SkipGANomaly(Detector):
     Config = Config
@@ -127,7 +132,7 @@ class SkipGANomaly(Detector):
 
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
-        check_size(size)
+        check_size("skip_ganomaly", size)
         c = self.config
         if c.legacy_mnist_norm:
             check_grey("skip_ganomaly", channels)

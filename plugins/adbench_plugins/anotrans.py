@@ -41,7 +41,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from adbench_baselines.layers import check_size, frozen
@@ -95,6 +95,11 @@ class Config(DetectorConfig):
     """give the generator the gradient of the latent loss twice, as the authors' code does"""
     score_lambda: float = Field(default=0.9, ge=0, le=1)
     """lambda: weight of the image's error in the score; that of its code's error is 1 - lambda"""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        patch_side(self, self.image_size)
+        return self
 
 
 class AnoTrans(Detector):
@@ -187,7 +192,7 @@ class AnoTrans(Detector):
 
 def patch_side(config: Config, size: int) -> int:
     """The patch's side for images of `size` pixels; an `AdbenchError` where the U-Net cannot halve its tokens."""
-    check_size(size)
+    check_size("anotrans", size)
     patch = config.patch or (2 if size < 64 else 4)
     fewest = 2**LEVELS
     if patch & (patch - 1) or size // patch < fewest:
