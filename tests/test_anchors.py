@@ -11,7 +11,7 @@ import torch
 
 import adbench_plugins
 from adbench_plugins.anchors import PCA, MeanImage, MeanPixel, Random
-from adbench_tgan import Detector, DetectorConfig, ImageSet, TrainSet, to_unit
+from adbench_tgan import AdbenchError, Detector, DetectorConfig, ImageSet, TrainSet, to_unit
 from adbench_tgan.hooks import load
 
 
@@ -92,6 +92,13 @@ def test_pca_takes_no_more_components_than_the_training_images_allow():
     assert same.basis.shape[1] == 0
     assert same.score(images(1)).item() < 1e-10
     assert same.score(images(1, seed=1)).item() > 0.1
+
+
+def test_pca_refuses_as_many_components_as_an_image_has_values():
+    tiny = TrainSet(ImageSet(images(40, 1, side=4)))
+    with pytest.raises(AdbenchError, match=r"^pca.components=32: 16 components .* set fewer than 16$"):
+        PCA().fit(tiny)
+    assert PCA(PCA.Config(components=15)).fit(tiny).score(images(1, 1, side=4)).item() > 1e-4
 
 
 def test_pca_needs_no_seed():

@@ -575,6 +575,12 @@ def test_sizes_without_a_network_are_refused(settings, remedy):
         TransGANDual.Config(**settings)
 
 
+def test_a_training_of_nothing_is_refused():
+    with pytest.raises(AdbenchError, match="nothing is trained; set one of them to 1 or more"):
+        TransGANDual.Config(epochs=0, warmup_epochs=0)
+    TransGANDual.Config(epochs=0, warmup_epochs=0, iterations=1)
+
+
 @pytest.mark.parametrize("shape", [(1, 32, 64), (2, 32, 32), (4, 32, 32), (3, 28, 30)])
 def test_shapes_without_a_network_are_refused(shape):
     with pytest.raises(AdbenchError, match="transgan_dual"):

@@ -484,6 +484,11 @@ def test_too_few_images_to_hold_any_out():
         detector.fit(TrainSet(ImageSet(images(1))))
 
 
+def test_one_image_at_least_is_left_to_train_on():
+    detector = TransGANAnoGAN(SMALL.model_copy(update={"held_out": 0.99}))
+    assert [len(cut) for cut in detector.cut(ImageSet(images(24)))] == [1, 23]
+
+
 @pytest.mark.parametrize("settings", [{"thresholds": (0, 1)}, {"held_out": 1.0}, {"score_by": "both"}])
 def test_rules_that_make_no_sense_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):

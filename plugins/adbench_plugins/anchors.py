@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from adbench_tgan import Detector, DetectorConfig, TrainSet, to_uint8, to_unit
+from adbench_tgan import AdbenchError, Detector, DetectorConfig, TrainSet, to_uint8, to_unit
 
 BATCH = 512  # training images taken at a time
 
@@ -81,6 +81,11 @@ class PCA(Detector):
         self.mean = pixels.mean(0)
         self.basis = principal_directions(pixels - self.mean, self.config.components)
         kept, wanted = self.basis.shape[1], self.config.components
+        if kept == len(self.mean):
+            raise AdbenchError(
+                f"pca.components={wanted}: {kept} components reconstruct any image of {kept} values, and leave no error to score; "
+                f"set fewer than {kept}"
+            )
         if kept < wanted:
             self.notes.append(f"{kept} of {wanted} components: the training images span no more")
         return self

@@ -198,8 +198,8 @@ class TransGANAnoGAN(Detector):
 
     def cut(self, normal: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Images to train on, and images held out, chosen by the training seed."""
-        count = max(round(self.config.held_out * len(normal)), 1)
-        if count >= len(normal):
+        count = min(max(round(self.config.held_out * len(normal)), 1), len(normal) - 1)
+        if not count:
             raise AdbenchError(
                 f"transgan_anogan: {len(normal)} normal images are too few to hold any out for score_by=or; "
                 "set thresholds"

@@ -93,6 +93,10 @@ class Config(TransGANConfig):
     @model_validator(mode="after")
     def _fits(self) -> Config:
         check_sides(self, self.image_size)
+        if not (self.epochs or self.warmup_epochs or self.iterations):
+            raise AdbenchError(
+                "transgan_dual: with epochs=0 and warmup_epochs=0 nothing is trained; set one of them to 1 or more"
+            )
         if self.feat == "logits1000" and self.backbone == "none":
             raise AdbenchError(
                 "transgan_dual: feat=logits1000 needs a classification head, and backbone=none has none; "
