@@ -92,6 +92,11 @@ def test_the_coreset_covers_the_patches_and_its_projection_is_of_the_detectors_s
             r"^anomalib_patchcore.coreset=1e-06 keeps none of 1024 patches; set a larger",
         ),
         (
+            PatchCore,
+            {"coreset": 1e-3},
+            r"^anomalib_patchcore.coreset=0.001 keeps 1 of 1024 patches; set a larger",
+        ),
+        (
             PaDiM,
             {"dimensions": 550},
             r"^anomalib_padim.dimensions=550: .* n_features <= 176, found 550; set fewer$",
@@ -106,6 +111,20 @@ def test_the_coreset_covers_the_patches_and_its_projection_is_of_the_detectors_s
 def test_settings_that_cannot_be_met_are_named(cls, settings, told):
     with pytest.raises(AdbenchError, match=told):
         fitted(cls, **settings)
+
+
+@pytest.mark.parametrize("settings", [{"coreset": 1e-3, "neighbours": 1}, {"coreset": 2e-3}])
+def test_the_fewest_patches_score_each_image_alone(settings):
+    detector, probe = fitted(PatchCore, **settings), smooth_images(4, (3, 32, 32), seed=1)
+    alone = torch.cat([detector.score(image[None]) for image in probe])
+    torch.testing.assert_close(detector.score(probe), alone, rtol=1e-4, atol=0)
+
+
+def test_a_single_image_trains_a_student_unless_its_maps_are_one_pixel():
+    fitted(STFPM, count=1, epochs=1, feature_size=33)
+    fitted(STFPM, count=2, epochs=1, feature_size=32)
+    with pytest.raises(AdbenchError, match=r"^anomalib_stfpm.feature_size=32 needs two images in a batch"):
+        fitted(STFPM, count=1, epochs=1, feature_size=32)
 
 
 def test_the_student_learns_by_the_papers_sgd(monkeypatch):

@@ -166,9 +166,12 @@ class PatchCore(AnomalibDetector):
         self.collect(train.normal)
         patches = torch.vstack(self.model.embedding_store)  # (N * patches, features)
         self.model.embedding_store.clear()
-        if self.config.coreset * len(patches) < 1:
+        kept = int(self.config.coreset * len(patches))
+        # With one patch anomalib would weigh a score by the other images of its batch, unless it weighs by none.
+        if kept < min(self.config.neighbours, 2):
             raise AdbenchError(
-                f"anomalib_patchcore.coreset={self.config.coreset:g} keeps none of {len(patches)} patches; set a larger share"
+                f"anomalib_patchcore.coreset={self.config.coreset:g} keeps {kept or 'none'} of {len(patches)} patches; "
+                "set a larger share"
             )
         sampler = KCenterGreedy(patches, self.config.coreset)
         # One source for all rows of the projection, which a bare number would make alike; anomalib asks for this kind.
@@ -261,6 +264,10 @@ class STFPM(AnomalibDetector):
         )
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
+        if size == 1 and self.config.feature_size == 32 and self.backbone != "resnet50":
+            raise AdbenchError(
+                "anomalib_stfpm.feature_size=32 needs two images in a batch, as its last maps are one pixel; set a larger one"
+            )
         step = stepper(self, lambda images: self.step(images, optimizer, STFPMLoss()))
         done = self.resume(optimizer=optimizer, order=order)
         for _ in range(done, self.config.epochs):
