@@ -37,7 +37,7 @@ def explain(error: BaseException, device: str) -> str:
     """One line for a row: what went wrong, and for lack of memory the remedy."""
     text = plain(said(error))
     if lacks_memory(error):
-        return f"out of memory on {_named(device)}; lower batch_size or image_size with --set"
+        return f"out of memory on {_named(device)}; with --set, lower image_size or another size, such as batch_size or width"
     if text and isinstance(error, AdbenchError):
         return text
     return one_line(error)

@@ -739,6 +739,9 @@ def test_images_that_are_scored_are_counted(registry, tmp_path, monkeypatch):
     ]
 
 
+NO_MEMORY = "out of memory on cpu; with --set, lower image_size or another size, such as batch_size or width"
+
+
 @pytest.mark.parametrize(
     ("detector", "error"),
     [
@@ -756,9 +759,9 @@ def test_images_that_are_scored_are_counted(registry, tmp_path, monkeypatch):
         ("notestext", "notes is of type str; it must be a list of texts"),
         ("countsbelowzero", "parameter_counts says -3 for 'net'; it must be a whole number from 0 on"),
         ("countshalves", "parameter_counts says 1.5 for 'net'; it must be a whole number from 0 on"),
-        ("outofmemory", "out of memory on cpu; lower batch_size or image_size with --set"),
-        ("outofgpumemory", "out of memory on cpu; lower batch_size or image_size with --set"),
-        ("allocatestoomuch", "out of memory on cpu; lower batch_size or image_size with --set"),
+        ("outofmemory", NO_MEMORY),
+        ("outofgpumemory", NO_MEMORY),
+        ("allocatestoomuch", NO_MEMORY),
         ("nanscores", "596 of 596 scores are NaN or infinite"),
         ("wrongshape", "score returned shape (100, 1) for 100 images; it must return one each"),
         ("asnumpy", "score returned ndarray; it must return a tensor of shape (B,)"),
