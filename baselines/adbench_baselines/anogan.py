@@ -38,14 +38,22 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.latent_search import Ends, Found, in_groups, search, starts
-from adbench_baselines.layers import Average, Discriminator, check_size, dcgan_init, decoder, frozen, portions
+from adbench_baselines.layers import (
+    Average,
+    Discriminator,
+    PyramidConfig,
+    dcgan_init,
+    decoder,
+    frozen,
+    halved,
+    portions,
+)
 from adbench_tgan import (
     Detector,
-    DetectorConfig,
     Endless,
     TrainSet,
     adam,
@@ -60,7 +68,7 @@ SMALL_SET = 1000  # images; fewer make epochs too short to be counted by
 MVTEC_ITERATIONS = 10_000
 
 
-class Config(DetectorConfig):
+class Config(PyramidConfig):
     latent: int = Field(default=100, ge=1)
     """nz: length of z"""
     width: int = Field(default=64, ge=1)
@@ -99,11 +107,6 @@ class Config(DetectorConfig):
     together: int | None = Field(default=50, ge=1)
     """images searched at once, always this many, so that a score is the same to the last bit in any batch; null: the whole batch"""
 
-    @model_validator(mode="after")
-    def _fits(self) -> Config:
-        check_size("anogan", self.image_size)
-        return self
-
 
 class AnoGAN(Detector):
     Config = Config
@@ -130,7 +133,7 @@ class AnoGAN(Detector):
 
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
-        check_size("anogan", size)
+        halved(size)
         c = self.config
         self.generator = decoder(size, channels, c.width, c.latent).to(self.device).apply(dcgan_init)
         self.discriminator = Discriminator(size, channels, c.width).to(self.device).apply(dcgan_init)

@@ -36,13 +36,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import Average, Decay, check_pair, check_size, frozen, portions
+from adbench_baselines.layers import Average, Decay, PyramidConfig, check_pair, frozen, halved, portions
 from adbench_tgan import (
     Detector,
-    DetectorConfig,
     Endless,
     TrainSet,
     adam,
@@ -56,7 +55,7 @@ SLOPE = 0.1  # of LeakyReLU
 BN_EPS = 1e-3  # the authors', TensorFlow's default
 
 
-class Config(DetectorConfig):
+class Config(PyramidConfig):
     latent: int = Field(default=100, ge=1)
     """length of z; 200 in the authors' code"""
     width: int = Field(default=64, ge=1)
@@ -85,11 +84,6 @@ class Config(DetectorConfig):
     (cross-e)"""
     w: float = Field(default=0.1, ge=0, le=1)
     """weight of the discriminator's part of the score; that of the residual is 1 - w"""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Config:
-        check_size("egbad", self.image_size)
-        return self
 
 
 def norm(channels: int, c: Config) -> nn.BatchNorm2d:
@@ -182,7 +176,7 @@ class EGBAD(Detector):
 
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
-        check_size("egbad", size)
+        halved(size)
         self.generator = generator(size, channels, self.config)
         self.encoder = encoder(size, channels, self.config)
         self.discriminator = Discriminator(size, channels, self.config)

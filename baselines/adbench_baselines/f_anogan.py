@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from adbench_baselines.layers import Decay, check_pair, check_size, frozen, gradient_penalty, portions
+from adbench_baselines.layers import Decay, check_pair, frozen, gradient_penalty, halved, portions
 from adbench_tgan import (
     AdbenchError,
     Detector,
@@ -208,7 +208,7 @@ class Config(DetectorConfig):
     @model_validator(mode="after")
     def _fits(self) -> Config:
         if self.arch == "resnet":
-            check_size("f_anogan", self.image_size)
+            halved(self.image_size)
         return self
 
 
@@ -238,7 +238,7 @@ class FAnoGAN(Detector):
             network.to(self.device)
 
     def _resnets(self, channels: int, size: int) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential, int]:
-        check_size("f_anogan", size)
+        halved(size)
         c = self.config
         trunks = [trunk(size, channels, c.width, norm) for norm in (layer_norm, nn.BatchNorm2d)]
         return generator(size, channels, c.width, c.latent), *trunks, 16 * widths(size, c.width)[-1]

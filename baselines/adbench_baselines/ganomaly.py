@@ -26,22 +26,23 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.layers import (
     Discriminator,
+    PyramidConfig,
     check_grey,
-    check_size,
     dcgan_init,
     decoder,
     encoder,
     from_mnist_norm,
     frozen,
+    halved,
     restart_where,
     to_mnist_norm,
 )
-from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
+from adbench_tgan import Detector, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 WON = 1e-5  # a discriminator whose loss falls under this has won, and is drawn anew
 
@@ -61,7 +62,7 @@ class Generator(nn.Module):
         return x_hat, z, self.encoder2(x_hat)
 
 
-class Config(DetectorConfig):
+class Config(PyramidConfig):
     latent: int = Field(default=100, ge=1)
     """nz: length of the code"""
     width: int = Field(default=64, ge=1)
@@ -89,11 +90,6 @@ class Config(DetectorConfig):
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
     """scale images to [-0.42, 2.82], as the authors' code does for MNIST, beyond the range of tanh; grey images only"""
 
-    @model_validator(mode="after")
-    def _fits(self) -> Config:
-        check_size("ganomaly", self.image_size)
-        return self
-
 
 class GANomaly(Detector):
     Config = Config
@@ -101,7 +97,7 @@ class GANomaly(Detector):
 
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
-        check_size("ganomaly", size)
+        halved(size)
         c = self.config
         if c.legacy_mnist_norm:
             check_grey("ganomaly", channels)

@@ -10,22 +10,31 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
-from adbench_tgan import AdbenchError
+from adbench_tgan import AdbenchError, DetectorConfig
 
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moment, as Adam takes it
 REPORTS = 20
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of MNIST's pixels in [0, 1]
 
 
-def check_size(detector: str, size: int) -> None:
-    """Refuse a side that the pyramid cannot halve down to 4."""
+def halved(size: int) -> int:
+    """The side of images that the pyramid halves down to 4.
+
+    Raises:
+        ValueError: it cannot.
+    """
     if size < 16 or size & (size - 1):
-        raise AdbenchError(
-            f"{detector}.image_size={size}: it must be a power of two, 16 or more; try 32 or 64"
-        )
+        raise PydanticCustomError("side", "image_size must be a power of two, 16 or more; try 32 or 64")
+    return size
+
+
+class PyramidConfig(DetectorConfig):
+    image_size: Annotated[int, AfterValidator(halved)] = 32
+    """side in pixels to which the benchmark resizes images for this detector: a power of two, 16 or more"""
 
 
 def check_pair(size: int) -> None:

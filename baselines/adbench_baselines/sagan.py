@@ -44,11 +44,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_pair, check_size, dcgan_init, frozen
+from adbench_baselines.layers import PyramidConfig, check_pair, dcgan_init, frozen, halved
 from adbench_baselines.skip_discriminator import (
     Discriminator,
     anomaly_score,
@@ -56,10 +56,10 @@ from adbench_baselines.skip_discriminator import (
     generator_loss,
     restart_if_won,
 )
-from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
+from adbench_tgan import Detector, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 
-class Config(DetectorConfig):
+class Config(PyramidConfig):
     latent: int = Field(default=100, ge=1)
     """length of the discriminator's code"""
     width: int = Field(default=64, ge=1)
@@ -94,11 +94,6 @@ class Config(DetectorConfig):
     """train the discriminator, too, to reduce the latent loss, as the authors' code does"""
     score_lambda: float = Field(default=0.9, ge=0, le=1)
     """lambda: weight of the image's error in the score (paper: 0.2); that of its code's error is 1 - lambda"""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Config:
-        check_size("sagan", self.image_size)
-        return self
 
 
 class Generator(nn.Module):
@@ -192,7 +187,7 @@ class SAGAN(Detector):
 
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
-        check_size("sagan", size)
+        halved(size)
         c = self.config
         self.generator = Generator(channels, c).to(self.device).apply(dcgan_init)
         self.discriminator = Discriminator(size, channels, c.width, c.latent).to(self.device)

@@ -34,15 +34,16 @@ from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.layers import (
+    PyramidConfig,
     check_grey,
-    check_size,
     dcgan_init,
     from_mnist_norm,
     frozen,
+    halved,
     to_mnist_norm,
 )
 from adbench_baselines.skip_discriminator import (
@@ -52,7 +53,7 @@ from adbench_baselines.skip_discriminator import (
     generator_loss,
     restart_if_won,
 )
-from adbench_tgan import Detector, DetectorConfig, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
+from adbench_tgan import Detector, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 
 class Generator(nn.Module):
@@ -92,7 +93,7 @@ def up(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.ReLU(), convolution, nn.BatchNorm2d(outputs))
 
 
-class Config(DetectorConfig):
+class Config(PyramidConfig):
     latent: int = Field(default=100, ge=1)
     """nz: length of the discriminator's code"""
     width: int = Field(default=64, ge=1)
@@ -120,11 +121,6 @@ class Config(DetectorConfig):
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
     """scale images to [-0.42, 2.82], as the authors' code does for MNIST, beyond the range of tanh; grey images only"""
 
-    @model_validator(mode="after")
-    def _fits(self) -> Config:
-        check_size("skip_ganomaly", self.image_size)
-        return self
-
 
 class SkipGANomaly(Detector):
     Config = Config
@@ -132,7 +128,7 @@ class SkipGANomaly(Detector):
 
     def build(self, shape: tuple[int, int, int]) -> None:
         channels, size, _ = shape
-        check_size("skip_ganomaly", size)
+        halved(size)
         c = self.config
         if c.legacy_mnist_norm:
             check_grey("skip_ganomaly", channels)

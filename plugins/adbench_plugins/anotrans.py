@@ -44,13 +44,12 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from adbench_baselines.layers import check_size, frozen
+from adbench_baselines.layers import PyramidConfig, frozen, halved
 from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss
 from adbench_plugins.swin_unet import HEADS, LEVELS, Attention, OutAct, SkipMode, SwinUNet
 from adbench_tgan import (
     AdbenchError,
     Detector,
-    DetectorConfig,
     TrainSet,
     adam,
     mean_losses,
@@ -60,7 +59,7 @@ from adbench_tgan import (
 )
 
 
-class Config(DetectorConfig):
+class Config(PyramidConfig):
     patch: int | None = Field(default=None, ge=2)
     """P: side of the patches that become tokens, a power of two; null: 2 for images under 64 pixels, else 4"""
     width: int = Field(default=64, ge=HEADS, multiple_of=HEADS)
@@ -192,7 +191,7 @@ class AnoTrans(Detector):
 
 def patch_side(config: Config, size: int) -> int:
     """The patch's side for images of `size` pixels; an `AdbenchError` where the U-Net cannot halve its tokens."""
-    check_size("anotrans", size)
+    halved(size)
     patch = config.patch or (2 if size < 64 else 4)
     fewest = 2**LEVELS
     if patch & (patch - 1) or size // patch < fewest:
