@@ -46,7 +46,8 @@ FIRST = {  # how the tables begin
 class Outcome:
     """What a run ended with: one result a job, in the jobs' order, and the leaderboard they stand on.
 
-    Results that were found finished come without scores and losses: ``ResultStore(out).scores(job)`` reads them.
+    Results that were found finished come without scores and losses: ``ResultStore(out).scores(job)`` reads them. None
+    comes with weights: ``predict.load_detector`` reads them from its folder.
     """
 
     results: tuple[Result, ...]
@@ -105,7 +106,7 @@ def benchmark(
             shared = Sharing(missing, before, store, claims, reporter, with_model=settings.save_models)
             for jobs in shared.rounds():
                 for result in run(jobs, store, execute, settings, planned.tasks, registry, reporter):
-                    fresh[result.job.key] = result
+                    fresh[result.job.key] = replace(result, state=None)  # weights fill memory
                     claims.release(result.job)
     except KeyboardInterrupt:
         write_in_time(write, store, reporter.warn)

@@ -56,6 +56,12 @@ def test_jobs_in_two_threads_have_the_scores_of_one_alone(tmp_path):
         np.testing.assert_array_equal(scores_of(folder, outcome), alone)
 
 
+def test_a_run_keeps_no_models_in_memory_but_in_its_store(tmp_path):
+    outcome = run(tmp_path, settings=Settings(timing=False, save_models=True))
+    assert outcome.results[0].state is None
+    assert (ResultStore(tmp_path).folder(outcome.results[0].job) / "model.safetensors").is_file()
+
+
 def float64():
     torch.set_default_dtype(torch.float64)
 
