@@ -1,6 +1,7 @@
 """Published boards: the same bytes again, from the scores alone, and every change is named."""
 
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -24,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from make_board import CATEGORIES, NOTHING, board_of, grid, made, stored
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 from test_hostile import in_time
 
@@ -767,6 +769,20 @@ def test_long_presets_leave_the_diagram_its_width(tmp_path):
     assert [text.get_text() for text in axes.texts] == ["good (1.0)", "fair (2.0)", "poor (3.0)"]
 
 
+def test_a_diagram_of_many_detectors_is_as_high_as_their_names_need(tmp_path):
+    def height(count):
+        kinds = {f"d{number:02}": number / 10 for number in range(count)}
+        results = [
+            made(name, *each, kinds[name])
+            for name in kinds
+            for each in itertools.product(CATEGORIES, range(3))
+        ]
+        drawn = picture.draw(board_of(tmp_path / str(count), results), b"")
+        return Image.open(io.BytesIO(drawn)).height
+
+    assert (height(3), height(16)) == (300, 400)
+
+
 @pytest.mark.parametrize(("pairs", "categories", "drawn"), [(3, 2, True), (2, 2, False), (3, 1, False)])
 def test_a_diagram_takes_three_detectors_and_two_categories(pairs, categories, drawn):
     frame = pd.DataFrame({"supervision": ["one-class"] * pairs, "n_categories": categories})
@@ -1413,6 +1429,30 @@ def test_configurations_that_differ_where_their_preset_does_not_are_told_apart(t
     assert all(f"| knn | {name} |" in page for name in names)
     assert comparison.find("knn:paper; backbone=one", board.standings).line["preset"] == names[0]
     assert boards.verify(tmp_path / "toy") == []
+
+
+def test_of_many_categories_each_has_a_line_on_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr("adbench_tgan.boards.readme.WIDE", 1)
+    board = board_of(tmp_path / "runs", grid(("good", "fair")))
+    assert boards.publish(board, tmp_path)
+    table = (tmp_path / "toy/README.md").read_text().partition("AUROC of each category")[2].split("\n")[2:6]
+    assert table[0] == "| category | good, paper | fair, paper |"
+    mean = board.results.groupby(["category", "detector"])["auroc"].mean()
+    ranked = [[f"{mean[name, detector]:.3f}" for detector in ("good", "fair")] for name in CATEGORIES]
+    assert table[2:] == [
+        f"| {name} | {' | '.join(cells)} |" for name, cells in zip(CATEGORIES, ranked, strict=True)
+    ]
+    assert boards.verify(tmp_path / "toy") == []
+
+
+def test_a_file_of_scores_that_nobody_could_read_again_is_not_published(tmp_path, monkeypatch):
+    board = board_of(tmp_path / "runs", grid(("good", "fair")))
+    monkeypatch.setattr("adbench_tgan.stored.ROWS", 100)
+    with pytest.raises(
+        AdbenchError, match=r"scores/fair\.parquet would be too large to be read again \(it has 420 rows"
+    ):
+        boards.publish(board, tmp_path)
+    assert not (tmp_path / "toy").exists()
 
 
 def test_categories_with_other_seeds_have_commands_of_their_own(tmp_path):

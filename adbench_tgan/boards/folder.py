@@ -73,6 +73,7 @@ def render(
             frame = stacked(jobs, board.scores)
             check_scores(frame, name)
             files[name] = parquet(frame)
+            _check_size(files[name], name)
     for detector, jobs in by_detector(board, board.losses).items():
         text = to_csv(stacked(jobs, board.losses), ("category", "key"))
         files[f"losses/{safe_name(detector)}.csv"] = text.encode()
@@ -127,6 +128,19 @@ def parquet(frame: pd.DataFrame) -> bytes:
         store_schema=False,
     )
     return out.getvalue()
+
+
+def _check_size(data: bytes, name: str) -> None:
+    """Refuse a file of scores that is larger than any that is read.
+
+    Raises:
+        AdbenchError: it is.
+    """
+    try:
+        parquet_table(io.BytesIO(data), SCORE_COLUMNS, TEXTS)
+    except ValueError as error:
+        remedy = "publish fewer of its presets, with --preset, or --runs with fewer seeds"
+        raise AdbenchError(f"{name} would be too large to be read again ({error}); {remedy}") from None
 
 
 def parse(data: bytes, table: Table) -> pd.DataFrame:

@@ -10,8 +10,11 @@ from typing import Any
 import pandas as pd
 
 from adbench_tgan.boards.board import Board
-from adbench_tgan.leaderboard import ENTRY, entry_names
+from adbench_tgan.leaderboard import ENTRY, Standing, entry_names
 from adbench_tgan.stored import STAMP
+
+HEIGHT = 3.0  # inches of a diagram, or ...
+ROOM = 0.25  # ... so many a detector, if that is more: a line for half its name, and one for a bar
 
 
 def is_drawn(pairs: pd.DataFrame) -> bool:
@@ -25,8 +28,9 @@ def draw(board: Board, pairs_csv: bytes) -> bytes:
     from matplotlib.figure import Figure
 
     kinds = [str(kind) for kind, block in board.pairs.groupby("supervision", sort=False) if is_drawn(block)]
-    figure = Figure(figsize=(8, 3 * len(kinds)), layout="constrained")
-    panels = figure.subplots(len(kinds), squeeze=False)[:, 0]
+    heights = [max(HEIGHT, ROOM * len(_ranked(board, kind))) for kind in kinds]
+    figure = Figure(figsize=(8, sum(heights)), layout="constrained")
+    panels = figure.subplots(len(kinds), squeeze=False, height_ratios=heights)[:, 0]
     for kind, axes in zip(kinds, panels, strict=True):
         _diagram(board, kind, axes)
         floor = board.pairs.loc[board.pairs["supervision"] == kind, "holm_floor"].iloc[0]
@@ -39,12 +43,16 @@ def draw(board: Board, pairs_csv: bytes) -> bytes:
     return out.getvalue()
 
 
+def _ranked(board: Board, kind: str) -> list[Standing]:
+    return [each for each in board.standings if each.ranked and each.line["supervision"] == kind]
+
+
 def _diagram(board: Board, kind: str, axes: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries that it imports
         from scikit_posthocs import critical_difference_diagram
 
-    block = [each for each in board.standings if each.ranked and each.line["supervision"] == kind]
+    block = _ranked(board, kind)
     number = {" ".join(each.name): n for n, each in enumerate(block)}
     aurocs = pd.DataFrame([each.aurocs for each in block])
     p_values = pd.DataFrame(1.0, index=aurocs.index, columns=aurocs.index)

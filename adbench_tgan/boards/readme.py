@@ -15,6 +15,7 @@ from adbench_tgan.statistics import p_floor
 from adbench_tgan.text import counted, in_digits, marked, plain
 
 PICTURE = "critical_difference.png"
+WIDE = 20  # categories that stand side by side; of more, each has a line
 SPECIAL = re.compile(r"([\\`*\[\]<>&|~!#])")
 
 
@@ -113,7 +114,15 @@ def _category_rows(board: Board) -> list[dict[str, str]]:
     ):
         values = {cell(name): in_digits(table.get((detector, preset, name))) for name in names}
         rows.append({"detector": cell(detector), "preset": cell(preset)} | values)
-    return rows
+    return rows if len(names) <= WIDE else _turned(rows, [cell(name) for name in names])
+
+
+def _turned(rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[dict[str, str]]:
+    """A line a category, with a column for each of `rows`."""
+    return [
+        {"category": name} | {f"{row['detector']}, {row['preset']}": row[name] for row in rows}
+        for name in names
+    ]
 
 
 def _how_sure(board: Board) -> str:
