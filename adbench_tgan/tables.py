@@ -13,6 +13,7 @@ from adbench_tgan.errors import StoreError
 from adbench_tgan.interrupts import within
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import leaderboard_table, results_table, standings
+from adbench_tgan.pace import paced
 from adbench_tgan.places import is_remote
 from adbench_tgan.published import Printed, beside_papers
 from adbench_tgan.registry import Registry
@@ -120,7 +121,8 @@ def _write_tables(
     current = without_superseded([result for result in results if is_current(result.job, versions)])
     first = jobs[0]
     compared = comparable(current, jobs)
-    ordered = standings(compared, scores_of(store, [each.job for each in compared if each.status == "ok"]))
+    good = [each.job for each in compared if each.status == "ok"]
+    ordered = standings(compared, paced(scores_of(store, good), "scores resampled", len(good), say))
     board = leaderboard_table(beside_papers(ordered, first.dataset, first.protocol, printed))
     write_atomically(store.root / "results.csv", csv_of(results_table(current)))
     write_atomically(store.root / "leaderboard.csv", csv_of(board))

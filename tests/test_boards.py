@@ -67,7 +67,7 @@ from adbench_tgan.published import (
     with_papers,
 )
 from adbench_tgan.registry import Registry
-from adbench_tgan.report.material import from_board
+from adbench_tgan.report.material import from_board, from_store
 from adbench_tgan.results import ResultStore
 from adbench_tgan.stored import stamp
 from adbench_tgan.text import marked, plain, unmarked
@@ -1453,6 +1453,29 @@ def test_a_file_of_scores_that_nobody_could_read_again_is_not_published(tmp_path
     ):
         boards.publish(board, tmp_path)
     assert not (tmp_path / "toy").exists()
+
+
+def test_long_work_on_a_board_says_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
+    said = []
+    runs = stored(tmp_path / "runs", grid(("good", "fair")))
+    board = boards.from_runs([runs], Registry(_offers=NOTHING), name="toy", say=said.append)
+    assert {
+        "scores read: 0 of 12 jobs",
+        "metrics computed: 5 of 12 jobs",
+        "scores resampled: 11 of 12 jobs",
+    } <= {*said}
+    boards.publish(board, tmp_path)
+    for work in (boards.verify, boards.rebuild):
+        said.clear()
+        work(tmp_path / "toy", said.append)
+        assert len(said) == 24
+    said.clear()
+    boards.rerun(tmp_path / "toy", [runs], say=said.append)
+    assert said == [f"scores compared: {number} of 12 jobs" for number in range(12)]
+    said.clear()
+    from_store(runs, Registry(_offers=NOTHING), say=said.append)
+    assert said == [f"scores resampled: {number} of 12 jobs" for number in range(12)]
 
 
 def test_categories_with_other_seeds_have_commands_of_their_own(tmp_path):

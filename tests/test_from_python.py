@@ -62,6 +62,13 @@ def test_a_run_keeps_no_models_in_memory_but_in_its_store(tmp_path):
     assert (ResultStore(tmp_path).folder(outcome.results[0].job) / "model.safetensors").is_file()
 
 
+def test_the_tables_of_a_long_run_say_how_far_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
+    run(tmp_path, reporter := Silent(), categories=["0", "1"])
+    told = [fact for what, fact, *_ in reporter.heard if what == "warn"]
+    assert told[-2:] == ["scores resampled: 0 of 2 jobs", "scores resampled: 1 of 2 jobs"]
+
+
 def float64():
     torch.set_default_dtype(torch.float64)
 

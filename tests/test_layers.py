@@ -26,7 +26,7 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 370  # lines
 
 LAYERS = (  # bottom up; a module imports from its own layer or below
     """
-    adbench_tgan errors text hooks interrupts nursery sources codebase places asking uploads listing drafts info detector heads checkpoints metrics timing energy machine training graphs builtins statistics
+    adbench_tgan errors text hooks interrupts nursery pace sources codebase places asking uploads listing drafts info detector heads checkpoints metrics timing energy machine training graphs builtins statistics
     mps records scoring statements torch_settings
     data data.archives data.cifar10 data.classfolders data.contents data.cuts data.digits data.files data.folder data.imagefolder
     data.images data.mnist

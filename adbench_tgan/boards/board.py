@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,9 @@ from adbench_tgan.boards.audited import audited
 from adbench_tgan.boards.cells import typed
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS
 from adbench_tgan.comparison import pairs
+from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import Rules, Standing, leaderboard_table, results_table, standings
+from adbench_tgan.pace import paced
 from adbench_tgan.published import Paper, with_papers
 from adbench_tgan.results import Result
 
@@ -54,18 +57,24 @@ def assemble(
     measured: tuple[Result, ...],
     scores: Mapping[str, pd.DataFrame],
     losses: Mapping[str, pd.DataFrame],
+    say: Callable[[str], None] = lambda _: None,
     rules: Rules = RULES,
 ) -> Board:
-    """Compute the tables. The scores must be `canonical`.
+    """Compute the tables. The scores must be `canonical`; `say` is told now and then how far it is.
 
     Raises:
         AdbenchError: a category has results on different images.
     """
-    judged = tuple(judge(result, scores) for result in measured)
+    judging = paced(partial(judge, scores=scores), "metrics computed", len(measured), say)
+    judged = tuple(map(judging, measured))
     table = results_table(judged)
     place = {key: position for position, key in enumerate(table["key"])}
     judged = tuple(sorted(judged, key=lambda result: place[result.job.key]))
-    ranked = standings(judged, lambda job: scores[job.key], rules, judged=True)
+
+    def read(job: Job) -> pd.DataFrame:
+        return scores[job.key]
+
+    ranked = standings(judged, paced(read, "scores resampled", len(scores), say), rules, judged=True)
     ordered = tuple(completed(each, facts) for each in ranked)
     return Board(
         facts=facts,

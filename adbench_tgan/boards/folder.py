@@ -7,7 +7,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -174,16 +174,17 @@ def read(path: Path) -> Board:
     )
 
 
-def rebuild(path: Path) -> Board:
+def rebuild(path: Path, say: Callable[[str], None] = lambda _: None) -> Board:
     """A published board, made anew from its ``board.json``, its scores and its losses; no table of it is read.
+
+    `say` is told now and then how far that is.
 
     Raises:
         AdbenchError: one of these is missing or damaged.
     """
     content = read_content(path)
-    return assemble(
-        facts_of(content), results_of(content), read_scores(path, content), read_losses(path, content)
-    )
+    scores, losses = read_scores(path, content), read_losses(path, content)
+    return assemble(facts_of(content), results_of(content), scores, losses, say)
 
 
 def read_content(path: Path) -> dict[str, Any]:

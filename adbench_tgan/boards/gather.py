@@ -18,6 +18,7 @@ from adbench_tgan.boards.folder import read_content
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY, Rules
+from adbench_tgan.pace import paced
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, dataset_folder, left_alone, removal, safe_name
@@ -102,11 +103,8 @@ def from_runs(
     stored = gathered(sources, asked, say, whole=whole)
     chosen = select([result for result, _ in stored.values()], choice, registry, say)
     good = [result.job for result in chosen if result.status == "ok"]
-    scores, losses = {}, {}
-    for job in good:
-        source = stored[job.key][1]
-        scores[job.key] = canonical(source.scores(job))
-        losses[job.key] = source.losses(job)
+    scores = scores_by_key(good, stored, say)
+    losses = {job.key: stored[job.key][1].losses(job) for job in good}
     first = chosen[0].job
     held = (kept.facts.dataset, kept.facts.protocol) if kept else (None, None)
     detectors = {result.job.detector for result in chosen}
@@ -127,9 +125,21 @@ def from_runs(
         audit=before | told,
         note=kept.facts.note if kept else "",
     )
-    board = assemble(facts, tuple(chosen), scores, losses, rules)
+    board = assemble(facts, tuple(chosen), scores, losses, say, rules)
     check_metrics(chosen, board.measured)
     return board
+
+
+def scores_by_key(
+    jobs: Sequence[Job], stored: Mapping[str, tuple[Result, Source]], say: Callable[[str], None]
+) -> dict[str, pd.DataFrame]:
+    """The scores of these jobs out of where they are stored, in the form of a board."""
+
+    def scores_of(job: Job) -> pd.DataFrame:
+        return canonical(stored[job.key][1].scores(job))
+
+    read = paced(scores_of, "scores read", len(jobs), say)
+    return {job.key: read(job) for job in jobs}
 
 
 def store_of(path: Path, option: str = "--runs") -> ResultStore:

@@ -15,7 +15,9 @@ from adbench_tgan.boards.gather import PassedOver, homes, ignore, store_of
 from adbench_tgan.boards.verify import MISREAD, Finding
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
+from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY
+from adbench_tgan.pace import paced
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import relative_change
 from adbench_tgan.text import counted
@@ -32,7 +34,8 @@ def rerun(
     """How many of a board's jobs `runs` hold too, and those whose scores differ by more than rounding.
 
     A board that cannot be read is a finding, and so are scores of a job that it lacks. `passed_over` is told of each
-    result of the runs that cannot be read, and of each whose scores cannot; `say`, of metrics that the board lacks.
+    result of the runs that cannot be read, and of each whose scores cannot; `say`, of metrics that the board lacks,
+    and now and then how far it is.
 
     Raises:
         AdbenchError: one of `runs` is no folder.
@@ -48,12 +51,16 @@ def rerun(
             Finding(board=name, file="board.json", where="", problem=f"cannot be compared with runs: {told}")
         ]
     found, count, lacking = [], 0, Counter[str]()
-    for result in board.measured:
-        if result.job.key not in own or result.status != "ok":
-            continue
+    both = [result for result in board.measured if result.job.key in own and result.status == "ok"]
+
+    def scores_of(job: Job) -> pd.DataFrame:
+        return canonical(own[job.key][1].scores(job))
+
+    read_own = paced(scores_of, "scores compared", len(both), say)
+    for result in both:
         again, source = own[result.job.key]
         try:
-            scores = canonical(source.scores(again.job))
+            scores = read_own(again.job)
         except AdbenchError as error:
             lost = source.folder(again.job) / "scores.parquet"
             passed_over(lost, str(error).removeprefix(f"{lost} "))

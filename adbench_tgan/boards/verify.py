@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isclose
@@ -93,15 +93,16 @@ def folders_in(path: Path) -> list[Path]:
     return [each for each in inside if each.is_dir() and not each.name.startswith(".")]
 
 
-def verify(path: Path) -> list[Finding]:
+def verify(path: Path, say: Callable[[str], None] = lambda _: None) -> list[Finding]:
     """All that does not match in one board, and impure scores; nothing when all is well. Nothing is searched twice.
 
     A table that was changed is named by its cells, a score or label by its job. Where the scores or the measurements
     of ``board.json`` are themselves wrong, the tables that follow from them are only compared with their hashes.
+    `say` is told now and then how far the recomputing is.
     """
     found: list[Found] = []
     try:
-        found.extend(_all(path, read_content(path)))
+        found.extend(_all(path, read_content(path), say))
     except AdbenchError as error:
         found.append(("board.json", "", str(error)))
     except MISREAD as error:
@@ -165,12 +166,12 @@ def _understood(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _all(path: Path, content: Content) -> Iterator[Found]:
+def _all(path: Path, content: Content, say: Callable[[str], None]) -> Iterator[Found]:
     """All findings; where one says exactly what was changed, those that only follow from it are left out."""
     names = list(_names(path, content))
     yield from names
     broken = [*_seals(content), *implausible(content)]
-    exact = list(_contents(path, content, {where for _, where, _ in broken}))
+    exact = list(_contents(path, content, {where for _, where, _ in broken}, say))
     yield from _of_bytes_last(exact, others=bool(names or broken))
     yield from _papers(path, content)
     yield from _audits(path, content)
@@ -221,7 +222,7 @@ def _audits(path: Path, content: Content) -> Iterator[Found]:
             yield "board.json", f"audit/{key}", problem
 
 
-def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found]:
+def _contents(path: Path, content: Content, suspect: set[str], say: Callable[[str], None]) -> Iterator[Found]:
     """Everything but names and seals; `suspect` are the parts of ``board.json`` whose seals are broken."""
     measured = results_of(content)
     there = {
@@ -237,7 +238,7 @@ def _contents(path: Path, content: Content, suspect: set[str]) -> Iterator[Found
             return
         losses, unread = _losses(path, there)
         yield from unread
-        board = assemble(facts_of(content), measured, scores, losses)
+        board = assemble(facts_of(content), measured, scores, losses, say)
         as_stored = {name: bytes_of(path / name) for name in there["files"] if name.startswith("scores/")}
         files, expected = render(board, as_stored)
     except AdbenchError as error:

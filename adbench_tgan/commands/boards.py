@@ -154,7 +154,7 @@ def verify(
     checks = _checks(path)
     for place, check in checks:
         warn(f"{place}: recomputing")
-        findings = check(place)
+        findings = boards.verify(place, warn) if check is boards.verify else check(place)
         found += findings
         if not as_json:
             for finding in findings:
@@ -253,7 +253,7 @@ def compare(
         if data or protocol:
             raise AdbenchError("--data and --protocol choose among --runs; leave them out with --board")
         boards.refuse(boards.unsound(board), f"adbench verify {board} lists what does not match")
-        made = boards.rebuild(board)
+        made = boards.rebuild(board, warn)
     else:
         choice = boards.Choice(dataset=data, protocol=protocol)
         made = boards.from_runs(runs or [Path("runs")], plugins, choice=choice, rules=Rules(), say=warn)
@@ -293,7 +293,7 @@ def _sound(path: Path, name: str, part: str) -> Board:
     warn(f"{path}: recomputing")
     remedy = "--again needs a board whose scores, losses and measurements are as published"
     boards.refuse(boards.unsound(path), remedy)
-    made = boards.rebuild(path)
+    made = boards.rebuild(path, warn)
     if made.facts.name != name and part in ("", made.facts.protocol["name"]):
         raise AdbenchError(
             f"{path} holds the board {made.facts.name!r}, not {name!r}; give --board {made.facts.name}"

@@ -78,7 +78,8 @@ def report(
         ensure_left_out(board, runs, data, data_root, protocol, published)
         material = from_board(board)
     else:
-        material = from_store(runs or Path("runs"), found, data, protocol, published_table(published))
+        table = published_table(published)
+        material = from_store(runs or Path("runs"), found, data, protocol, table, warn)
     for note in material.notes:
         warn(f"note: {note}")
     audits, no_audits = audits_of(audit, material.dataset, material.protocol, material.jobs)

@@ -17,6 +17,7 @@ from adbench_tgan.leaderboard import (
     shown_presets,
     standings,
 )
+from adbench_tgan.pace import paced
 from adbench_tgan.published import beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, dataset_folder, left_alone, safe_name
@@ -81,8 +82,11 @@ def from_store(
     dataset: str | None = None,
     protocol: str | None = None,
     published: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Material:
     """The material in a folder that ``adbench run`` wrote; `published` is a table of what papers print.
+
+    `say` is told now and then how far it is.
 
     Raises:
         AdbenchError: there are no results, or those of several datasets or protocols and none is chosen, or the table
@@ -106,7 +110,9 @@ def from_store(
         left_alone(Path(*path.parts[-5:]), why) for path, why in unread if path.parts[-5:-3] == task
     ]
     printed = read_published(published) if published else ()
-    ordered = beside_papers(standings(results, store.scores), first.dataset, first.protocol, printed)
+    good = sum(result.status == "ok" for result in results)
+    ranked = standings(results, paced(store.scores, "scores resampled", good, say))
+    ordered = beside_papers(ranked, first.dataset, first.protocol, printed)
     table, board = results_table(results), leaderboard_table(ordered)
     name_entries(table, board, shown_presets(results))
     return Material(

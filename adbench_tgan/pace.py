@@ -1,0 +1,29 @@
+"""Words on how far a long computation is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TypeVar
+
+PAUSE = 10.0  # seconds without a word
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def paced(
+    act: Callable[[Given], Made], done: str, jobs: int, say: Callable[[str], None]
+) -> Callable[[Given], Made]:
+    """`act`, which is called once for each of so many `jobs`; now and then `say` is told of how many it is `done`."""
+    count, said = 0, monotonic()
+
+    def act_aloud(given: Given) -> Made:
+        nonlocal count, said
+        if monotonic() - said > PAUSE:
+            said = monotonic()
+            say(f"{done}: {count:,} of {jobs:,} jobs")
+        count += 1
+        return act(given)
+
+    return act_aloud
