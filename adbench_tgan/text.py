@@ -41,7 +41,7 @@ def composed(name: str) -> str:
 
 def counted(count: int, one: str, many: str) -> str:
     """A number and what it counts: `one` such thing, or `many`."""
-    return f"{count} {one if count == 1 else many}"
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def in_digits(value: Any, form: str = ".3f") -> str:

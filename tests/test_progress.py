@@ -12,6 +12,7 @@ from test_leaderboard import board, result
 from adbench_tgan import progress
 from adbench_tgan.commands.show import draw, show, wide_console
 from adbench_tgan.progress import TerminalReporter
+from adbench_tgan.text import counted
 from adbench_tgan.views import leaderboard_views, least_width, records_view
 
 
@@ -357,3 +358,7 @@ def test_failed_detectors_leave_cells_empty_and_no_cost_without_timing():
     out = io.StringIO()
     Console(file=out, width=120).print(views[0])
     assert "0x0, 1 failed" in out.getvalue()
+
+
+def test_what_is_counted_is_one_or_many_with_commas():
+    assert [counted(n, "job", "jobs") for n in (0, 1, 1350)] == ["0 jobs", "1 job", "1,350 jobs"]
