@@ -258,7 +258,7 @@ def test_the_page_says_how_much_it_holds(tmp_path, registry):
     variants = [made("one", of_categories=15), made("one", preset="quick", config={"epochs": 1}), made("two")]
     partial = from_store(make_runs(tmp_path / "partial", *variants), registry)
     assert page.extent(partial) == "2 detectors in 3 configurations, 1 of 15 categories, 1 seed, 3 jobs"
-    assert page.extent(from_board(BOARDS / "mvtec-screw")).startswith("12 detectors in 22 configurations, 1 ")
+    assert page.extent(from_board(BOARDS / "mvtec-screw")).startswith("12 detectors in 23 configurations, 1 ")
 
 
 def test_the_page_names_no_path_of_the_machine_it_was_made_on(tmp_path, registry, monkeypatch):
