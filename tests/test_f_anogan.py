@@ -368,7 +368,7 @@ def test_the_mlp_has_a_bn_eps_and_is_for_grey_images():
     detector = built((1, 28, 28), arch="mlp", bn_eps=0.8)
     assert [m.eps for m in detector.generator.modules() if isinstance(m, nn.BatchNorm1d)] == [0.8] * 3
     assert detector.generator(torch.randn(2, 6)).shape == (2, 1, 28, 28)
-    with pytest.raises(AdbenchError, match="arch=mlp is for grey images, not 3 channels; use arch=resnet"):
+    with pytest.raises(AdbenchError, match="arch=mlp is for grey images, not 3 channels; use resnet"):
         built((3, 32, 32), arch="mlp")
     fitted = FAnoGAN(SMALL.model_copy(update={"arch": "mlp"})).fit(TrainSet(ImageSet(images(16, 1, 28))))
     assert fitted.score(images(3, 1, 28)).isfinite().all()

@@ -245,7 +245,7 @@ class FAnoGAN(Detector):
 
     def _mlps(self, channels: int, size: int) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential, int]:
         if channels != 1:
-            raise AdbenchError(f"arch=mlp is for grey images, not {channels} channels; use arch=resnet")
+            raise AdbenchError(f"f_anogan.arch=mlp is for grey images, not {channels} channels; use resnet")
         c = self.config
         return mlp_generator(size, c.latent, c.bn_eps), mlp_trunk(size), mlp_trunk(size), MLP_FEATURES
 

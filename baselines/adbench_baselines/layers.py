@@ -33,6 +33,8 @@ def halved(size: int) -> int:
 
 
 class PyramidConfig(DetectorConfig):
+    """Settings of networks that halve images down to 4 x 4."""
+
     image_size: Annotated[int, AfterValidator(halved)] = 32
     """side in pixels to which the benchmark resizes images for this detector: a power of two, 16 or more"""
 
