@@ -59,7 +59,7 @@ def run_audits(
     """
     printed = read_published(published)
     settings = replace(settings, device=usable(settings.device), data_root=request.data_root)
-    ensure_offered(request.precision, settings.device)
+    ensure_offered(request.precision, settings.device, reporter.warn)
     ensure_fit(out, request, {"audit.csv": ",".join(COLUMNS[:3]), "failed.csv": ",".join(FAILED[:3])})
     planned = plan(request, registry, reporter.warn, reporter.reading)
     missing = unfinished(planned.jobs, out)

@@ -26,6 +26,7 @@ from adbench_tgan.leaderboard import (
     METRICS,
     RESULT_COLUMNS,
 )
+from adbench_tgan.machine import bf16_is_slow
 from adbench_tgan.packing import check_packing
 from adbench_tgan.places import ensure_ours, ensure_writable, is_remote, place_of
 from adbench_tgan.published import read_published
@@ -84,7 +85,7 @@ def benchmark(
     printed = read_published(Path(published)) if published else ()
     check_options(settings, registry.find("executor", executor), registry)
     device = on_cluster(settings) or usable(str(settings.device))
-    ensure_offered(request.precision, device)
+    ensure_offered(request.precision, device, reporter.warn)
     check_packing(replace(settings, device=device))
     store = fit_store(out, request)
     settings = replace(
@@ -324,14 +325,18 @@ def on_cluster(settings: Settings) -> str:
     return "cuda"
 
 
-def ensure_offered(precision: str, device: str) -> None:
-    """Refuse a precision that a device does not have, which would be recorded and not used.
+def ensure_offered(precision: str, device: str, warn: Callable[[str], None]) -> None:
+    """Refuse a precision that a device does not have, which would be recorded and not used; warn of one that is slow.
 
     Raises:
         AdbenchError: it has not.
     """
     if precision == "tf32" and not device.startswith("cuda"):
         raise AdbenchError(f"--precision tf32 needs a CUDA device, not {device}; use fp32 or bf16")
+    if precision == "bf16" and device == "cpu" and bf16_is_slow():
+        warn(
+            "--precision bf16: this CPU has no instructions for it and may need many times as long; fp32 is faster"
+        )
 
 
 def usable(device: str) -> str:

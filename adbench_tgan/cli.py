@@ -276,7 +276,3 @@ def end(over: threading.Event, status: int) -> None:
         sys.stderr.flush()
     finally:
         os._exit(status)
-
-
-if __name__ == "__main__":
-    entry()

@@ -65,6 +65,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def bf16_is_slow() -> bool:
+    """Whether bf16 is only emulated on this CPU; where torch cannot tell, it is no."""
+    knows = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return knows and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def device_name(device: str | torch.device) -> str:
     """The name that stands in the tables: "cpu", or the GPU's."""
     device = torch.device(device)

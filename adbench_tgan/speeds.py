@@ -57,7 +57,7 @@ def run_bench(
         AdbenchError: the request is wrong, or `out` holds the times of another machine.
     """
     device = usable(device)
-    ensure_offered(request.precision, device)
+    ensure_offered(request.precision, device, reporter.warn)
     if out is not None:
         ensure_fit(out, request, FIRST)
     planned = plan(request, registry, reporter.warn, reporter.reading)

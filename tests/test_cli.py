@@ -15,6 +15,7 @@ import sysconfig
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ from conftest import Ended
 from make_data import make_mvtec
 from make_plugin import detector_source, installed, make_plugin, offer
 
-from adbench_tgan import cli
+from adbench_tgan import __main__, cli
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.runner import Settings
@@ -166,6 +167,20 @@ def test_tf32_is_refused_without_a_gpu(adbench: Call, command: str) -> None:
     ended = adbench(command, "--device", "cpu", "--detectors", "mean_image", "--precision", "tf32")
     assert ended.status == 2
     assert "--precision tf32 needs a CUDA device, not cpu; use fp32 or bf16" in ended.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("slow", [True, False])
+@pytest.mark.parametrize("command", ["run", "bench", "audit"])
+def test_bf16_that_a_cpu_only_emulates_is_warned_of(
+    adbench: Call, monkeypatch: pytest.MonkeyPatch, command: str, slow: bool
+) -> None:
+    monkeypatch.setattr("adbench_tgan.benchmark.bf16_is_slow", lambda: slow)
+    option = "--category" if command == "bench" else "--categories"
+    words = f"--device cpu --detectors mean_image {option} none --precision".split()
+    ended = adbench(command, *words, "bf16")
+    assert ended.status == 2  # by the category, once that is said
+    assert ("note: --precision bf16: this CPU has no instructions for it" in ended.err) is slow
+    assert "bf16" not in adbench(command, *words, "fp32").err
 
 
 def test_publish_reads_nothing_where_nothing_is(adbench: Call) -> None:
@@ -359,6 +374,7 @@ def test_info_gives_parameters_and_help(adbench: Call) -> None:
 ODD = """
 import enum
 from pathlib import Path
+from types import ModuleType
 from pydantic import BaseModel
 
 class Kind(enum.Enum):
@@ -779,12 +795,24 @@ class Leaves(Detector):
 """
 
 
+def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(monkeypatch):
+    def stopped(name):
+        raise KeyboardInterrupt
+
+    half_way = ModuleType("adbench_tgan.cli")
+    half_way.__getattr__ = stopped
+    monkeypatch.setitem(sys.modules, "adbench_tgan.cli", half_way)
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 130
+
+
 def test_a_detector_cannot_end_the_command_in_silence(tmp_path):
     (tmp_path / "leaves.py").write_text(LEAVES)
     command = (
         "run --no-timing --categories 0 --device cpu --out runs --detectors leaves,random --plugin leaves.py"
     )
-    words = [sys.executable, "-m", "adbench_tgan.cli", *command.split()]
+    words = [sys.executable, "-m", "adbench_tgan", *command.split()]
     ended = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
     assert ended.returncode == 1
     told = " ".join(ended.stderr.split())

@@ -54,7 +54,7 @@ def whole(tmp_path_factory):
 
 
 def test_a_process_that_inherits_nothing_gives_the_same_bytes(whole, tmp_path):
-    words = [sys.executable, "-m", "adbench_tgan.cli", *RUN, str(tmp_path)]
+    words = [sys.executable, "-m", "adbench_tgan", *RUN, str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path, whole)

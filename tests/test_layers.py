@@ -35,7 +35,7 @@ LAYERS = (  # bottom up; a module imports from its own layer or below
     "registry development jobs again stored results published audit_table timing_board claims describe testing audit scaffold",
     "runner keeping failures spreads selection leaderboard comparison boards predict report progress events views speed",
     "executors processes packing clusters worker sharing tables benchmark audits speeds",
-    "options commands cli",
+    "options commands cli __main__",
 )
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import platform
 import re
 import signal
 import sys
@@ -46,6 +47,7 @@ from adbench_tgan.errors import AdbenchError, NotHere
 from adbench_tgan.failures import failed
 from adbench_tgan.interrupts import KINDS, as_ctrl_c, not_swallowed
 from adbench_tgan.jobs import Request
+from adbench_tgan.machine import bf16_is_slow
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
@@ -1167,6 +1169,14 @@ def test_unknown_devices_are_refused():
     assert usable("auto") in ("cpu", "cuda")
     with pytest.raises(AdbenchError, match=r"--device warp: no such device; use auto, cpu, cuda or cuda:N"):
         usable("warp")
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="torch asks other processors for other instructions"
+)
+def test_bf16_is_slow_where_a_processor_has_no_avx512():
+    (flags,) = set(re.findall(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M))
+    assert bf16_is_slow() is not ({"avx512vl", "avx512bw", "avx512dq"} <= set(flags.split()))
 
 
 def test_the_result_file_tells_of_the_machine(registry, tmp_path):

@@ -22,7 +22,7 @@ FINGERPRINT = "9346b5baef490b1498f87506ca1d93737f1484781edb4696b83632df9e05dd5e"
 
 def adbench(*words, cwd, **variables):
     return subprocess.run(
-        [sys.executable, "-m", "adbench_tgan.cli", *map(str, words)],
+        [sys.executable, "-m", "adbench_tgan", *map(str, words)],
         cwd=cwd,
         env=os.environ | variables,
         capture_output=True,
