@@ -31,7 +31,7 @@ from adbench_tgan.packing import check_packing
 from adbench_tgan.places import ensure_ours, ensure_writable, is_remote, place_of
 from adbench_tgan.published import read_published
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result, ResultStore
+from adbench_tgan.results import Result, ResultStore, result_of
 from adbench_tgan.runner import Reporter, Settings, run
 from adbench_tgan.sharing import Sharing
 from adbench_tgan.tables import once, saying_interrupted, write_in_time, write_tables
@@ -47,8 +47,8 @@ FIRST = {  # how the tables begin
 class Outcome:
     """What a run ended with: one result a job, in the jobs' order, and the leaderboard they stand on.
 
-    Results that were found finished come without scores and losses: ``ResultStore(out).scores(job)`` reads them. None
-    comes with weights: ``predict.load_detector`` reads them from its folder.
+    A result is what its ``result.json`` says. ``ResultStore(out).scores(job)`` reads its scores, ``losses`` its losses,
+    ``trace`` is the file of a traceback, and ``predict.load_detector`` reads the model from its folder.
     """
 
     results: tuple[Result, ...]
@@ -103,11 +103,11 @@ def benchmark(
     )
     write = partial(write_tables, store, planned.jobs, registry, printed, once(reporter.warn))
     try:
-        with Claims(store.root.absolute()) as claims, saying_interrupted(store, reporter.warn):
+        with Claims(store.root.absolute()) as claims, saying_interrupted(reporter.warn):
             shared = Sharing(missing, before, store, claims, reporter, with_model=settings.save_models)
             for jobs in shared.rounds():
                 for result in run(jobs, store, execute, settings, planned.tasks, registry, reporter):
-                    fresh[result.job.key] = replace(result, state=None)  # weights fill memory
+                    fresh[result.job.key] = result_of(result)  # scores, losses and weights fill memory
                     claims.release(result.job)
     except KeyboardInterrupt:
         write_in_time(write, store, reporter.warn)

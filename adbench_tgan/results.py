@@ -304,8 +304,8 @@ def read_result(folder: Path) -> Result | None:
     return None if found is None else result_of(found)
 
 
-def result_of(found: stored.Stored) -> Result:
-    """The result that a ``result.json`` describes; without scores, losses and weights."""
+def result_of(found: stored.Stored | Result) -> Result:
+    """The result as its ``result.json`` describes it: without scores, losses, weights, pictures and a traceback."""
     return Result(**{name: getattr(found, name) for name in DESCRIBED})
 
 

@@ -27,13 +27,12 @@ GRACE = 30.0  # seconds that an object store has for the tables after Ctrl-C
 
 
 @contextmanager
-def saying_interrupted(store: ResultStore, warn: Callable[[str], None]) -> Iterator[None]:
-    """Say at once that Ctrl-C has come, where what is still to be done takes a while."""
+def saying_interrupted(warn: Callable[[str], None]) -> Iterator[None]:
+    """Say at once that Ctrl-C has come: what is still to be done may take a while."""
     try:
         yield
     except KeyboardInterrupt:
-        if is_remote(store.root):
-            warn("interrupted; giving up what is not finished, and writing the tables")
+        warn("interrupted; giving up what is not finished, and writing the tables")
         raise
 
 

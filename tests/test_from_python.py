@@ -62,6 +62,16 @@ def test_a_run_keeps_no_models_in_memory_but_in_its_store(tmp_path):
     assert (ResultStore(tmp_path).folder(outcome.results[0].job) / "model.safetensors").is_file()
 
 
+def test_what_a_run_ends_with_is_small_and_the_same_when_it_is_repeated(tmp_path):
+    """Scores of 10,000 images take a quarter of a MB: a grid of tens of thousands of jobs would fill the memory."""
+    settings = Settings(timing=False, pictures=True)
+    (ran,) = run(tmp_path, settings=settings, **GAN).results
+    assert (ran.scores, ran.losses, ran.pictures) == (None, (), {})
+    assert run(tmp_path, settings=settings, **GAN).results == (ran,)
+    store = ResultStore(tmp_path)
+    assert (len(store.scores(ran.job)), len(store.losses(ran.job))) == (596, 1)
+
+
 def test_the_tables_of_a_long_run_say_how_far_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
     run(tmp_path, reporter := Silent(), categories=["0", "1"])

@@ -497,7 +497,8 @@ def test_scores_labels_and_metrics_of_a_detector_that_can_be_worked_out(registry
 
 def test_scores_in_memory_that_is_used_again_are_those_of_their_images(registry, tmp_path):
     plain, reusing = run(registry, tmp_path, "plain", "reusesitsmemory").results
-    pd.testing.assert_frame_equal(plain.scores, reusing.scores, check_exact=True)
+    store = ResultStore(tmp_path)
+    pd.testing.assert_frame_equal(store.scores(plain.job), store.scores(reusing.job), check_exact=True)
     assert reusing.purity_delta < 1e-6
 
 
@@ -684,8 +685,9 @@ def test_what_one_detector_does_is_not_the_next_ones_fault(registry, tmp_path, b
         registry, tmp_path / "b", before, "plain", "ganomaly", overrides=["ganomaly.epochs=1"]
     ).results
     assert behind[0].job.detector == before
-    for one, other in zip(alone, behind[1:], strict=True):
-        pd.testing.assert_frame_equal(one.scores, other.scores, check_exact=True)
+    one, other = (ResultStore(tmp_path / name) for name in "ab")
+    for job in (result.job for result in alone):
+        pd.testing.assert_frame_equal(one.scores(job), other.scores(job), check_exact=True)
 
 
 def test_a_detector_that_leaves_the_working_folder_takes_no_results_along(registry, tmp_path, monkeypatch):
@@ -1428,10 +1430,10 @@ def test_the_time_of_a_training_is_that_of_all_its_parts_without_that_of_keeping
 
 
 def test_pictures_for_a_reporter_cost_a_job_nothing(registry, tmp_path):
-    reporter, settings = Silent(), Settings(timing=False, pictures=True)
-    grey, never = run(
-        registry, tmp_path, "drawsgrey", "drawsnever", reporter=reporter, settings=settings
-    ).results
+    reporter, settings, finished = Silent(), Settings(timing=False, pictures=True), []
+    reporter.job_finished = finished.append
+    run(registry, tmp_path, "drawsgrey", "drawsnever", reporter=reporter, settings=settings)
+    grey, never = finished
     assert (grey.error, never.error) == ("", "")
     assert "reconstructions" in grey.pictures
     assert never.pictures == {}

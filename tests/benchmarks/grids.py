@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -22,7 +22,7 @@ from make_data import make_cifar10
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.jobs import Request
 from adbench_tgan.registry import Registry
-from adbench_tgan.results import Result
+from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.runner import Reporter, Settings
 
 DETECTOR = "ganomaly"
@@ -104,6 +104,8 @@ def run_grid(mode: str, device: str, *, tiny: bool) -> Grid:
         started = perf_counter()
         outcome = benchmark(asked, settings, Registry.discover(), Mute(), root / "runs", executor)
         seconds = perf_counter() - started
-    if outcome.failed:
-        raise RuntimeError(f"{outcome.failed[0].job}: {outcome.failed[0].error}")
-    return Grid(results=outcome.results, seconds=seconds)
+        if outcome.failed:
+            raise RuntimeError(f"{outcome.failed[0].job}: {outcome.failed[0].error}")
+        store = ResultStore(root / "runs")
+        results = tuple(replace(each, scores=store.scores(each.job)) for each in outcome.results)
+    return Grid(results=results, seconds=seconds)
