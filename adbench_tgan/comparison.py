@@ -73,19 +73,31 @@ def compare(a: Standing, b: Standing) -> Comparison:
     """
     if a is b:
         raise AdbenchError(f"{_title(a)} would be compared with itself; name two")
-    names = [name for name in sorted(a.spread) if name in b.spread]
+    names = _shared(a, b)
     if not names:
         raise AdbenchError(f"{_title(a)} and {_title(b)} have no category in common; run both on one")
-    rows = tuple(_difference(name, [name], a, b) for name in names)
     return Comparison(
         a=_title(a),
         b=_title(b),
-        categories=rows,
+        categories=tuple(_difference(name, [name], a, b) for name in names),
         overall=_difference("", names, a, b),
-        wilcoxon_p=wilcoxon([row.difference for row in rows]),
+        wilcoxon_p=_wilcoxon(names, a, b),
         p_floor=p_floor(len(names)),
         cautions=tuple(_cautions(a, b, len(names))),
     )
+
+
+def _shared(a: Standing, b: Standing) -> list[str]:
+    """The categories that both have."""
+    return [name for name in sorted(a.spread) if name in b.spread]
+
+
+def _wilcoxon(names: Sequence[str], a: Standing, b: Standing) -> float:
+    return wilcoxon([_rounded(a.aurocs[name] - b.aurocs[name]) for name in names])
+
+
+def _rounded(difference: float) -> float:
+    return round(difference, DIGITS) + 0.0  # no minus before a zero
 
 
 def _difference(category: str, names: Sequence[str], a: Standing, b: Standing) -> Difference:
@@ -97,7 +109,7 @@ def _difference(category: str, names: Sequence[str], a: Standing, b: Standing) -
         category=category,
         auroc_a=first,
         auroc_b=second,
-        difference=round(first - second, DIGITS) + 0.0,  # no minus before a zero
+        difference=_rounded(first - second),
         ci_low=low,
         ci_high=high,
     )
@@ -150,20 +162,21 @@ def pairs(ordered: Sequence[Standing]) -> pd.DataFrame:
     lines = []
     for kind in ("one-class", "labelled"):
         block = [each for each in ordered if each.ranked and each.line["supervision"] == kind]
-        found = [(a, b, compare(a, b)) for a, b in combinations(block, 2)]
-        adjusted = holm([each.wilcoxon_p for _, _, each in found])
-        for (a, b, each), p in zip(found, adjusted, strict=True):
+        found = [(a, b, _shared(a, b)) for a, b in combinations(block, 2)]
+        tested = [_wilcoxon(names, a, b) for a, b, names in found]
+        for (a, b, names), p, adjusted in zip(found, tested, holm(tested), strict=True):
+            overall, floor = _difference("", names, a, b), p_floor(len(names))
             lines.append(
                 dict(zip(PAIR_COLUMNS, (kind, *a.name, *b.name), strict=False))
                 | {
-                    "auroc_difference": each.overall.difference,
-                    "difference_ci_low": each.overall.ci_low,
-                    "difference_ci_high": each.overall.ci_high,
-                    "n_categories": len(each.categories),
-                    "wilcoxon_p": each.wilcoxon_p,
-                    "holm_p": p,
-                    "p_floor": each.p_floor,
-                    "holm_floor": min(1.0, each.p_floor * len(found)),
+                    "auroc_difference": overall.difference,
+                    "difference_ci_low": overall.ci_low,
+                    "difference_ci_high": overall.ci_high,
+                    "n_categories": len(names),
+                    "wilcoxon_p": p,
+                    "holm_p": adjusted,
+                    "p_floor": floor,
+                    "holm_floor": min(1.0, floor * len(found)),
                 }
             )
     return pd.DataFrame(lines, columns=PAIR_COLUMNS)

@@ -153,9 +153,9 @@ def wilcoxon(differences: Sequence[float]) -> float:
     if len(values) > EXACT:
         return float(stats.wilcoxon(values, method="approx").pvalue)
     ranks = stats.rankdata(np.abs(values))
-    # Every way in which they could have pointed.
-    signs = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
-    of_chance, found = signs @ ranks, ranks[values > 0].sum()  # sums of halves: exact
+    found, of_chance = ranks[values > 0].sum(), np.zeros(1)  # sums of halves: exact
+    for rank in ranks:  # every way in which they could have pointed
+        of_chance = np.concatenate([of_chance, of_chance + rank])
     return float(min(1.0, 2 * min((of_chance <= found).mean(), (of_chance >= found).mean())))
 
 

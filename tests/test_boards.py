@@ -69,6 +69,7 @@ from adbench_tgan.published import (
 from adbench_tgan.registry import Registry
 from adbench_tgan.report.material import from_board, from_store
 from adbench_tgan.results import ResultStore
+from adbench_tgan.statistics import interval
 from adbench_tgan.stored import stamp
 from adbench_tgan.text import marked, plain, unmarked
 
@@ -2023,6 +2024,12 @@ def test_pairs_are_of_ranked_rows_and_adjusted_for_as_many_as_there_are(tmp_path
     (line,) = comparison.pairs(ordered).to_dict("records")
     assert (line["holm_p"], line["holm_floor"]) == (line["wilcoxon_p"], line["p_floor"]) == (0.5, 0.5)
     assert comparison.pairs([ordered[0], replace(ordered[1], ranked=False)]).empty
+
+
+def test_pairs_have_an_interval_each_and_none_of_single_categories(tmp_path, monkeypatch):
+    ordered, asked = board_of(tmp_path, grid(("good", "fair", "poor"))).standings, []
+    monkeypatch.setattr(comparison, "interval", lambda spread: asked.append(1) or interval(spread))
+    assert len(comparison.pairs(ordered)) == len(asked) == 3
 
 
 def test_a_comparison_of_different_seeds_says_so(tmp_path):

@@ -1,5 +1,7 @@
 """Resampling, tie groups and tests, against brute force and other libraries."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -194,6 +196,14 @@ def test_wilcoxon_with_ties_tries_every_sign():
     for differences in np.random.default_rng(0).integers(-3, 4, size=(20, 8)):
         expected = stats.wilcoxon(differences[differences != 0], method=every_sign).pvalue
         assert wilcoxon(differences) == pytest.approx(expected)
+
+
+def test_wilcoxon_makes_no_table_of_all_signs():
+    wilcoxon([0.1, 0.2])  # imports
+    tracemalloc.start()
+    assert wilcoxon(np.arange(1.0, 16.0)) == 2**-14
+    assert tracemalloc.get_traced_memory()[1] < 3 * 8 * 2**15  # bytes: sums, and what they come from
+    tracemalloc.stop()
 
 
 def test_a_change_is_relative_to_the_largest_score_but_to_no_more_than_a_hundred_spreads():
