@@ -27,6 +27,7 @@ from adbench_tgan.leaderboard import (
     RESULT_COLUMNS,
 )
 from adbench_tgan.machine import bf16_is_slow
+from adbench_tgan.pace import through
 from adbench_tgan.packing import check_packing
 from adbench_tgan.places import ensure_ours, ensure_writable, is_remote, place_of
 from adbench_tgan.published import read_published
@@ -206,7 +207,8 @@ def looked_at(
         AdbenchError: a later version has stored some.
         StoreAway: the store did not answer for minutes.
     """
-    missing, before, kept = patiently(partial(unfinished, jobs, store, with_model=with_model), reporter.warn)
+    look = partial(unfinished, jobs, store, with_model=with_model, say=reporter.warn)
+    missing, before, kept = patiently(look, reporter.warn)
     patiently(partial(refuse_newer, store, [job for job in missing if before[job.key]]), reporter.warn)
     reporter.planned(len(jobs), len(jobs) - len(missing))
     warn_of_other_code(kept.values(), registry, reporter.warn)
@@ -215,13 +217,13 @@ def looked_at(
 
 
 def unfinished(
-    jobs: Sequence[Job], store: ResultStore, *, with_model: bool
+    jobs: Sequence[Job], store: ResultStore, *, with_model: bool, say: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Job], dict[str, str], dict[str, Result]]:
     """The jobs to be run, the stamp of what is stored of each, and the results of the others; both by key.
 
     What changes a stamp is another run's doing. Each job was looked at once more after it, so that there is no gap in
     which another run could finish it unseen. Of an object store, which would be asked eight times about each job of
-    which nothing is stored, one listing tells which these are.
+    which nothing is stored, one listing tells which these are. `say` is told now and then how far it is.
     """
     there, kept = store.listed() if is_remote(store.root) else None, dict[str, Result]()
 
@@ -232,7 +234,8 @@ def unfinished(
         return store.get(job, with_model=with_model) if is_there(job) else None
 
     def lacking(some: Sequence[Job]) -> list[Job]:
-        looked = list(zip(some, answers(look, some, store.root), strict=True))
+        found = through(answers(look, some, store.root), "looked at", len(some), say)
+        looked = list(zip(some, found, strict=True))
         kept.update((job.key, result) for job, result in looked if result is not None)
         return [job for job, result in looked if result is None]
 

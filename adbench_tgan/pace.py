@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import TypeVar
 
@@ -27,3 +27,8 @@ def paced(
         return act(given)
 
     return act_aloud
+
+
+def through(each: Iterable[Given], done: str, jobs: int, say: Callable[[str], None]) -> Iterator[Given]:
+    """What is of so many `jobs`, one after another; now and then `say` is told of how many it is `done`."""
+    return map(paced(lambda given: given, done, jobs, say), each)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from adbench_tgan.errors import StoreError
 from adbench_tgan.interrupts import within
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import leaderboard_table, results_table, standings
-from adbench_tgan.pace import paced
+from adbench_tgan.pace import paced, through
 from adbench_tgan.places import is_remote
 from adbench_tgan.published import Printed, beside_papers
 from adbench_tgan.registry import Registry
@@ -109,14 +109,15 @@ def write_tables(
 
 def _write_tables(
     store: ResultStore,
-    there: Iterable[Path],
+    there: Collection[Path],
     jobs: tuple[Job, ...],
     registry: Registry,
     printed: Sequence[Printed],
     say: Callable[[str], None],
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     versions = registry.versions()
-    results = list(store.results(lambda path, why: say(left_alone(path, why)), there))
+    results = store.results(lambda path, why: say(left_alone(path, why)), there)
+    results = through(results, "results read", len(there), say)
     current = without_superseded([result for result in results if is_current(result.job, versions)])
     first = jobs[0]
     compared = comparable(current, jobs)

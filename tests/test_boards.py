@@ -228,7 +228,8 @@ def test_losses_that_were_changed_are_not_made_again(folder, tmp_path, adbench):
 def test_a_note_is_on_the_board_and_its_report_and_is_kept(material, tmp_path, adbench):
     text = "Bright <b>images</b> | are `abnormal`"
     words = ("publish", "--board", "toy", "--again")
-    assert adbench(*words, material[1], "--out", "noted", "--note", text).status == 0
+    ended = adbench(*words, material[1], "--out", "noted", "--note", text)
+    assert (ended.status, ended.err.splitlines()[-1]) == (0, "noted/toy: making its files")
     assert f"**Note.** {cell(text)}" in Path("noted/toy/README.md").read_text()
     assert "<b>" not in cell(text).replace(r"\<b>", "")
     assert f"--board toy --note '{text}'" in Path("noted/toy/README.md").read_text()

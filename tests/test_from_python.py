@@ -76,7 +76,16 @@ def test_the_tables_of_a_long_run_say_how_far_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
     run(tmp_path, reporter := Silent(), categories=["0", "1"])
     told = [fact for what, fact, *_ in reporter.heard if what == "warn"]
-    assert told[-2:] == ["scores resampled: 0 of 2 jobs", "scores resampled: 1 of 2 jobs"]
+    results = ["results read: 0 of 2 jobs", "results read: 1 of 2 jobs"]
+    assert told[-4:] == [*results, "scores resampled: 0 of 2 jobs", "scores resampled: 1 of 2 jobs"]
+
+
+def test_a_repeated_run_says_how_many_of_its_jobs_it_has_looked_at(tmp_path, monkeypatch):
+    run(tmp_path, categories=["0", "1"])
+    monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
+    run(tmp_path, reporter := Silent(), categories=["0", "1"])
+    told = [fact for what, fact, *_ in reporter.heard if what == "warn"]
+    assert told[1:3] == ["looked at: 0 of 2 jobs", "looked at: 1 of 2 jobs"]
 
 
 def float64():

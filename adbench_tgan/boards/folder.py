@@ -288,8 +288,10 @@ def check_name(name: str) -> None:
         raise AdbenchError(f"--board {name!r}: use small letters, digits, dots and dashes")
 
 
-def publish(board: Board, out: Path) -> bool:
+def publish(board: Board, out: Path, say: Callable[[str], None] = lambda _: None) -> bool:
     """Write a board's folder under `out`, whole or not at all; whether anything changed.
+
+    `say` is told when its files are begun: those of millions of scores take a while.
 
     Raises:
         AdbenchError: the board's name is no folder name, or a folder of that name holds something else.
@@ -299,6 +301,7 @@ def publish(board: Board, out: Path) -> bool:
     target = out / board.facts.name
     if target.exists() and not (target / "board.json").exists():
         raise AdbenchError(f"{target} is there and is no board; choose another --board or --out")
+    say(f"{target}: making its files")
     files, _ = render(board, _encoded(board, target))
     if picture.is_drawn(board.pairs):
         files[PICTURE] = picture.draw(board, files[PAIRS.file])

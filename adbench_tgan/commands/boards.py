@@ -128,7 +128,7 @@ def publish(
     made = _noted(_possible(made), note)
     if not replace:
         boards.check_lost(out / board, made.measured, again)
-    changed = boards.publish(made, out)
+    changed = boards.publish(made, out, warn)
     for view in leaderboard_views(made.leaderboard, board):
         draw(view)
     _warn_of_impure(made)
