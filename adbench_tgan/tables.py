@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,9 @@ from adbench_tgan.selection import comparable, is_current, without_superseded
 from adbench_tgan.stored import parsed_scores, source_of_scores
 from adbench_tgan.text import csv_of
 
+AHEAD = (
+    16  # jobs of a category whose scores are asked for at a time: all of a large grid would fill the memory
+)
 LOOKS = 10  # at results that others keep storing; the last of them writes tables of its own after it
 GRACE = 30.0  # seconds that an object store has for the tables after Ctrl-C
 
@@ -70,18 +74,26 @@ def silent(_: str) -> None:
 
 
 def scores_of(store: ResultStore, jobs: Sequence[Job]) -> Callable[[Job], pd.DataFrame]:
-    """What `ResultStore.scores` gives for any of these jobs; an object store is asked now, for several at a time.
+    """What `ResultStore.scores` gives for any of these jobs; an object store is asked for `AHEAD` of them at a time.
 
-    Raises:
-        AdbenchError, StoreError: as from it, of an object store.
+    Each is asked for once where those of a category are read in the order of seeds and keys, as `spreads.bootstrap` does.
     """
     if not is_remote(store.root):
         return store.scores
-    folders = {job.key: store.folder(job) for job in jobs}
-    there = answers(source_of_scores, folders.values(), store.root)
-    # Kept as they are stored: as tables they take several times the memory.
-    sources = dict(zip(folders, there, strict=True))
-    return lambda job: parsed_scores(folders[job.key], sources[job.key])
+    by_category: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: (job.seed, job.key)):
+        by_category.setdefault(job.category, []).append(job)
+    held: dict[str, Path | BytesIO] = {}  # as they are stored: as tables they take several times the memory
+
+    def read(job: Job) -> pd.DataFrame:
+        if job.key not in held:
+            of_category = by_category[job.category]
+            ahead = of_category[of_category.index(job) :][:AHEAD]
+            there = answers(source_of_scores, map(store.folder, ahead), store.root)
+            held.update(zip((each.key for each in ahead), there, strict=True))
+        return parsed_scores(store.folder(job), held.pop(job.key))
+
+    return read
 
 
 def write_tables(

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,23 @@ def test_many_results_are_read_at_the_same_time(
         assert (found[:2], list(found[2])) == (([], {}), [job.key for job in JOBS])
     else:
         assert [each.job for each in found] == JOBS
+
+
+def test_no_more_scores_of_an_object_store_are_held_than_are_read_soon(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, asked, real = ResultStore(memory), list[Path](), tables.source_of_scores
+    results = {name: [result("d", name, seed=seed) for seed in range(5)] for name in "ab"}
+    for each in chain(*results.values()):
+        store.put(each)
+    monkeypatch.setattr(tables, "AHEAD", 2)
+    monkeypatch.setattr(tables, "source_of_scores", lambda folder: (asked.append(folder), real(folder))[1])
+    read = tables.scores_of(store, [each.job for each in chain(*results.values())][::-1])
+    first, rest = [own[0] for own in results.values()], [own[1:] for own in results.values()]
+    for number, each in enumerate([*first, *chain(*rest)]):  # as `spreads.bootstrap` reads them
+        assert len(asked) <= number + 2 * len(results)
+        pd.testing.assert_frame_equal(read(each.job), each.scores)
+    assert len(asked) == len({*asked}) == 10
 
 
 def test_an_object_is_read_once_for_its_scores(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
