@@ -23,9 +23,8 @@ from adbench_tgan.selection import comparable, is_current, without_superseded
 from adbench_tgan.stored import parsed_scores, source_of_scores
 from adbench_tgan.text import csv_of
 
-AHEAD = (
-    16  # jobs of a category whose scores are asked for at a time: all of a large grid would fill the memory
-)
+# Jobs of a category whose scores are asked for at a time: those of a large grid would fill the memory.
+AHEAD = 16
 LOOKS = 10  # at results that others keep storing; the last of them writes tables of its own after it
 GRACE = 30.0  # seconds that an object store has for the tables after Ctrl-C
 
