@@ -243,7 +243,11 @@ def _misfit(name: str, error: ErrorDetails, own: Mapping[str, Any], preset: str)
     where, reason = ".".join(map(str, error["loc"])), error["msg"]
     if not where:
         return AdbenchError(f"the settings of detector {name!r} do not fit together: {reason}")
-    if error["loc"][0] in own:
+    if (key := str(error["loc"][0])) in own:
+        if error["type"] == "missing" and isinstance(error["loc"][-1], int):  # the end of a tuple
+            where, reason = where.rpartition(".")[0], f"{len(error['input'])} values are too few"
+        elif error["type"] != "missing" and error["input"] == _parsed(own[key]):
+            where = key  # without the kind of value, out of several, that pydantic adds
         listed = "; write it as [0.5,0.999]" if error["type"] in ("tuple_type", "list_type") else ""
         return AdbenchError(f"--set {name}.{where}={error['input']}: {reason}{listed}")
     return AdbenchError(

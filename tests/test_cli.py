@@ -70,6 +70,8 @@ MISTAKES = {
     "run --set mean_image.imagesize=8": "unknown setting of mean_image 'imagesize'; did you mean image_size?",
     "run --set mean_image.image_size=big": "--set mean_image.image_size=big: Input should be a valid integer",
     "info f_anogan --set f_anogan.betas=[.5,.999]": "Input should be a valid tuple; write it as [0.5,0.999]",
+    "info anogan --set anogan.search_lr=[1,1]": "--set anogan.search_lr=[1, 1]: 2 values are too few",
+    "info anogan --set anogan.iterations=0": "--set anogan.iterations=0: Input should be greater than or equal",
     "run --set mean_image.image_size=1": "--set mean_image.image_size=1: Input should be greater than or equal to 4",
     "run --set pca.components=3": "--set pca.components=3: detector 'pca' is not in this run; add it to --detectors",
     "run --set pcb.components=3": "unknown detector 'pcb'; did you mean pca",
