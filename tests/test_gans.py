@@ -109,6 +109,25 @@ def test_such_a_side_is_refused_before_a_job(name):
         configure(name, REGISTRY.detector(name), {"image_size": 48})
 
 
+@pytest.mark.parametrize("name", RECONSTRUCTING)
+def test_a_generator_without_a_loss_is_refused_before_a_job(name):
+    weights = [key for key in REGISTRY.detector(name).Config.model_fields if key.startswith("w_")]
+    told = f"^the settings of detector '{name}' do not fit together: {', '.join(weights)} are all 0, "
+    with pytest.raises(AdbenchError, match=told):
+        configure(name, REGISTRY.detector(name), dict.fromkeys(weights, 0))
+    for one in weights:
+        configure(name, REGISTRY.detector(name), dict.fromkeys(weights, 0) | {one: 1})
+
+
+@pytest.mark.parametrize("name", [*SMALL, "anomalib_stfpm", "transgan_anogan", "transgan_dual"])
+def test_a_rate_that_an_optimiser_cannot_hold_is_refused_before_a_job(name):
+    cls = REGISTRY.detector(name)
+    for key in ("lr", "encoder_lr", "walk_lr"):
+        if key in cls.Config.model_fields:
+            with pytest.raises(AdbenchError, match=rf"^--set {name}.{key}=1e\+300: .* equal to 1000000$"):
+                configure(name, cls, {key: 1e300})
+
+
 def test_fully_connected_networks_take_any_side():
     made("f_anogan", arch="mlp", image_size=28).build((1, 28, 28))
 

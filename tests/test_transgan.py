@@ -581,6 +581,24 @@ def test_a_training_of_nothing_is_refused():
     TransGANDual.Config(epochs=0, warmup_epochs=0, iterations=1)
 
 
+@pytest.mark.parametrize("steps", [{}, {"epochs": 0, "iterations": 5}])
+def test_a_generator_without_a_loss_is_refused(steps):
+    normal = dict.fromkeys(("w_patch", "w_adv_normal", "w_latent", "w_l1"), 0)
+    with pytest.raises(ValueError, match="w_abc are all 0, with which the generator learns nothing"):
+        TransGANDual.Config(**steps, **normal, w_adv_anomalous=0, w_abc=0)
+    with pytest.raises(ValueError, match="w_l1 are all 0, with which the generator learns nothing"):
+        TransGANDual.Config(**steps, **normal, mode="unsupervised")
+    TransGANDual.Config(**steps, **normal)
+    TransGANDual.Config(**normal, mode="unsupervised", epochs=0)  # the warm-up alone
+
+
+def test_a_z_that_is_the_same_for_all_images_is_refused():
+    with pytest.raises(AdbenchError, match="with latent=1 all images have the same z"):
+        TransGANDual.Config(latent=1)
+    TransGANDual.Config(latent=1, mapper_relu=True)
+    TransGANDual.Config(latent=2)
+
+
 @pytest.mark.parametrize("shape", [(1, 32, 64), (2, 32, 32), (4, 32, 32), (3, 28, 30)])
 def test_shapes_without_a_network_are_refused(shape):
     with pytest.raises(AdbenchError, match="transgan_dual"):
@@ -599,12 +617,21 @@ def test_planning_puts_the_backbone_in_the_settings(monkeypatch, tmp_path):
     planned = TransGANDual.plan(TransGANDual.Config())
     assert planned.backbone == planned.pretrained == "resnet50"
     assert TransGANDual.plan(TransGANDual.Config(backbone="none")).pretrained is None
-    (tmp_path / "own.pth").write_bytes(b"weights")
-    own = TransGANDual.plan(
-        TransGANDual.Config(backbone="resnet50", backbone_weights=str(tmp_path / "own.pth"))
-    )
-    assert own.pretrained == f"resnet50:{own.backbone_sha256[:8]}"
+    path = tmp_path / "own.pth"
+    path.write_bytes(dual.features.lite0_file().read_bytes())
+    own = TransGANDual.plan(TransGANDual.Config(backbone="tf_efficientnet_lite0", backbone_weights=str(path)))
+    assert own.pretrained == f"tf_efficientnet_lite0:{own.backbone_sha256[:8]}"
     assert len(own.backbone_sha256) == 64
+
+
+def test_weights_that_are_none_or_of_another_network_are_refused_before_a_job(tmp_path):
+    path = tmp_path / "own.pth"
+    path.write_bytes(b"weights")
+    with pytest.raises(AdbenchError, match=r"^cannot read weights from "):
+        TransGANDual.plan(TransGANDual.Config(backbone="resnet50", backbone_weights=str(path)))
+    path.write_bytes(dual.features.lite0_file().read_bytes())
+    with pytest.raises(AdbenchError, match="do not fit the backbone"):
+        TransGANDual.plan(TransGANDual.Config(backbone="resnet50", backbone_weights=str(path)))
 
 
 def test_the_quick_preset_names_its_backbone_and_is_small():

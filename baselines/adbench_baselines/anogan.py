@@ -46,6 +46,7 @@ from adbench_baselines.layers import (
     Average,
     Discriminator,
     PyramidConfig,
+    Rate,
     dcgan_init,
     decoder,
     frozen,
@@ -63,7 +64,6 @@ from adbench_tgan import (
     to_unit,
 )
 
-Rate = Annotated[float, Field(gt=0)]
 SMALL_SET = 1000  # images; fewer make epochs too short to be counted by
 MVTEC_ITERATIONS = 10_000
 
@@ -80,7 +80,7 @@ class Config(PyramidConfig):
     images, as in MVTec AD, else null, which is also what it is where only `epochs` is set"""
     batch_size: int = Field(default=64, ge=2)
     """images per step"""
-    lr: float = Field(default=2e-4, gt=0)
+    lr: Rate = 2e-4
     """learning rate of both Adam optimisers; 1e-5 in EGBAD's code"""
     beta1: float = Field(default=0.5, ge=0, lt=1)
     """beta1 of both Adam optimisers"""

@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from adbench_baselines.layers import Average, Decay, PyramidConfig, check_pair, frozen, halved, portions
+from adbench_baselines.layers import Average, Decay, PyramidConfig, Rate, check_pair, frozen, halved, portions
 from adbench_tgan import (
     Detector,
     Endless,
@@ -73,7 +73,7 @@ class Config(PyramidConfig):
     """training steps; each updates the discriminator, then generator and encoder"""
     batch_size: int = Field(default=100, ge=2)
     """images per step"""
-    lr: float = Field(default=2e-4, gt=0)
+    lr: Rate = 2e-4
     """learning rate of the three Adam optimisers; 1e-5 in the authors' code"""
     betas: tuple[Decay, Decay] = (0.5, 0.999)
     """betas of the three Adam optimisers"""

@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from adbench_baselines.layers import Decay, check_pair, frozen, gradient_penalty, halved, portions
+from adbench_baselines.layers import Decay, Rate, check_pair, frozen, gradient_penalty, halved, portions
 from adbench_tgan import (
     AdbenchError,
     Detector,
@@ -182,7 +182,7 @@ class Config(DetectorConfig):
     """encoder steps of stage 2"""
     batch_size: int = Field(default=64, ge=2)
     """images per step"""
-    lr: float = Field(default=1e-4, gt=0)
+    lr: Rate = 1e-4
     """learning rate of Adam for generator and critic"""
     betas: tuple[Decay, Decay] = (0.0, 0.9)
     """Adam's betas for generator and critic"""
@@ -190,7 +190,7 @@ class Config(DetectorConfig):
     """lambda: weight of the gradient penalty"""
     encoder_optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     """optimiser of the encoder"""
-    encoder_lr: float = Field(default=5e-5, gt=0)
+    encoder_lr: Rate = 5e-5
     """learning rate of the encoder"""
     encoder_betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Adam's betas for the encoder, with encoder_optimizer=adam"""

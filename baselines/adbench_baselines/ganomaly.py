@@ -26,13 +26,15 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from adbench_baselines.layers import (
     Discriminator,
     PyramidConfig,
+    Rate,
     check_grey,
+    check_weights,
     dcgan_init,
     decoder,
     encoder,
@@ -74,7 +76,7 @@ class Config(PyramidConfig):
     """passes over the training images"""
     batch_size: int = Field(default=64, ge=2)
     """images per step"""
-    lr: float = Field(default=2e-4, gt=0)
+    lr: Rate = 2e-4
     """learning rate of both Adam optimisers"""
     beta1: float = Field(default=0.5, ge=0, lt=1)
     """beta1 of both Adam optimisers"""
@@ -89,6 +91,11 @@ class Config(PyramidConfig):
     score is usually quoted)"""
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
     """scale images to [-0.42, 2.82], as the authors' code does for MNIST, beyond the range of tanh; grey images only"""
+
+    @model_validator(mode="after")
+    def _learns(self) -> Config:
+        check_weights(self, "w_adv", "w_con", "w_enc")
+        return self
 
 
 class GANomaly(Detector):

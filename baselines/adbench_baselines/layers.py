@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from adbench_tgan import AdbenchError, DetectorConfig
 
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moment, as Adam takes it
+Rate = Annotated[float, Field(gt=0, le=1e6)]  # of learning; with much larger ones optimisers overflow
 REPORTS = 20
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of MNIST's pixels in [0, 1]
 
@@ -43,6 +44,16 @@ def check_pair(size: int) -> None:
     """Refuse batches of one image where batch norm is applied to vectors: a single one has no variance."""
     if size < 2:
         raise AdbenchError("batch norm needs two images in a batch here; give more training images")
+
+
+def check_weights(config: DetectorConfig, *names: str) -> None:
+    """Refuse weights of the generator's losses that are all 0: it would learn nothing."""
+    if not any(getattr(config, name) for name in names):
+        raise PydanticCustomError(
+            "weights",
+            "{names} are all 0, with which the generator learns nothing; set one of them",
+            {"names": ", ".join(names)},
+        )
 
 
 def check_grey(detector: str, channels: int) -> None:

@@ -44,11 +44,19 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
-from adbench_baselines.layers import PyramidConfig, check_pair, dcgan_init, frozen, halved
+from adbench_baselines.layers import (
+    PyramidConfig,
+    Rate,
+    check_pair,
+    check_weights,
+    dcgan_init,
+    frozen,
+    halved,
+)
 from adbench_baselines.skip_discriminator import (
     Discriminator,
     anomaly_score,
@@ -80,7 +88,7 @@ class Config(PyramidConfig):
     """passes over the training images"""
     batch_size: int = Field(default=32, ge=2)
     """images per step"""
-    lr: float = Field(default=2e-4, gt=0)
+    lr: Rate = 2e-4
     """learning rate of both Adam optimisers (paper: 2e-3)"""
     beta1: float = Field(default=0.5, ge=0, lt=1)
     """beta1 of both Adam optimisers"""
@@ -94,6 +102,11 @@ class Config(PyramidConfig):
     """train the discriminator, too, to reduce the latent loss, as the authors' code does"""
     score_lambda: float = Field(default=0.9, ge=0, le=1)
     """lambda: weight of the image's error in the score (paper: 0.2); that of its code's error is 1 - lambda"""
+
+    @model_validator(mode="after")
+    def _learns(self) -> Config:
+        check_weights(self, "w_adv", "w_con", "w_lat")
+        return self
 
 
 class Generator(nn.Module):

@@ -34,12 +34,14 @@ from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from adbench_baselines.layers import (
     PyramidConfig,
+    Rate,
     check_grey,
+    check_weights,
     dcgan_init,
     from_mnist_norm,
     frozen,
@@ -102,7 +104,7 @@ class Config(PyramidConfig):
     """passes over the training images"""
     batch_size: int = Field(default=64, ge=2)
     """images per step"""
-    lr: float = Field(default=2e-4, gt=0)
+    lr: Rate = 2e-4
     """learning rate of both Adam optimisers"""
     beta1: float = Field(default=0.5, ge=0, lt=1)
     """beta1 of both Adam optimisers"""
@@ -120,6 +122,11 @@ class Config(PyramidConfig):
     """lambda: weight of the image's error in the score; that of its code's error is 1 - lambda"""
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
     """scale images to [-0.42, 2.82], as the authors' code does for MNIST, beyond the range of tanh; grey images only"""
+
+    @model_validator(mode="after")
+    def _learns(self) -> Config:
+        check_weights(self, "w_adv", "w_con", "w_lat")
+        return self
 
 
 class SkipGANomaly(Detector):

@@ -40,6 +40,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from adbench_baselines.layers import Rate
 from adbench_plugins import features
 from adbench_plugins.feature_anchors import FeatureConfig, planned, resolved
 from adbench_tgan import AdbenchError, Detector, ImageSet, TrainSet, mean_losses, stepper
@@ -225,7 +226,7 @@ class STFPM(AnomalibDetector):
         """passes over the training images"""
         batch_size: int = Field(default=32, ge=1)
         """images per step"""
-        lr: float = Field(default=0.4, gt=0)
+        lr: Rate = 0.4
         """learning rate of SGD with momentum .9 and weight decay 1e-4"""
 
     name = "anomalib_stfpm"

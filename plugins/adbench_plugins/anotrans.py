@@ -44,7 +44,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from adbench_baselines.layers import PyramidConfig, frozen, halved
+from adbench_baselines.layers import PyramidConfig, Rate, check_weights, frozen, halved
 from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss
 from adbench_plugins.swin_unet import HEADS, LEVELS, Attention, OutAct, SkipMode, SwinUNet
 from adbench_tgan import (
@@ -80,7 +80,7 @@ class Config(PyramidConfig):
     """passes over the training images"""
     batch_size: int = Field(default=128, ge=2)
     """images per step"""
-    lr: float = Field(default=2e-4, gt=0)
+    lr: Rate = 2e-4
     """learning rate of both Adam optimisers"""
     beta1: float = Field(default=0.5, ge=0, lt=1)
     """beta1 of both Adam optimisers"""
@@ -97,6 +97,7 @@ class Config(PyramidConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
+        check_weights(self, "w_adv", "w_con", "w_lat")
         patch_side(self, self.image_size)
         return self
 

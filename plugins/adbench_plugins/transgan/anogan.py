@@ -52,7 +52,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adbench_baselines.latent_search import Ends, Found, in_groups, repeatable, search, starts
-from adbench_baselines.layers import Average, Decay, frozen, gradient_penalty, portions
+from adbench_baselines.layers import Average, Decay, Rate, frozen, gradient_penalty, portions
 from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
 from adbench_plugins.transgan.settings import (
     Shape,
@@ -92,7 +92,7 @@ class TransGANAnoGAN(Detector):
         """discriminator steps per generator step; 1 is what the thesis's code does"""
         batch_size: int = Field(default=32, ge=1)
         """images per step; 8 in the thesis"""
-        lr: float = Field(default=1e-4, gt=0)
+        lr: Rate = 1e-4
         """learning rate of both Adam optimisers"""
         betas: tuple[Decay, Decay] = (0.0, 0.99)
         """betas of both Adam optimisers; [0.0001,0.9] in the thesis's notebooks"""
@@ -109,7 +109,7 @@ class TransGANAnoGAN(Detector):
         """weights of the mean absolute and the mean squared error in R; (.25, .75) in the thesis's code"""
         walk_steps: int = Field(default=500, ge=1)
         """steps of the latent walk, the search for z; 1,000 in the thesis's tables"""
-        walk_lr: float = Field(default=2e-2, gt=0)
+        walk_lr: Rate = 2e-2
         """learning rate of the walk (Adam)"""
         walk_clip: float = Field(default=1.0, gt=0)
         """clip the gradient of each image's z to this norm"""

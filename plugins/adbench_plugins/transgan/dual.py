@@ -113,7 +113,10 @@ class TransGANDual(Detector):
     @classmethod
     def plan(cls, config: Config) -> Config:
         name, weights = features.resolve(config.backbone, config.backbone_weights), config.backbone_weights
-        sha256 = None if weights is None else features.digest(weights)
+        sha256 = None
+        if weights is not None:
+            features.Backbone(name, weights=weights, head=config.feat == "logits1000")  # whether they fit it
+            sha256 = features.digest(weights)
         return config.model_copy(update={"backbone": name, "backbone_sha256": sha256})
 
     def build(self, shape: Shape) -> None:

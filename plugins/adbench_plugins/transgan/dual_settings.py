@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from adbench_baselines.layers import Decay
+from adbench_baselines.layers import Decay, Rate, check_weights
 from adbench_plugins import features
 from adbench_plugins.features import BackboneName
 from adbench_plugins.transgan.settings import TransGANConfig, check_side
@@ -30,7 +30,7 @@ class Config(TransGANConfig):
     batch_size: int = Field(default=64, ge=2)
     """images per step: half normal and half anomalous, or all normal if there are no anomalies; warm-up steps have the
     normal ones only"""
-    lr: float = Field(default=1e-4, gt=0)
+    lr: Rate = 1e-4
     """learning rate of both Adam optimisers"""
     betas: tuple[Decay, Decay] = (0.5, 0.999)
     """betas of both Adam optimisers"""
@@ -96,6 +96,14 @@ class Config(TransGANConfig):
         if not (self.epochs or self.warmup_epochs or self.iterations):
             raise AdbenchError(
                 "transgan_dual: with epochs=0 and warmup_epochs=0 nothing is trained; set one of them to 1 or more"
+            )
+        if self.epochs or self.iterations:
+            normal, anomalous = ("w_patch", "w_adv_normal", "w_latent", "w_l1"), ("w_adv_anomalous", "w_abc")
+            check_weights(self, *normal, *(anomalous if self.takes_anomalies else ()))
+        if self.latent == 1 and not self.mapper_relu:
+            raise AdbenchError(
+                "transgan_dual: with latent=1 all images have the same z, as the LayerNorm of one number is constant; "
+                "set a larger one"
             )
         if self.feat == "logits1000" and self.backbone == "none":
             raise AdbenchError(
