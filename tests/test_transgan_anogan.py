@@ -64,6 +64,13 @@ def test_defaults_are_those_of_the_specification():
     assert (c.lam, c.r_mix, c.walk_steps, c.walk_lr, c.walk_clip) == (0.1, (1, 0), 500, 2e-2, 1)
 
 
+def test_a_residual_loss_of_nothing_or_less_is_refused():
+    with pytest.raises(ValueError, match="both are 0, which leaves nothing of R"):
+        Config(r_mix=(0, 0))
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        Config(r_mix=(-1, 2))
+
+
 def test_settings_of_the_thesis_train_and_score():
     thesis = {
         "n_critic": 1,

@@ -62,7 +62,7 @@ from adbench_plugins.transgan.settings import (
     check_shape,
     check_side,
 )
-from adbench_plugins.transgan.walk_losses import feature_loss, features, residual_loss
+from adbench_plugins.transgan.walk_losses import Mix, feature_loss, features, residual_loss
 from adbench_tgan import (
     AdbenchError,
     Detector,
@@ -105,8 +105,8 @@ class TransGANAnoGAN(Detector):
 
         lam: float = Field(default=0.1, ge=0, le=1)
         """lambda: weight of the feature loss D; that of the residual loss R is 1 - lambda (.001 by default in the thesis's code)"""
-        r_mix: tuple[float, float] = (1.0, 0.0)
-        """weights of the mean absolute and the mean squared error in R; (.25, .75) in the thesis's code"""
+        r_mix: Mix = (1.0, 0.0)
+        """weights of the mean absolute and the mean squared error in R; [0.25,0.75] in the thesis's code"""
         walk_steps: int = Field(default=500, ge=1)
         """steps of the latent walk, the search for z; 1,000 in the thesis's tables"""
         walk_lr: Rate = 2e-2
@@ -127,7 +127,7 @@ class TransGANAnoGAN(Detector):
         )
         """score at the end of the walk: the loss, its part R (loss_r) or D (loss_d), or the larger of R / tau_r and D / tau_d (or)"""
         thresholds: tuple[Positive, Positive] | None = Field(default=None, json_schema_extra={"later": True})
-        """with score_by=or: tau_r and tau_d, (.5, 1.5) in the thesis; null: 95 % quantiles on held-out normal images"""
+        """with score_by=or: tau_r and tau_d, [0.5,1.5] in the thesis; null: 95 % quantiles on held-out normal images"""
         held_out: float = Field(default=0.1, gt=0, lt=1, json_schema_extra={"later": True})
         """with score_by=or and no thresholds: fraction of the normal images held out of training to find them"""
 

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from adbench_plugins.transgan.networks import Discriminator
 
+Weight = Annotated[float, Field(ge=0)]
 
-def residual_loss(x: Tensor, x_hat: Tensor, mix: tuple[float, float]) -> Tensor:
+
+def mixed(mix: tuple[float, float]) -> tuple[float, float]:
+    """Two weights of which one at least is not 0.
+
+    Raises:
+        ValueError: both are.
+    """
+    if not any(mix):
+        raise PydanticCustomError(
+            "mix", "both are 0, which leaves nothing of R; to search by D alone set lam=1"
+        )
+    return mix
+
+
+Mix = Annotated[tuple[Weight, Weight], AfterValidator(mixed)]
+
+
+def residual_loss(x: Tensor, x_hat: Tensor, mix: Mix) -> Tensor:
     """R of each image, (B,): its mean absolute and its mean squared error, weighted by `mix`."""
     error = (x - x_hat).flatten(1)
     return mix[0] * error.abs().mean(1) + mix[1] * error.square().mean(1)
