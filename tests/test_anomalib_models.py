@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from adbench_plugins import anomalib_models, features
-from adbench_plugins.anomalib_models import STFPM, PaDiM, PatchCore
+from adbench_plugins.anomalib_models import CHANNELS, LAYERS, STFPM, PaDiM, PatchCore
 from adbench_tgan import AdbenchError, ImageSet, TrainSet
+from adbench_tgan.jobs import configure
 from adbench_tgan.testing import smooth_images
 
 MODELS = [PatchCore, PaDiM, STFPM]
@@ -99,18 +100,41 @@ def test_the_coreset_covers_the_patches_and_its_projection_is_of_the_detectors_s
         (
             PaDiM,
             {"dimensions": 550},
-            r"^anomalib_padim.dimensions=550: .* n_features <= 176, found 550; set fewer$",
-        ),
-        (
-            PaDiM,
-            {"most_images": 1},
-            "covariances, which need at least 2 training images; give more, or a larger most",
+            r"^anomalib_padim.dimensions=550: tf_efficientnet_lite0 has 176 features; set no more$",
         ),
     ],
 )
 def test_settings_that_cannot_be_met_are_named(cls, settings, told):
     with pytest.raises(AdbenchError, match=told):
         fitted(cls, **settings)
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "told"),
+    [
+        (PatchCore, {"image_size": 0}, "--set anomalib_patchcore.image_size=0: .* equal to 4"),
+        (STFPM, {"image_size": 3}, "--set anomalib_stfpm.image_size=3: .* equal to 4"),
+        (PaDiM, {"most_images": 1}, "--set anomalib_padim.most_images=1: .* equal to 2"),
+        (
+            PaDiM,
+            {"dimensions": 177},
+            "anomalib_padim.dimensions=177: tf_efficientnet_lite0 has 176 features; ",
+        ),
+        (STFPM, {"batch_size": 1, "feature_size": 32}, "anomalib_stfpm.feature_size=32 needs two images "),
+    ],
+)
+def test_settings_that_no_training_can_meet_are_refused_before_a_job(cls, settings, told):
+    with pytest.raises(AdbenchError, match=f"^{told}"):
+        cls.plan(configure(cls.name, cls, settings, "quick"))
+
+
+@pytest.mark.parametrize("backbone", LAYERS)
+def test_patches_have_as_many_features_as_anomalib_counts(backbone):
+    from anomalib.models.image.padim.torch_model import PadimModel
+
+    most = CHANNELS[backbone]
+    model = PadimModel(backbone, list(LAYERS[backbone]), pre_trained=False, n_features=most)
+    assert model.n_features_original == most
 
 
 @pytest.mark.parametrize("settings", [{"coreset": 1e-3, "neighbours": 1}, {"coreset": 2e-3}])

@@ -52,9 +52,15 @@ LAYERS = {  # with maps of 1/4, 1/8 and 1/16 of the side
     "resnet50": ("layer1", "layer2", "layer3"),
     "tf_efficientnet_lite0": ("blocks.1", "blocks.2", "blocks.4"),
 }
+CHANNELS = {"resnet50": 256 + 512 + 1024, "tf_efficientnet_lite0": 24 + 40 + 112}  # of these maps together
 
 
-class MemoryConfig(FeatureConfig):
+class AnomalibConfig(FeatureConfig):
+    image_size: int = Field(default=224, ge=4)
+    """side in pixels to which the benchmark resizes images for this detector"""
+
+
+class MemoryConfig(AnomalibConfig):
     most_images: int = Field(default=500, ge=1)
     """largest number of training images used; of a larger training set, evenly spaced ones"""
 
@@ -141,8 +147,6 @@ class PatchCore(AnomalibDetector):
     """The largest distance of a patch to its nearest normal patch, weighted by the distances to that one's neighbours."""
 
     class Config(MemoryConfig):
-        image_size: int = 224
-        """side in pixels to which the benchmark resizes images for this detector"""
         coreset: float = Field(default=0.1, gt=0, le=1)
         """fraction of the training patches kept in memory; selecting them is slow with more than a few hundred images"""
         neighbours: int = Field(default=9, ge=1)
@@ -186,29 +190,33 @@ class PaDiM(AnomalibDetector):
     """The largest Mahalanobis distance of a patch to the normal patches at the same position."""
 
     class Config(MemoryConfig):
-        image_size: int = 224
-        """side in pixels to which the benchmark resizes images for this detector"""
+        most_images: int = Field(default=500, ge=2)
+        """largest number of training images used; of a larger training set, evenly spaced ones"""
         dimensions: int = Field(default=100, ge=1)
         """number of features kept per patch, chosen at random"""
 
     name = "anomalib_padim"
 
+    @classmethod
+    def plan(cls, config: Any) -> Any:
+        found = super().plan(config)
+        check_dimensions(found.dimensions, found.backbone)
+        return found
+
     def make(self, backbone: str) -> nn.Module:
         from anomalib.models.image.padim.torch_model import PadimModel
 
         layers, count = list(LAYERS[backbone]), self.config.dimensions
-        try:
-            model = PadimModel(backbone, layers, pre_trained=False, n_features=count)
-        except ValueError as error:
-            raise AdbenchError(f"anomalib_padim.dimensions={count}: {error}; set fewer") from None
+        check_dimensions(count, backbone)
+        model = PadimModel(backbone, layers, pre_trained=False, n_features=count)
         self.pretrain(model.feature_extractor.feature_extractor, backbone)
         return model
 
     @in_full
     def fit(self, train: TrainSet) -> Self:
-        if min(len(train.normal), self.config.most_images) < 2:
+        if len(train.normal) < 2:
             raise AdbenchError(
-                "anomalib_padim learns covariances, which need at least 2 training images; give more, or a larger most_images"
+                "anomalib_padim learns covariances, which need at least 2 training images; give more"
             )
         self.build(train.shape)
         self.collect(train.normal)
@@ -219,9 +227,7 @@ class PaDiM(AnomalibDetector):
 class STFPM(AnomalibDetector):
     """The largest distance between the features of a student, trained on normal images only, and of its teacher."""
 
-    class Config(FeatureConfig):
-        image_size: int = 224
-        """side in pixels to which the benchmark resizes images for this detector"""
+    class Config(AnomalibConfig):
         epochs: int = Field(default=100, ge=1)
         """passes over the training images"""
         batch_size: int = Field(default=32, ge=1)
@@ -231,6 +237,12 @@ class STFPM(AnomalibDetector):
 
     name = "anomalib_stfpm"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {**QUICK, "epochs": 10, "batch_size": 16}}
+
+    @classmethod
+    def plan(cls, config: Any) -> Any:
+        found = super().plan(config)
+        check_maps(found.batch_size, found.feature_size, found.backbone)
+        return found
 
     def make(self, backbone: str) -> nn.Module:
         from anomalib.models.components import TimmFeatureExtractor
@@ -265,10 +277,7 @@ class STFPM(AnomalibDetector):
         )
         order = torch.Generator().manual_seed(self.seed)
         size = min(self.config.batch_size, len(train.normal))
-        if size == 1 and self.config.feature_size == 32 and self.backbone != "resnet50":
-            raise AdbenchError(
-                "anomalib_stfpm.feature_size=32 needs two images in a batch, as its last maps are one pixel; set a larger one"
-            )
+        check_maps(size, self.config.feature_size, self.backbone)
         step = stepper(self, lambda images: self.step(images, optimizer, STFPMLoss()))
         done = self.resume(optimizer=optimizer, order=order)
         for _ in range(done, self.config.epochs):
@@ -284,6 +293,22 @@ class STFPM(AnomalibDetector):
         loss.backward()
         optimizer.step()
         return {"loss": loss}
+
+
+def check_dimensions(count: int, backbone: str) -> None:
+    """Refuse more features per patch than the backbone's maps have."""
+    if count > CHANNELS[backbone]:
+        raise AdbenchError(
+            f"anomalib_padim.dimensions={count}: {backbone} has {CHANNELS[backbone]:,} features; set no more"
+        )
+
+
+def check_maps(batch: int, feature_size: int, backbone: str) -> None:
+    """Refuse single images whose last maps are one pixel, as batch norm has no variance of one value."""
+    if batch == 1 and feature_size == 32 and backbone != "resnet50":
+        raise AdbenchError(
+            "anomalib_stfpm.feature_size=32 needs two images in a batch, as its last maps are one pixel; set a larger one"
+        )
 
 
 def load_backbone(network: nn.Module, name: str) -> None:
