@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from io import TextIOWrapper, UnsupportedOperation
 from itertools import pairwise
 from pathlib import Path
@@ -104,25 +105,30 @@ data_app.command("fetch", cls=Command)(data.fetch)
 app.add_typer(data_app, name="data")
 
 
-def add_plugin_commands(words: list[str]) -> None:
-    """Offer the plugins' commands beside our own; the one that is called is imported."""
-    ours = {command.name for command in app.registered_commands} | {
-        group.name for group in app.registered_groups
-    }
-    asked = next((word for word in words if not word.startswith("-")), None)
-    if asked in ours or "--version" in words:
-        return
+def offered(words: list[str]) -> typer.Typer:
+    """The command of ours that `words` begin with, or all of ours and of plugins, of which only the one that is called is imported."""
+    offer = copy(app)
+    ours = {each.name for each in app.registered_commands} | {each.name for each in app.registered_groups}
+    if words and words[0] in ours:  # to make the others would take a tenth of a short command's time
+        offer.registered_commands = [each for each in app.registered_commands if each.name == words[0]]
+        offer.registered_groups = [each for each in app.registered_groups if each.name == words[0]]
+        return offer
+    offer.registered_commands = list(app.registered_commands)
+    if "--version" in words:
+        return offer
     try:
         found = registry(quiet=True)
     except AdbenchError:  # each command that needs plugins says so itself
-        return
+        return offer
+    asked = next((word for word in words if not word.startswith("-")), None)
     for spec, origin in found.offers("command"):
         if spec.name in ours:
             warn(f"command {spec.name!r} of plugin {origin} is left out: adbench has one of that name")
         elif spec.name == asked:
-            app.command(spec.name, help=spec.summary)(found.load("command", spec.name))
+            offer.command(spec.name, help=spec.summary)(found.load("command", spec.name))
         else:
-            app.command(spec.name, help=spec.summary)(lambda: None)
+            offer.command(spec.name, help=spec.summary)(lambda: None)
+    return offer
 
 
 def refuse(error: Any) -> NoReturn:
@@ -165,8 +171,8 @@ def main() -> None:
     try:
         try:
             with answering(in_json="--json" in sys.argv):
-                add_plugin_commands(sys.argv[1:])
-                status = app(prog_name="adbench", standalone_mode=False)
+                command = offered(sys.argv[1:])
+                status = command(prog_name="adbench", standalone_mode=False)
         finally:
             print(end="", flush=True)  # a reader that is gone shows here, not at the interpreter's end
         if status:

@@ -79,11 +79,8 @@ def adbench(
     """Call ``adbench WORDS`` in this process, in an empty folder."""
     from adbench_tgan import cli
 
-    ours = list(cli.app.registered_commands)
-
     def call(*words: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["adbench", *map(str, words)])
-        monkeypatch.setattr(cli.app, "registered_commands", list(ours))  # without an earlier call's plugins
         status = 0
         try:
             cli.main()

@@ -797,6 +797,15 @@ class Leaves(Detector):
 """
 
 
+@pytest.mark.parametrize(
+    ("words", "made"), [("run --help", 1), ("data info digits", 1), ("--help run", len(cli.COMMANDS) + 1)]
+)
+def test_only_the_command_that_is_called_is_made(words, made):
+    offer = cli.offered(words.split())
+    assert len(offer.registered_commands) + len(offer.registered_groups) == made
+    assert len(cli.app.registered_commands) == len(cli.COMMANDS)
+
+
 def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(monkeypatch):
     def stopped(name):
         raise KeyboardInterrupt
