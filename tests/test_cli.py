@@ -800,7 +800,8 @@ class Leaves(Detector):
 @pytest.mark.parametrize(
     ("words", "made"), [("run --help", 1), ("data info digits", 1), ("--help run", len(cli.COMMANDS) + 1)]
 )
-def test_only_the_command_that_is_called_is_made(words, made):
+def test_only_the_command_that_is_called_is_made(words, made, monkeypatch):
+    monkeypatch.setenv("ADBENCH_DISABLE_PLUGINS", "1")
     offer = cli.offered(words.split())
     assert len(offer.registered_commands) + len(offer.registered_groups) == made
     assert len(cli.app.registered_commands) == len(cli.COMMANDS)
