@@ -35,7 +35,7 @@ STAMP = "Description"  # a PNG text: the SHA-256 of the file that the picture sh
 LARGEST = 2**26  # bytes of a result.json; one has a few thousand
 LOSSES = 2**24  # bytes of a losses.csv; one of 100,000 epochs and four losses has 8 million
 ROWS = 5_000_000  # of scores.parquet, and of a board's file of scores; our largest has 450,000
-TEXT_BYTES = 2**28  # of all texts in it together, written out as UTF-8; our largest has 16 MB
+TEXT_BYTES = 2**28  # of all texts in it together, written out as UTF-8; our largest has 14 MB
 
 SHARES = set("auroc average_precision f1_max fpr95 balanced_accuracy pixel_auroc aupro".split())  # of 0 to 1
 ROUNDING = 1e-9  # by which a metric of images may be off

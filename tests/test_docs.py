@@ -381,6 +381,36 @@ def test_what_is_said_of_transgan_duals_failed_trainings_is_what_board_and_losse
     assert re.findall(r"\.\d{3}", text) == [*map(short, said)]
 
 
+@pytest.mark.parametrize("board", ["cifar10-one-vs-rest", "cifar10-one-vs-rest-1k"])
+def test_what_a_note_says_of_transgan_duals_failed_trainings_is_of_its_own_board(board):
+    note = json.loads((ROOT / "leaderboards" / board / "board.json").read_text())["note"]
+    jobs = [row for row in rows_of(f"{board}/results.csv") if row["detector"] == "transgan_dual"]
+    horse, cat = (
+        sorted(float(row["auroc"]) for row in jobs if row["category"] == category)
+        for category in ("horse", "cat")
+    )
+    others = [f"{auroc:.2f}".removeprefix("0") for auroc in horse[1:] + cat[1:]]
+    text = between(note, "trainings of transgan_dual", "its wide interval")
+    assert re.findall(r"\.\d+", text) == [short(horse[0]), short(cat[0]), *others]
+
+
+def test_what_is_said_of_anotrans_and_sagan_on_screws_is_what_losses_and_rows_say():
+    text = between((ROOT / "leaderboards/README.md").read_text(), "`anotrans` shows", "`adbench data info`")
+    jobs = pd.DataFrame(rows_of("mvtec-screw/results.csv"))[["key", "preset", "pixel_auroc", "auroc"]]
+
+    def mean(detector, side):
+        """The loss in the first and in the last epoch, and the metrics, over the seeds."""
+        rows = pd.DataFrame(rows_of(f"mvtec-screw/losses/{detector}.csv")).merge(jobs)
+        rows = rows[rows["preset"] == f"paper; image_size={side}"]
+        numbers = rows[["epoch", "loss_g", "pixel_auroc", "auroc"]].astype(float).groupby("epoch").mean()
+        ends = [f"{loss:.1f}" for loss in numbers["loss_g"].iloc[[0, -1]]]
+        return *ends, *(short(numbers[name].iloc[0]) for name in ("pixel_auroc", "auroc"))
+
+    large, sagan = mean("anotrans", 128), mean("sagan", 64)
+    said = [*mean("anotrans", 64), *large[:2], large[3], *sagan[:2], sagan[3]]
+    assert re.findall(r"\d*\.\d+", text) == said
+
+
 @pytest.mark.parametrize(
     ("name", "begins", "count"), [("sagan", "has learned", 10), ("egbad", "reconstructs hardly", 10)]
 )
