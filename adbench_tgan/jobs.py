@@ -16,6 +16,7 @@ from pydantic import RootModel, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from adbench_tgan.errors import AdbenchError, NotHere, unknown
+from adbench_tgan.text import counted
 
 if TYPE_CHECKING:  # who reads stored results needs no torch
     from pydantic.fields import FieldInfo
@@ -245,7 +246,10 @@ def _misfit(name: str, error: ErrorDetails, own: Mapping[str, Any], preset: str)
         return AdbenchError(f"the settings of detector {name!r} do not fit together: {reason}")
     if (key := str(error["loc"][0])) in own:
         if error["type"] == "missing" and isinstance(error["loc"][-1], int):  # the end of a tuple
-            where, reason = where.rpartition(".")[0], f"{len(error['input'])} values are too few"
+            where, reason = (
+                where.rpartition(".")[0],
+                f"{counted(len(error['input']), 'value is', 'values are')} too few",
+            )
         elif error["type"] != "missing" and error["input"] == _parsed(own[key]):
             where = key  # without the kind of value, out of several, that pydantic adds
         listed = "; write it as [0.5,0.999]" if error["type"] in ("tuple_type", "list_type") else ""

@@ -128,6 +128,13 @@ def test_settings_that_no_training_can_meet_are_refused_before_a_job(cls, settin
         cls.plan(configure(cls.name, cls, settings, "quick"))
 
 
+def test_settings_that_a_training_can_just_meet_are_taken():
+    PaDiM.plan(configure(PaDiM.name, PaDiM, {"dimensions": 176}, "quick"))
+    for batch, size in ((1, 33), (2, 32)):
+        STFPM.plan(configure(STFPM.name, STFPM, {"batch_size": batch, "feature_size": size}, "quick"))
+    anomalib_models.check_maps(1, 32, "resnet50")  # whose last maps are 2 x 2
+
+
 @pytest.mark.parametrize("backbone", LAYERS)
 def test_patches_have_as_many_features_as_anomalib_counts(backbone):
     from anomalib.models.image.padim.torch_model import PadimModel

@@ -771,18 +771,22 @@ def test_long_presets_leave_the_diagram_its_width(tmp_path):
     assert [text.get_text() for text in axes.texts] == ["good (1.0)", "fair (2.0)", "poor (3.0)"]
 
 
-def test_a_diagram_of_many_detectors_is_as_high_as_their_names_need(tmp_path):
-    def height(count):
-        kinds = {f"d{number:02}": number / 10 for number in range(count)}
-        results = [
-            made(name, *each, kinds[name])
-            for name in kinds
-            for each in itertools.product(CATEGORIES, range(3))
-        ]
-        drawn = picture.draw(board_of(tmp_path / str(count), results), b"")
-        return Image.open(io.BytesIO(drawn)).height
+def test_a_diagram_of_many_detectors_is_as_high_as_their_names_need(tmp_path, monkeypatch):
+    def results(count, **changes):
+        named = itertools.product(range(count), CATEGORIES, range(3))
+        return [made(f"d{number:02}", *each, number / 10, **changes) for number, *each in named]
 
-    assert (height(3), height(16)) == (300, 400)
+    def height(name, some):
+        return Image.open(io.BytesIO(picture.draw(board_of(tmp_path / name, some), b""))).height
+
+    few, many = results(3, supervision="labelled"), results(16)
+    assert (height("few", few), height("many", many)) == (300, 400)
+    panels, draw = [], picture._diagram
+    monkeypatch.setattr(picture, "_diagram", lambda *words: (panels.append(words[-1]), draw(*words)))
+    unranked = [made("one_seed", name, 0, 1.0) for name in CATEGORIES]
+    assert height("both", [*few, *many, *unranked]) == 700
+    assert panels[0].get_gridspec().get_height_ratios() == [4, 3]
+    assert [len(panel.texts) for panel in panels] == [16 + 1, 3 + 1]  # names, and what bars mean
 
 
 @pytest.mark.parametrize(("pairs", "categories", "drawn"), [(3, 2, True), (2, 2, False), (3, 1, False)])
@@ -1435,16 +1439,21 @@ def test_configurations_that_differ_where_their_preset_does_not_are_told_apart(t
 
 def test_of_many_categories_each_has_a_line_on_the_page(tmp_path, monkeypatch):
     monkeypatch.setattr("adbench_tgan.boards.readme.WIDE", 1)
-    board = board_of(tmp_path / "runs", grid(("good", "fair")))
+    starred = [replace(each.job, category=f"{each.job.category}*") for each in grid(("good", "fair"))]
+    results = [replace(each, job=job) for each, job in zip(grid(("good", "fair")), starred, strict=True)]
+    board = board_of(tmp_path / "runs", results)
     assert boards.publish(board, tmp_path)
     table = (tmp_path / "toy/README.md").read_text().partition("AUROC of each category")[2].split("\n")[2:6]
     assert table[0] == "| category | good, paper | fair, paper |"
     mean = board.results.groupby(["category", "detector"])["auroc"].mean()
-    ranked = [[f"{mean[name, detector]:.3f}" for detector in ("good", "fair")] for name in CATEGORIES]
+    ranked = [[f"{mean[f'{name}*', detector]:.3f}" for detector in ("good", "fair")] for name in CATEGORIES]
     assert table[2:] == [
-        f"| {name} | {' | '.join(cells)} |" for name, cells in zip(CATEGORIES, ranked, strict=True)
+        rf"| {name}\* | {' | '.join(cells)} |" for name, cells in zip(CATEGORIES, ranked, strict=True)
     ]
     assert boards.verify(tmp_path / "toy") == []
+    monkeypatch.setattr("adbench_tgan.boards.readme.WIDE", 2)
+    assert boards.publish(board, tmp_path)
+    assert r"| detector | preset | ant\* | bee\* |" in (tmp_path / "toy/README.md").read_text()
 
 
 def test_a_file_of_scores_that_nobody_could_read_again_is_not_published(tmp_path, monkeypatch):
@@ -1460,24 +1469,38 @@ def test_a_file_of_scores_that_nobody_could_read_again_is_not_published(tmp_path
 def test_long_work_on_a_board_says_how_far_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
     said = []
-    runs = stored(tmp_path / "runs", grid(("good", "fair")))
+    failed = replace(made("good", "ant", 3, 2.0), status="failed", scores=None, metrics={}, losses=())
+    runs = stored(tmp_path / "runs", [*grid(("good", "fair")), failed])
     board = boards.from_runs([runs], Registry(_offers=NOTHING), name="toy", say=said.append)
     assert {
         "scores read: 0 of 12 jobs",
-        "metrics computed: 5 of 12 jobs",
+        "metrics computed: 5 of 13 jobs",
         "scores resampled: 11 of 12 jobs",
     } <= {*said}
     boards.publish(board, tmp_path)
     for work in (boards.verify, boards.rebuild):
         said.clear()
         work(tmp_path / "toy", said.append)
-        assert len(said) == 24
+        assert len(said) == 25
     said.clear()
     boards.rerun(tmp_path / "toy", [runs], say=said.append)
     assert said == [f"scores compared: {number} of 12 jobs" for number in range(12)]
     said.clear()
     from_store(runs, Registry(_offers=NOTHING), say=said.append)
     assert said == [f"scores resampled: {number} of 12 jobs" for number in range(12)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["verify toy", "compare good poor --board toy", "publish --again toy --board toy --out new", "report"],
+)
+def test_commands_on_boards_say_how_far_they_are(words, material, tmp_path, adbench, monkeypatch, no_bundle):
+    monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
+    shutil.copytree(material[1], tmp_path / "toy")
+    shutil.copytree(material[1].parent / "runs", tmp_path / "runs")
+    ended = adbench(*words.split())
+    assert ended.status == 0
+    assert "scores resampled: 0 of 18 jobs" in ended.err
 
 
 def test_categories_with_other_seeds_have_commands_of_their_own(tmp_path):

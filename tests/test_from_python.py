@@ -62,6 +62,12 @@ def test_a_run_keeps_no_models_in_memory_but_in_its_store(tmp_path):
     assert (ResultStore(tmp_path).folder(outcome.results[0].job) / "model.safetensors").is_file()
 
 
+def test_finished_jobs_whose_models_were_not_saved_are_run_for_them(tmp_path):
+    run(tmp_path)
+    saving = Settings(timing=False, save_models=True)
+    assert [run(tmp_path, settings=saving).ran for _ in range(2)] == [1, 0]
+
+
 def test_what_a_run_ends_with_is_small_and_the_same_when_it_is_repeated(tmp_path):
     """Scores of 10,000 images take a quarter of a MB: a grid of tens of thousands of jobs would fill the memory."""
     settings = Settings(timing=False, pictures=True)
@@ -73,11 +79,12 @@ def test_what_a_run_ends_with_is_small_and_the_same_when_it_is_repeated(tmp_path
 
 
 def test_the_tables_of_a_long_run_say_how_far_they_are(tmp_path, monkeypatch):
+    run(tmp_path, categories=["2"])
     monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
     run(tmp_path, reporter := Silent(), categories=["0", "1"])
     told = [fact for what, fact, *_ in reporter.heard if what == "warn"]
-    results = ["results read: 0 of 2 jobs", "results read: 1 of 2 jobs"]
-    assert told[-4:] == [*results, "scores resampled: 0 of 2 jobs", "scores resampled: 1 of 2 jobs"]
+    results = [f"results read: {number} of 3 jobs" for number in range(3)]
+    assert told[-5:] == [*results, "scores resampled: 0 of 2 jobs", "scores resampled: 1 of 2 jobs"]
 
 
 def test_a_repeated_run_says_how_many_of_its_jobs_it_has_looked_at(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from test_leaderboard import board, result
 
-from adbench_tgan import progress
+from adbench_tgan import pace, progress
 from adbench_tgan.commands.show import draw, show, wide_console
 from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.text import counted
@@ -110,6 +110,25 @@ def test_a_log_is_told_also_while_a_detector_silences_what_it_uses(capsys):
         told.warn("still here")
     assert capsys.readouterr().err == "note: still here\n"
     assert silenced.getvalue() == ""
+
+
+def test_a_long_computation_says_how_far_it_is_after_ten_seconds_and_not_before(monkeypatch):
+    now, said = [5.0], []
+    monkeypatch.setattr(pace, "monotonic", lambda: now[0])
+
+    def act(number):
+        now[0] += 1 / 64
+        return -number
+
+    assert [*map(pace.paced(act, "done", 1500, said.append), range(1500))] == [-n for n in range(1500)]
+    assert said == ["done: 641 of 1,500 jobs", "done: 1,282 of 1,500 jobs"]
+
+
+def test_where_standard_error_is_closed_nothing_is_told_to_standard_output(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    with TerminalReporter() as told:
+        told.warn("unheard")
+    assert capsys.readouterr().out == ""
 
 
 def test_a_log_that_was_silent_for_long_tells_of_images(log, monkeypatch):

@@ -22,7 +22,7 @@ from conftest import Ended
 from make_plugin import detector_source, make_plugin, offer
 from make_process import Forked
 from make_runs import made
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from adbench_tgan import (
     CommandSpec,
@@ -754,6 +754,29 @@ def test_a_setting_without_a_valid_default_is_its_detectors_mistake_not_the_user
         DatasetSpec(name="x", target="a:b", layout="classes", protocol="one-vs-rest"),
     )
     assert json.loads(json.dumps(card))["config"]["parts"]["default"] is None
+
+
+class Part(BaseModel):
+    depth: int
+    pair: tuple[int, int] = (1, 2)
+
+
+def test_a_setting_within_a_setting_is_named_as_it_is_written() -> None:
+    class Parted(Detector):
+        class Config(DetectorConfig):
+            part: Part = Part(depth=1)
+
+        def score(self, images):
+            return images
+
+    def refused(part: str) -> str:
+        with pytest.raises(AdbenchError) as error:
+            configure("parted", Parted, {"part": part})
+        return str(error.value)
+
+    assert refused("{}") == "--set parted.part.depth={}: Field required"
+    assert refused('{"depth": 1, "pair": [3]}') == "--set parted.part.pair=[3]: 1 value is too few"
+    assert refused('{"depth": "x"}').startswith("--set parted.part.depth=x: Input should be a valid integer")
 
 
 def test_each_plugin_is_told_by_a_copy_of_its_own(site):

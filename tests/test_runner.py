@@ -39,7 +39,7 @@ from adbench_tgan import (
     scoring,
     timing,
 )
-from adbench_tgan.benchmark import benchmark, usable
+from adbench_tgan.benchmark import benchmark, ensure_offered, usable
 from adbench_tgan.codebase import code_behind
 from adbench_tgan.data.images import ImageSet
 from adbench_tgan.data.tasks import Tasks
@@ -1171,6 +1171,12 @@ def test_unknown_devices_are_refused():
     assert usable("auto") in ("cpu", "cuda")
     with pytest.raises(AdbenchError, match=r"--device warp: no such device; use auto, cpu, cuda or cuda:N"):
         usable("warp")
+
+
+def test_bf16_is_slow_only_on_a_cpu_of_which_torch_knows_it(monkeypatch):
+    ensure_offered("bf16", "cuda", pytest.fail)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not bf16_is_slow()
 
 
 @pytest.mark.skipif(

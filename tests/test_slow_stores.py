@@ -6,6 +6,7 @@ import errno
 import tempfile
 import threading
 import uuid
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from make_board import NOTHING
 from test_hostile import in_time
 from test_leaderboard import result
 from test_places import refuse
@@ -25,6 +27,7 @@ from adbench_tgan.benchmark import outcomes, unfinished
 from adbench_tgan.claims import Claims
 from adbench_tgan.errors import StoreAway, StoreError
 from adbench_tgan.places import place_of
+from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Settings
 
@@ -118,13 +121,34 @@ def test_no_more_scores_of_an_object_store_are_held_than_are_read_soon(
     for each in chain(*results.values()):
         store.put(each)
     monkeypatch.setattr(tables, "AHEAD", 2)
-    monkeypatch.setattr(tables, "source_of_scores", lambda folder: (asked.append(folder), real(folder))[1])
+    sources = list[weakref.ref[Any]]()
+
+    def ask(folder: Path) -> Any:
+        asked.append(folder)
+        sources.append(weakref.ref(source := real(folder)))
+        return source
+
+    monkeypatch.setattr(tables, "source_of_scores", ask)
     read = tables.scores_of(store, [each.job for each in chain(*results.values())][::-1])
     first, rest = [own[0] for own in results.values()], [own[1:] for own in results.values()]
     for number, each in enumerate([*first, *chain(*rest)]):  # as `spreads.bootstrap` reads them
         assert len(asked) <= number + 2 * len(results)
+        assert sum(source() is not None for source in sources) <= 2 * len(results)
         pd.testing.assert_frame_equal(read(each.job), each.scores)
     assert len(asked) == len({*asked}) == 10
+
+
+def test_tables_ask_an_object_store_once_for_the_scores_of_each_job_that_ended_well(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, asked, real = ResultStore(memory), list[Path](), tables.source_of_scores
+    good = [result(name, category, seed) for name in "cde" for category in "ab" for seed in (0, 1)]
+    for each in (*good, result("f", "a", 0, status="failed")):
+        store.put(each)
+    monkeypatch.setattr(tables, "AHEAD", 3)
+    monkeypatch.setattr(tables, "source_of_scores", lambda folder: (asked.append(folder), real(folder))[1])
+    tables.write_tables(store, tuple(each.job for each in good), Registry(_offers=NOTHING))
+    assert sorted(asked) == sorted(store.folder(each.job) for each in good)
 
 
 def test_an_object_is_read_once_for_its_scores(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +163,13 @@ def test_an_object_is_read_once_for_its_scores(memory: Path, monkeypatch: pytest
     monkeypatch.setattr(type(places.system_of(memory)), "open", opening)
     pd.testing.assert_frame_equal(store.scores(JOBS[0]), RESULTS[0].scores)
     assert opened.count("scores.parquet") == 1
+
+
+def test_claims_of_other_jobs_in_an_object_store_do_not_count(memory: Path) -> None:
+    with Claims(memory) as one, Claims(memory) as other:
+        assert one.take(JOBS[0])
+        assert not other.take(JOBS[0])
+        assert other.take(JOBS[1])
 
 
 def test_many_claims_in_an_object_store_are_touched_at_the_same_time(
