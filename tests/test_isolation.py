@@ -441,6 +441,32 @@ def test_a_process_tells_at_last_what_it_took_of_its_device_and_is_gone(
     assert done == [tmp_path / worker.FAULT, tmp_path / worker.RESULT, ("cuda:1", tmp_path), 0]
 
 
+LOUD = """
+import sys
+from adbench_tgan import Detector
+
+class Loud(Detector):
+    def fit(self, train):
+        return self
+
+    def score(self, images):
+        sys.stdout.write("to output")
+        sys.stderr.write("to error")
+        return images.float().mean((1, 2, 3))
+"""
+
+
+def test_what_a_job_printed_last_is_passed_on_without_an_end_of_its_line(
+    adbench: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    words = "--detectors loud --plugin loud.py --categories 0 --no-timing --executor processes"
+    ended = adbench("run", *words.split())
+    assert ended.status == 0
+    assert "to output" in ended.err
+    assert "to error" in ended.err
+
+
 def test_a_process_downloads_no_data(tmp_path: Path) -> None:
     job = toy_job("mean_image", "airplane", dataset="cifar10")
     worker.carry_out(sent(job, data_root=tmp_path / "none"), tmp_path / "result", Silent())

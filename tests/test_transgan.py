@@ -632,6 +632,12 @@ def test_weights_that_are_none_or_of_another_network_are_refused_before_a_job(tm
     path.write_bytes(dual.features.lite0_file().read_bytes())
     with pytest.raises(AdbenchError, match="do not fit the backbone"):
         TransGANDual.plan(TransGANDual.Config(backbone="resnet50", backbone_weights=str(path)))
+    state = dual.features.read_weights(path)
+    torch.save({key: value for key, value in state.items() if not key.startswith("classifier.")}, path)
+    headless = {"backbone": "tf_efficientnet_lite0", "backbone_weights": str(path)}
+    TransGANDual.plan(TransGANDual.Config(**headless))
+    with pytest.raises(AdbenchError, match="have no classification head; set feat=pooled"):
+        TransGANDual.plan(TransGANDual.Config(**headless, feat="logits1000"))
 
 
 def test_the_quick_preset_names_its_backbone_and_is_small():
