@@ -93,11 +93,7 @@ def _shared(a: Standing, b: Standing) -> list[str]:
 
 
 def _wilcoxon(names: Sequence[str], a: Standing, b: Standing) -> float:
-    return wilcoxon([_rounded(a.aurocs[name] - b.aurocs[name]) for name in names])
-
-
-def _rounded(difference: float) -> float:
-    return round(difference, DIGITS) + 0.0  # no minus before a zero
+    return wilcoxon([a.aurocs[name] - b.aurocs[name] for name in names])
 
 
 def _difference(category: str, names: Sequence[str], a: Standing, b: Standing) -> Difference:
@@ -109,7 +105,7 @@ def _difference(category: str, names: Sequence[str], a: Standing, b: Standing) -
         category=category,
         auroc_a=first,
         auroc_b=second,
-        difference=_rounded(first - second),
+        difference=round(first - second, DIGITS) + 0.0,  # no minus before a zero
         ci_low=low,
         ci_high=high,
     )

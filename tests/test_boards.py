@@ -2053,7 +2053,27 @@ def test_pairs_are_of_ranked_rows_and_adjusted_for_as_many_as_there_are(tmp_path
 def test_pairs_have_an_interval_each_and_none_of_single_categories(tmp_path, monkeypatch):
     ordered, asked = board_of(tmp_path, grid(("good", "fair", "poor"))).standings, []
     monkeypatch.setattr(comparison, "interval", lambda spread: asked.append(1) or interval(spread))
-    assert len(comparison.pairs(ordered)) == len(asked) == 3
+    lines = comparison.pairs(ordered).to_dict("records")
+    assert len(lines) == len(asked) == 3
+    for line, (a, b) in zip(lines, itertools.combinations(ordered, 2), strict=True):
+        found = comparison.compare(a, b)
+        assert (line["detector_a"], line["detector_b"]) == (a.name[0], b.name[0])
+        assert (line["wilcoxon_p"], line["holm_p"]) == (found.wilcoxon_p, 1.0) == (0.5, 1.0)
+        names = {
+            "difference": "auroc_difference",
+            "ci_low": "difference_ci_low",
+            "ci_high": "difference_ci_high",
+        }
+        assert all(getattr(found.overall, name) == line[column] for name, column in names.items())
+
+
+def test_a_difference_of_rounding_alone_is_zero_without_a_minus(tmp_path):
+    one = board_of(tmp_path, grid(("good",))).standings[0]
+    nudged = [replace(each, metrics={"auroc": each.metrics["auroc"] + 1e-14}) for each in one.members]
+    found = comparison.compare(one, replace(one, members=tuple(nudged)))
+    assert found.categories[0].auroc_a < found.categories[0].auroc_b
+    assert [str(each.difference) for each in (found.overall, *found.categories)] == ["0.0"] * 3
+    assert found.wilcoxon_p == 1
 
 
 def test_a_comparison_of_different_seeds_says_so(tmp_path):
