@@ -415,6 +415,13 @@ def test_a_row_that_is_not_as_recomputed_is_named(how, material, tmp_path):
     assert [f"{where}: {problem}" for _, where, problem in cells(tmp_path, PAIRS, whole)] == told
 
 
+def test_an_empty_row_of_results_is_named_by_its_line(material, tmp_path):
+    whole = (material[1] / "results.csv").read_bytes()
+    (tmp_path / "results.csv").write_bytes(whole + b"," * whole.partition(b"\n")[0].count(b",") + b"\n")
+    told = ("results.csv", "line 20", "this row should not be there")
+    assert list(cells(tmp_path, RESULTS, whole)) == [told]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [("a\nb\n", 3), ("a\nb\nc\nd\n", 4), ("a\nx\nc\n", 2), ("a\nb\nc", 3), ("a\r\nb\r\nc\r\n", 1)],
@@ -438,8 +445,9 @@ def test_a_column_that_has_another_name_is_named(material, tmp_path):
         (lambda text: f"\ufeff{text}", r"column 1 is '\ufeffsupervision', should be 'supervision'"),
         (lambda text: text.replace(",holm_floor", "", 1), "column 13 is missing, should be 'holm_floor'"),
         (lambda text: text.replace("\n", ",\n"), "column 14 is '', should be missing"),
+        (lambda text: "x" * 999 + text, f"column 1 is '{'x' * 79}, should be 'supervision'"),
     ],
-    ids=["another name", "a byte order mark", "gone", "one more"],
+    ids=["another name", "a byte order mark", "gone", "one more", "long"],
 )
 def test_of_a_header_the_first_column_is_told_that_is_not_as_it_should_be(change, told, material, tmp_path):
     whole = (material[1] / "pairs.csv").read_bytes()
