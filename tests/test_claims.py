@@ -23,7 +23,7 @@ from test_leaderboard import result
 from test_runner import Silent
 
 from adbench_tgan import claims, drafts, sharing, tables
-from adbench_tgan.benchmark import benchmark
+from adbench_tgan.benchmark import benchmark, unfinished
 from adbench_tgan.claims import Claims
 from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.errors import StoreError
@@ -294,6 +294,17 @@ def test_what_another_run_finishes_right_after_the_plan_is_not_run_again(tmp_pat
     outcome = benchmark(request, settings, registry, Late(), tmp_path / "ours")
     assert outcome.ran == 1
     assert [result.status for result in outcome.results] == ["ok", "ok"]
+
+
+def test_a_job_that_another_run_finishes_between_a_look_and_its_stamp_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, late = ResultStore(tmp_path), result("d")
+    store.open()
+    real = ResultStore.stamp
+    monkeypatch.setattr(ResultStore, "stamp", lambda self, job: (self.put(late), real(self, job))[1])
+    missing, _, kept = unfinished([late.job], store, with_model=False)
+    assert (missing, list(kept)) == ([], [late.job.key])
 
 
 def test_a_job_that_another_run_finishes_without_its_model_is_run_for_it(tmp_path: Path) -> None:

@@ -165,6 +165,16 @@ def test_an_object_is_read_once_for_its_scores(memory: Path, monkeypatch: pytest
     assert opened.count("scores.parquet") == 1
 
 
+def test_an_object_store_whose_bucket_is_absent_holds_nothing(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: object, **named: object) -> None:  # as S3 says it; memory has no buckets
+        raise FileNotFoundError("The specified bucket does not exist")
+
+    monkeypatch.setattr(type(places.system_of(memory)), "find", absent)
+    assert ResultStore(memory).listed() == {}
+
+
 def test_claims_of_other_jobs_in_an_object_store_do_not_count(memory: Path) -> None:
     with Claims(memory) as one, Claims(memory) as other:
         assert one.take(JOBS[0])
