@@ -21,6 +21,7 @@ from test_hostile import in_time
 
 from adbench_tgan import DetectorInfo, boards, speed, speeds, timing_board
 from adbench_tgan.boards.timings import _measured
+from adbench_tgan.boards.verify import OTHER_BYTES
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector, DetectorConfig
@@ -562,9 +563,18 @@ def test_whatever_was_changed_in_a_record_is_named_by_its_row(change, timing):
     record = next(each for each in content["records"] if each["detector"] == "net")
     change(record)
     (timing / "timing.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    first = boards.verify_timing(timing)[0]
+    first, *others = boards.verify_timing(timing)
     assert (first.file, first.where) == ("timing.json", f"net paper fp32 {0:016x}")
     assert first.problem == "was changed: its seal does not match"
+    assert OTHER_BYTES not in [each.problem for each in others]
+
+
+def test_times_that_were_edited_are_not_vouched_for_when_their_board_is_written_again(timing):
+    content = json.loads((timing / "timing.json").read_text())
+    content["records"][0]["effort"]["seconds"] = 99
+    again = timing_board.files_of(timing_board.parse(json.dumps(content).encode()))
+    (timing / "timing.json").write_text(again["timing.json"])
+    assert [each.problem for each in boards.verify_timing(timing)] == ["was changed: its seal does not match"]
 
 
 def test_numbers_follow_from_their_own_samples():

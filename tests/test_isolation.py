@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -474,6 +475,18 @@ def test_a_process_downloads_no_data(tmp_path: Path) -> None:
     assert found is not None
     assert found.error.endswith("or run 'adbench data fetch cifar10'")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_plugin_that_ends_its_process_before_the_job_is_a_failure_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = result("d").job
+    spec = sent(job)
+    monkeypatch.setattr(Registry, "discover", lambda *_: sys.exit("no licence"))
+    worker.carry_out(spec, tmp_path / "result", Silent())
+    found = read_back(job, tmp_path / "result")
+    assert found is not None
+    assert (found.status, found.error) == ("failed", "SystemExit: no licence")
 
 
 def test_why_a_result_could_not_be_read_back_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -291,6 +292,7 @@ def test_only_a_file_that_is_empty_or_ours_is_written_over(tmp_path: Path) -> No
 
 def test_a_store_that_refuses_its_user_is_not_waited_for(memory: Path) -> None:
     assert type(places.unwritten(memory, PermissionError("forbidden"))) is StoreError
+    assert len(str(places.unwritten(memory, OSError(errno.EIO, "at length" * 999)))) < 700
     assert type(places.unwritten(memory, OSError("no route"))) is StoreAway
 
 

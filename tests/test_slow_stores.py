@@ -25,7 +25,7 @@ from adbench_tgan import claims, keeping, places, stored, tables
 from adbench_tgan.asking import AT_ONCE, answers
 from adbench_tgan.benchmark import outcomes, unfinished
 from adbench_tgan.claims import Claims
-from adbench_tgan.errors import StoreAway, StoreError
+from adbench_tgan.errors import AdbenchError, StoreAway, StoreError
 from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
@@ -163,6 +163,20 @@ def test_an_object_is_read_once_for_its_scores(memory: Path, monkeypatch: pytest
     monkeypatch.setattr(type(places.system_of(memory)), "open", opening)
     pd.testing.assert_frame_equal(store.scores(JOBS[0]), RESULTS[0].scores)
     assert opened.count("scores.parquet") == 1
+
+
+def test_an_object_that_has_grown_is_refused_without_being_read_to_its_end(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, lengths = ResultStore(memory), list[int]()
+    store.put(RESULTS[0])
+    path, real = store.folder(JOBS[0]) / "scores.parquet", stored.BytesIO
+    size = len(path.read_bytes())
+    path.write_bytes(path.read_bytes() + b"more")
+    monkeypatch.setattr(stored, "BytesIO", lambda data: (lengths.append(len(data)), real(data))[1])
+    with pytest.raises(AdbenchError, match=r"scores.parquet was changed after it was written"):
+        store.scores(JOBS[0])
+    assert lengths == [size + 1]
 
 
 def test_an_object_store_whose_bucket_is_absent_holds_nothing(
