@@ -246,10 +246,8 @@ def _misfit(name: str, error: ErrorDetails, own: Mapping[str, Any], preset: str)
         return AdbenchError(f"the settings of detector {name!r} do not fit together: {reason}")
     if (key := str(error["loc"][0])) in own:
         if error["type"] == "missing" and isinstance(error["loc"][-1], int):  # the end of a tuple
-            where, reason = (
-                where.rpartition(".")[0],
-                f"{counted(len(error['input']), 'value is', 'values are')} too few",
-            )
+            few = counted(len(error["input"]), "value is", "values are")
+            where, reason = where.rpartition(".")[0], f"{few} too few"
         elif error["type"] != "missing" and error["input"] == _parsed(own[key]):
             where = key  # without the kind of value, out of several, that pydantic adds
         listed = "; write it as [0.5,0.999]" if error["type"] in ("tuple_type", "list_type") else ""
