@@ -29,6 +29,7 @@ from make_data import (
     write_idx,
 )
 from PIL import Image
+from test_runner import Silent
 
 from adbench_tgan.audits import run_audits
 from adbench_tgan.benchmark import benchmark
@@ -1094,9 +1095,9 @@ def test_results_are_kept_out_of_the_class_folders(tmp_path, monkeypatch, parts,
 @pytest.mark.parametrize(
     "begin",
     [
-        lambda request, registry, out: benchmark(request, Settings(), registry, None, out),
-        lambda request, registry, out: run_audits(request, Settings(), registry, None, out, SHIPPED),
-        lambda request, registry, out: run_bench(request, None, "cpu", registry, None, out),
+        lambda request, registry, out: benchmark(request, Settings(), registry, Silent(), out),
+        lambda request, registry, out: run_audits(request, Settings(), registry, Silent(), out, SHIPPED),
+        lambda request, registry, out: run_bench(request, None, "cpu", registry, Silent(), out),
     ],
     ids=["run", "audit", "bench"],
 )
