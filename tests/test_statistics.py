@@ -151,6 +151,14 @@ def test_intervals_of_few_seeds_hold_the_truth_as_often_as_they_say(count):
     assert np.mean([low > 0 or high < 0 for low, high in alike]) < 0.09
 
 
+def test_intervals_of_seeds_far_apart_near_1_are_as_much_too_narrow_as_the_columns_say():
+    draw, mean, spread = np.random.default_rng(2), 0.97, 0.04
+    both = mean * (1 - mean) / spread**2 - 1  # parameters of the beta distribution together
+    seeds = draw.beta(mean * both, (1 - mean) * both, (600, 3))
+    found = [interval(over_seeds(np.repeat(each[:, None], RESAMPLES, 1))) for each in seeds]
+    assert 0.79 < np.mean([low <= mean <= high for low, high in found]) < 0.87
+
+
 @pytest.mark.parametrize("count", [3, 5])
 def test_to_each_side_of_few_seeds_there_is_what_students_t_says(count):
     """Whichever way the seeds differ: of a thousand draws the arms were .7 to 1.2 of that."""
