@@ -110,7 +110,7 @@ def test_what_is_no_timing_board_is_said(tmp_path, registry):
 
 def test_a_timing_board_that_was_changed_is_refused(tmp_path, registry):
     material = from_store(make_runs(tmp_path / "runs", made("one", preset="paper")), registry)
-    place = timing(tmp_path / "times", record("one", seal="0" * 16))
+    place = timing(tmp_path / "times", record("two"), record("one", seal="0" * 16))
     with pytest.raises(AdbenchError, match=r"timing\.json was changed after it was measured; adbench verify"):
         times_of(place, material)
 
