@@ -26,7 +26,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.layers import (
@@ -34,7 +34,6 @@ from adbench_baselines.layers import (
     PyramidConfig,
     Rate,
     check_grey,
-    check_weights,
     dcgan_init,
     decoder,
     encoder,
@@ -91,11 +90,6 @@ class Config(PyramidConfig):
     score is usually quoted)"""
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
     """scale images to [-0.42, 2.82], as the authors' code does for MNIST, beyond the range of tanh; grey images only"""
-
-    @model_validator(mode="after")
-    def _learns(self) -> Config:
-        check_weights(self, "w_adv", "w_con", "w_enc")
-        return self
 
 
 class GANomaly(Detector):

@@ -7,10 +7,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
@@ -33,19 +33,6 @@ def halved(size: int) -> int:
     return size
 
 
-class PyramidConfig(DetectorConfig):
-    """Settings of networks that halve images down to 4 x 4."""
-
-    image_size: Annotated[int, AfterValidator(halved)] = 32
-    """side in pixels to which the benchmark resizes images for this detector: a power of two, 16 or more"""
-
-
-def check_pair(size: int) -> None:
-    """Refuse batches of one image where batch norm is applied to vectors: a single one has no variance."""
-    if size < 2:
-        raise AdbenchError("batch norm needs two images in a batch here; give more training images")
-
-
 def check_weights(config: DetectorConfig, *names: str) -> None:
     """Refuse weights of the generator's losses that are all 0: it would learn nothing."""
     if not any(getattr(config, name) for name in names):
@@ -54,6 +41,25 @@ def check_weights(config: DetectorConfig, *names: str) -> None:
             "{names} are all 0, with which the generator learns nothing; set one of them",
             {"names": ", ".join(names)},
         )
+
+
+class PyramidConfig(DetectorConfig):
+    """Settings of networks that halve images down to 4 x 4; those that begin with w_ are weights of the generator's losses."""
+
+    image_size: Annotated[int, AfterValidator(halved)] = 32
+    """side in pixels to which the benchmark resizes images for this detector: a power of two, 16 or more"""
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if weights := [name for name in type(self).model_fields if name.startswith("w_")]:
+            check_weights(self, *weights)
+        return self
+
+
+def check_pair(size: int) -> None:
+    """Refuse batches of one image where batch norm is applied to vectors: a single one has no variance."""
+    if size < 2:
+        raise AdbenchError("batch norm needs two images in a batch here; give more training images")
 
 
 def check_grey(detector: str, channels: int) -> None:

@@ -44,7 +44,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
@@ -52,7 +52,6 @@ from adbench_baselines.layers import (
     PyramidConfig,
     Rate,
     check_pair,
-    check_weights,
     dcgan_init,
     frozen,
     halved,
@@ -102,11 +101,6 @@ class Config(PyramidConfig):
     """train the discriminator, too, to reduce the latent loss, as the authors' code does"""
     score_lambda: float = Field(default=0.9, ge=0, le=1)
     """lambda: weight of the image's error in the score (paper: 0.2); that of its code's error is 1 - lambda"""
-
-    @model_validator(mode="after")
-    def _learns(self) -> Config:
-        check_weights(self, "w_adv", "w_con", "w_lat")
-        return self
 
 
 class Generator(nn.Module):

@@ -34,14 +34,13 @@ from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.layers import (
     PyramidConfig,
     Rate,
     check_grey,
-    check_weights,
     dcgan_init,
     from_mnist_norm,
     frozen,
@@ -122,11 +121,6 @@ class Config(PyramidConfig):
     """lambda: weight of the image's error in the score; that of its code's error is 1 - lambda"""
     legacy_mnist_norm: bool = Field(default=False, json_schema_extra={"later": True})
     """scale images to [-0.42, 2.82], as the authors' code does for MNIST, beyond the range of tanh; grey images only"""
-
-    @model_validator(mode="after")
-    def _learns(self) -> Config:
-        check_weights(self, "w_adv", "w_con", "w_lat")
-        return self
 
 
 class SkipGANomaly(Detector):

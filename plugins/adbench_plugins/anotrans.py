@@ -44,7 +44,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from adbench_baselines.layers import PyramidConfig, Rate, check_weights, frozen, halved
+from adbench_baselines.layers import PyramidConfig, Rate, frozen, halved
 from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss
 from adbench_plugins.swin_unet import HEADS, LEVELS, Attention, OutAct, SkipMode, SwinUNet
 from adbench_tgan import (
@@ -97,7 +97,6 @@ class Config(PyramidConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
-        check_weights(self, "w_adv", "w_con", "w_lat")
         patch_side(self, self.image_size)
         return self
 
