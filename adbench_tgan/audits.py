@@ -24,13 +24,14 @@ from adbench_tgan.info import DetectorInfo
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.machine import device_name, machine
+from adbench_tgan.pace import silent
 from adbench_tgan.published import Printed, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, Settings, begun
 from adbench_tgan.statements import notes_of
 from adbench_tgan.stored import STAMP, newer, stamp
-from adbench_tgan.tables import LOOKS, silent
+from adbench_tgan.tables import LOOKS
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.torch_settings import precision
 

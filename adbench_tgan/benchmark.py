@@ -27,7 +27,7 @@ from adbench_tgan.leaderboard import (
     RESULT_COLUMNS,
 )
 from adbench_tgan.machine import bf16_is_slow
-from adbench_tgan.pace import through
+from adbench_tgan.pace import silent, through
 from adbench_tgan.packing import check_packing
 from adbench_tgan.places import ensure_ours, ensure_writable, is_remote, place_of
 from adbench_tgan.published import read_published
@@ -217,7 +217,7 @@ def looked_at(
 
 
 def unfinished(
-    jobs: Sequence[Job], store: ResultStore, *, with_model: bool, say: Callable[[str], None] = lambda _: None
+    jobs: Sequence[Job], store: ResultStore, *, with_model: bool, say: Callable[[str], None] = silent
 ) -> tuple[list[Job], dict[str, str], dict[str, Result]]:
     """The jobs to be run, the stamp of what is stored of each, and the results of the others; both by key.
 

@@ -16,6 +16,7 @@ from pydantic import RootModel, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from adbench_tgan.errors import AdbenchError, NotHere, unknown
+from adbench_tgan.pace import silent
 from adbench_tgan.text import counted
 
 if TYPE_CHECKING:  # who reads stored results needs no torch
@@ -123,7 +124,7 @@ class Entry:
 def plan(
     request: Request,
     registry: Registry,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = silent,
     reading: Callable[[str, int, int], None] = lambda category, number, count: None,
 ) -> Plan:
     """Resolve names, settings and data into jobs. A category that cannot be cut becomes jobs with a `problem`.

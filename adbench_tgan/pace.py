@@ -12,6 +12,10 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
 def paced(
     act: Callable[[Given], Made], done: str, jobs: int, say: Callable[[str], None]
 ) -> Callable[[Given], Made]:

@@ -14,7 +14,7 @@ from adbench_tgan.errors import StoreError
 from adbench_tgan.interrupts import within
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import leaderboard_table, results_table, standings
-from adbench_tgan.pace import paced, through
+from adbench_tgan.pace import paced, silent, through
 from adbench_tgan.places import is_remote
 from adbench_tgan.published import Printed, beside_papers
 from adbench_tgan.registry import Registry
@@ -66,10 +66,6 @@ def once(say: Callable[[str], None]) -> Callable[[str], None]:
             say(text)
 
     return tell
-
-
-def silent(_: str) -> None:
-    """Say nothing."""
 
 
 def scores_of(store: ResultStore, jobs: Sequence[Job]) -> Callable[[Job], pd.DataFrame]:

@@ -17,7 +17,7 @@ from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS
 from adbench_tgan.comparison import pairs
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import Rules, Standing, leaderboard_table, results_table, standings
-from adbench_tgan.pace import paced
+from adbench_tgan.pace import paced, silent
 from adbench_tgan.published import Paper, with_papers
 from adbench_tgan.results import Result
 
@@ -57,7 +57,7 @@ def assemble(
     measured: tuple[Result, ...],
     scores: Mapping[str, pd.DataFrame],
     losses: Mapping[str, pd.DataFrame],
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = silent,
     rules: Rules = RULES,
 ) -> Board:
     """Compute the tables. The scores must be `canonical`; `say` is told now and then how far it is.

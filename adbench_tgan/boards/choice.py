@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import plain_preset, shown_presets
+from adbench_tgan.pace import silent
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
 from adbench_tgan.selection import is_current, without_superseded
@@ -25,7 +26,7 @@ class Choice:
 
 
 def select(
-    results: Iterable[Result], choice: Choice, registry: Registry, say: Callable[[str], None] = lambda _: None
+    results: Iterable[Result], choice: Choice, registry: Registry, say: Callable[[str], None] = silent
 ) -> list[Result]:
     """What of `results` a board takes: one dataset and protocol, current detectors, no mended failures.
 

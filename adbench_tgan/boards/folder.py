@@ -35,6 +35,7 @@ from adbench_tgan.drafts import OLD, clear, draft_name
 from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
+from adbench_tgan.pace import silent
 from adbench_tgan.places import read_bounded
 from adbench_tgan.results import safe_name
 from adbench_tgan.stored import LARGEST, parquet_table
@@ -174,7 +175,7 @@ def read(path: Path) -> Board:
     )
 
 
-def rebuild(path: Path, say: Callable[[str], None] = lambda _: None) -> Board:
+def rebuild(path: Path, say: Callable[[str], None] = silent) -> Board:
     """A published board, made anew from its ``board.json``, its scores and its losses; no table of it is read.
 
     `say` is told now and then how far that is.
@@ -288,7 +289,7 @@ def check_name(name: str) -> None:
         raise AdbenchError(f"--board {name!r}: use small letters, digits, dots and dashes")
 
 
-def publish(board: Board, out: Path, say: Callable[[str], None] = lambda _: None) -> bool:
+def publish(board: Board, out: Path, say: Callable[[str], None] = silent) -> bool:
     """Write a board's folder under `out`, whole or not at all; whether anything changed.
 
     `say` is told when its files are begun: those of millions of scores take a while.

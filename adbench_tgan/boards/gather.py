@@ -18,7 +18,7 @@ from adbench_tgan.boards.folder import read_content
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY, Rules
-from adbench_tgan.pace import paced
+from adbench_tgan.pace import paced, silent
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, dataset_folder, left_alone, removal, safe_name
@@ -83,7 +83,7 @@ def from_runs(
     kept: Board | None = None,
     part: Part | None = None,
     rules: Rules = RULES,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = silent,
     whole: bool = False,
 ) -> Board:
     """The board of what `runs` hold, and beside it of the jobs, the note and the audit of a board that is `kept`.

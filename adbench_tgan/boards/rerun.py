@@ -17,7 +17,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY
-from adbench_tgan.pace import paced
+from adbench_tgan.pace import paced, silent
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import relative_change
 from adbench_tgan.text import counted
@@ -29,7 +29,7 @@ def rerun(
     path: Path,
     runs: Sequence[Path],
     passed_over: PassedOver = ignore,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = silent,
 ) -> tuple[int, list[Finding]]:
     """How many of a board's jobs `runs` hold too, and those whose scores differ by more than rounding.
 

@@ -30,6 +30,7 @@ from adbench_tgan.boards.schemas import PAIRS, TABLES
 from adbench_tgan.boards.soundness import implausible, impure, sound_scores
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
+from adbench_tgan.pace import silent
 from adbench_tgan.published import papers_of, read_published
 from adbench_tgan.stored import stamp
 from adbench_tgan.text import plain
@@ -93,7 +94,7 @@ def folders_in(path: Path) -> list[Path]:
     return [each for each in inside if each.is_dir() and not each.name.startswith(".")]
 
 
-def verify(path: Path, say: Callable[[str], None] = lambda _: None) -> list[Finding]:
+def verify(path: Path, say: Callable[[str], None] = silent) -> list[Finding]:
     """All that does not match in one board, and impure scores; nothing when all is well. Nothing is searched twice.
 
     A table that was changed is named by its cells, a score or label by its job. Where the scores or the measurements

@@ -17,7 +17,7 @@ from adbench_tgan.leaderboard import (
     shown_presets,
     standings,
 )
-from adbench_tgan.pace import paced
+from adbench_tgan.pace import paced, silent
 from adbench_tgan.published import beside_papers, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, dataset_folder, left_alone, safe_name
@@ -82,7 +82,7 @@ def from_store(
     dataset: str | None = None,
     protocol: str | None = None,
     published: Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = silent,
 ) -> Material:
     """The material in a folder that ``adbench run`` wrote; `published` is a table of what papers print.
 
