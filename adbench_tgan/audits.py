@@ -64,7 +64,7 @@ def run_audits(
     ensure_fit(out, request, {"audit.csv": ",".join(COLUMNS[:3]), "failed.csv": ",".join(FAILED[:3])})
     planned = plan(request, registry, reporter.warn, reporter.reading)
     missing = unfinished(planned.jobs, out)
-    reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
+    reporter.planned(missing, len(planned.jobs) - len(missing))
     errors: dict[str, str] = {}
     try:
         for job in missing:

@@ -210,7 +210,7 @@ def looked_at(
     look = partial(unfinished, jobs, store, with_model=with_model, say=reporter.warn)
     missing, before, kept = patiently(look, reporter.warn)
     patiently(partial(refuse_newer, store, [job for job in missing if before[job.key]]), reporter.warn)
-    reporter.planned(len(jobs), len(jobs) - len(missing))
+    reporter.planned(missing, len(jobs) - len(missing))
     warn_of_other_code(kept.values(), registry, reporter.warn)
     warn_of_other_metrics(kept.values(), registry, reporter.warn)
     return missing, before, kept

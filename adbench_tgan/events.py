@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -74,9 +74,9 @@ class EventReporter:
         """Pass it on."""
         self.inner.reading(category, number, count)
 
-    def planned(self, jobs: int, kept: int) -> None:
+    def planned(self, missing: Sequence[Job], kept: int) -> None:
         """Pass it on."""
-        self.inner.planned(jobs, kept)
+        self.inner.planned(missing, kept)
 
     def job_started(self, job: Job) -> None:
         """A job begins."""

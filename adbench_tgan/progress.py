@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from threading import Event, Thread
 from time import monotonic
 from types import TracebackType
@@ -11,8 +12,19 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
+from adbench_tgan.forecast import Forecast, Pace, left
 from adbench_tgan.text import plain
 
 if TYPE_CHECKING:
@@ -22,6 +34,16 @@ if TYPE_CHECKING:
 
 QUIET = 30.0  # seconds after which a log, which has no bars, is told how far a job is
 SILENT = (60.0, 600.0)  # at first, and at last, between two words on a job that tells nothing itself
+FORETOLD = 60.0  # seconds between two words in a log on how long the rest will take
+
+
+class TimeLeft(ProgressColumn):
+    """How long a bar's things will take, to the moment in its field `until`."""
+
+    def render(self, task: Task) -> Text:
+        """The words, fewer seconds each time; none once they are over."""
+        moment = task.fields["until"]
+        return Text(left(None if moment is None else moment - monotonic()))
 
 
 class TerminalReporter:
@@ -35,14 +57,17 @@ class TerminalReporter:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TimeLeft(),
             TextColumn("{task.fields[detail]}"),
             console=console,
             disable=not console.is_terminal,
             transient=True,
         )
-        self.jobs = self.progress.add_task("jobs", total=None, detail="")
+        self.jobs = self.progress.add_task("jobs", total=None, until=None, detail="")
         self.bars: dict[str, TaskID] = {}  # one for each job that is running, by its key
         self.phases: dict[str, tuple[Job, str, float]] = {}  # that these jobs are in, and since when
+        self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of these phases
+        self.forecast, self.foretold = Forecast(), monotonic()
         self.done = 0
         self.count = 0
         self.read: tuple[str, float] | None = None  # what is being read, and since when
@@ -84,41 +109,52 @@ class TerminalReporter:
         self.log(told)
         self.read = told, monotonic()
 
-    def planned(self, jobs: int, kept: int) -> None:
+    def planned(self, missing: Sequence[Job], kept: int) -> None:
         """Say how much is to do, and what is there already."""
-        self.count, self.read = jobs - kept, None
-        self.progress.reset(self.jobs, description="jobs", total=self.count, detail="")
+        self.count, self.read = len(missing), None
+        self.forecast, self.foretold = Forecast(missing), monotonic()
+        self.progress.reset(self.jobs, description="jobs", total=self.count, until=None, detail="")
         if kept:
             rest = f"{self.count} to run" if self.count else "nothing to run"
-            self.say(f"{kept} of {jobs} jobs are finished already; {rest}")
+            self.say(f"{kept} of {kept + self.count} jobs are finished already; {rest}")
 
     def job_started(self, job: Job) -> None:
         """A job begins, or begins anew."""
         self._drop_bar(job)
-        self.bars[job.key] = self.progress.add_task("start", total=None, detail=escape(plain(str(job))))
+        self.forecast.start(job)
+        self.bars[job.key] = self.progress.add_task(
+            "start", total=None, until=None, detail=escape(plain(str(job)))
+        )
 
     def phase(self, name: str, job: Job) -> None:
         """A job's bar begins anew with each phase."""
         if job.key in self.bars:
             bar = self.bars[job.key]
             self.phases[job.key] = job, name, monotonic()
-            self.progress.reset(bar, description=name, total=None, detail=escape(str(job)))
+            self.paces.pop(job.key, None)
+            self.progress.reset(bar, description=name, total=None, until=None, detail=escape(str(job)))
 
     def epoch(self, number: int, total: int | None, losses: Mapping[str, float], job: Job) -> None:
         """An epoch has ended."""
         shown = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        seconds = self.paces[job.key].seconds(number, total)
         if job.key in self.bars:
             detail = escape(plain(f"{job}  {shown}"))
-            self.progress.update(self.bars[job.key], completed=number, total=total, detail=detail)
+            self.progress.update(
+                self.bars[job.key], completed=number, total=total, until=until(seconds), detail=detail
+            )
         of = f"{number}/{total}" if total else str(number)
-        self.log(f"[{self.done + 1}/{self.count}] {job}: epoch {of}  {shown}")
+        self.log(f"[{self.done + 1}/{self.count}] {job}: epoch {of}{aside(left(seconds))}  {shown}")
 
     def images(self, done: int, total: int, job: Job) -> None:
         """So many images are done in this phase."""
         if job.key in self.bars:
-            self.progress.update(self.bars[job.key], completed=done, total=total)
+            seconds = self.paces[job.key].seconds(done, total)
+            self.progress.update(self.bars[job.key], completed=done, total=total, until=until(seconds))
             _, phase, _ = self.phases.get(job.key, (job, "images", 0.0))
-            self.log(f"[{self.done + 1}/{self.count}] {job}: {phase} {done:,}/{total:,} images")
+            self.log(
+                f"[{self.done + 1}/{self.count}] {job}: {phase} {done:,}/{total:,} images{aside(left(seconds))}"
+            )
 
     def job_finished(self, result: Result) -> None:
         """Print what became of the job."""
@@ -136,11 +172,18 @@ class TerminalReporter:
         """Print how a job ended, and take its bar away."""
         self.done += 1
         self._drop_bar(job)
-        self.progress.update(self.jobs, completed=self.done)
+        self.forecast.end(job)
+        seconds = self.forecast.seconds()
+        self.progress.update(self.jobs, completed=self.done, until=until(seconds))
         self.say(f"[{self.done}/{self.count}] {job}: {how}")
+        rest = left(seconds)
+        if rest and not self.console.is_terminal and monotonic() - self.foretold > FORETOLD:
+            self.foretold = monotonic()
+            self.say(f"{self.done} of {self.count} jobs have ended, {rest}")
 
     def _drop_bar(self, job: Job) -> None:
         self.phases.pop(job.key, None)
+        self.paces.pop(job.key, None)
         if job.key in self.bars:
             self.progress.remove_task(self.bars.pop(job.key))
 
@@ -157,3 +200,13 @@ class TerminalReporter:
     def warn(self, message: str) -> None:
         """Something to know that stops nothing."""
         self.say(f"note: {message}")
+
+
+def until(seconds: float | None) -> float | None:
+    """The moment in so many seconds, on the clock that does not jump."""
+    return None if seconds is None else monotonic() + seconds
+
+
+def aside(words: str) -> str:
+    """Words in brackets, if there are any."""
+    return f" ({words})" if words else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -75,8 +75,8 @@ class Reporter(Protocol):
     def reading(self, category: str, number: int, count: int) -> None:
         """The images of a category, one of `count`, are read, so that its jobs are known."""
 
-    def planned(self, jobs: int, kept: int) -> None:
-        """So many jobs were asked for, of which so many are finished already."""
+    def planned(self, missing: Sequence[Job], kept: int) -> None:
+        """These jobs are to be run; so many others that were asked for are finished already."""
 
     def job_started(self, job: Job) -> None:
         """A job begins."""

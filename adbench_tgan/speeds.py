@@ -65,7 +65,7 @@ def run_bench(
     keys = {job.key: key_of(job, effort) for job in planned.jobs}
     done = {record["key"] for record in board.records if not record["error"]}
     missing = [job for job in planned.jobs if keys[job.key] not in done]
-    reporter.planned(len(planned.jobs), len(planned.jobs) - len(missing))
+    reporter.planned(missing, len(planned.jobs) - len(missing))
     for job in missing:
         reporter.job_started(job)
         found = attempt(job, effort, device, planned.tasks, registry, reporter)

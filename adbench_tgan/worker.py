@@ -10,7 +10,7 @@ import faulthandler
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -106,7 +106,7 @@ class LineReporter:
     def reading(self, category: str, number: int, count: int) -> None:
         """The command's own process knows."""
 
-    def planned(self, jobs: int, kept: int) -> None:
+    def planned(self, missing: Sequence[Job], kept: int) -> None:
         """The command's own process knows."""
 
     def job_started(self, job: Job) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -285,8 +286,8 @@ def test_what_another_run_finishes_right_after_the_plan_is_not_run_again(tmp_pat
     benchmark(request, settings, registry, Silent(), tmp_path / "theirs")
 
     class Late(Silent):
-        def planned(self, jobs: int, kept: int) -> None:
-            assert (jobs, kept) == (2, 0)
+        def planned(self, missing: Sequence[Job], kept: int) -> None:
+            assert (len(missing), kept) == (2, 0)
             name = "digits/one-vs-rest/mean_image"
             (found,) = (tmp_path / "theirs" / name).glob("1-*")
             shutil.copytree(found, tmp_path / "ours" / name / found.name)
@@ -312,7 +313,7 @@ def test_a_job_that_another_run_finishes_without_its_model_is_run_for_it(tmp_pat
     registry, store = Registry.discover(), ResultStore(tmp_path)
 
     class Late(Silent):
-        def planned(self, jobs: int, kept: int) -> None:
+        def planned(self, missing: Sequence[Job], kept: int) -> None:
             benchmark(request, Settings(timing=False), registry, Silent(), tmp_path)
 
     settings = Settings(timing=False, save_models=True)

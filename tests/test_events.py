@@ -113,7 +113,7 @@ def test_the_other_reporter_is_told_everything(tmp_path):
     inner, result = Silent(), made("one")
     with EventReporter(inner, tmp_path) as reporter:
         reporter.reading("a", 1, 2)
-        reporter.planned(2, 1)
+        reporter.planned([result.job], 1)
         reporter.job_started(result.job)
         reporter.phase("fit", result.job)
         reporter.epoch(1, None, {"loss": 3.0}, result.job)

@@ -229,8 +229,8 @@ def test_a_terminal_that_is_gone_ends_the_run_and_fails_no_job(method, tmp_path)
 
 def test_what_tells_a_reporter_can_be_copied():
     told = copy.deepcopy(Undisturbed(Silent()))
-    told.planned(1, 0)
-    assert told._inner.heard == [("planned", 1, 0)]
+    told.planned([], 1)
+    assert told._inner.heard == [("planned", 0, 1)]
 
 
 def test_a_reporter_stops_a_run_as_ctrl_c_does(tmp_path):

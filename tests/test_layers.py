@@ -33,7 +33,7 @@ LAYERS = (  # bottom up; a module imports from its own layer or below
     data.mvtec data.plain_pickle data.protocols data.remarks data.samples data.spec data.stl10 data.tasks
     """,
     "registry development jobs again stored results published audit_table timing_board claims describe testing audit scaffold",
-    "runner keeping failures spreads selection leaderboard comparison boards predict report progress events views speed",
+    "forecast runner keeping failures spreads selection leaderboard comparison boards predict report progress events views speed",
     "executors processes packing clusters worker sharing tables benchmark audits speeds",
     "options commands cli __main__",
 )

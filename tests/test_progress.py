@@ -28,7 +28,7 @@ def reporter(log, *, terminal=False):
 def test_a_log_has_a_line_a_job_and_none_an_epoch(log):
     good, bad = result("good"), result("bad", status="failed")
     with reporter(log) as told:
-        told.planned(3, 1)
+        told.planned([good.job, bad.job], 1)
         for ended in (good, bad):
             told.job_started(ended.job)
             told.phase("fit", ended.job)
@@ -44,8 +44,8 @@ def test_a_log_has_a_line_a_job_and_none_an_epoch(log):
 def test_a_log_that_was_silent_for_long_tells_of_epochs(log, monkeypatch):
     monkeypatch.setattr(progress, "QUIET", -1.0)
     with reporter(log) as told:
-        told.planned(2, 0)
-        told.job_started(job := result("d").job)
+        told.planned([job := result("d").job] * 2, 0)
+        told.job_started(job)
         told.epoch(3, 10, {"loss_g": 0.25, "loss_d": 1.0}, job)
         told.epoch(4, None, {"loss_g": 0.125}, job)
     assert log.getvalue().splitlines() == [
@@ -69,7 +69,7 @@ def test_a_log_tells_that_images_are_still_being_read(log, monkeypatch):
         until = monotonic() + 20
         while "reading" not in log.getvalue() and monotonic() < until:
             sleep(0.01)
-        told.planned(1, 0)
+        told.planned([result("d").job], 0)
         sleep(0.2)
         before = log.getvalue()
         sleep(0.2)
@@ -83,17 +83,22 @@ def test_the_bar_tells_whose_images_are_read_and_then_counts_jobs(log):
         told.progress.refresh()
         (bar,) = told.progress.tasks
         assert (bar.description, bar.completed, bar.total) == ("reading", 1, 15)
-        told.planned(3, 1)
+        told.planned([result("d").job] * 2, 1)
         (bar,) = told.progress.tasks
-        assert (bar.description, bar.completed, bar.total, bar.fields) == ("jobs", 0, 2, {"detail": ""})
+        assert (bar.description, bar.completed, bar.total, bar.fields) == (
+            "jobs",
+            0,
+            2,
+            {"until": None, "detail": ""},
+        )
     assert "[red]cable" in log.getvalue()
 
 
 def test_a_log_tells_of_a_job_that_tells_nothing_itself(log, monkeypatch):
     monkeypatch.setattr(progress, "SILENT", (0.02, 0.05))
     with reporter(log) as told:
-        told.planned(2, 0)
-        told.job_started(job := result("d").job)
+        told.planned([job := result("d").job] * 2, 0)
+        told.job_started(job)
         told.phase("fit", job)
         deadline = monotonic() + 30
         while log.getvalue().count("\n") < 2 and monotonic() < deadline:
@@ -134,8 +139,8 @@ def test_where_standard_error_is_closed_nothing_is_told_to_standard_output(capsy
 def test_a_log_that_was_silent_for_long_tells_of_images(log, monkeypatch):
     monkeypatch.setattr(progress, "QUIET", -1.0)
     with reporter(log) as told:
-        told.planned(2, 0)
-        told.job_started(job := result("d").job)
+        told.planned([job := result("d").job] * 2, 0)
+        told.job_started(job)
         told.phase("score", job)
         told.images(2_500, 10_000, job)
     assert log.getvalue().splitlines() == ["[1/2] d on toy/a seed 0: score 2,500/10,000 images"]
@@ -143,8 +148,8 @@ def test_a_log_that_was_silent_for_long_tells_of_images(log, monkeypatch):
 
 def test_a_terminal_shows_bars_with_losses_and_names_as_text(log):
     with reporter(log, terminal=True) as told:
-        told.planned(1, 0)
-        told.job_started(job := result("[bold]d", "[red]a").job)
+        told.planned([job := result("[bold]d", "[red]a").job], 0)
+        told.job_started(job)
         told.phase("fit", job)
         told.epoch(1, 2, {"loss": 0.5}, job)
         told.progress.refresh()
@@ -156,7 +161,7 @@ def test_a_terminal_shows_bars_with_losses_and_names_as_text(log):
 def test_a_job_that_has_ended_has_no_bar_and_is_told_of_no_more(log):
     ended = result("d")
     with reporter(log, terminal=True) as told:
-        told.planned(2, 0)
+        told.planned([ended.job] * 2, 0)
         told.job_started(ended.job)
         for name in ("fit", "score"):
             told.phase(name, ended.job)
@@ -169,7 +174,7 @@ def test_a_job_that_has_ended_has_no_bar_and_is_told_of_no_more(log):
 def test_a_job_that_is_begun_anew_has_one_bar(log):
     again = result("d")
     with reporter(log, terminal=True) as told:
-        told.planned(1, 0)
+        told.planned([again.job], 0)
         for _ in range(2):
             told.job_started(again.job)
             assert [task.description for task in told.progress.tasks] == ["jobs", "start"]

@@ -73,8 +73,8 @@ class Silent:
     def reading(self, category, number, count):
         self.read.append((category, number, count))
 
-    def planned(self, jobs, kept):
-        self.heard.append(("planned", jobs, kept))
+    def planned(self, missing, kept):
+        self.heard.append(("planned", len(missing), kept))
 
     def job_started(self, job):
         self.heard.append(("started", str(job)))
