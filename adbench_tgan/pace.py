@@ -17,22 +17,24 @@ def silent(_: str) -> None:
 
 
 def paced(
-    act: Callable[[Given], Made], done: str, jobs: int, say: Callable[[str], None]
+    act: Callable[[Given], Made], done: str, total: int, say: Callable[[str], None], things: str = "jobs"
 ) -> Callable[[Given], Made]:
-    """`act`, which is called once for each of so many `jobs`; now and then `say` is told of how many it is `done`."""
+    """`act`, which is called once for each of so many `things`; now and then `say` is told of how many it is `done`."""
     count, said = 0, monotonic()
 
     def act_aloud(given: Given) -> Made:
         nonlocal count, said
         if monotonic() - said > PAUSE:
             said = monotonic()
-            say(f"{done}: {count:,} of {jobs:,} jobs")
+            say(f"{done}: {count:,} of {total:,} {things}")
         count += 1
         return act(given)
 
     return act_aloud
 
 
-def through(each: Iterable[Given], done: str, jobs: int, say: Callable[[str], None]) -> Iterator[Given]:
-    """What is of so many `jobs`, one after another; now and then `say` is told of how many it is `done`."""
-    return map(paced(lambda given: given, done, jobs, say), each)
+def through(
+    each: Iterable[Given], done: str, total: int, say: Callable[[str], None], things: str = "jobs"
+) -> Iterator[Given]:
+    """What is of so many `things`, one after another; now and then `say` is told of how many it is `done`."""
+    return map(paced(lambda given: given, done, total, say, things), each)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,6 +22,7 @@ from adbench_tgan.detector import Detector
 from adbench_tgan.development import is_of_file
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import explain
+from adbench_tgan.pace import silent, through
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, result_of
 from adbench_tgan.scoring import BATCH, check_scores, scores_of
@@ -151,15 +152,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Tensor:
+def read_images(
+    paths: Sequence[Path | str], shape: tuple[int, int, int], say: Callable[[str], None] = silent
+) -> Tensor:
     """Images as a detector trained on `shape` wants them, uint8 (N, C, H, W); grey where it learned from grey.
+
+    `say` is told now and then how many are read.
 
     Raises:
         AdbenchError: one of the paths is no image, or there is none.
     """
     channels, size, _ = shape
     images, files, cache = [], [Path(path) for path in paths], Cache(0)
-    for index, path in enumerate(files):
+    for index, path in through(enumerate(files), "read", len(files), say, "images"):
         if path.is_dir():
             raise AdbenchError(f"{path} is a folder; name image files, such as {path / '*.png'}")
         pixels = cache.one_of(files, index)
@@ -178,9 +183,15 @@ def precision_of(result: Result, device: str | torch.device) -> AbstractContextM
 
 
 def predict(
-    detector: Detector, result: Result, paths: Sequence[Path | str], images: Tensor
+    detector: Detector,
+    result: Result,
+    paths: Sequence[Path | str],
+    images: Tensor,
+    say: Callable[[str], None] = silent,
 ) -> list[Prediction]:
     """The prediction for each image, uint8 (N, C, H, W) of the shape that the job was trained on.
+
+    `say` is told now and then how many are scored.
 
     Raises:
         AdbenchError: the images are others, or no path each, or the saved model gives no finite score for each.
@@ -188,8 +199,9 @@ def predict(
     ensure_fitting(images, result, len(paths))
     try:
         with precision_of(result, detector.device):
-            parts = (images[at : at + BATCH].to(detector.device) for at in range(0, len(images), BATCH))
-            scores = torch.cat([scores_of(detector, part).float().cpu() for part in parts])
+            parts = torch.split(images, BATCH)
+            told = through(parts, "scored", len(parts), say, f"batches of {BATCH} images")
+            scores = torch.cat([scores_of(detector, part.to(detector.device)).float().cpu() for part in told])
         check_scores(scores.numpy())
     except Exception as error:  # tensors that no run has saved can fail anywhere
         reason = explain(error, str(detector.device))

@@ -251,6 +251,19 @@ def test_images_that_a_model_was_not_trained_on_get_no_verdict(job, data, wrong,
         read_images([], result.shape)
 
 
+def test_many_images_are_told_of_while_they_are_read_and_scored(adbench, job, data, monkeypatch):
+    monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1.0)
+    monkeypatch.setattr("adbench_tgan.predict.BATCH", 2)
+    paths = sorted((data / "screw/test/good").glob("*.png"))[:3]
+    ended = adbench("predict", str(job("mean_image", "--save-models")), *map(str, paths), "--json")
+    assert [each["image"] for each in json.loads(ended.out)] == [*map(str, paths)]
+    told = [line for line in ended.err.splitlines() if "images" in line]
+    assert told[:5] == [
+        *(f"read: {count} of 3 images" for count in range(3)),
+        *(f"scored: {count} of 2 batches of 2 images" for count in range(2)),
+    ]
+
+
 def test_the_documented_lines_score_new_images(adbench, job, data, capsys):
     folder = job("pca", "--save-models")
     page = (Path(__file__).parents[1] / "docs/running.md").read_text()

@@ -40,9 +40,9 @@ def predict(
         if drawn.exists() and any(path.exists() and drawn.samefile(path) for path in image):
             raise AdbenchError(f"--heatmap {heatmap} is one of the images to score; name another file")
     assert result.shape is not None
-    images = saved.read_images(image, result.shape)
+    images = saved.read_images(image, result.shape, warn)
     meaning = saved.meaning_of(result, job_folder)
-    found = saved.predict(detector, result, image, images)
+    found = saved.predict(detector, result, image, images, warn)
     records = [
         {"image": str(p.path), "score": p.score, "threshold": p.threshold, "anomalous": p.anomalous}
         for p in found
