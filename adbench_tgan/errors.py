@@ -51,9 +51,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> AdbenchError:
     return AdbenchError(f"unknown {kind} {name!r}; {hint}")
 
 
-def unwritable(what: object, error: OSError) -> StoreError:
+def unwritable(what: object, error: OSError, elsewhere: str = "give --out another folder") -> StoreError:
     """The error for a file or folder that cannot be written, with the remedy that fits the reason."""
-    space, elsewhere = "free some space", "give --out another folder"
+    space = "free some space"
     remedy = f"{space} or {elsewhere}"
     if error.errno in FULL:
         remedy = space

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker("adbench")
 hookimpl = pluggy.HookimplMarker("adbench")
 
+INIT = "let its __init__ call super().__init__(config, device=device, seed=seed) first"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSpec:
@@ -114,7 +116,17 @@ def load(target: str, missing: str = "fix or uninstall its plugin") -> Any:
 
 def one_line(failure: BaseException) -> str:
     """What went wrong, for a message of one line."""
-    return plain(f"{type(failure).__name__}: {said(failure)}".rstrip(": "))
+    line = plain(f"{type(failure).__name__}: {said(failure)}".rstrip(": "))
+    return f"{line}; {INIT}" if _lacks_init(failure) else line
+
+
+def _lacks_init(failure: BaseException) -> bool:
+    """Whether it is a detector without what `Detector.__init__` stores."""
+    if not isinstance(failure, AttributeError) or failure.name not in ("config", "device", "seed", "notes"):
+        return False
+    from adbench_tgan.detector import Detector
+
+    return isinstance(failure.obj, Detector)
 
 
 def said(failure: BaseException) -> str:

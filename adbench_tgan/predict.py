@@ -20,7 +20,7 @@ from adbench_tgan.data.files import Cache, only_regular
 from adbench_tgan.data.samples import resize
 from adbench_tgan.detector import Detector
 from adbench_tgan.development import is_of_file
-from adbench_tgan.errors import AdbenchError
+from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.failures import explain
 from adbench_tgan.pace import silent, through
 from adbench_tgan.registry import Registry
@@ -259,7 +259,7 @@ def draw(
     """Write a PNG with a row an image: the image, its reconstruction if there is one, and its anomaly map.
 
     Raises:
-        AdbenchError: `out` cannot be written.
+        StoreError: `out` cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -291,4 +291,4 @@ def draw(
     try:
         places.replace(out, drawn.getvalue())
     except OSError as error:
-        raise AdbenchError(f"cannot write {out}: {error.strerror}; name another file") from None
+        raise unwritable(out, error, "name another file") from None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from make_process import Forked
 
 from adbench_tgan import DetectorInfo, ImageSet, TrainSet
 from adbench_tgan.errors import AdbenchError
+from adbench_tgan.hooks import one_line
 from adbench_tgan.nursery import begin, own_environment
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing import (
@@ -302,6 +304,22 @@ def test_what_a_saved_state_lacks_is_said_with_the_remedy(error, scores, told):
     with pytest.raises(CheckFailed, match=told) as caught:
         checks_processes.a_saved_state_gives_equal_scores_in_another_process(trial)
     assert str(caught.value).endswith(REMEDY)
+
+
+class WithoutInit(Sound):
+    def __init__(self, config=None, *, device="cpu", seed=0):
+        self.own = config, device, seed
+
+
+def test_a_detector_whose_init_leaves_out_ours_is_told_so():
+    trial = Trial(subject(WithoutInit), (1, 8, 8), None)
+    with pytest.raises(CheckFailed) as told:
+        checks_fitting.it_fits_and_scores(trial)
+    lacking = "AttributeError: 'WithoutInit' object has no attribute "
+    assert re.search(lacking + r"'(config|device|seed|notes)'; let its __init__ call super", str(told.value))
+    with pytest.raises(AttributeError) as other:
+        WithoutInit().mean  # noqa: B018 (an attribute that only fit makes)
+    assert one_line(other.value) == lacking + "'mean'"
 
 
 def test_networks_are_found_wherever_a_detector_keeps_them():

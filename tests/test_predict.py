@@ -174,7 +174,8 @@ def test_a_heat_map_that_cannot_be_written_leaves_the_picture_that_was_there(
     picture.write_bytes(b"older")
     monkeypatch.setattr("adbench_tgan.places.os.fsync", full)
     ended = adbench("predict", folder, data / "screw/test/good/000.png", "--heatmap", picture)
-    assert f"cannot write {picture}: No space left on device; name another file" in ended.err
+    remedy = "free some space, then run the same command again"
+    assert (ended.status, ended.error) == (1, f"cannot write {picture}: No space left on device; {remedy}")
     assert picture.read_bytes() == b"older"
     assert [path.name for path in tmp_path.glob("*.png")] == ["map.png"]
 
