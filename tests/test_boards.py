@@ -125,7 +125,10 @@ def test_the_command_rebuilds_a_board_from_its_scores_alone(material, tmp_path, 
     words = ("publish", "--again", place, "--out", tmp_path / "mine")
     assert adbench(*words, "--board", "toy").status == 0
     assert contents(tmp_path / "mine" / "toy") == contents(material[1])
-    assert "holds the board 'toy', not 'other'; give --board toy" in adbench(*words, "--board", "other").error
+    assert (
+        "--again holds the board 'toy', not 'other'; give --board toy"
+        in adbench(*words, "--board", "other").error
+    )
     ended = adbench(*words, "--board", "toy", "--preset", "quick")
     assert "--preset and --audit apply to --runs; give --runs too" in ended.error
 
@@ -140,6 +143,10 @@ def test_runs_are_added_to_a_board(material, tmp_path, adbench):
     assert boards.verify(tmp_path / "boards/toy") == []
     both = json.loads((tmp_path / "boards/toy/board.json").read_text())
     assert both["note"] == "By hand."
+    named = ("--board", "mine", "--again", tmp_path / "boards/toy", "--runs", rest)
+    assert adbench("publish", "--out", tmp_path / "boards", *named).status == 0
+    assert boards.verify(tmp_path / "boards/mine") == []
+    assert (tmp_path / "boards/mine/results.csv").read_bytes() == (whole / "results.csv").read_bytes()
     names = ("leaderboard.csv", "results.csv", "pairs.csv", "scores/good.parquet", "losses/good.csv")
     for name in names:
         assert (tmp_path / "boards/toy" / name).read_bytes() == (whole / name).read_bytes()

@@ -64,6 +64,7 @@ def test_a_reader_who_only_follows_the_tutorial_ends_with_a_working_plugin(
     assert [title for kind, title, _ in blocks if kind == "console" and title] == [
         "in a checkout of adbench-tgan"
     ]
+    (tmp_path / "adbench-tgan").symlink_to(ROOT)  # the checkout
     folder, printed = tmp_path, ""
     for kind, title, text in blocks:
         if title == "in a checkout of adbench-tgan":

@@ -1,8 +1,8 @@
 """Published leaderboards: folders of tables that anyone can recompute from the scores beside them. No torch needed."""
 
-from adbench_tgan.boards.board import Board, assemble
+from adbench_tgan.boards.board import Basis, Board, assemble, tabulate
 from adbench_tgan.boards.choice import Choice
-from adbench_tgan.boards.folder import check_name, publish, put_back, read, rebuild
+from adbench_tgan.boards.folder import basis, check_name, publish, put_back, read, rebuild
 from adbench_tgan.boards.gather import check_lost, from_runs, store_of
 from adbench_tgan.boards.part import Part
 from adbench_tgan.boards.rerun import rerun
@@ -22,12 +22,14 @@ from adbench_tgan.boards.verify import (
 )
 
 __all__ = [
+    "Basis",
     "Board",
     "Choice",
     "Finding",
     "Part",
     "altered",
     "assemble",
+    "basis",
     "check_lost",
     "check_name",
     "find_audits",
@@ -45,6 +47,7 @@ __all__ = [
     "refuse",
     "rerun",
     "store_of",
+    "tabulate",
     "unsound",
     "verify",
     "verify_audit",

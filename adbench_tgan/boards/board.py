@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -38,13 +38,19 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Board:
-    """All of one leaderboard: one dataset, one protocol, one set of images a category."""
+class Basis:
+    """What a leaderboard rests on: one dataset, one protocol, one set of images a category."""
 
     facts: Facts
     measured: tuple[Result, ...]  # one a job, in the order of results.csv; image metrics come from the scores
     scores: Mapping[str, pd.DataFrame]  # by job key: sample_id, label, score, sorted by sample_id
     losses: Mapping[str, pd.DataFrame]  # by job key: epoch, and the mean of each loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board(Basis):
+    """All of one leaderboard."""
+
     results: pd.DataFrame  # results.csv
     leaderboard: pd.DataFrame  # leaderboard.csv
     pairs: pd.DataFrame  # pairs.csv
@@ -59,26 +65,28 @@ def assemble(
     losses: Mapping[str, pd.DataFrame],
     say: Callable[[str], None] = silent,
     rules: Rules = RULES,
+    judged: Container[str] = (),
 ) -> Board:
     """Compute the tables. The scores must be `canonical`; `say` is told now and then how far it is.
+
+    Of jobs that are `judged`, by key, the image metrics follow from the scores already.
 
     Raises:
         AdbenchError: a category has results on different images.
     """
-    judging = paced(partial(judge, scores=scores), "metrics computed", len(measured), say)
-    judged = tuple(map(judging, measured))
-    table = results_table(judged)
+    measured = judge_all(measured, scores, say, judged)
+    table = results_table(measured)
     place = {key: position for position, key in enumerate(table["key"])}
-    judged = tuple(sorted(judged, key=lambda result: place[result.job.key]))
+    measured = tuple(sorted(measured, key=lambda result: place[result.job.key]))
 
     def read(job: Job) -> pd.DataFrame:
         return scores[job.key]
 
-    ranked = standings(judged, paced(read, "scores resampled", len(scores), say), rules, judged=True)
+    ranked = standings(measured, paced(read, "scores resampled", len(scores), say), rules, judged=True)
     ordered = tuple(completed(each, facts) for each in ranked)
     return Board(
         facts=facts,
-        measured=judged,
+        measured=measured,
         scores=scores,
         losses=losses,
         results=typed(table, RESULTS.words, RESULTS.whole),
@@ -86,6 +94,24 @@ def assemble(
         pairs=typed(pairs(ordered), PAIRS.words, PAIRS.whole),
         standings=ordered,
     )
+
+
+def tabulate(basis: Basis, say: Callable[[str], None] = silent) -> Board:
+    """The board that rests on that, whose results are judged already; `say` is told now and then how far it is."""
+    judged = {result.job.key for result in basis.measured}
+    return assemble(basis.facts, basis.measured, basis.scores, basis.losses, say, judged=judged)
+
+
+def judge_all(
+    measured: Sequence[Result],
+    scores: Mapping[str, pd.DataFrame],
+    say: Callable[[str], None],
+    judged: Container[str] = (),
+) -> tuple[Result, ...]:
+    """Each result as `judge` makes it, but for those `judged` already; `say` is told now and then how far it is."""
+    count = sum(result.job.key not in judged for result in measured)
+    judging = paced(partial(judge, scores=scores), "metrics computed", count, say)
+    return tuple(result if result.job.key in judged else judging(result) for result in measured)
 
 
 def judge(result: Result, scores: Mapping[str, pd.DataFrame]) -> Result:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from adbench_tgan import places
 from adbench_tgan.boards import picture
-from adbench_tgan.boards.board import Board, assemble
+from adbench_tgan.boards.board import Basis, Board, judge_all, tabulate
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import document, facts_of, results_of, text_of
 from adbench_tgan.boards.readme import PICTURE, readme
@@ -183,9 +183,25 @@ def rebuild(path: Path, say: Callable[[str], None] = silent) -> Board:
     Raises:
         AdbenchError: one of these is missing or damaged.
     """
+    return tabulate(basis(path, say), say)
+
+
+def basis(path: Path, say: Callable[[str], None] = silent) -> Basis:
+    """What a published board rests on, from its ``board.json``, its scores and its losses.
+
+    `say` is told now and then how far that is.
+
+    Raises:
+        AdbenchError: one of these is missing or damaged.
+    """
     content = read_content(path)
-    scores, losses = read_scores(path, content), read_losses(path, content)
-    return assemble(facts_of(content), results_of(content), scores, losses, say)
+    scores = read_scores(path, content)
+    return Basis(
+        facts=facts_of(content),
+        measured=judge_all(results_of(content), scores, say),
+        scores=scores,
+        losses=read_losses(path, content),
+    )
 
 
 def read_content(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import pandas as pd
 
 from adbench_tgan.boards.audited import read_audit
-from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Board, Facts, assemble, canonical
+from adbench_tgan.boards.board import IMAGE_METRICS, RULES, Basis, Board, Facts, assemble, canonical
 from adbench_tgan.boards.choice import Choice, card, is_wanted, select
 from adbench_tgan.boards.document import results_of
 from adbench_tgan.boards.folder import read_content
@@ -57,7 +57,7 @@ S = TypeVar("S", bound=Source)
 class OfBoard:
     """The jobs of a published board, read as those of a folder of runs are."""
 
-    board: Board
+    board: Basis
 
     def results(self, _: PassedOver = ignore, /) -> Iterable[Result]:
         """Of every job of the board; none is passed over."""
@@ -80,7 +80,7 @@ def from_runs(
     choice: Choice | None = None,
     published: Path | None = None,
     audit: Path | None = None,
-    kept: Board | None = None,
+    kept: Basis | None = None,
     part: Part | None = None,
     rules: Rules = RULES,
     say: Callable[[str], None] = silent,
@@ -125,7 +125,8 @@ def from_runs(
         audit=before | told,
         note=kept.facts.note if kept else "",
     )
-    board = assemble(facts, tuple(chosen), scores, losses, say, rules)
+    judged = {key for key, (_, source) in stored.items() if isinstance(source, OfBoard)}
+    board = assemble(facts, tuple(chosen), scores, losses, say, rules, judged)
     check_metrics(chosen, board.measured)
     return board
 

@@ -25,7 +25,7 @@ from adbench_tgan.options import (
 from adbench_tgan.text import counted
 
 if TYPE_CHECKING:
-    from adbench_tgan.boards import Board, Choice, Finding, Part
+    from adbench_tgan.boards import Basis, Board, Choice, Finding, Part
     from adbench_tgan.registry import Registry
 
     Check = Callable[[Path], list[Finding]]
@@ -105,9 +105,9 @@ def publish(
     found = registry(plugin)
     choice = _choice(found, detectors, data, protocol, preset)
     cut = _part(part, data_root)
-    kept = _sound(again, board, part) if again is not None else None
+    kept = _sound(again) if again is not None else None
     if kept and not runs and not cut:
-        made = _alone(kept, choice, audit)
+        made = _alone(kept, board, choice, audit)
     else:
         places = runs or ([] if kept else [Path("runs")])
         for place in places:
@@ -282,8 +282,8 @@ def compare(
         warn(f"note: {caution}")
 
 
-def _sound(path: Path, name: str, part: str) -> Board:
-    """A published board from its scores alone; `name` is what it should be called, unless only a `part` of it is wanted.
+def _sound(path: Path) -> Basis:
+    """What a published board rests on.
 
     Raises:
         AdbenchError: its scores, losses or measurements are not those that were published.
@@ -293,27 +293,25 @@ def _sound(path: Path, name: str, part: str) -> Board:
     warn(f"{path}: recomputing")
     remedy = "--again needs a board whose scores, losses and measurements are as published"
     boards.refuse(boards.unsound(path), remedy)
-    made = boards.rebuild(path, warn)
-    if made.facts.name != name and part in ("", made.facts.protocol["name"]):
-        raise AdbenchError(
-            f"{path} holds the board {made.facts.name!r}, not {name!r}; give --board {made.facts.name}"
-        )
-    return made
+    return boards.basis(path, warn)
 
 
-def _alone(kept: Board, choice: Choice, audit: Path | None) -> Board:
-    """A board of no other jobs than its own.
+def _alone(kept: Basis, name: str, choice: Choice, audit: Path | None) -> Board:
+    """A board of no other jobs than its own, which keeps its name.
 
     Raises:
-        AdbenchError: an option chooses among runs.
+        AdbenchError: it has another name, or an option chooses among runs.
     """
-    from adbench_tgan.boards import Choice
+    from adbench_tgan import boards
 
-    if choice != Choice() or audit:
+    if choice != boards.Choice() or audit:
         raise AdbenchError(
             "--detectors, --data, --protocol, --preset and --audit apply to --runs; give --runs too, or leave them out"
         )
-    return kept
+    if kept.facts.name != name:
+        own = kept.facts.name
+        raise AdbenchError(f"--again holds the board {own!r}, not {name!r}; give --board {own}")
+    return boards.tabulate(kept, warn)
 
 
 def _part(protocol: str, data_root: Path | None) -> Part | None:
