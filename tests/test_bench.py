@@ -167,8 +167,10 @@ def test_energy_is_of_images_that_were_not_scored_before(monkeypatch):
     seen = []
     detector = SimpleNamespace(device="cpu", score=lambda given: seen.append(given.numpy().tobytes()))
     monkeypatch.setattr(speed, "LEAST", 0)
-    speed.energy(detector, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), speed.Effort(seconds=0.02))
+    images = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    speed.energy(detector, images, speed.Effort(seconds=0.02))
     assert len(set(seen)) == len(seen) > 1
+    assert not images.any()
 
 
 def test_energy_is_measured_at_the_best_batch(monkeypatch):

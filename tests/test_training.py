@@ -15,7 +15,7 @@ from adbench_tgan import AdbenchError, Detector, ImageSet, TrainSet, mean_losses
 from adbench_tgan.errors import TrainingDiverged
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing.checks_fitting import networks_are_in_eval_mode_after_fit
-from adbench_tgan.training import check_finite, fit, seed_everything
+from adbench_tgan.training import check_finite, dice_kept, fit, seed_everything
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,18 @@ def test_every_global_generator_is_seeded():
     first, again, other = drawn(5), drawn(5), drawn(6)
     assert first == again
     assert all(one != two for one, two in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_random_numbers_of_gpus_in_use_are_put_back_and_no_other_gpu_is_woken(used, monkeypatch):
+    states = {0: "first", 1: "second"}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: used)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(states))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", states.__getitem__)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, gpu: states.update({gpu: state}))
+    with dice_kept():
+        states.update({0: "drawn", 1: "drawn"})
+    assert states == ({0: "first", 1: "second"} if used else {0: "drawn", 1: "drawn"})
 
 
 def test_an_incomplete_last_batch_is_dropped_unless_it_is_the_only_one():
