@@ -209,7 +209,7 @@ def hooks() -> str:
 def hook(name: str, function: Any, record: type | None) -> str:
     """A hook's section."""
     words = ", ".join(inspect.signature(function).parameters)
-    text = f"\n\n### `{name}({words})`\n\n{as_markdown(inspect.getdoc(function) or '')}\n"
+    text = f"\n\n## `{name}({words})`\n\n{as_markdown(inspect.getdoc(function) or '')}\n"
     if record is not None:
         text += (
             f"\nReturns an iterable of `{record.__name__}`. {as_markdown(inspect.getdoc(record) or '')}\n\n"
@@ -252,7 +252,7 @@ def given(name: str) -> str:
         for field, kind, *others in members(own, comments_of("\n".join(text)))
     ]
     about = as_markdown(ast.get_docstring(own) or "")
-    return f"\n\n#### `{name}`\n\n{about}\n\n" + table(("field", "type", "default", "meaning"), lines)
+    return f"\n\n### `{name}`\n\n{about}\n\n" + table(("field", "type", "default", "meaning"), lines)
 
 
 def members(own: ast.ClassDef, comments: dict[str, str]) -> Iterator[tuple[str, ...]]:
@@ -313,7 +313,7 @@ def command(name: str, one: Any) -> str:
     """A command's section."""
     lines = [parameter(each) for each in one.params if each.name != "help"]
     arguments = "".join(f" {metavar(each)}" for each in one.params if each.param_type_name == "argument")
-    text = f"\n\n### `{name}`\n\n{as_markdown(inspect.cleandoc(one.help or ''))}\n"
+    text = f"\n\n## `{name}`\n\n{as_markdown(inspect.cleandoc(one.help or ''))}\n"
     return f"{text}\n```text\n{name}{arguments} [OPTIONS]\n```\n\n" + table(
         ("option", "default", "meaning"), lines
     )

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType, SimpleNamespace
@@ -89,6 +90,20 @@ def commands(group, prefix="adbench"):
 OUR_COMMANDS = dict(commands(typer.main.get_command(cli.app)))
 
 
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.stem)
+def test_titles_go_down_one_level_at_a_time(path):
+    text = re.sub(r"(?ms)^```.*?^```$", "", path.read_text())
+    levels = [len(marks) for marks in re.findall(r"(?m)^(#+) ", text)]
+    assert levels[0] == 1
+    assert [pair for pair in pairwise(levels) if pair[1] > pair[0] + 1] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_column_has_a_title(path):
+    heads = re.findall(r"(?m)^(\|.*)\n\|[ :|-]+\|$", path.read_text())
+    assert [head for head in heads if "" in map(str.strip, head.strip("|").split("|"))] == []
+
+
 def test_every_column_is_explained(pages):
     for text in ((ROOT / "leaderboards/README.md").read_text(), pages["leaderboards"]):
         assert table_cells(text, "## `results.csv`") == RESULT_COLUMNS
@@ -114,7 +129,7 @@ def test_no_option_takes_its_name_from_what_stands_for_its_value(function):
 
 @pytest.mark.parametrize("name", OUR_COMMANDS)
 def test_every_command_and_option_is_in_the_docs(pages, name):
-    (section,) = re.findall(rf"(?s)### `{name}`\n.*?(?=\n### |\Z)", pages["commands"])
+    (section,) = re.findall(rf"(?s)## `{name}`\n.*?(?=\n## |\Z)", pages["commands"])
     options = [each for each in OUR_COMMANDS[name].params if each.param_type_name == "option"]
     words = [word for each in options if each.name != "help" for word in each.opts]
     assert [word for word in words if f"`{word}`" not in section] == []
@@ -129,12 +144,12 @@ def test_every_hook_is_in_the_guide_and_in_the_docs(pages):
     names = [name for name in vars(hooks) if name.startswith("adbench_")]
     assert "adbench_detectors" in names
     assert [name for name in names if f"`{name}`" not in PLUGINS] == []
-    assert [name for name in names if f"### `{name}(" not in pages["hooks"]] == []
+    assert [name for name in names if f"## `{name}(" not in pages["hooks"]] == []
 
 
 @pytest.mark.parametrize("kind", RECORDS)
 def test_every_field_of_a_record_is_in_the_docs(pages, kind):
-    (section,) = re.findall(rf"(?s)### `adbench_{kind}s\(.*?(?=\n##|\Z)", pages["hooks"])
+    (section,) = re.findall(rf"(?s)## `adbench_{kind}s\(.*?(?=\n##|\Z)", pages["hooks"])
     record = RECORDS[kind]
     assert f"`{record.__name__}`" in section
     assert [name for name in record.__dataclass_fields__ if f"| `{name}` |" not in section] == []
@@ -142,10 +157,10 @@ def test_every_field_of_a_record_is_in_the_docs(pages, kind):
 
 def test_every_field_of_what_datasets_and_protocols_give_is_in_the_docs(pages):
     for given in (Samples, Cut):
-        (section,) = re.findall(rf"(?s)#### `{given.__name__}`\n.*?(?=\n##)", pages["hooks"])
+        (section,) = re.findall(rf"(?s)### `{given.__name__}`\n.*?(?=\n##)", pages["hooks"])
         names = [name for name in given.__dataclass_fields__ if not name.startswith("_")]
         assert [name for name in names if f"| `{name}` |" not in section] == []
-    (section,) = re.findall(r"(?s)#### `Dataset`\n.*?(?=\n##)", pages["hooks"])
+    (section,) = re.findall(r"(?s)### `Dataset`\n.*?(?=\n##)", pages["hooks"])
     assert re.findall(r"(?m)^\| `(\w+)", section) == ["categories", "note", "samples"]
     assert "| some of `on_offer` |" in pages["hooks"]  # behind the last field
 
