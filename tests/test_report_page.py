@@ -38,6 +38,25 @@ ROOM = """[...document.querySelectorAll(".chart svg")].flatMap((chart) => {
   return Object.values(lines).flatMap((line) => rooms(line.sort((a, b) => a.x - b.x)));
 })"""
 
+# of every text on the page, and of the words in an empty field, the contrast with the ground that it is on
+CONTRASTS = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const brightness = (colours) => { // of colours laid over each other; the first is opaque
+    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((of) => ((of / 255 + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b + .05;
+  };
+  const grounds = (e) => e ? [...grounds(e.parentElement), getComputedStyle(e).backgroundColor] : [];
+  const contrast = (e, part) => {
+    const style = getComputedStyle(e, part);
+    const [text, ground] = [[e.ownerSVGElement ? style.fill : style.color], []].map((over) => brightness([...grounds(e), ...over]));
+    return [Math.max(text, ground) / Math.min(text, ground), part ?? e.textContent.trim().slice(0, 40)];
+  };
+  const texts = [...document.querySelectorAll("body :not(script)")].filter((e) => e.checkVisibility()
+    && [...e.childNodes].some((part) => part.nodeType === Node.TEXT_NODE && part.data.trim()));
+  return [...texts.map((e) => contrast(e)), contrast(document.querySelector("[placeholder]"), "::placeholder")];
+}"""
+
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
@@ -312,3 +331,13 @@ def test_everything_has_a_name(opened):
         .filter((e) => !e.ariaLabel && !e.labels?.length && !(e.tagName === "BUTTON" && e.textContent.trim())).length"""
     assert tab.evaluate(unnamed) == 0
     assert tab.locator("thead button").count() == tab.locator(":is(#board, #heat) thead th").count()
+    assert tab.locator(".chart [role=graphics-symbol]:not([aria-label])").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_its_ground(opened, scheme):
+    tab = opened(scheme=scheme)
+    tab.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+    found = tab.evaluate(CONTRASTS)
+    assert len(found) > 200
+    assert [(round(contrast, 2), text) for contrast, text in found if contrast < 4.5] == []

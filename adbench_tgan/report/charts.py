@@ -89,7 +89,7 @@ def _decimals(channel: str) -> alt.Axis:
 def _chance() -> alt.Chart:
     """The line of what guesses; where nothing else is drawn, the page does not count it."""
     line: alt.Chart = alt.Chart(alt.Data(values=[{}]), name="chance").mark_rule(
-        strokeDash=[3, 3], color=GREY, strokeWidth=1.5
+        strokeDash=[3, 3], color=GREY, strokeWidth=1.5, aria=False
     )
     return line
 
