@@ -1498,6 +1498,10 @@ def test_long_work_on_a_board_says_how_far_it_is(tmp_path, monkeypatch):
         work(tmp_path / "toy", said.append)
         assert len(said) == 25
     said.clear()
+    more, kept = stored(tmp_path / "more", [made("poor", "ant", 0, 1.0)]), boards.basis(tmp_path / "toy")
+    boards.from_runs([more], Registry(_offers=NOTHING), name="toy", kept=kept, say=said.append)
+    assert [line for line in said if "computed" in line] == ["metrics computed: 0 of 1 jobs"]
+    said.clear()
     boards.rerun(tmp_path / "toy", [runs], say=said.append)
     assert said == [f"scores compared: {number} of 12 jobs" for number in range(12)]
     said.clear()

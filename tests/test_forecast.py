@@ -54,6 +54,9 @@ def test_jobs_that_run_at_a_time_take_the_rest_among_them(clock):
     clock[0] += 10.0
     told.end(jobs[0])
     assert told.seconds() == 4 * 10 / 2
+    told.end(jobs[1])
+    told.start(jobs[2])
+    assert told.seconds() == 3 * 10 / 2
 
 
 def test_a_job_that_is_begun_anew_is_timed_from_there_and_one_that_was_not_begun_tells_nothing(clock):
@@ -119,6 +122,7 @@ def test_a_log_tells_how_long_the_rest_will_take(clock):
         told.job_ended(jobs_of("d", 3)[1], "well")
         told.job_started(jobs_of("d", 3)[2])
         told.job_ended(jobs_of("d", 3)[2], "well")
+    assert told.paces == {}
     assert log.getvalue().splitlines() == [
         "[1/3] d on toy/c0 seed 0: well",
         "1 of 3 jobs have ended, about 2 min left",
@@ -131,15 +135,19 @@ def test_a_log_tells_how_long_the_rest_will_take(clock):
     ]
 
 
-def test_a_log_of_a_short_run_tells_nothing_of_its_end(clock):
-    log, jobs = io.StringIO(), jobs_of("d", 3)
-    with TerminalReporter(Console(file=log, force_terminal=False)) as told:
+def test_a_log_tells_once_a_minute_how_long_the_rest_will_take(clock):
+    log, jobs = io.StringIO(), jobs_of("d", 9)
+    with TerminalReporter(Console(file=log, force_terminal=False, width=200)) as told:
+        clock[0] += 100.0  # of reading images
         told.planned(jobs, 0)
-        for job in jobs[:2]:
+        for job in jobs[:-1]:
             told.job_started(job)
             clock[0] += 20.0
             told.job_ended(job, "well")
-    assert "left" not in log.getvalue()
+    assert [line for line in log.getvalue().splitlines() if "left" in line] == [
+        "4 of 9 jobs have ended, about 2 min left",
+        "8 of 9 jobs have ended, about 20 s left",
+    ]
 
 
 def test_bars_tell_how_long_the_rest_will_take(clock):
