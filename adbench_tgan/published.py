@@ -63,6 +63,8 @@ def read_published(path: Path) -> tuple[Printed, ...]:
     try:
         lines = read_lines(path, NEEDED)
         found = tuple(_printed(line) for line in lines if line["our_detector"] and _metric(line) in METRICS)
+        if not found:
+            raise ValueError("no line has an AUROC, and a detector in the column our_detector")
         _ensure_one_number_each(found)
         return found
     except (OSError, ValueError, csv.Error) as error:

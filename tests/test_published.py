@@ -74,6 +74,8 @@ def test_a_table_that_a_spreadsheet_saved_is_the_same_table(tmp_path):
         ((HEAD, LINE.replace("75", "7,5")), "line 2 has more cells than there are columns"),
         ((f"{HEAD},value", f"{LINE},99"), "it has two columns value"),
         ((HEAD, LINE, LINE.replace("75", "85")), "two different AUROCs of pca, zero from Paper"),
+        ((HEAD,), "no line has an AUROC, and a detector in the column our_detector"),
+        ((HEAD, LINE.replace("pca", "")), "no line has an AUROC, and a detector in"),
     ],
 )
 def test_a_table_that_is_none_is_refused(lines, reason, tmp_path):
