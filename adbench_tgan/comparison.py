@@ -103,8 +103,8 @@ def _difference(category: str, names: Sequence[str], a: Standing, b: Standing) -
     low, high = interval((spreads[0] - spreads[1]).clip(-1, 1))
     return Difference(
         category=category,
-        auroc_a=first,
-        auroc_b=second,
+        auroc_a=round(first, DIGITS),  # as in the tables
+        auroc_b=round(second, DIGITS),
         difference=round(first - second, DIGITS) + 0.0,  # no minus before a zero
         ci_low=low,
         ci_high=high,

@@ -2089,8 +2089,10 @@ def test_pairs_have_an_interval_each_and_none_of_single_categories(tmp_path, mon
 def test_a_difference_of_rounding_alone_is_zero_without_a_minus(tmp_path):
     one = board_of(tmp_path, grid(("good",))).standings[0]
     nudged = [replace(each, metrics={"auroc": each.metrics["auroc"] + 1e-14}) for each in one.members]
-    found = comparison.compare(one, replace(one, members=tuple(nudged)))
-    assert found.categories[0].auroc_a < found.categories[0].auroc_b
+    other = replace(one, members=tuple(nudged))
+    found = comparison.compare(one, other)
+    assert one.aurocs["ant"] < other.aurocs["ant"]
+    assert found.categories[0].auroc_a == found.categories[0].auroc_b
     assert [str(each.difference) for each in (found.overall, *found.categories)] == ["0.0"] * 3
     assert found.wilcoxon_p == 1
 
@@ -2216,6 +2218,16 @@ def test_one_job_on_other_images_is_enough_to_show_no_published_number(tmp_path)
     line = with_papers(mixed, "p", papers).line
     assert line["published_auroc"] is None
     assert line["published_source"] == "0.900 published on the official images (S): not comparable"
+
+
+def test_compare_rounds_as_tables_do(tmp_path):
+    """What a sum leaves beyond the twelfth digit decides no third one, of 341 and 203 of 400 pairs."""
+    aurocs, standings = (0.8524999999999999, 0.5075000000000001), []
+    for one, auroc in zip(board_of(tmp_path, grid(("good", "poor"))).standings, aurocs, strict=True):
+        members = [replace(each, metrics={"auroc": auroc}) for each in one.members]
+        standings.append(replace(one, members=tuple(members)))
+    overall = comparison.compare(*standings).overall
+    assert (overall.auroc_a, overall.auroc_b, overall.difference) == (0.8525, 0.5075, 0.345)
 
 
 def test_compare_says_in_words_what_it_says_in_json_and_cautions_apart(adbench, tmp_path):

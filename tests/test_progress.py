@@ -2,6 +2,7 @@
 
 import io
 from contextlib import redirect_stderr
+from dataclasses import replace
 from time import monotonic, sleep
 
 import pandas as pd
@@ -39,6 +40,14 @@ def test_a_log_has_a_line_a_job_and_none_an_epoch(log):
         f"[1/2] good on toy/a seed 0: AUROC {good.metrics['auroc']:.3f}, fit 2.0 s",
         "[2/2] bad on toy/a seed 0: failed: RuntimeError: boom",
     ]
+
+
+def test_a_log_rounds_as_tables_do(log):
+    """The area of 341 of 400 pairs comes out of its sum as less than .8525, and of 203 as more than .5075."""
+    for auroc in (0.8524999999999999, 0.5075000000000001):
+        with reporter(log) as told:
+            told.job_finished(replace(result("good"), metrics={"auroc": auroc}))
+    assert [line.partition("AUROC ")[2][:5] for line in log.getvalue().splitlines()] == ["0.853", "0.507"]
 
 
 def test_a_log_that_was_silent_for_long_tells_of_epochs(log, monkeypatch):

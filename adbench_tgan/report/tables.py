@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from adbench_tgan.report.material import Material
+from adbench_tgan.statistics import DIGITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +222,12 @@ def _heat(auroc: float | None) -> Heat:
     if auroc is None or pd.isna(auroc):
         return Heat(text="", value="", strength=0, below_chance=False)
     strength = round(abs(auroc - 0.5) * 2, 3)
-    return Heat(text=f"{auroc:.3f}", value=repr(float(auroc)), strength=strength, below_chance=auroc < 0.5)
+    return Heat(
+        text=f"{round(auroc, DIGITS):.3f}",
+        value=repr(float(auroc)),
+        strength=strength,
+        below_chance=auroc < 0.5,
+    )
 
 
 def audit_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
