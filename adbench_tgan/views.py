@@ -24,11 +24,12 @@ LONGEST = 40  # characters of a name that is not folded
 MOST_DECIMALS = 8  # of a number in a table
 
 
-def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
+def leaderboard_views(board: pd.DataFrame, title: str, where: str = "this device") -> list[Table]:
     """The leaderboard as tables that a terminal of 80 columns can hold: how good, how good on pixels, at what cost.
 
     Each kind of supervision has a table of its own, since ranks start anew. A detector with a remark has a star, and
-    its remark stands below the table, as does that one seed says nothing of luck where one is ranked by it.
+    its remark stands below the table, as does that one seed says nothing of luck where one is ranked by it. `where` the
+    costs were measured is told.
     """
     views = []
     for kind in board["supervision"].unique():
@@ -42,7 +43,7 @@ def leaderboard_views(board: pd.DataFrame, title: str) -> list[Table]:
     if board["pixel_auroc_mean"].notna().any():
         views.append(_lines(board, name + _pixels(), f"{title}, anomaly maps"))
     if board["fit_seconds"].notna().any():
-        views.append(_lines(board, name + _cost(board), "cost, on this device"))
+        views.append(_lines(board, name + _cost(board), f"cost, on {where}"))
     return views
 
 

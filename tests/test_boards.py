@@ -147,9 +147,45 @@ def test_runs_are_added_to_a_board(material, tmp_path, adbench):
     assert adbench("publish", "--out", tmp_path / "boards", *named).status == 0
     assert boards.verify(tmp_path / "boards/mine") == []
     assert (tmp_path / "boards/mine/results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    mine = json.loads((tmp_path / "boards/mine/board.json").read_text())
+    assert mine["note"] == "This board has the jobs of toy, whose note says: By hand."
     names = ("leaderboard.csv", "results.csv", "pairs.csv", "scores/good.parquet", "losses/good.csv")
     for name in names:
         assert (tmp_path / "boards/toy" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_runs_of_several_datasets_add_those_of_the_boards_own(material, tmp_path, adbench):
+    others = [made("mine", "ant", 0, 1.0, dataset="tools"), made("mine", "ant", 0, 1.0, protocol="official")]
+    words = ("publish", "--board", "mine", "--out", "boards", "--again", material[1], "--runs")
+    ended = adbench(*words, stored(tmp_path / "mixed", [made("mine", "ant", 0, 1.0), *others]))
+    assert (ended.status, "boards/mine is written: 19 jobs" in ended.out) == (0, True), ended.err
+    assert "note:" not in ended.err
+    assert "cost, on the machine of each" in ended.out
+    without = adbench(*words, stored(tmp_path / "others", others), "--replace")
+    told = "note: nothing is added: toy (toy, one-vs-rest) has these jobs already, or --runs holds none of its kind"
+    assert (without.status, told in without.err.splitlines()) == (0, True), without.err
+    assert told in adbench(*words, stored(tmp_path / "same", grid()[:1])).err.splitlines()
+
+
+def test_who_chooses_among_the_jobs_of_a_board_is_told_how_many_are_not_taken(material, tmp_path, adbench):
+    runs = stored(tmp_path / "mine", [made("mine", "ant", 0, 1.0)])
+    words = ("publish", "--board", "mine", "--out", "boards", "--again", material[1], "--runs", runs)
+    ended = adbench(*words, "--detectors", "mine,good")
+    told = (
+        "note: 12 jobs of toy not taken: --detectors, --data, --protocol and --preset choose among them too"
+    )
+    assert (ended.status, told in ended.err.splitlines()) == (0, True), ended.err
+    assert "not taken" not in adbench(*words, "--detectors", "mine,good,fair,poor").err
+
+
+def test_runs_of_other_images_than_those_of_a_board_are_not_added(material, tmp_path, adbench):
+    runs = stored(tmp_path / "mine", [made("mine", "ant", 0, 1.0, split_fingerprint="9" * 64)])
+    ended = adbench("publish", "--board", "mine", "--out", "boards", "--again", material[1], "--runs", runs)
+    assert ended.status == 2
+    assert ended.error == (
+        "mine on toy/ant seed 0: its images (99999999) are not those of toy (aaaaaaaa), so the scores do not compare; "
+        "run it on the board's images, or leave out --again"
+    )
 
 
 def test_a_board_keeps_what_it_says_of_a_dataset_whose_plugin_is_gone(material, tmp_path):
@@ -1580,7 +1616,7 @@ def test_jobs_of_another_version_of_an_installed_detector_are_left_out():
     results = [made("good", "ant", 0, 1.0, detector_version=version) for version in "12"]
     gone = made("gone", "ant", 0, 1.0)  # whose plugin is not installed
     assert select([*results, gone], Choice(), installed, said.append) == [results[1], gone]
-    assert said == ["left out: 1 job of another version of a detector than the installed one"]
+    assert said == ["left out: 1 job of another version of a detector than the installed one (good)"]
     with pytest.raises(
         AdbenchError,
         match="all results are of other versions of their detectors than the installed ones; run them",

@@ -198,7 +198,7 @@ def test_part_of_a_board_beside_runs_of_the_part_itself(
     assert "small has not changed: 6 jobs" in adbench(*words).out
     taken = boards.read(tmp_path / "small")
     assert same_scores(taken, direct)
-    assert taken.facts.note == "By hand."
+    assert taken.facts.note == "This board has the jobs of whole, whose note says: By hand."
     assert {one.job.detector for one in taken.measured if one.notes} == {"pca", "taught"}
     assert boards.verify(tmp_path / "small") == []
 

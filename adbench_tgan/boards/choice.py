@@ -50,8 +50,10 @@ def select(
     versions = registry.versions()
     current = [result for result in taken if is_current(result.job, versions)]
     if len(current) < len(taken):
+        gone = [result.job.detector for result in taken if not is_current(result.job, versions)]
         say(
-            f"left out: {counted(len(taken) - len(current), 'job', 'jobs')} of another version of a detector than the installed one"
+            f"left out: {counted(len(gone), 'job', 'jobs')} of another version of a detector than the installed one "
+            f"({', '.join(sorted(set(gone)))})"
         )
     if not current:
         raise AdbenchError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -88,7 +88,8 @@ def from_runs(
 ) -> Board:
     """The board of what `runs` hold, and beside it of the jobs, the note and the audit of a board that is `kept`.
 
-    A job that several hold is taken from the first in which it ended well, the board before all runs. With a `part`
+    A job that several hold is taken from the first in which it ended well, the board before all runs. Runs beside a board
+    give jobs of its dataset and protocol, unless `choice` names others, and must have its images. With a `part`
     the board is of its protocol, and jobs of another enter with their scores of the part's test images. `say` is told of
     results that cannot be read; a `whole` board must not lack one.
 
@@ -100,8 +101,14 @@ def from_runs(
     asked = choice = choice or Choice()
     if part is not None:
         sources, choice = part.of(sources, choice, registry, say)
-    stored = gathered(sources, asked, say, whole=whole)
+    elif kept and kept.measured:
+        choice = of_its_kind(choice, kept)
+    stored = gathered(sources, asked if part else choice, say, whole=whole)
     chosen = select([result for result, _ in stored.values()], choice, registry, say)
+    judged = {key for key, (_, source) in stored.items() if isinstance(source, OfBoard)}
+    if kept and part is None:
+        check_images(chosen, kept)
+        say_added(chosen, judged, kept, asked, say)
     good = [result.job for result in chosen if result.status == "ok"]
     scores = scores_by_key(good, stored, say)
     losses = {job.key: stored[job.key][1].losses(job) for job in good}
@@ -109,11 +116,6 @@ def from_runs(
     held = (kept.facts.dataset, kept.facts.protocol) if kept else (None, None)
     detectors = {result.job.detector for result in chosen}
     say_mixed(chosen, say)
-    audited = kept.facts.audit or {} if kept else {}
-    before = {key: auroc for key, auroc in audited.items() if key in scores}
-    told = read_audit(audit, scores) if audit else {}
-    if audit and not told:
-        say(f"note: {audit} has no value of as_published for these jobs, and so adds nothing")
     facts = Facts(
         name=name,
         dataset=card(registry, "dataset", first.dataset, ("summary", "source", "licence"), held[0]),
@@ -122,13 +124,71 @@ def from_runs(
             "version": first.protocol_version,
         },
         papers=papers_of(read_published(published), first.dataset, detectors) if published else (),
-        audit=before | told,
-        note=kept.facts.note if kept else "",
+        audit=audit_of(audit, kept, scores, say),
+        note=note_of(kept, name) if kept else "",
     )
-    judged = {key for key, (_, source) in stored.items() if isinstance(source, OfBoard)}
     board = assemble(facts, tuple(chosen), scores, losses, say, rules, judged)
     check_metrics(chosen, board.measured)
     return board
+
+
+def of_its_kind(choice: Choice, kept: Basis) -> Choice:
+    """A choice among runs to be added to a board: of its dataset and protocol, unless it names others."""
+    job = kept.measured[0].job
+    return replace(choice, dataset=choice.dataset or job.dataset, protocol=choice.protocol or job.protocol)
+
+
+def check_images(chosen: Iterable[Result], kept: Basis) -> None:
+    """See to it that jobs are of the images of a board.
+
+    Raises:
+        AdbenchError: one is not.
+    """
+    images = {result.job.category: result.job.split_fingerprint for result in kept.measured}
+    for job in (result.job for result in chosen):
+        own, other = job.split_fingerprint, images.get(job.category)
+        if own and other and own != other:
+            raise AdbenchError(
+                f"{job}: its images ({own[:8]}) are not those of {kept.facts.name} ({other[:8]}), so the scores do not "
+                "compare; run it on the board's images, or leave out --again"
+            )
+
+
+def say_added(
+    chosen: Sequence[Result], own: Collection[str], kept: Basis, asked: Choice, say: Callable[[str], None]
+) -> None:
+    """Say if a board gains no job, and if what was asked for leaves out some of its own, by key."""
+    name, kind = kept.facts.name, f"{kept.facts.dataset['name']}, {kept.facts.protocol['name']}"
+    staying = sum(result.job.key in own for result in chosen)
+    if staying == len(chosen):
+        say(
+            f"note: nothing is added: {name} ({kind}) has these jobs already, or --runs holds none of its kind"
+        )
+    if asked != Choice() and staying < len(own):
+        lost = counted(len(own) - staying, "job", "jobs")
+        say(
+            f"note: {lost} of {name} not taken: --detectors, --data, --protocol and --preset choose among them too"
+        )
+
+
+def note_of(kept: Basis, name: str) -> str:
+    """The note of a board, for one called `name` that has its jobs: whose note it is, if that is another."""
+    note, origin = kept.facts.note, kept.facts.name
+    if not note or name == origin:
+        return note
+    return f"This board has the jobs of {origin}, whose note says: {note}"
+
+
+def audit_of(
+    audit: Path | None, kept: Basis | None, scores: Collection[str], say: Callable[[str], None]
+) -> dict[str, float]:
+    """AUROCs as published of the jobs that have `scores`, by key: those of a board that is kept, and of an audit."""
+    audited = kept.facts.audit or {} if kept else {}
+    before = {key: auroc for key, auroc in audited.items() if key in scores}
+    told = read_audit(audit, scores) if audit else {}
+    if audit and not told:
+        say(f"note: {audit} has no value of as_published for these jobs, and so adds nothing")
+    return before | told
 
 
 def scores_by_key(

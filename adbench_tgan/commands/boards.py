@@ -36,7 +36,10 @@ Runs = Annotated[
 ]
 Detectors = Annotated[
     str | None,
-    typer.Option(help="Comma-separated names.  [default: all]", autocompletion=complete("detector")),
+    typer.Option(
+        help="Comma-separated names, of the jobs of --again too.  [default: all]",
+        autocompletion=complete("detector"),
+    ),
 ]
 Data = Annotated[
     str,
@@ -60,7 +63,7 @@ PartOf = Annotated[
 Again = Annotated[
     Path | None,
     typer.Option(
-        help="Rebuild this published board from its scores alone; with --runs, add their jobs to it."
+        help="Rebuild this published board from its scores alone; with --runs, add their jobs of its dataset and protocol."
     ),
 ]
 Audit = Annotated[Path | None, typer.Option(help="An audit.csv, which fills the column as_published_auroc.")]
@@ -69,7 +72,7 @@ Presets = Annotated[
     typer.Option(
         "--preset",
         metavar="PRESET",
-        help="Preset as the tables name it; repeatable.  [default: all]",
+        help="Preset as the tables name it, of the jobs of --again too; repeatable.  [default: all]",
     ),
 ]
 
@@ -129,7 +132,7 @@ def publish(
     if not replace:
         boards.check_lost(out / board, made.measured, again)
     changed = boards.publish(made, out, warn)
-    for view in leaderboard_views(made.leaderboard, board):
+    for view in leaderboard_views(made.leaderboard, board, where="the machine of each"):
         draw(view)
     _warn_of_impure(made)
     tell(f"{out / board} {'is written' if changed else 'has not changed'}: {len(made.results)} jobs")
