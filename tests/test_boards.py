@@ -1360,6 +1360,17 @@ def test_a_board_with_unprintable_names_is_printable_and_sound(tmp_path):
     assert set(material.results["entry"]) == set(material.entries)
 
 
+def test_a_page_says_how_a_detector_of_ones_own_is_ranked_there(material):
+    page = (material[1] / "README.md").read_text()
+    _, _, own = page.partition("## Rank a detector of your own")
+    run = "adbench run --detectors mine --data toy --protocol one-vs-rest --categories ant,bee --seeds 0,1,2"
+    assert own.partition("```console\n")[2].splitlines()[:3] == [
+        f"{run} --out my-runs",
+        "adbench publish --again BOARD --runs my-runs --board mine --out boards",
+        "```",
+    ]
+
+
 def test_no_text_is_markup_on_a_page(tmp_path):
     name = "<img src=x onerror=alert(1)>|[a](b)`"
     results = [made("good", "ant", seed, 1.0, preset=name) for seed in (0, 1, 2)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from adbench_tgan.again import joined
 from adbench_tgan.boards.board import RULES, Board
 from adbench_tgan.codebase import shown_code
 from adbench_tgan.leaderboard import shown_presets
@@ -35,6 +36,9 @@ def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:
         *([f"![critical difference diagram]({PICTURE})"] if pictured else []),
         "## AUROC of each category",
         _table(_category_rows(board)),
+        "## Rank a detector of your own",
+        YOURS,
+        "\n".join(["```console", *_yours(content), "```"]),
         "## Files",
         FILES,
         "## Reproduce",
@@ -44,6 +48,9 @@ def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:
     ]
     return "\n\n".join(parts) + "\n"
 
+
+YOURS = """It has to be run on the same images. None of the detectors above is trained again: their rows are made from their scores.
+`BOARD` is this folder."""
 
 FILES = """`leaderboard.csv` has all columns of the table, `results.csv` one row per job, `pairs.csv` one row per pair of ranked
 detectors, `scores/` the score of every test image, `losses/` the training losses. `board.json` has the protocol, the
@@ -67,6 +74,18 @@ def _unofficial(content: Mapping[str, Any]) -> str:
     """That the images are not the dataset's own, where it is known of a job."""
     told = sorted({text for job in content["jobs"] if (text := job.get("unofficial"))})
     return f" **Not the dataset's own images:** {cell('; '.join(told))}." if told else ""
+
+
+def _yours(content: Mapping[str, Any]) -> list[str]:
+    """The commands that rank another detector among the board's."""
+    dataset, protocol = content["dataset"]["name"], content["protocol"]["name"]
+    names = ",".join(card["category"] for card in content["categories"])
+    run = ["adbench", "run", "--detectors", "mine", "--data", dataset, "--protocol", protocol]
+    seeds = ",".join(map(str, range(RULES.seeds)))
+    return [
+        joined([*run, "--categories", names, "--seeds", seeds, "--out", "my-runs"]),
+        "adbench publish --again BOARD --runs my-runs --board mine --out boards",
+    ]
 
 
 def _count(content: Mapping[str, Any]) -> str:
