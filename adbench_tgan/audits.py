@@ -32,7 +32,7 @@ from adbench_tgan.runner import Reporter, Settings, begun
 from adbench_tgan.statements import notes_of
 from adbench_tgan.stored import STAMP, newer, stamp
 from adbench_tgan.tables import LOOKS
-from adbench_tgan.text import csv_of, plain
+from adbench_tgan.text import csv_of, in_digits, plain
 from adbench_tgan.torch_settings import precision
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def attempted(
         return failure
     keep(record, file_of(out, job))
     way = "as published" if record["authors"] else "best epoch, sorted by class"
-    reporter.job_ended(job, f"clean {record['clean'][-1]:.3f}, {way} {max(record['class_sorted']):.3f}")
+    clean, best = in_digits(record["clean"][-1]), in_digits(max(record["class_sorted"]))
+    reporter.job_ended(job, f"clean {clean}, {way} {best}")
     return ""
 
 

@@ -13,8 +13,8 @@ import pandas as pd
 from adbench_tgan.codebase import state_of
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.leaderboard import Standing
-from adbench_tgan.statistics import DIGITS, holm, interval, p_floor, wilcoxon
-from adbench_tgan.text import counted
+from adbench_tgan.statistics import holm, interval, p_floor, wilcoxon
+from adbench_tgan.text import DIGITS, counted
 
 PAIR_COLUMNS = (
     "supervision detector_a preset_a detector_b preset_b auroc_difference difference_ci_low difference_ci_high "

@@ -15,9 +15,9 @@ from adbench_tgan.codebase import state_of
 from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
 from adbench_tgan.spreads import bootstrap, variant_of
-from adbench_tgan.statistics import DIGITS, Floats, groups, interval
+from adbench_tgan.statistics import Floats, groups, interval
 from adbench_tgan.stored import LARGEST_COUNT
-from adbench_tgan.text import OF_IMAGES, counted
+from adbench_tgan.text import DIGITS, OF_IMAGES, counted
 
 RESULT_COLUMNS = (
     "detector dataset protocol category seed status auroc average_precision f1_max fpr95 balanced_accuracy "

@@ -25,8 +25,7 @@ from rich.progress import (
 from rich.text import Text
 
 from adbench_tgan.forecast import Forecast, Pace, left
-from adbench_tgan.statistics import DIGITS
-from adbench_tgan.text import plain
+from adbench_tgan.text import in_digits, plain
 
 if TYPE_CHECKING:
     from adbench_tgan.jobs import Job
@@ -162,9 +161,7 @@ class TerminalReporter:
         if result.status == "ok":
             seconds = result.timing.get("fit_seconds")
             clock = "" if seconds is None else f", fit {seconds:.1f} s"
-            auroc = (
-                f"{round(result.metrics['auroc'], DIGITS):.3f}" if "auroc" in result.metrics else "missing"
-            )
+            auroc = in_digits(result.metrics.get("auroc")) or "missing"
             self.job_ended(result.job, f"AUROC {auroc}{clock}")
         else:
             self.job_ended(result.job, f"failed: {result.error}")

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adbench_tgan.text import DIGITS
+
 Floats = NDArray[np.float64]
 Counts = NDArray[np.float32]  # whole numbers, and halves for ties
 
 RESAMPLES = 1000
 MOVES = 20  # of each resample, by other seeds: a thousand draws of Student's t leave its tails to chance
-DIGITS = 12  # beyond them an AUROC's are rounding, which differs between machines
 INTERVAL = (2.5, 97.5)  # percentiles
 ABSENT = -1  # the label of an image that a category does not have
 SPREADS = 100  # times the spread of scores: no more than that is what a change is measured by

@@ -14,6 +14,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadshe
 UNSEEN = re.compile(
     r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+DIGITS = 12  # beyond them an AUROC's are rounding, which differs between machines
 OF_IMAGES = "images: "  # begins a note on what a job's images are
 MARK = "'"  # stands before such a cell, and before one that begins with it
 
@@ -45,10 +46,12 @@ def counted(count: int, one: str, many: str) -> str:
 
 
 def in_digits(value: Any, form: str = ".3f") -> str:
-    """A number of a table in a format, of ``d`` as a whole one; nothing where there is none."""
+    """A number of a table in a format, of ``d`` as a whole one; nothing where there is none. A tie is rounded alike everywhere."""
     import pandas as pd
 
-    return "" if pd.isna(value) else format(int(value) if form.endswith("d") else float(value), form)
+    if pd.isna(value):
+        return ""
+    return format(int(value) if form.endswith("d") else round(float(value), DIGITS), form)
 
 
 def cell(value: Any) -> Any:

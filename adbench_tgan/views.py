@@ -52,17 +52,17 @@ def _quality() -> list[tuple[str, Cell]]:
         ("rank", lambda line: in_digits(line["rank"], "d")),
         ("detector", lambda line: escape(line["detector"]) + (" *" if line["remark"] else "")),
         ("preset", lambda line: escape(line["preset"])),
-        ("AUROC", lambda line: in_digits(line["auroc_mean"], ".3f")),
+        ("AUROC", lambda line: in_digits(line["auroc_mean"])),
         ("95 % CI", _interval),
-        ("AP", lambda line: in_digits(line["average_precision_mean"], ".3f")),
+        ("AP", lambda line: in_digits(line["average_precision_mean"])),
         ("jobs", _jobs),
     ]
 
 
 def _pixels() -> list[tuple[str, Cell]]:
     return [
-        ("pixel AUROC", lambda line: in_digits(line["pixel_auroc_mean"], ".3f")),
-        ("AUPRO", lambda line: in_digits(line["aupro_mean"], ".3f")),
+        ("pixel AUROC", lambda line: in_digits(line["pixel_auroc_mean"])),
+        ("AUPRO", lambda line: in_digits(line["aupro_mean"])),
     ]
 
 
@@ -203,7 +203,7 @@ def text_of(value: Any) -> str:
 
 
 def _interval(line: pd.Series) -> str:
-    low, high = (in_digits(line[name], ".3f") for name in ("auroc_ci_low", "auroc_ci_high"))
+    low, high = (in_digits(line[name]) for name in ("auroc_ci_low", "auroc_ci_high"))
     return f"{low.removeprefix('0')}-{high.removeprefix('0')}" if low else ""
 
 

@@ -1705,6 +1705,13 @@ def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):
     assert ended.status == 1
     assert "toy/scores: good on toy/ant seed 0: scores differ by up to 0." in ended.out
     assert "jobs run again: 1, with the same scores: 0" in ended.out
+    ended = adbench(
+        "verify", tmp_path / "toy", "--against", stored(tmp_path / "others", [made("bad", "ant", 0, 2.0)])
+    )
+    assert ended.status == 2
+    assert ended.error.startswith(
+        f"--against: these runs have no job of {tmp_path / 'toy'}, so nothing was compared"
+    )
 
 
 def test_a_board_that_cannot_be_read_keeps_no_other_from_being_compared(adbench, material, tmp_path):

@@ -166,11 +166,13 @@ def verify(
                 f"{place}: {counted(len(findings), 'finding', 'findings') if findings else 'every cell matches'}"
             )
     unread: dict[Path, str] = {}
+    compared = 0
     for place in (place for place, check in checks if against and check is boards.verify):
         again, differing = boards.rerun(
             place, against or (), unread.__setitem__, lambda told: warn(f"note: {told}")
         )
         found += differing
+        compared += again
         if not as_json:
             for finding in differing:
                 print(finding)
@@ -178,6 +180,10 @@ def verify(
             tell(f"{place}: jobs run again: {again}, with the same scores: {again - others}")
     for of_runs, why in unread.items():
         warn(f"note: {of_runs} is left alone and not compared: {why}")
+    if against and not compared and not found:
+        raise AdbenchError(
+            f"--against: these runs have no job of {path}, so nothing was compared; its README.md has its command"
+        )
     if as_json:
         answer({"boards": [str(place) for place, _ in checks], "findings": list(map(asdict, found))})
     raise typer.Exit(1 if found else 0)

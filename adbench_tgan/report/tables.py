@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from adbench_tgan.report.material import Material
-from adbench_tgan.statistics import DIGITS
+from adbench_tgan.text import in_digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +223,7 @@ def _heat(auroc: float | None) -> Heat:
         return Heat(text="", value="", strength=0, below_chance=False)
     strength = round(abs(auroc - 0.5) * 2, 3)
     return Heat(
-        text=f"{round(auroc, DIGITS):.3f}",
+        text=in_digits(auroc),
         value=repr(float(auroc)),
         strength=strength,
         below_chance=auroc < 0.5,
@@ -236,11 +236,11 @@ def audit_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         {
             "audit": record["audit"],
             "epochs": str(len(record["clean"])),
-            "clean": f"{record['clean'][-1]:.3f}",
-            "+ batch statistics": f"{record['batch_statistics'][-1]:.3f}",
-            "+ sorted by class": f"{record['class_sorted'][-1]:.3f}",
-            "+ best epoch": f"{max(record['class_sorted']):.3f}",
-            "optimism": f"{max(record['class_sorted']) - record['clean'][-1]:+.3f}",
+            "clean": in_digits(record["clean"][-1]),
+            "+ batch statistics": in_digits(record["batch_statistics"][-1]),
+            "+ sorted by class": in_digits(record["class_sorted"][-1]),
+            "+ best epoch": in_digits(max(record["class_sorted"])),
+            "optimism": in_digits(max(record["class_sorted"]) - record["clean"][-1], "+.3f"),
         }
         for record in records
     ]
