@@ -277,6 +277,22 @@ def test_the_documented_lines_run(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.split()[:4] == ["detector", "auroc_mean", "0", "pca"]
 
 
+def test_the_documented_lines_write_both_tables_for_a_paper(monkeypatch, capsys):
+    root = Path(__file__).parents[1]
+    lines = re.search(
+        r"## In a paper.*?```python\n(.*?)```", (root / "docs/leaderboards.md").read_text(), re.S
+    )[1]
+    monkeypatch.chdir(root)
+    exec(lines, {})
+    table, means = capsys.readouterr().out.split("\\begin{tabular}")[1:]
+    assert (
+        r"1 & knn & paper; backbone=tf\_efficientnet\_lite0; precision=tf32 & 0.957 & 0.955 & 0.958 & 3 \\"
+        in table
+    )
+    assert r"-- & f\_anogan & " in table  # without a rank
+    assert "ship & truck" in means
+
+
 def test_a_folder_may_be_named_by_text(tmp_path):
     outcome = run(str(tmp_path / "runs"), settings=Settings(timing=False, device=torch.device("cpu")))
     assert (tmp_path / "runs/leaderboard.csv").exists()
