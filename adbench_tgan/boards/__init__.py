@@ -2,7 +2,7 @@
 
 from adbench_tgan.boards.board import Basis, Board, assemble, tabulate
 from adbench_tgan.boards.choice import Choice
-from adbench_tgan.boards.folder import basis, check_name, publish, put_back, read, rebuild
+from adbench_tgan.boards.folder import basis, check_name, publish, put_back, read, read_content, rebuild
 from adbench_tgan.boards.gather import check_lost, from_runs, store_of
 from adbench_tgan.boards.part import Part
 from adbench_tgan.boards.rerun import rerun
@@ -43,6 +43,7 @@ __all__ = [
     "publish",
     "put_back",
     "read",
+    "read_content",
     "rebuild",
     "refuse",
     "rerun",

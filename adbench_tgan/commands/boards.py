@@ -108,10 +108,10 @@ def publish(
     found = registry(plugin)
     choice = _choice(found, detectors, data, protocol, preset)
     cut = _part(part, data_root)
-    kept = _sound(again) if again is not None else None
-    if kept and not runs and not cut:
-        made = _alone(kept, board, choice, audit)
+    if again and not runs and not cut:
+        made = _alone(again, board, choice, audit)
     else:
+        kept = _sound(again) if again else None
         places = runs or ([] if kept else [Path("runs")])
         for place in places:
             boards.store_of(place)  # refuses what is no folder, before it is said to be read
@@ -305,8 +305,8 @@ def _sound(path: Path) -> Basis:
     return boards.basis(path, warn)
 
 
-def _alone(kept: Basis, name: str, choice: Choice, audit: Path | None) -> Board:
-    """A board of no other jobs than its own, which keeps its name.
+def _alone(path: Path, name: str, choice: Choice, audit: Path | None) -> Board:
+    """A published board made again of no other jobs than its own; it keeps its name.
 
     Raises:
         AdbenchError: it has another name, or an option chooses among runs.
@@ -317,10 +317,9 @@ def _alone(kept: Basis, name: str, choice: Choice, audit: Path | None) -> Board:
         raise AdbenchError(
             "--detectors, --data, --protocol, --preset and --audit apply to --runs; give --runs too, or leave them out"
         )
-    if kept.facts.name != name:
-        own = kept.facts.name
+    if (own := boards.read_content(path)["name"]) != name:
         raise AdbenchError(f"--again holds the board {own!r}, not {name!r}; give --board {own}")
-    return boards.tabulate(kept, warn)
+    return boards.tabulate(_sound(path), warn)
 
 
 def _part(protocol: str, data_root: Path | None) -> Part | None:
