@@ -22,6 +22,8 @@ from typing import get_type_hints
 import pandas as pd
 import pytest
 import typer.main
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
 
 from adbench_tgan import cli, hooks
 from adbench_tgan.audit_table import COLUMNS as AUDIT_COLUMNS
@@ -403,6 +405,48 @@ def test_what_is_said_of_transgan_duals_failed_trainings_is_what_board_and_losse
     others = ends.drop(keys)
     said = [*(row["auroc"] for row in failed), *ends[keys], others.min(), others.max()]
     assert re.findall(r"\.\d{3}", text) == [*map(short, said)]
+
+
+def test_digits_that_are_scored_by_their_distance_from_grey_are_as_printed():
+    text = between((ROOT / "leaderboards/README.md").read_text(), "**On digits the scores of five GANs", "Trained again")
+    squares = (load_digits().images / 8 - 1) ** 2  # (1797, 8, 8), pixels in [-1, 1]
+    grey = pd.Series(squares.mean((1, 2)), [f"digit-{number:04}" for number in range(len(squares))])
+
+    def scores(name):
+        rows = pd.read_parquet(ROOT / f"leaderboards/digits-one-vs-rest/scores/{name}.parquet")
+        return rows.assign(grey=rows["sample_id"].map(grey))
+
+    said = re.findall(r"(\.\d\d) for\s`(\w+)`", text)
+    assert len(said) == 5
+    for number, name in said:
+        jobs = scores(name).groupby(["category", "seed"])[["score", "grey"]]
+        assert number == f"{jobs.corr('spearman')['grey'].xs('score', level=2).mean():.2f}".removeprefix("0")
+    alone = scores("pca").query("seed == 0").groupby("category")[["label", "grey"]]
+    aurocs = alone.apply(lambda rows: roc_auc_score(rows["label"], rows["grey"]))
+    assert f"digit 1 has an AUROC of {short(aurocs['1'])}, and all ten {short(aurocs.mean())} on average" in text
+    jobs = pd.DataFrame(rows_of("digits-one-vs-rest/results.csv")).astype({"auroc": float})
+    ones = jobs[jobs["category"] == "1"].groupby("detector")["auroc"].mean()[[name for _, name in said]]
+    assert f"{ones.min():.2f} to {ones.max():.2f}".replace("0.", ".") in text
+
+
+def test_which_gans_had_their_default_training_on_cifar10_is_as_printed(pages, generate):
+    gans = {one.name for one in generate.offered("detector") if "GAN" in one.family}
+    whole = {
+        row["detector"]
+        for board in (ROOT / "leaderboards").glob("cifar10-*")
+        for row in rows_of(f"{board.name}/leaderboard.csv")
+        if row["detector"] in gans and row["preset"].split("; precision")[0] == "paper"
+    }
+    said = between(pages["leaderboards"], "Of the GANs on", "default training")
+    assert whole == set(re.findall(r"`(\w+)`", said))
+
+
+def test_detectors_that_score_alike_with_every_seed_are_as_printed(pages):
+    said = between(pages["leaderboards"], "classes are fixed. ", " score alike with every")
+    jobs = pd.DataFrame(rows_of("cifar10-one-vs-rest/results.csv")).groupby(["detector", "category"])["auroc"]
+    alike = jobs.nunique().groupby("detector").max() == 1
+    several = jobs.count().groupby("detector").min() > 1
+    assert set(alike[alike & several].index) == set(re.findall(r"`(\w+)`", said))
 
 
 @pytest.mark.parametrize("board", ["cifar10-one-vs-rest", "cifar10-one-vs-rest-1k"])
