@@ -408,7 +408,9 @@ def test_what_is_said_of_transgan_duals_failed_trainings_is_what_board_and_losse
 
 
 def test_digits_that_are_scored_by_their_distance_from_grey_are_as_printed():
-    text = between((ROOT / "leaderboards/README.md").read_text(), "**On digits the scores of five GANs", "Trained again")
+    text = between(
+        (ROOT / "leaderboards/README.md").read_text(), "**On digits the scores of five GANs", "Trained again"
+    )
     squares = (load_digits().images / 8 - 1) ** 2  # (1797, 8, 8), pixels in [-1, 1]
     grey = pd.Series(squares.mean((1, 2)), [f"digit-{number:04}" for number in range(len(squares))])
 
@@ -423,10 +425,19 @@ def test_digits_that_are_scored_by_their_distance_from_grey_are_as_printed():
         assert number == f"{jobs.corr('spearman')['grey'].xs('score', level=2).mean():.2f}".removeprefix("0")
     alone = scores("pca").query("seed == 0").groupby("category")[["label", "grey"]]
     aurocs = alone.apply(lambda rows: roc_auc_score(rows["label"], rows["grey"]))
-    assert f"digit 1 has an AUROC of {short(aurocs['1'])}, and all ten {short(aurocs.mean())} on average" in text
+    assert (
+        f"digit 1 has an AUROC of {short(aurocs['1'])}, and all ten {short(aurocs.mean())} on average" in text
+    )
     jobs = pd.DataFrame(rows_of("digits-one-vs-rest/results.csv")).astype({"auroc": float})
     ones = jobs[jobs["category"] == "1"].groupby("detector")["auroc"].mean()[[name for _, name in said]]
     assert f"{ones.min():.2f} to {ones.max():.2f}".replace("0.", ".") in text
+
+
+def test_every_board_has_as_many_anchors_as_the_readme_says(generate):
+    assert "in the same table, five or more of them on each board" in README
+    anchors = {one.name for one in generate.offered("detector") if one.family.startswith("anchor")}
+    for table in (ROOT / "leaderboards").glob("*/leaderboard.csv"):
+        assert len({row["detector"] for row in rows_of(table)} & anchors) >= 5, table
 
 
 def test_which_gans_had_their_default_training_on_cifar10_is_as_printed(pages, generate):
