@@ -66,8 +66,9 @@ def gather(
 
 
 def curves_in(folder: Path) -> list[Path]:
-    """The files of all audits that a folder holds."""
-    return sorted((folder / "curves").rglob("*.json"))
+    """The files of all audits that a folder holds, without hidden ones: macOS puts ``._NAME`` beside a file it copies."""
+    found = sorted((folder / "curves").rglob("*.json"))
+    return [path for path in found if not path.name.startswith(".")]
 
 
 def table_of(records: Iterable[Mapping[str, Any]], published: Iterable[Printed]) -> pd.DataFrame:

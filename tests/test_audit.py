@@ -840,6 +840,14 @@ def test_among_boards_every_audit_is_checked_and_every_other_folder_is_named(adb
     assert "should not be there" not in adbench("verify", tmp_path / "audit").out
 
 
+def test_what_macos_leaves_beside_the_curves_is_no_audit(tmp_path: Path) -> None:
+    folder = tmp_path / "curves/digits"
+    folder.mkdir(parents=True)
+    for name in ("pca.json", "._pca.json", ".DS_Store"):
+        (folder / name).write_text("")
+    assert curves_in(tmp_path) == [folder / "pca.json"]
+
+
 def other_epoch(path):
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"clean": [0.5, *record["clean"][1:]]}))

@@ -748,6 +748,15 @@ def test_files_that_are_missing_or_should_not_be_there_are_named(folder):
     assert sorted(findings(folder)) == [("losses/fair.csv", ""), ("notes.txt", ""), ("pairs.csv", "")]
 
 
+def test_a_board_that_was_looked_at_on_macos_is_sound(folder):
+    for name in (".DS_Store", "scores/.DS_Store", "._board.json"):
+        (folder / name).write_text("")
+    assert findings(folder) == []
+    (folder / ".hidden").write_text("")
+    (folder / "._link").symlink_to("board.json")
+    assert findings(folder) == [("._link", ""), (".hidden", "")]
+
+
 def test_a_folder_is_no_file_and_a_board_has_few(folder):
     for name in ("results.csv", "scores/good.parquet"):
         (folder / name).unlink()

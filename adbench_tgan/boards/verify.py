@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ MISREAD = (
 )
 MARKS = ("board.json", "scores", "leaderboard.csv", "pairs.csv")  # any of them makes a folder a board
 ROUNDED = 1e-6  # of an AUROC that an audit and a board both hold
+OF_MACOS = re.compile(r"\.DS_Store|\._.+")  # what it leaves in folders that it shows or copies
 SOURCES = ("name", "dataset", "protocol", "published", "audit", "machines", "configurations", "jobs")
 
 
@@ -278,7 +280,7 @@ def _names(path: Path, content: Content) -> Iterator[Found]:
         name = file.relative_to(path).as_posix()
         if file.is_symlink() or not (file.is_file() or file.is_dir()):
             yield name, "", "should not be there: a board has plain files only"
-        elif file.is_file() and name not in known:
+        elif file.is_file() and name not in known and not OF_MACOS.fullmatch(file.name):
             yield name, "", "should not be there: board.json does not list it"
         elif file.is_dir() and name not in ("scores", "losses", *content["files"]):
             yield name, "", "should not be there: a board has no such folder"
