@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 PIPES = "CUDA_MPS_PIPE_DIRECTORY"  # where a process finds NVIDIA's MPS
 DEFAULT = "/tmp/nvidia-mps"  # where it is looked for without that
 DRIVER = Path("/proc/driver/nvidia/version")
+SYSCTL = "/usr/sbin/sysctl"  # of macOS
 PACKAGES = ("adbench-tgan", "torch", "torchvision", "timm", "anomalib", "numpy", "pandas", "scikit-learn")
 
 
@@ -81,9 +83,18 @@ def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
+        return _told_by_sysctl() or platform.processor()
     names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()  # ARM has no such line
+
+
+def _told_by_sysctl() -> str:
+    """Such as "Apple M1", where `platform.processor` says "arm" of them all; empty but on macOS."""
+    asked = [SYSCTL, "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _memory_gb() -> float | None:

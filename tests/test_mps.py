@@ -166,6 +166,22 @@ def test_the_machine_of_a_row_says_whether_its_job_ran_under_it(diary, monkeypat
         assert "mps" not in machine.machine("cpu")
 
 
+def test_the_processor_of_a_mac_is_told_by_sysctl_else_by_its_kind(monkeypatch, tmp_path):
+    read = Path.read_text
+
+    def without_proc(path, *how, **so):
+        return read(tmp_path / "absent" if path.name == "cpuinfo" else path, *how, **so)
+
+    monkeypatch.setattr(Path, "read_text", without_proc)
+    monkeypatch.setattr("platform.processor", lambda: "arm")
+    program = tmp_path / "sysctl"
+    monkeypatch.setattr(machine, "SYSCTL", str(program))
+    assert machine.machine("cpu")["cpu"] == "arm"
+    program.write_bytes(b'#!/bin/sh\ntest "$*" = "-n machdep.cpu.brand_string" && echo Apple M1 Pro\n')
+    program.chmod(0o700)
+    assert machine.machine("cpu")["cpu"] == "Apple M1 Pro"
+
+
 def test_a_machine_is_told_whose_processor_has_no_name_and_which_lacks_a_package(monkeypatch):
     read = Path.read_text
     monkeypatch.setattr(
