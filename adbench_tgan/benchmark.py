@@ -343,17 +343,17 @@ def ensure_offered(precision: str, device: str, warn: Callable[[str], None]) -> 
 
 
 def usable(device: str) -> str:
-    """Resolve "auto", and refuse a device that is not there.
+    """Resolve "auto", and refuse a device that is not there, or is not supported, such as mps.
 
     Raises:
-        AdbenchError: no such device.
+        AdbenchError: it is such a device.
     """
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise AdbenchError(f"--device {device}: no such device; use auto, cpu, cuda or cuda:N")
+        raise AdbenchError(f"--device {device}: not supported; use auto, cpu, cuda or cuda:N")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -47,7 +47,9 @@ Detectors = Annotated[
     str, typer.Option(help="Comma-separated names, or all.", autocompletion=complete("detector"))
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to the standard output.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[
+    str, typer.Option(help="auto (a CUDA GPU if there is one, else the CPU), cpu, cuda or cuda:N.")
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(

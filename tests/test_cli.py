@@ -85,7 +85,7 @@ MISTAKES = {
     "compare pca knn --runs s3://bucket/runs": f"--runs s3://bucket/runs {NO_URL}",
     "report --out s3://bucket/page.html --board file": f"--out s3://bucket/page.html {NO_URL}",
     "verify s3://bucket/board": f"s3://bucket/board {NO_URL}",
-    "run --device gpu": "--device gpu: no such device; use auto, cpu, cuda or cuda:N",
+    "run --device gpu": "--device gpu: not supported; use auto, cpu, cuda or cuda:N",
     "report --board nowhere": "nowhere is no board: it has no board.json; name a folder that adbench publish wrote",
     "compare pca knn --board nowhere --protocol official": "--data and --protocol choose among --runs; leave them out with --board",
     "report --board nowhere --data digits": "--data, --data-root, --protocol and --published do not apply to a board; leave them out",

@@ -1169,8 +1169,10 @@ def test_a_job_is_not_run_by_another_version_than_the_one_that_was_planned(regis
 def test_unknown_devices_are_refused():
     assert usable("cpu") == "cpu"
     assert usable("auto") in ("cpu", "cuda")
-    with pytest.raises(AdbenchError, match=r"--device warp: no such device; use auto, cpu, cuda or cuda:N"):
-        usable("warp")
+    for name in ("warp", "mps"):  # Macs have the second
+        refused = f"--device {name}: not supported; use auto, cpu, cuda or cuda:N"
+        with pytest.raises(AdbenchError, match=refused):
+            usable(name)
 
 
 def test_bf16_is_slow_only_on_a_cpu_of_which_torch_knows_it(monkeypatch):
