@@ -117,6 +117,14 @@ def test_a_board_has_all_its_files_and_publishing_again_changes_nothing(material
     assert [path.name for path in place.parent.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_last_digit_that_is_a_tie_falls_alike_whatever_the_last_bit(tmp_path):
+    texts = []
+    for value in (math.nextafter(0.7654325, 0), 0.7654325, math.nextafter(0.7654325, 1)):
+        one = replace(made("good", "ant", 0, 2.0), metrics={"pixel_auroc": value})
+        texts.append(to_csv(board_of(tmp_path / str(len(texts)), [one]).results, RESULTS.words))
+    assert texts[0] == texts[1] == texts[2]
+
+
 def test_the_command_rebuilds_a_board_from_its_scores_alone(material, tmp_path, adbench):
     place = tmp_path / "theirs" / "toy"
     shutil.copytree(material[1], place)

@@ -16,10 +16,11 @@ from adbench_tgan.boards.cells import typed
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS
 from adbench_tgan.comparison import pairs
 from adbench_tgan.jobs import Job
-from adbench_tgan.leaderboard import Rules, Standing, leaderboard_table, results_table, standings
+from adbench_tgan.leaderboard import METRICS, Rules, Standing, leaderboard_table, results_table, standings
 from adbench_tgan.pace import paced, silent
 from adbench_tgan.published import Paper, with_papers
 from adbench_tgan.results import Result
+from adbench_tgan.text import DIGITS
 
 RULES = Rules(seeds=3, pure=True)  # of a published board
 IMAGE_METRICS = ("auroc", "average_precision", "f1_max", "fpr95", "balanced_accuracy")
@@ -75,7 +76,8 @@ def assemble(
         AdbenchError: a category has results on different images.
     """
     measured = judge_all(measured, scores, say, judged)
-    table = results_table(measured)
+    # A tie in a cell's last digit must fall alike on every machine.
+    table = results_table(measured).round(dict.fromkeys(METRICS, DIGITS))
     place = {key: position for position, key in enumerate(table["key"])}
     measured = tuple(sorted(measured, key=lambda result: place[result.job.key]))
 
