@@ -409,7 +409,7 @@ def test_what_is_said_of_transgan_duals_failed_trainings_is_what_board_and_losse
 
 def test_digits_that_are_scored_by_their_distance_from_grey_are_as_printed():
     text = between(
-        (ROOT / "leaderboards/README.md").read_text(), "**On digits the scores of five GANs", "Trained again"
+        (ROOT / "leaderboards/README.md").read_text(), "**On digits the scores of five GANs", "So these rows"
     )
     squares = (load_digits().images / 8 - 1) ** 2  # (1797, 8, 8), pixels in [-1, 1]
     grey = pd.Series(squares.mean((1, 2)), [f"digit-{number:04}" for number in range(len(squares))])
@@ -420,6 +420,14 @@ def test_digits_that_are_scored_by_their_distance_from_grey_are_as_printed():
 
     said = re.findall(r"(\.\d\d) for\s`(\w+)`", text)
     assert len(said) == 5
+    board = json.loads((ROOT / "leaderboards/digits-one-vs-rest/board.json").read_text())
+    detectors = {row["key"]: row["detector"] for row in rows_of("digits-one-vs-rest/results.csv")}
+    errors = {name: [] for _, name in said}
+    for job in board["jobs"]:
+        errors.get(detectors[job["key"]], []).append(job.get("reconstruction_error"))
+    for name, all_30 in errors.items():
+        low, high = (f"{end:.2f}".removeprefix("0") for end in (min(all_30), max(all_30)))
+        assert re.search(rf"{low} to {high}\b[^`]* with\s`{name}`", text), name
     for number, name in said:
         jobs = scores(name).groupby(["category", "seed"])[["score", "grey"]]
         assert number == f"{jobs.corr('spearman')['grey'].xs('score', level=2).mean():.2f}".removeprefix("0")
