@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-KINDS = tuple(kind for kind in signal.Signals if kind.name in ("SIGINT", "SIGTERM", "SIGHUP"))
+ENDS = tuple(kind for kind in signal.Signals if kind.name in ("SIGINT", "SIGTERM", "SIGHUP"))
+# Batch systems say by these that time is nearly over; a program may have another use for them.
+WARNINGS = tuple(kind for kind in signal.Signals if kind.name in ("SIGUSR1", "SIGUSR2", "SIGXCPU"))
+KINDS = (*ENDS, *WARNINGS)
 
 
 @contextmanager
 def as_ctrl_c() -> Iterator[None]:
-    """Let a polite kill, and a terminal that is closed, raise KeyboardInterrupt as Ctrl-C does; not what is ignored."""
+    """Let a polite kill, a closed terminal and a batch system raise KeyboardInterrupt as Ctrl-C does; not what is ignored."""
     with handlers({kind: signal.default_int_handler for kind in KINDS if kind is not signal.SIGINT}):
         yield
 
@@ -32,8 +35,9 @@ def not_swallowed() -> Iterator[None]:
         return note
 
     now = {kind: signal.getsignal(kind) for kind in KINDS}
+    ending = {kind: now[kind] for kind in KINDS if kind in ENDS or now[kind] is signal.default_int_handler}
     try:
-        with handlers({kind: noting(handler) for kind, handler in now.items() if callable(handler)}):
+        with handlers({kind: noting(handler) for kind, handler in ending.items() if callable(handler)}):
             yield
     finally:  # also where it became another error
         if came:
@@ -62,7 +66,8 @@ def handlers_kept() -> Iterator[None]:
         yield
     finally:
         for kind, handler in before.items():
-            if handler is not None:  # not installed by Python, which cannot put it back
+            # What was installed otherwise than by Python it cannot put back.
+            if handler is not None and handler is not signal.getsignal(kind):
                 signal.signal(kind, handler)
 
 

@@ -75,7 +75,7 @@ def test_killed_and_restarted_it_ends_as_if_nothing_had_happened(moment, whole, 
     assert_same(tmp_path, whole)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_interrupted_it_keeps_what_is_done_and_says_so(kind, whole, tmp_path):
     process = Forked(*RUN, tmp_path)
     rest = ""

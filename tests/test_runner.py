@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import faulthandler
 import io
 import json
 import math
@@ -45,7 +46,7 @@ from adbench_tgan.data.images import ImageSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import AdbenchError, NotHere
 from adbench_tgan.failures import failed
-from adbench_tgan.interrupts import KINDS, as_ctrl_c, not_swallowed
+from adbench_tgan.interrupts import KINDS, as_ctrl_c, handlers_kept, not_swallowed
 from adbench_tgan.jobs import Request
 from adbench_tgan.machine import bf16_is_slow
 from adbench_tgan.registry import Registry
@@ -1358,6 +1359,28 @@ def test_a_polite_kill_is_as_ctrl_c_and_who_handles_ctrl_c_goes_on_to():
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+def test_a_programs_own_use_of_a_batch_systems_signal_goes_on_and_ends_no_job(tmp_path):
+    came = []
+
+    @not_swallowed()
+    def work():
+        signal.raise_signal(signal.SIGUSR2)
+        with (tmp_path / "where").open("w") as where:
+            faulthandler.register(signal.SIGUSR1, where)  # past Python's own table of handlers
+            with handlers_kept():
+                pass
+            signal.raise_signal(signal.SIGUSR1)
+            faulthandler.unregister(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR2, lambda number, _: came.append(number))
+    try:
+        work()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert came == [signal.SIGUSR2]
+    assert "in work" in (tmp_path / "where").read_text()
 
 
 def test_another_thread_than_the_first_leaves_signals_alone():
