@@ -526,6 +526,15 @@ def test_a_download_is_moved_into_place(tmp_path):
     assert (folder / "a.png").is_file()
 
 
+def test_of_several_runs_that_download_at_a_time_each_has_what_the_first_one_moved_into_place(tmp_path):
+    def download(place: Path) -> None:
+        save(place / "set/a.png", picture(0))
+        save(tmp_path / "set/first.png", picture(0))
+
+    assert fetch_folder(tmp_path, "set", download) == tmp_path / "set"
+    assert [path.name for path in tmp_path.rglob("*")] == ["set", "first.png"]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".PNG", ".TIFF"])
 def test_an_image_is_known_by_any_of_the_documented_suffixes(suffix, tmp_path):
     path = save(tmp_path / f"a{suffix}", picture(1))

@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from adbench_tgan.data.samples import Pixels
 from adbench_tgan.errors import DataError
 from adbench_tgan.machine import cores
+from adbench_tgan.places import TAKEN
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 STARTS = {"PNG": (b"\x89PNG",), "JPEG": (b"\xff\xd8\xff",), "BMP": (b"BM",), "TIFF": TIFF_STARTS}  # of files
@@ -112,7 +113,7 @@ def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> P
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".fetch-") as place:
             download(Path(place))
-            return Path(place, name).rename(root / name)
+            return moved(Path(place, name), root / name)
     except Exception as error:  # a network, an archive and a disk fail in many ways
         reason = f"{type(error).__name__}: {error}"
         remedy = "try again, or name the folder that holds it with --data-root or $ADBENCH_DATA"
@@ -122,6 +123,20 @@ def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> P
         for folder in made:  # only an empty one goes: a mistyped root leaves nothing behind
             with suppress(OSError):
                 folder.rmdir()
+
+
+def moved(folder: Path, target: Path) -> Path:
+    """Where a folder is once it was moved to `target`, or another run was faster and moved its own there.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    try:
+        return folder.rename(target)
+    except OSError as error:
+        if error.errno not in TAKEN:
+            raise
+        return target
 
 
 class Cache:
