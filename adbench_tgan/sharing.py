@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from time import sleep
+from time import monotonic, sleep
 
 from adbench_tgan.claims import Claims
 from adbench_tgan.jobs import Job
@@ -14,6 +14,7 @@ from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Reporter
 
 PATIENCE = 1.0  # seconds between two looks at what others do
+AGAIN = 600.0  # and between two words on whom we wait for
 
 
 class Sharing:
@@ -38,7 +39,7 @@ class Sharing:
         self.before = before
         self.rest = list(jobs)
         self.elsewhere = 0  # jobs that another run finished
-        self.told = False
+        self.tell_at = 0.0
 
     def rounds(self) -> Iterator[Iterable[Job]]:
         """Jobs for an executor, each claimed when it is asked for; again as long as others give some up.
@@ -81,8 +82,8 @@ class Sharing:
         return stored is not None and stored.status == "failed"
 
     def _wait(self) -> None:
-        if not self.told:
-            self.told = True
+        if monotonic() >= self.tell_at:
+            self.tell_at = monotonic() + AGAIN
             self.reporter.warn(
                 f"another run in the same folder has claimed {len(self.rest)} of these jobs, the first {self.rest[0]}; waiting for it"
             )

@@ -265,6 +265,30 @@ def test_what_another_run_finishes_is_not_run_also_when_it_failed(
     assert said[1] == "2 of these jobs were run by another run in the same folder"
 
 
+def test_whom_a_run_waits_for_is_said_again_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, clock = [result(name).job for name in "abc"], [0.0]
+    store, reporter = ResultStore(tmp_path), Silent()
+    store.open()
+    with Claims(tmp_path) as ours, Claims(tmp_path) as theirs:
+        shared = Sharing(jobs, {job.key: store.stamp(job) for job in jobs}, store, ours, reporter)
+        assert all(theirs.take(job) for job in jobs)
+        left = iter(jobs)
+
+        def sleep(seconds: float) -> None:
+            clock[0] += 400.0
+            job = next(left)
+            store.put(result(job.detector))
+            theirs.release(job)
+
+        monkeypatch.setattr(sharing, "sleep", sleep)
+        monkeypatch.setattr(sharing, "monotonic", lambda: clock[0])
+        assert list(shared.rounds()) == []
+    said = [words[0] for what, *words in reporter.heard if what == "warn"]
+    assert [text.partition(" of these jobs")[0].rpartition(" ")[2] for text in said] == ["3", "1", "3"]
+
+
 def test_what_another_run_finishes_while_it_is_claimed_is_not_run_again(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     store.open()
