@@ -16,6 +16,7 @@ import pandas as pd
 from adbench_tgan.asking import answers
 from adbench_tgan.claims import Claims
 from adbench_tgan.data.classfolders import ensure_apart
+from adbench_tgan.drafts import ensure_temporary
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.executors import answerable
 from adbench_tgan.hooks import ExecutorSpec, one_line
@@ -159,6 +160,7 @@ def ensure_fit(out: Path, request: Request, first: Mapping[str, str]) -> None:
         AdbenchError: it is not.
     """
     ensure_apart(out, request.dataset, request.data_root)
+    ensure_temporary()
     # Before its files are looked at: this has the remedy for a place that is not to be had.
     ensure_writable(out)
     ensure_ours(out, first)

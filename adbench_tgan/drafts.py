@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from adbench_tgan.errors import AdbenchError
 from adbench_tgan.sources import digest
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -43,6 +44,20 @@ def clear_temporary() -> None:
     """Do so in the system's temporary folder, where anybody's files are, as far as it can be done."""
     with suppress(OSError):
         clear(Path(tempfile.gettempdir()), lambda _: None)
+
+
+def ensure_temporary() -> None:
+    """Find out, before the work, whether there is a folder for temporary files, which torch needs too.
+
+    Raises:
+        AdbenchError: there is none.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise AdbenchError(
+            "no folder for temporary files can be written; set TMPDIR to one that can, and has space"
+        ) from None
 
 
 def draft_name() -> str:

@@ -152,6 +152,17 @@ def test_a_read_only_store_is_one_line_before_anything_is_trained(adbench, tmp_p
     assert "[1/" not in ended.err
 
 
+def test_without_a_folder_for_temporary_files_nothing_is_trained(adbench, monkeypatch):
+    def none():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    ended = adbench("run", "--detectors", "pca", "--categories", "0")
+    assert ended.status == 2
+    assert ended.error.startswith("no folder for temporary files can be written; set TMPDIR to one")
+    assert not Path("runs").exists()
+
+
 def test_a_clock_that_jumps_changes_nothing(adbench, tmp_path, monkeypatch):
     words = ("run", "--detectors", "mean_image,pca", "--categories", "0", "--out")
     assert adbench(*words, "steady").status == 0
