@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.failures import failure
+from adbench_tgan.interrupts import KINDS
 from adbench_tgan.jobs import Job
 from adbench_tgan.mps import side_by_side
 from adbench_tgan.nursery import LOST, Child, begin, kill, own_environment, stop
@@ -37,12 +38,17 @@ PATIENCE = 0.1  # seconds between two looks at the processes
 START = 60.0  # seconds that a process may take to start, on top of its job's own limit
 MANY = 1000  # lines that wait to be passed on, after which those who print more have to wait
 LAST = 1.0  # seconds in which what a process said last is heard: what it started may hold its streams, others be loud
+NEXT = 1.0  # seconds in which we are told to end too, where a batch system ends us all: that is no failure of a job
 WORDS = 200  # characters of its last line that a failed job's reason quotes
 LINE = 2**16  # characters after which a line that has no end is passed on
+
+TOLD_TO_END = {LOST, *(-kind for kind in KINDS)}  # how a process, or its nursery, then ends
 
 ENDED_ITSELF = (
     "its process ended before there was a result, and without an error; does the detector call os._exit?"
 )
+
+FEWER = "lower --workers, or raise the limits of open files and processes (ulimit -n, ulimit -u)"
 
 Heard = queue.Queue[tuple["Process", list[Any]]]
 
@@ -90,7 +96,10 @@ def packed(
             for process in running:
                 process.at_once = max(process.at_once, len(running))
             listen(heard, reporter)
-            for process in [each for each in running if each.ended()]:
+            ended = [each for each in running if each.ended()]
+            if any(each.process.returncode in TOLD_TO_END for each in ended):
+                sleep(NEXT)
+            for process in ended:
                 hear_out(process, heard, reporter)
                 running.remove(process)
                 if (result := conclude(process, packing)) is not None:
@@ -180,10 +189,13 @@ class Process:
         ]
         with ExitStack() as undoing:
             undoing.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            self.process = begin("adbench_tgan.worker", self.folder, env)
-            undoing.callback(stop, self.process)
-            for reader in self.readers:
-                reader.start()
+            try:
+                self.process = begin("adbench_tgan.worker", self.folder, env)
+                undoing.callback(stop, self.process)
+                for reader in self.readers:
+                    reader.start()
+            except (OSError, RuntimeError) as error:  # what a thread that cannot be started raises
+                raise AdbenchError(f"cannot start a process for {job}: {error}; {FEWER}") from None
             undoing.pop_all()
 
     def _hear(self, heard: Heard, stream: int) -> None:
@@ -252,7 +264,10 @@ class Process:
         if code == LOST:
             if isinstance(self.process, Child) and not self.last:
                 self.last = self.process.nursery.last_words()
-            return f"its process could not be forked, or the process that forks died{self.said()}; run again"
+            return (
+                f"its process could not be forked, or the process that forks died{self.said()}; "
+                "run again, with fewer --workers if it comes again"
+            )
         if code > 0:
             return f"the process ended with exit status {code}{self.said()}"
         if code == -signal.SIGKILL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import json
@@ -522,6 +523,22 @@ def test_what_a_process_said_last_is_told_however_much_it_printed_before(
     assert given_up == ["images"]
 
 
+@pytest.mark.parametrize("kind", ["TERM", "USR1"])
+def test_a_process_that_is_told_to_end_has_not_failed_if_we_are_told_next(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "begin", lambda *given: shell(f"kill -{kind} $$"))
+    monkeypatch.setattr(processes, "sleep", told)
+    registry, settings = Registry.discover(), Settings(timing=False, scratch=tmp_path)
+    tasks = SimpleNamespace(release=lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        list(processes.processes([result("d").job], settings, tasks, registry, Silent()))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_process_that_cannot_be_heard_is_ended_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -532,9 +549,24 @@ def test_a_process_that_cannot_be_heard_is_ended_and_leaves_nothing(
 
     monkeypatch.setattr(processes, "begin", lambda *given: child)
     monkeypatch.setattr("threading.Thread.start", refuse)
-    with child, pytest.raises(RuntimeError):
+    with (
+        child,
+        pytest.raises(AdbenchError, match=r"cannot start .*: can't start new thread; lower --workers"),
+    ):
         Process(result("d").job, Settings(scratch=tmp_path), {}, Heard(MANY), {})
     assert child.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_many_open_files_for_another_process_end_the_run_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(processes, "begin", refuse)
+    with pytest.raises(AdbenchError, match=r"Too many open files; lower --workers, or raise .* \(ulimit -n"):
+        Process(result("d").job, Settings(scratch=tmp_path), {}, Heard(MANY), {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -547,7 +579,8 @@ def test_a_process_that_cannot_be_heard_is_ended_and_leaves_nothing(
         ),
         (
             LOST,
-            "its process could not be forked, or the process that forks died; its last line: No; run again",
+            "its process could not be forked, or the process that forks died; its last line: No; "
+            "run again, with fewer --workers if it comes again",
         ),
         (None, "not started after 62 s: stopped; is the machine too busy?"),
     ],
