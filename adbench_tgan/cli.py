@@ -34,6 +34,9 @@ RUNNING = Path("/proc/loadavg")  # of Linux alone, as are the threads that read 
 # Of control groups, version 2 and 1.
 RATIONS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
 
+# What a system's limits make of imports and threads.
+LIMITED = re.compile(r"failed to map segment|can't start new thread")
+
 URL = re.compile(r"[a-z][a-z0-9+.-]+:/")  # as a Path writes one; no drive of Windows
 
 app = typer.Typer(
@@ -195,6 +198,8 @@ def main() -> None:
             fail(f"cannot write to the standard output ({reason}); redirect it elsewhere")
         if isinstance(error, AdbenchError):
             fail(str(error), error.status)
+        if LIMITED.search(str(error)):
+            fail(f"{one_line(error)}; raise the limits of memory and processes (ulimit -v, ulimit -u)", 1)
         where = "" if debug else ": --debug shows where"
         fail(f"{one_line(error)}; a mistake in adbench or in a plugin{where}", 1)
 

@@ -239,6 +239,22 @@ def test_debug_shows_the_traceback(adbench: Call, shell: Call) -> None:
     assert "Traceback" not in plain.err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("can't start new thread"), ImportError("lib.so: failed to map segment from shared object")],
+)
+def test_a_limit_of_the_system_is_no_mistake(
+    error: Exception, adbench: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def limited(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr("adbench_tgan.commands.offers.registry", limited)
+    ended = adbench("list")
+    assert ended.status == 1
+    assert ended.error.endswith(f"{error}; raise the limits of memory and processes (ulimit -v, ulimit -u)")
+
+
 def test_mistake_in_the_program_is_one_line_too(adbench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adbench_tgan.commands.offers.registry", lambda *_: 1 / 0)
     ended = adbench("list")
