@@ -330,7 +330,7 @@ class Played:
 
     def __init__(self, job, settings, spec, heard, env):
         self.job, self.heard, self.env, self.at_once, self.lines = job, heard, env, 1, []
-        self.process, self.folder = None, Path("nowhere")
+        self.process, self.folder = SimpleNamespace(returncode=0), Path("nowhere")
         Played.begun.append(self)
 
     def heed(self, line):
