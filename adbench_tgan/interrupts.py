@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -13,12 +15,28 @@ ENDS = tuple(kind for kind in signal.Signals if kind.name in ("SIGINT", "SIGTERM
 # Batch systems say by these that time is nearly over; a program may have another use for them.
 WARNINGS = tuple(kind for kind in signal.Signals if kind.name in ("SIGUSR1", "SIGUSR2", "SIGXCPU"))
 KINDS = (*ENDS, *WARNINGS)
+TOGETHER = (
+    2.0  # seconds in which a batch system ends a step, and each of its processes: two signals for one end
+)
+
+
+class Ending:
+    """A handler that raises KeyboardInterrupt, once for signals that come together: the second would cost the tables."""
+
+    last = -math.inf
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Be told of a signal."""
+        before, self.last = self.last, monotonic()
+        if self.last - before > TOGETHER:
+            raise KeyboardInterrupt
 
 
 @contextmanager
 def as_ctrl_c() -> Iterator[None]:
     """Let a polite kill, a closed terminal and a batch system raise KeyboardInterrupt as Ctrl-C does; not what is ignored."""
-    with handlers({kind: signal.default_int_handler for kind in KINDS if kind is not signal.SIGINT}):
+    ending = Ending()
+    with handlers({kind: ending for kind in KINDS if kind is not signal.SIGINT}):
         yield
 
 
@@ -35,7 +53,7 @@ def not_swallowed() -> Iterator[None]:
         return note
 
     now = {kind: signal.getsignal(kind) for kind in KINDS}
-    ending = {kind: now[kind] for kind in KINDS if kind in ENDS or now[kind] is signal.default_int_handler}
+    ending = {kind: now[kind] for kind in KINDS if kind in ENDS or isinstance(now[kind], Ending)}
     try:
         with handlers({kind: noting(handler) for kind, handler in ending.items() if callable(handler)}):
             yield

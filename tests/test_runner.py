@@ -35,6 +35,7 @@ from adbench_tgan import (
     DetectorInfo,
     __version__,
     executors,
+    interrupts,
     mean_losses,
     runner,
     scoring,
@@ -1359,6 +1360,25 @@ def test_a_polite_kill_is_as_ctrl_c_and_who_handles_ctrl_c_goes_on_to():
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(2.0, ["the tables"]), (-1.0, [])])
+def test_signals_that_come_together_are_one_and_a_later_one_counts(seconds, written, monkeypatch):
+    monkeypatch.setattr(interrupts, "TOGETHER", seconds)
+    done = []
+
+    @as_ctrl_c()
+    def work():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGUSR1)
+            done.append("the tables")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == written
 
 
 def test_a_programs_own_use_of_a_batch_systems_signal_goes_on_and_ends_no_job(tmp_path):
