@@ -15,9 +15,8 @@ ENDS = tuple(kind for kind in signal.Signals if kind.name in ("SIGINT", "SIGTERM
 # Batch systems say by these that time is nearly over; a program may have another use for them.
 WARNINGS = tuple(kind for kind in signal.Signals if kind.name in ("SIGUSR1", "SIGUSR2", "SIGXCPU"))
 KINDS = (*ENDS, *WARNINGS)
-TOGETHER = (
-    2.0  # seconds in which a batch system ends a step, and each of its processes: two signals for one end
-)
+# Seconds in which a batch system ends a step and each of its processes: two signals for one end.
+TOGETHER = 2.0
 
 
 class Ending:
