@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from threading import Event, Thread
 from time import monotonic
@@ -68,6 +68,7 @@ class TerminalReporter:
         self.phases: dict[str, tuple[Job, str, float]] = {}  # that these jobs are in, and since when
         self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of these phases
         self.forecast, self.foretold = Forecast(), monotonic()
+        self.notes = Counter[tuple[str, str]]()  # how many jobs of a detector have this note
         self.done = 0
         self.count = 0
         self.read: tuple[str, float] | None = None  # what is being read, and since when
@@ -157,7 +158,7 @@ class TerminalReporter:
             )
 
     def job_finished(self, result: Result) -> None:
-        """Print what became of the job."""
+        """Print what became of the job, and what its row notes; not again and again what each job of a detector has."""
         if result.status == "ok":
             seconds = result.timing.get("fit_seconds")
             clock = "" if seconds is None else f", fit {seconds:.1f} s"
@@ -166,7 +167,10 @@ class TerminalReporter:
         else:
             self.job_ended(result.job, f"failed: {result.error}")
         for note in result.notes:
-            self.warn(f"{result.job}: {note}")
+            self.notes[result.job.detector, note] += 1
+            if (times := self.notes[result.job.detector, note]) <= 2:
+                rest = "" if times == 1 else "; of its further jobs only the rows say so"
+                self.warn(f"{result.job}: {note}{rest}")
 
     def job_ended(self, job: Job, how: str) -> None:
         """Print how a job ended, and take its bar away."""

@@ -50,6 +50,20 @@ def test_a_log_rounds_as_tables_do(log):
     assert [line.partition("AUROC ")[2][:5] for line in log.getvalue().splitlines()] == ["0.853", "0.507"]
 
 
+def test_a_note_of_all_jobs_of_a_detector_is_printed_twice_and_said_to_be_in_their_rows(log):
+    with reporter(log) as told:
+        for seed in range(4):
+            told.job_finished(replace(result("good", seed=seed), notes=("no graph", f"memory of {seed}")))
+        told.job_finished(replace(result("other"), notes=("no graph",)))
+    notes = [line.removeprefix("note: ") for line in log.getvalue().splitlines() if line.startswith("note: ")]
+    assert [line for line in notes if "graph" in line] == [
+        "good on toy/a seed 0: no graph",
+        "good on toy/a seed 1: no graph; of its further jobs only the rows say so",
+        "other on toy/a seed 0: no graph",
+    ]
+    assert sum("memory" in line for line in notes) == 4
+
+
 def test_a_log_that_was_silent_for_long_tells_of_epochs(log, monkeypatch):
     monkeypatch.setattr(progress, "QUIET", -1.0)
     with reporter(log) as told:
