@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -46,12 +47,22 @@ class TimeLeft(ProgressColumn):
         return Text(left(None if moment is None else moment - monotonic()))
 
 
+def redrawn() -> bool | None:
+    """False if the standard error stream only grows, though it may call itself a terminal; else rich decides.
+
+    ``FORCE_COLOR`` makes any file a terminal for rich. A notebook gives ``!adbench run`` a real one, but adds a line each
+    time that the cursor should go up; ipykernel sets these two variables.
+    """
+    notebook = os.environ.get("TERM") == "xterm-color" and os.environ.get("GIT_PAGER") == "cat"
+    return None if sys.stderr and sys.stderr.isatty() and not notebook else False
+
+
 class TerminalReporter:
     """Bars on the standard error stream where that is a terminal; a line a job everywhere."""
 
     def __init__(self, console: Console | None = None):
         # A detector may turn `sys.stderr` elsewhere for a while: this goes on to where it was.
-        self.console = console = console or Console(file=sys.stderr, stderr=True)
+        self.console = console = console or Console(file=sys.stderr, stderr=True, force_interactive=redrawn())
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -60,7 +71,7 @@ class TerminalReporter:
             TimeLeft(),
             TextColumn("{task.fields[detail]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=not console.is_interactive,
             transient=True,
         )
         self.jobs = self.progress.add_task("jobs", total=None, until=None, detail="")
@@ -77,7 +88,7 @@ class TerminalReporter:
 
     def __enter__(self) -> Self:
         self.progress.start()
-        if not self.console.is_terminal:
+        if not self.console.is_interactive:
             Thread(target=self._show_life, daemon=True).start()
         return self
 
@@ -181,7 +192,7 @@ class TerminalReporter:
         self.progress.update(self.jobs, completed=self.done, until=until(seconds))
         self.say(f"[{self.done}/{self.count}] {job}: {how}")
         rest = left(seconds)
-        if rest and not self.console.is_terminal and monotonic() - self.foretold > FORETOLD:
+        if rest and not self.console.is_interactive and monotonic() - self.foretold > FORETOLD:
             self.foretold = monotonic()
             self.say(f"{self.done} of {self.count} jobs have ended, {rest}")
 
@@ -193,7 +204,7 @@ class TerminalReporter:
 
     def log(self, message: str) -> None:
         """Print a line where there are no bars, if there was none for a while."""
-        if not self.console.is_terminal and monotonic() - self.said > QUIET:
+        if not self.console.is_interactive and monotonic() - self.said > QUIET:
             self.say(message)
 
     def say(self, message: str) -> None:

@@ -1,6 +1,7 @@
 """What a run says of itself, on a terminal and in a log."""
 
 import io
+import sys
 from contextlib import redirect_stderr
 from dataclasses import replace
 from time import monotonic, sleep
@@ -138,6 +139,31 @@ def test_a_log_is_told_also_while_a_detector_silences_what_it_uses(capsys):
         told.warn("still here")
     assert capsys.readouterr().err == "note: still here\n"
     assert silenced.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "variables"),
+    [
+        ("terminal", {"TERM": "xterm-256color"}),
+        ("file", {"TERM": "xterm-256color", "FORCE_COLOR": "1"}),
+        ("notebook", {"TERM": "xterm-color", "GIT_PAGER": "cat", "FORCE_COLOR": "1"}),
+        ("dumb", {"TERM": "dumb"}),
+    ],
+)
+def test_bars_are_drawn_only_where_they_can_be_drawn_again(where, variables, monkeypatch, capsys):
+    """Each refresh was a line more in a log with FORCE_COLOR, as CI sets it, and in a notebook after `!adbench run`."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: where != "file")
+    monkeypatch.setattr(progress, "QUIET", -1.0)
+    with TerminalReporter() as told:
+        told.planned([job := result("d").job], 0)
+        told.job_started(job)
+        told.phase("fit", job)
+        told.epoch(1, 2, {"loss": 0.5}, job)
+    drawn = capsys.readouterr().err
+    assert ("\x1b[?25l" in drawn) == (where == "terminal")
+    assert ("] d on toy/a seed 0: epoch 1/2  loss 0.5\n" in drawn) == (where != "terminal")
 
 
 def test_a_long_computation_says_how_far_it_is_after_ten_seconds_and_not_before(monkeypatch):
