@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 FRAMEWORK = "adbench_tgan"
@@ -34,7 +35,7 @@ def code_behind(detector: type, installed_with: str) -> dict[str, object]:
         "commit": commit,
         "changed": changed,
         "framework": sources_hash((FRAMEWORK,)),
-        "detector": sources_hash(packages),
+        "detector": sources_hash(packages, sys.modules.get(detector.__module__)),
     }
 
 
@@ -49,10 +50,11 @@ def packages_of(detector: type, installed_with: str) -> set[str]:
 
 
 @cache
-def sources_hash(packages: tuple[str, ...]) -> str | None:
+def sources_hash(packages: tuple[str, ...], imported: ModuleType | None = None) -> str | None:
     """SHA-256 over the names and bytes of all source files, in order; None without any.
 
-    Kept from the first call on: a file that is edited later is not what this process has imported.
+    Kept from the first call on: a file that is edited later is not what this process has imported, unless what it had
+    `imported` is another module now.
     """
     found = hashlib.sha256()
     count = 0

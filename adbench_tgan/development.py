@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import load
 from adbench_tgan.info import DetectorInfo
-from adbench_tgan.sources import digest, hash_of_module, search_last
+from adbench_tgan.sources import hash_of_file, hash_of_module, search_last
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector
@@ -105,8 +105,19 @@ def detectors_in(module: ModuleType) -> list[type[Detector]]:
 
 
 def info_of(detector: type[Detector]) -> DetectorInfo:
-    """The record of a detector that no plugin offers: named by its class, versioned by its file."""
-    path = Path(inspect.getfile(detector)).resolve()
+    """The record of a detector that no plugin offers: named by its class, versioned by its file.
+
+    Raises:
+        AdbenchError: it is in no file, but was typed into a notebook or at a prompt.
+    """
+    try:
+        path = Path(inspect.getfile(detector)).resolve(strict=True)
+    except (OSError, TypeError) as error:
+        name = detector.__name__
+        raise AdbenchError(
+            f"{name} is in no file, whose hash its results would have; write it into one, in a notebook by "
+            f"%%writefile {snake_case(name)}.py, and name {snake_case(name)}.py"
+        ) from error
     return DetectorInfo(
         name=snake_case(detector.__name__), target=f"{path}:{detector.__name__}", version=version_of(path)
     )
@@ -114,7 +125,7 @@ def info_of(detector: type[Detector]) -> DetectorInfo:
 
 def version_of(path: Path) -> str:
     """Changes with every edit of a file, so that results of what it was before count as absent."""
-    return f"dev {path.name} {digest(path.read_bytes())}"
+    return f"dev {path.name} {hash_of_file(path)}"
 
 
 def version_beside(info: DetectorInfo, path: Path) -> str:

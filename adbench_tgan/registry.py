@@ -76,6 +76,9 @@ class Registry:
     _offers: dict[str, list[tuple[Any, str]]] = field(default_factory=dict)  # kind -> (record, origin)
     _files: dict[str, Path] = field(default_factory=dict)  # origin -> file of a plugin that is not installed
     _words: dict[str, DetectorInfo] = field(default_factory=dict)  # where to find it -> detector
+    _loaded: dict[str, Any] = field(
+        default_factory=dict
+    )  # target -> what it names, though its file is edited meanwhile
 
     @classmethod
     def discover(cls, plugins: Iterable[Path | str] = ()) -> Registry:
@@ -241,6 +244,7 @@ class Registry:
         if word not in self._words:
             detector = find_detector(word)
             info = info_of(detector)
+            self._loaded.setdefault(info.target, detector)
             targets = (info.target, f"{detector.__module__}:{detector.__qualname__}")
             known = [record for record, _ in self._offers["detector"] if record.target in targets]
             self._words[word] = known[0] if known else info
@@ -256,7 +260,9 @@ class Registry:
         """
         record = self.find(kind, name)
         try:
-            return load(record.target)
+            if record.target not in self._loaded:
+                self._loaded[record.target] = load(record.target)
+            return self._loaded[record.target]
         except AdbenchError as error:
             raise AdbenchError(f"{kind} {name!r}: {error}") from error
 

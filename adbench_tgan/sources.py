@@ -15,6 +15,10 @@ from types import ModuleType
 
 from adbench_tgan.errors import AdbenchError
 
+# Files that this process has imported: by which import, and their hash then. A file may be edited while a program that has
+# imported it, such as a notebook, goes on.
+_seen: dict[Path, tuple[ModuleSpec, str]] = {}
+
 
 def load_module(name: str) -> ModuleType:
     """Import ``package.module`` or ``path/to/file.py``.
@@ -23,11 +27,29 @@ def load_module(name: str) -> ModuleType:
         AdbenchError: a file is not there, or the name of its package is taken.
         Exception: whatever importing it raises.
     """
-    return load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+    module = load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+    spec = module.__spec__
+    if spec is not None and spec.has_location and spec.origin:
+        path = Path(spec.origin).resolve()
+        if _seen.get(path, (None, ""))[0] is not spec:
+            _seen[path] = spec, digest(path.read_bytes())
+    return module
+
+
+def hash_of_file(path: Path) -> str:
+    """A hash of a file as it was when this process imported it, or else as it is."""
+    return _hash_when_imported(path) or digest(path.read_bytes())
+
+
+def _hash_when_imported(path: Path) -> str:
+    """Empty if the file was not imported, or was by something else since."""
+    spec, found = _seen.get(path.resolve(), (None, ""))
+    module = sys.modules.get(spec.name) if spec is not None else None
+    return found if module is not None and module.__spec__ is spec else ""
 
 
 def load_file(path: Path) -> ModuleType:
-    """Import a file, as a member of its package where it lies in one.
+    """Import a file, as a member of its package where it lies in one; anew if it was edited since.
 
     The folder joins the end of `sys.path`: the file may import its neighbours, which hide nothing installed.
     """
@@ -35,6 +57,8 @@ def load_file(path: Path) -> ModuleType:
         raise AdbenchError(f"{path} is not a file; give the path of a Python file")
     path = path.resolve()
     forget_bytecode(path)
+    if _hash_when_imported(path) not in ("", digest(path.read_bytes())):
+        del sys.modules[_seen[path][0].name]
     root, name = _home(path)
     search_last(root)
     spec = importlib.util.find_spec(name) if path.stem.isidentifier() else None
@@ -113,7 +137,7 @@ def hash_of_module(name: str) -> str:
         if not name.endswith(".py"):
             spec = importlib.util.find_spec(name)
             path = spec.origin if spec is not None else None
-        return f"{Path(path).name} {digest(Path(path).read_bytes())}" if path else ""
+        return f"{Path(path).name} {hash_of_file(Path(path))}" if path else ""
     except Exception:  # importing its package may raise anything, and says so where it matters
         return ""
 

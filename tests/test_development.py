@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,10 +18,10 @@ import torch
 from conftest import Ended
 from make_plugin import detector_source, installed, offer
 
-from adbench_tgan.development import snake_case
+from adbench_tgan.development import info_of, snake_case
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
-from adbench_tgan.sources import _imported, load_file
+from adbench_tgan.sources import _imported, hash_of_module, load_file, load_module
 
 Call = Callable[..., Ended]
 RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing", "--out", "runs")
@@ -87,12 +89,47 @@ def test_an_edit_makes_earlier_results_count_as_absent(
     assert (
         Path("bright.py").stat().st_size == before.st_size
     )  # all that Python's own cache looks at is the same
-    sys.modules.pop("bright")
-    ended = adbench(*RUN, "--detectors", "bright.py")
+    ended = adbench(*RUN, "--detectors", "bright.py")  # in the same process, as in a notebook
     assert "[1/1] bright" in ended.err
     second = rows().loc["bright"]
     assert first["detector_version"] != second["detector_version"]
     assert first["auroc"] != second["auroc"]
+    states = {
+        json.loads(path.read_text())["machine"]["code"]["detector"] for path in Path().rglob("result.json")
+    }
+    assert len(states) == 2
+
+
+def test_an_edit_during_a_run_changes_nothing_in_it() -> None:
+    """Else jobs would run code of which the version that was planned says nothing."""
+    write("bright.py", detector_source())
+    registry = Registry.discover()
+    before = registry.find("detector", "bright.py"), registry.detector("bright.py")
+    write("bright.py", detector_source() + "# edited\n")
+    assert (registry.find("detector", "bright.py"), registry.detector("bright.py")) == before
+    later = Registry.discover()
+    assert later.find("detector", "bright.py").version != before[0].version
+    assert later.detector("bright.py") is not before[1]
+
+
+def test_the_hash_of_a_module_is_of_what_was_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = write("lantern.py", detector_source())
+    on_disk = hash_of_module("lantern")
+    module = load_module("lantern")
+    file.write_text(file.read_text() + "# edited\n")
+    assert hash_of_module("lantern") == on_disk
+    importlib.reload(module)
+    assert hash_of_module("lantern") != on_disk
+
+
+def test_a_class_that_was_typed_into_a_notebook_needs_a_file() -> None:
+    typed: dict[str, Any] = {"__name__": "cell"}  # a module that is nowhere
+    exec(detector_source("BrightLamp"), typed)
+    with pytest.raises(AdbenchError, match=r"^BrightLamp is in no file.*%%writefile bright_lamp\.py"):
+        info_of(typed["BrightLamp"])
 
 
 def test_what_only_a_file_can_read_names_the_remedy(adbench: Call) -> None:
