@@ -13,7 +13,7 @@ import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import BufferedReader, BytesIO
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
@@ -319,23 +319,6 @@ def replace_folder(target: Path, draft: Path) -> None:
             raise
         shutil.rmtree(old, ignore_errors=True)
         return
-
-
-def opened(path: Path) -> Path | BytesIO:
-    """What pandas and pyarrow read a file from; of an object, its bytes.
-
-    They would take ``file:/x`` for a URL, and ``~`` for the home folder, at the beginning of a name.
-
-    Raises:
-        StoreError: an object cannot be read.
-    """
-    if not is_remote(path):
-        return path.absolute()
-    try:
-        with answering():
-            return BytesIO(path.read_bytes())
-    except OSError as error:
-        raise unreadable(path, error) from None
 
 
 def stamp(path: Path) -> str:

@@ -80,7 +80,8 @@ def load_detector(folder: Path | str, registry: Registry, device: str) -> tuple[
         )
     if found.key != result.job.key:
         raise AdbenchError(f"{folder}: its result.json was edited; delete the folder and run again")
-    state = read_state(vouched(folder, path.name))
+    vouched(folder, path.name)
+    state = read_state(path)
     kind = registry.detector(name)
     try:
         with memory_limited(ROOM + 8 * path.stat().st_size):

@@ -170,7 +170,7 @@ class ResultStore:
             raise StoreError(
                 f"{target} was written by a newer adbench-tgan; upgrade, or give --out another folder"
             )
-        draft = self.scratch.absolute() / draft_name()  # see `places.opened`
+        draft = self.scratch.absolute() / draft_name()  # see `stored.vouched`
         try:
             draft.mkdir(parents=True)
             write_files(result, draft)

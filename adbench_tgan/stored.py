@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, field_validator
 
-from adbench_tgan.errors import AdbenchError, StoreError
+from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import (
     ABSENT,
@@ -20,7 +20,6 @@ from adbench_tgan.places import (
     contents,
     is_remote,
     open_regular,
-    opened,
     read_bounded,
     reading,
 )
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 2  # of result.json; 1 had no purity_delta
 STAMP = "Description"  # a PNG text: the SHA-256 of the file that the picture shows
+SCORES = "scores.parquet"
 LARGEST = 2**26  # bytes of a result.json; one has a few thousand
 LOSSES = 2**24  # bytes of a losses.csv; one of 100,000 epochs and four losses has 8 million
 ROWS = 5_000_000  # of scores.parquet, and of a board's file of scores; our largest has 450,000
@@ -153,32 +153,19 @@ def read_scores(folder: Path) -> pd.DataFrame:
         AdbenchError: the file is missing, is not the one that ``result.json`` vouches for, or holds something else.
         StoreError: it cannot be read.
     """
-    return parsed_scores(folder, source_of_scores(folder))
-
-
-def source_of_scores(folder: Path) -> Path | BytesIO:
-    """What `parsed_scores` takes, once it is known to be what was written: the file; of an object, its bytes.
-
-    Raises:
-        AdbenchError: as for `vouched`.
-        StoreError: it cannot be read.
-    """
-    return _vouched(folder, "scores.parquet")
+    return parsed_scores(folder, vouched(folder, SCORES))
 
 
 def parsed_scores(folder: Path, source: Path | BytesIO) -> pd.DataFrame:
-    """The per-image scores in `source`, which is of that folder.
+    """The per-image scores in `source`, which `vouched` gave for that folder.
 
     Raises:
-        AdbenchError, StoreError: as for `read_scores`.
+        AdbenchError: as for `read_scores`.
     """
-    path = folder / "scores.parquet"
     try:
         return scores_table(source)
-    except StoreError:
-        raise
     except Exception as error:  # a damaged file raises nearly every kind of error
-        raise _damaged(path, str(error) or type(error).__name__) from None
+        raise _damaged(folder / SCORES, str(error) or type(error).__name__) from None
 
 
 def read_losses(folder: Path) -> pd.DataFrame:
@@ -207,31 +194,29 @@ def read_losses(folder: Path) -> pd.DataFrame:
         raise _damaged(path, str(error)) from None
 
 
-def vouched(folder: Path, name: str) -> Path:
+def vouched(folder: Path, name: str) -> Path | BytesIO:
     """The file of that name in a job's folder, once it is known to be the one that was written there.
+
+    Of an object its bytes, which are then the ones that were hashed, and not asked for twice. A file's path is whole:
+    pandas and pyarrow would take ``file:/x`` for a URL, and ``~`` for the home folder, at the beginning of a name.
 
     Raises:
         AdbenchError: it is missing, or is not the one that ``result.json`` vouches for.
         StoreError: it cannot be read.
     """
-    _vouched(folder, name)
-    return folder / name
-
-
-def _vouched(folder: Path, name: str) -> Path | BytesIO:
-    """As `vouched`; of an object its bytes, which are then the ones that were hashed, and not asked for twice."""
     path = folder / name
     stored = read(folder)
     facts = None if stored is None else stored.files.get(name)
     if facts is None:
         raise _damaged(path, "result.json does not list it")
-    source: Path | BytesIO = path
+    source: Path | BytesIO
     try:
         with reading(path), open_regular(path) as file, answering():
             if is_remote(path):
                 source = BytesIO(file.read(facts.bytes + 1))
                 found = hashlib.sha256(source.getbuffer()).hexdigest()
             else:
+                source = path.absolute()
                 found = hashlib.file_digest(file, "sha256").hexdigest()
     except (*ABSENT, ValueError):
         raise _damaged(path, "it is missing, or not a regular file") from None
@@ -240,7 +225,7 @@ def _vouched(folder: Path, name: str) -> Path | BytesIO:
     return source
 
 
-def scores_table(path: Path | BytesIO) -> pd.DataFrame:
+def scores_table(source: Path | BytesIO) -> pd.DataFrame:
     """The scores in a parquet file, or its bytes, whatever else it says of itself.
 
     Raises:
@@ -251,7 +236,7 @@ def scores_table(path: Path | BytesIO) -> pd.DataFrame:
     import pyarrow.compute as pc
 
     names = ["sample_id", "label", "score"]
-    table = parquet_table(path if isinstance(path, BytesIO) else opened(path), names, ["sample_id"])
+    table = parquet_table(source, names, ["sample_id"])
     ids, labels, scores = (table[name] for name in names)
     if any(column.null_count for column in (ids, labels, scores)):
         raise ValueError("empty cells")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from adbench_tgan.published import Printed, beside_papers
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore, left_alone, write_atomically
 from adbench_tgan.selection import comparable, is_current, without_superseded
-from adbench_tgan.stored import parsed_scores, source_of_scores
+from adbench_tgan.stored import SCORES, parsed_scores, vouched
 from adbench_tgan.text import csv_of
 
 # Jobs of a category whose scores are asked for at a time: those of a large grid would fill the memory.
@@ -84,7 +85,7 @@ def scores_of(store: ResultStore, jobs: Sequence[Job]) -> Callable[[Job], pd.Dat
         if job.key not in held:
             of_category = by_category[job.category]
             ahead = of_category[of_category.index(job) :][:AHEAD]
-            there = answers(source_of_scores, map(store.folder, ahead), store.root)
+            there = answers(partial(vouched, name=SCORES), map(store.folder, ahead), store.root)
             held.update(zip((each.key for each in ahead), there, strict=True))
         return parsed_scores(store.folder(job), held.pop(job.key))
 

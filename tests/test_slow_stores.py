@@ -116,19 +116,19 @@ def test_many_results_are_read_at_the_same_time(
 def test_no_more_scores_of_an_object_store_are_held_than_are_read_soon(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, asked, real = ResultStore(memory), list[Path](), tables.source_of_scores
+    store, asked, real = ResultStore(memory), list[Path](), tables.vouched
     results = {name: [result("d", name, seed=seed) for seed in range(5)] for name in "ab"}
     for each in chain(*results.values()):
         store.put(each)
     monkeypatch.setattr(tables, "AHEAD", 2)
     sources = list[weakref.ref[Any]]()
 
-    def ask(folder: Path) -> Any:
+    def ask(folder: Path, name: str) -> Any:
         asked.append(folder)
-        sources.append(weakref.ref(source := real(folder)))
+        sources.append(weakref.ref(source := real(folder, name)))
         return source
 
-    monkeypatch.setattr(tables, "source_of_scores", ask)
+    monkeypatch.setattr(tables, "vouched", ask)
     read = tables.scores_of(store, [each.job for each in chain(*results.values())][::-1])
     first, rest = [own[0] for own in results.values()], [own[1:] for own in results.values()]
     for number, each in enumerate([*first, *chain(*rest)]):  # as `spreads.bootstrap` reads them
@@ -141,12 +141,12 @@ def test_no_more_scores_of_an_object_store_are_held_than_are_read_soon(
 def test_tables_ask_an_object_store_once_for_the_scores_of_each_job_that_ended_well(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, asked, real = ResultStore(memory), list[Path](), tables.source_of_scores
+    store, asked, real = ResultStore(memory), list[Path](), tables.vouched
     good = [result(name, category, seed) for name in "cde" for category in "ab" for seed in (0, 1)]
     for each in (*good, result("f", "a", 0, status="failed")):
         store.put(each)
     monkeypatch.setattr(tables, "AHEAD", 3)
-    monkeypatch.setattr(tables, "source_of_scores", lambda folder: (asked.append(folder), real(folder))[1])
+    monkeypatch.setattr(tables, "vouched", lambda folder, name: (asked.append(folder), real(folder, name))[1])
     tables.write_tables(store, tuple(each.job for each in good), Registry(_offers=NOTHING))
     assert sorted(asked) == sorted(store.folder(each.job) for each in good)
 
