@@ -75,6 +75,9 @@ Presets = Annotated[
         help="Preset as the tables name it, of the jobs of --again too; repeatable.  [default: all]",
     ),
 ]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Overwrite a board even if it has jobs that the new one lacks.")
+]
 
 
 def publish(
@@ -91,10 +94,7 @@ def publish(
     again: Again = None,
     part: PartOf = "",
     data_root: DataRoot = None,
-    replace: Annotated[
-        bool,
-        typer.Option("--replace", help="Overwrite a board even if it has jobs that the new one lacks."),
-    ] = False,
+    replace: Replace = False,
     note: Annotated[str, typer.Option(help="A note that stands above the numbers.")] = "",
 ) -> None:
     """Write a leaderboard with everything needed to check it."""
@@ -128,7 +128,8 @@ def publish(
             say=warn,
             whole=True,
         )
-    made = _noted(_possible(made), note)
+    _ensure_possible(made)
+    made = _noted(made, note)
     if not replace:
         boards.check_lost(out / board, made.measured, again)
     changed = boards.publish(made, out, warn)
@@ -189,19 +190,14 @@ def verify(
     raise typer.Exit(1 if found else 0)
 
 
-def _possible(board: Board) -> Board:
-    """That board, once it is known that runs can have measured what its results state.
-
-    Raises:
-        AdbenchError: a result states something else, for which `verify` would refuse the board.
-    """
+def _ensure_possible(board: Board) -> None:
+    """Raise `AdbenchError` where a result states what no run can have measured: `verify` would refuse the board."""
     from adbench_tgan import boards
     from adbench_tgan.results import removal
 
     for result in board.measured:
         for problem in boards.impossible(result):
             raise AdbenchError(f"{result.job}: {problem}; {removal(result.job)}")
-    return board
 
 
 def _warn_of_impure(board: Board) -> None:
