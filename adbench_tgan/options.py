@@ -67,6 +67,18 @@ Categories = Annotated[str | None, typer.Option(help="Comma-separated names.  [d
 Data = Annotated[
     str, typer.Option(help="Name of the dataset.", autocompletion=complete("dataset", several=False))
 ]
+ResultsData = Annotated[
+    str | None,
+    typer.Option(
+        help="Dataset, if the results are of several.", autocompletion=complete("dataset", several=False)
+    ),
+]
+ResultsProtocol = Annotated[
+    str | None,
+    typer.Option(
+        help="Protocol, if the results are of several.", autocompletion=complete("protocol", several=False)
+    ),
+]
 Seeds = Annotated[str, typer.Option(help="Comma-separated training seeds.")]
 Precision = Annotated[str, typer.Option(help="fp32, tf32 or bf16.")]
 Preset = Annotated[

@@ -16,6 +16,8 @@ from adbench_tgan.options import (
     Json,
     Plugins,
     Published,
+    ResultsData,
+    ResultsProtocol,
     complete,
     published_table,
     registry,
@@ -39,18 +41,6 @@ Detectors = Annotated[
     typer.Option(
         help="Comma-separated names, of the jobs of --again too.  [default: all]",
         autocompletion=complete("detector"),
-    ),
-]
-Data = Annotated[
-    str,
-    typer.Option(
-        help="Dataset, if the results are of several.", autocompletion=complete("dataset", several=False)
-    ),
-]
-Protocol = Annotated[
-    str,
-    typer.Option(
-        help="Protocol, if the results are of several.", autocompletion=complete("protocol", several=False)
     ),
 ]
 PartOf = Annotated[
@@ -85,8 +75,8 @@ def publish(
     runs: Runs = None,
     out: Annotated[Path, typer.Option(help="Folder that holds the boards.")] = Path("leaderboards"),
     detectors: Detectors = None,
-    data: Data = "",
-    protocol: Protocol = "",
+    data: ResultsData = None,
+    protocol: ResultsProtocol = None,
     preset: Presets = None,
     plugin: Plugins = None,
     published: Published = None,
@@ -239,8 +229,8 @@ def compare(
     b: Annotated[str, typer.Argument(help="The detector to compare it with.")],
     runs: Runs = None,
     board: Annotated[Path | None, typer.Option(help="A published board, instead of --runs.")] = None,
-    data: Data = "",
-    protocol: Protocol = "",
+    data: ResultsData = None,
+    protocol: ResultsProtocol = None,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -260,7 +250,7 @@ def compare(
         boards.refuse(boards.unsound(board), f"adbench verify {board} lists what does not match")
         made = boards.rebuild(board, warn)
     else:
-        choice = boards.Choice(dataset=data, protocol=protocol)
+        choice = boards.Choice(dataset=data or "", protocol=protocol or "")
         made = boards.from_runs(runs or [Path("runs")], plugins, choice=choice, rules=Rules(), say=warn)
     found = comparison.compare(*(comparison.find(name, made.standings) for name in names))
     if as_json:
@@ -341,13 +331,17 @@ def _noted(board: Board, note: str) -> Board:
 
 
 def _choice(
-    found: Registry, detectors: str | None, data: str, protocol: str, presets: list[str] | None
+    found: Registry,
+    detectors: str | None,
+    data: str | None,
+    protocol: str | None,
+    presets: list[str] | None,
 ) -> Choice:
     from adbench_tgan.boards import Choice
 
     words = split(detectors, "--detectors") if detectors is not None else ()
-    names = (_named(word, found) for word in words)
-    return Choice(detectors=tuple(names), dataset=data, protocol=protocol, presets=presets or ())
+    names = tuple(_named(word, found) for word in words)
+    return Choice(detectors=names, dataset=data or "", protocol=protocol or "", presets=presets or ())
 
 
 def _named(word: str, found: Registry) -> str:

@@ -14,7 +14,8 @@ from adbench_tgan.options import (
     Device,
     Plugins,
     Published,
-    complete,
+    ResultsData,
+    ResultsProtocol,
     file_of,
     published_table,
     registry,
@@ -37,20 +38,8 @@ def report(
         Path | None, typer.Option(help="Folder of a published board, instead of --runs.")
     ] = None,
     out: Annotated[str, typer.Option(metavar="FILE", help="The page to write.")] = "report.html",
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Dataset, if the results are of several.",
-            autocompletion=complete("dataset", several=False),
-        ),
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="Protocol, if the results are of several.",
-            autocompletion=complete("protocol", several=False),
-        ),
-    ] = None,
+    data: ResultsData = None,
+    protocol: ResultsProtocol = None,
     audit: Audits = None,
     timing: Timing = None,
     examples: Annotated[
