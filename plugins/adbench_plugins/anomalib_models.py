@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from adbench_baselines.layers import Rate
 from adbench_plugins import features
-from adbench_plugins.feature_anchors import FeatureConfig, planned, resolved
+from adbench_plugins.feature_anchors import FeatureConfig, FeatureDetector, resolved
 from adbench_tgan import AdbenchError, Detector, ImageSet, TrainSet, mean_losses, stepper
 
 Shape = tuple[int, int, int]
@@ -79,15 +79,10 @@ def in_full(method: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-class AnomalibDetector(Detector):
+class AnomalibDetector(FeatureDetector):
     """What the three detectors share: frozen features of a backbone, raw scores, maps at the images' size."""
 
-    name: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK}
-
-    @classmethod
-    def plan(cls, config: Any) -> Any:
-        return planned(cls.name, config)
 
     def build(self, shape: Shape) -> None:
         named = self.config.backbone

