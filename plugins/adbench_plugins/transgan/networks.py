@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 AttnScale = Literal["head", "dim"]
 OutAct = Literal["tanh", "none"]
+HEADS = 4
 
 
 class Attention(nn.Module):
@@ -92,7 +93,6 @@ class Generator(nn.Module):
         initial_size: int = 8,
         width: int = 384,
         depths: tuple[int, int, int] = (5, 4, 2),
-        heads: int = 4,
         dropout: float = 0.0,
         attn_scale: AttnScale = "head",
         out_act: OutAct = "tanh",
@@ -108,7 +108,7 @@ class Generator(nn.Module):
             torch.zeros(1, side**2, dim) for side, dim in zip(sides, dims, strict=True)
         )
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(dim, heads, dropout, attn_scale) for _ in range(depth)))
+            nn.Sequential(*(Block(dim, HEADS, dropout, attn_scale) for _ in range(depth)))
             for dim, depth in zip(dims, depths, strict=True)
         )
         self.to_image = nn.Conv2d(dims[-1], channels, 1)
@@ -134,16 +134,13 @@ class Discriminator(nn.Module):
         patch: int = 4,
         width: int = 384,
         depth: int = 7,
-        heads: int = 4,
-        dropout: float = 0.0,
         attn_scale: AttnScale = "head",
     ):
         super().__init__()
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
         self.cls = nn.Parameter(torch.empty(1, 1, width))
         self.positions = nn.Parameter(torch.empty(1, (image_size // patch) ** 2 + 1, width))
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.Sequential(*(Block(width, heads, dropout, attn_scale) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(width, HEADS, 0.0, attn_scale) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.logit = nn.Linear(width, 1)
         self.apply(xavier)
@@ -153,7 +150,7 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:  # (B, channels, H, W) -> (B,)
         patches = self.embed(images).flatten(2).mT  # (B, n, width)
         tokens = torch.cat([self.cls.expand(len(images), -1, -1), patches], dim=1) + self.positions
-        tokens = self.blocks(self.dropout(tokens))
+        tokens = self.blocks(tokens)
         return self.logit(self.norm(tokens)[:, 0]).squeeze(1)
 
 
