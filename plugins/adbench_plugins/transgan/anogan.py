@@ -53,7 +53,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adbench_baselines.latent_search import Ends, Found, in_groups, repeatable, search, starts
 from adbench_baselines.layers import Average, Decay, Rate, frozen, gradient_penalty, portions
-from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
+from adbench_plugins.transgan.diffaugment import diffaugment
 from adbench_plugins.transgan.settings import (
     Shape,
     TransGANConfig,
@@ -273,8 +273,7 @@ class TransGANAnoGAN(Detector):
 
     def critic(self, x: Tensor) -> Tensor:
         """D's output for augmented images, (B,); for training only."""
-        variant = self.config.diffaugment
-        return self.discriminator(x if variant == "none" else diffaugment(x, POLICY, variant))
+        return self.discriminator(diffaugment(x, self.config.diffaugment))
 
     def prior(self, count: int) -> Tensor:
         """`count` z from N(0, I), (count, latent)."""

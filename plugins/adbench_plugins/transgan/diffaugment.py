@@ -13,23 +13,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-POLICY = "translation,cutout,color"
-
-Variant = Literal["mit", "asarigun"]
+Variant = Literal["mit", "asarigun", "none"]
 
 
-def diffaugment(images: Tensor, policy: str = POLICY, variant: Variant = "mit") -> Tensor:
-    """Augment images (B, C, H, W) by the steps of `policy`, in order, each image with random numbers of its own."""
-    for step in policy.split(","):
-        if step == "translation":
-            images = translate(images, 0.125 if variant == "mit" else 0.2)
-        elif step == "cutout":
-            images = cutout(images, 1.0 if variant == "mit" else 0.3)
-        elif step == "color":
-            images = contrast(saturation(brightness(images)))
-        else:
-            raise ValueError(f"unknown step {step!r} of DiffAugment; known: {POLICY}")
-    return images
+def diffaugment(images: Tensor, variant: Variant) -> Tensor:
+    """Shift, cut out and recolour images (B, C, H, W), each with random numbers of its own; not at all with "none"."""
+    if variant == "none":
+        return images
+    images = translate(images, 0.125 if variant == "mit" else 0.2)
+    images = cutout(images, 1.0 if variant == "mit" else 0.3)
+    return contrast(saturation(brightness(images)))
 
 
 def brightness(images: Tensor) -> Tensor:
@@ -62,7 +55,7 @@ def translate(images: Tensor, ratio: float) -> Tensor:
     return images
 
 
-def cutout(images: Tensor, probability: float = 1.0) -> Tensor:
+def cutout(images: Tensor, probability: float) -> Tensor:
     """Set a square of half the side to zero, which may cross the border: with `probability` in all images, else in none."""
     hole = torch.ones(1, dtype=torch.bool, device=images.device)
     for dim in (2, 3):

@@ -59,7 +59,7 @@ from torch import Tensor, nn
 from adbench_baselines.layers import frozen, portions
 from adbench_plugins import features
 from adbench_plugins.transgan.batches import Batch, Images, one_pass
-from adbench_plugins.transgan.diffaugment import POLICY, diffaugment
+from adbench_plugins.transgan.diffaugment import diffaugment
 from adbench_plugins.transgan.dual_settings import (
     Config,
     build_backbone,
@@ -276,8 +276,7 @@ class TransGANDual(Detector):
         return self.backbone(batch.x) if batch.feats is None else batch.feats
 
     def _augment(self, x: Tensor) -> Tensor:
-        variant = self.config.diffaugment
-        return x if variant == "none" else diffaugment(x, POLICY, variant)
+        return diffaugment(x, self.config.diffaugment)
 
 
 @dataclass(frozen=True)

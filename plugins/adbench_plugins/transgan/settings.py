@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, NonNegativeInt
 
+from adbench_plugins.transgan.diffaugment import Variant
 from adbench_plugins.transgan.networks import AttnScale, Discriminator, Generator, OutAct
 from adbench_tgan import AdbenchError, DetectorConfig
 
@@ -33,7 +32,7 @@ class TransGANConfig(DetectorConfig):
     """channels of a discriminator's tokens"""
     discriminator_depth: int | None = Field(default=None, ge=0)
     """transformer blocks in a discriminator; null: 7 for images under 64 pixels, else 4"""
-    diffaugment: Literal["mit", "asarigun", "none"] = "mit"
+    diffaugment: Variant = "mit"
     """DiffAugment of the images that discriminators see in training: with the magnitudes of its paper (mit), with those of
     the code that the thesis builds on (asarigun), or none"""
 
