@@ -93,14 +93,6 @@ def test_a_discriminator_that_has_won_starts_anew_with_its_optimiser(monkeypatch
     assert new.std().item() == pytest.approx(0.02, rel=0.2)
 
 
-@pytest.mark.parametrize(("loss", "restarts"), [(1.1e-5, 0), (0.9e-5, 1)])
-def test_a_discriminator_has_won_from_the_authors_loss_on(loss, restarts, monkeypatch):
-    detector = built()
-    monkeypatch.setattr(ganomaly, "discriminator_loss", lambda real, fake: real.mean() * 0 + loss)
-    optimizers = detector.adam(detector.generator), detector.adam(detector.discriminator)
-    assert detector.step(to_unit(images(8)), *optimizers)["restarts"] == restarts
-
-
 def test_score_is_the_mean_square_or_absolute_difference_of_codes():
     detector = built()
     detector.generator.eval()

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from make_networks import idle, images, same, weights
 
 from adbench_baselines import skip_ganomaly
-from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss, restart_if_won
+from adbench_baselines.layers import restart_if_won
+from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss
 from adbench_baselines.skip_ganomaly import (
     Config,
     SkipGANomaly,

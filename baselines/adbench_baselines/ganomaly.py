@@ -40,12 +40,10 @@ from adbench_baselines.layers import (
     from_mnist_norm,
     frozen,
     halved,
-    restart_where,
+    restart_if_won,
     to_mnist_norm,
 )
 from adbench_tgan import Detector, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
-
-WON = 1e-5  # a discriminator whose loss falls under this has won, and is drawn anew
 
 
 class Generator(nn.Module):
@@ -145,7 +143,7 @@ class GANomaly(Detector):
         optimizer_d.zero_grad()
         loss_d.backward()
         optimizer_d.step()
-        restarts = restart_where(loss_d.detach() < WON, self.discriminator, optimizer_d)
+        restarts = restart_if_won(self.discriminator, optimizer_d, loss_d)
         return {"loss_g": loss_g, "loss_d": loss_d, "restarts": restarts}
 
     def scaled(self, images: Tensor) -> Tensor:

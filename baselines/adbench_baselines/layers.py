@@ -19,6 +19,7 @@ from adbench_tgan import AdbenchError, DetectorConfig
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moment, as Adam takes it
 Rate = Annotated[float, Field(gt=0, le=1e6)]  # of learning; with much larger ones optimisers overflow
 REPORTS = 20
+WON = 1e-5  # a discriminator whose loss falls under this has won, and is drawn anew
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of MNIST's pixels in [0, 1]
 
 
@@ -170,6 +171,11 @@ def restart_where(won: Tensor, network: nn.Module, optimizer: torch.optim.Optimi
         for moment in state.values():
             moment.masked_fill_(won.to(moment.device), 0)
     return won.float()
+
+
+def restart_if_won(discriminator: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """Reinitialise a discriminator that has won, with its optimiser; return whether it had, as 0. or 1."""
+    return restart_where(loss.detach() < WON, discriminator, optimizer)
 
 
 @contextmanager

@@ -55,13 +55,13 @@ from adbench_baselines.layers import (
     dcgan_init,
     frozen,
     halved,
+    restart_if_won,
 )
 from adbench_baselines.skip_discriminator import (
     Discriminator,
     anomaly_score,
     discriminator_loss,
     generator_loss,
-    restart_if_won,
 )
 from adbench_tgan import Detector, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 

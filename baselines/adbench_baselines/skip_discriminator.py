@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adbench_baselines.layers import dcgan_init, encoder, restart_where
-
-WON = 1e-5  # a discriminator whose loss falls under this has won, and is drawn anew
+from adbench_baselines.layers import dcgan_init, encoder
 
 
 class Discriminator(nn.Module):
@@ -35,11 +33,6 @@ class Discriminator(nn.Module):
 def adversarial_loss(logit: Tensor, real: bool) -> Tensor:
     """Binary cross-entropy of logits (B,) with the label "real" or "generated"."""
     return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, float(real)))
-
-
-def restart_if_won(discriminator: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
-    """Reinitialise a discriminator that has won, with its optimiser; return whether it had, as 0. or 1."""
-    return restart_where(loss.detach() < WON, discriminator, optimizer)
 
 
 def generator_loss(

@@ -45,6 +45,7 @@ from adbench_baselines.layers import (
     from_mnist_norm,
     frozen,
     halved,
+    restart_if_won,
     to_mnist_norm,
 )
 from adbench_baselines.skip_discriminator import (
@@ -52,7 +53,6 @@ from adbench_baselines.skip_discriminator import (
     anomaly_score,
     discriminator_loss,
     generator_loss,
-    restart_if_won,
 )
 from adbench_tgan import Detector, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
