@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -70,22 +70,13 @@ class EventReporter:
             why = f"{error.strerror or error}; the run goes on without event files"
             self.inner.warn(f"--tensorboard {self.root} cannot be written: {why}")
 
-    def reading(self, category: str, number: int, count: int) -> None:
-        """Pass it on."""
-        self.inner.reading(category, number, count)
-
-    def planned(self, missing: Sequence[Job], kept: int) -> None:
-        """Pass it on."""
-        self.inner.planned(missing, kept)
+    def __getattr__(self, name: str) -> Any:  # of all that it writes nothing about
+        return getattr(self.inner, name)
 
     def job_started(self, job: Job) -> None:
         """A job begins."""
         self.inner.job_started(job)
         self._running.add(job.key)
-
-    def phase(self, name: str, job: Job) -> None:
-        """Pass it on."""
-        self.inner.phase(name, job)
 
     def epoch(self, number: int, total: int | None, losses: Mapping[str, float], job: Job) -> None:
         """Write the losses."""
@@ -93,18 +84,10 @@ class EventReporter:
         if job.key in self._running:  # or it is told late
             self._try(lambda: self._losses(job, number, losses))
 
-    def images(self, done: int, total: int, job: Job) -> None:
-        """Pass it on."""
-        self.inner.images(done, total, job)
-
     def job_finished(self, result: Result) -> None:
         """Write what is not written yet, and the pictures."""
         self.inner.job_finished(result)
         self._try(lambda: self._finish(result))
-
-    def warn(self, message: str) -> None:
-        """Pass it on."""
-        self.inner.warn(message)
 
     def _finish(self, result: Result) -> None:
         job = result.job
