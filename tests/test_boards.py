@@ -99,17 +99,10 @@ def folder(material, tmp_path):
 def test_a_board_has_all_its_files_and_publishing_again_changes_nothing(material, tmp_path):
     _, place = material
     names = ("good", "fair", "poor")
-    expected = {
-        "results.csv",
-        "leaderboard.csv",
-        "pairs.csv",
-        "board.json",
-        "README.md",
-        "critical_difference.png",
-    }
-    expected |= {f"scores/{name}.parquet" for name in names} | {f"losses/{name}.csv" for name in names}
+    files = "results.csv leaderboard.csv pairs.csv board.json README.md critical_difference.png".split()
+    files += [f"scores/{name}.parquet" for name in names] + [f"losses/{name}.csv" for name in names]
     first = contents(place)
-    assert set(first) == expected
+    assert set(first) == set(files)
     again = board_of(tmp_path / "runs", grid()[::-1])
     assert not boards.publish(again, place.parent)
     assert boards.publish(again, tmp_path)

@@ -590,17 +590,7 @@ def test_a_name_that_the_terminal_cannot_write_is_no_failure(shell: Call) -> Non
 
 
 def test_run_writes_tables_and_does_nothing_twice(tmp_path: Path, adbench: Call) -> None:
-    words = (
-        "run",
-        "--detectors",
-        "mean_image,random",
-        "--categories",
-        "0,1",
-        "--device",
-        "cpu",
-        "--out",
-        "r",
-    )
+    words = "run --detectors mean_image,random --categories 0,1 --device cpu --out r".split()
     first = adbench(*words)
     assert first.status == 0, first.err
     assert [name in first.out for name in ("digits, one-vs-rest", "mean_image", "random", "AUROC")] == [

@@ -130,17 +130,7 @@ def test_an_address_where_nobody_answers_is_refused_at_once(adbench: Call) -> No
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        run = (
-            "run",
-            "--detectors",
-            "mean_image",
-            "--categories",
-            "0",
-            "--device",
-            "cpu",
-            "--executor",
-            "ray",
-        )
+        run = "run --detectors mean_image --categories 0 --device cpu --executor ray".split()
         ended = adbench(*run, "--address", address)
     assert ended.error == (
         f"--address {address}: no Ray cluster answers (Connection refused); start one with 'ray start --head'"

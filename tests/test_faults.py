@@ -20,16 +20,7 @@ from adbench_tgan.results import PARTIAL, ResultStore
 
 RUN = ["run", "--detectors", "mean_image,ganomaly", "--categories", "0,1", "--set", "ganomaly.width=8"]
 RUN += ["--set", "ganomaly.epochs=2", "--device", "cpu", "--no-timing", "--out"]
-COMPUTED = [
-    "detector",
-    "category",
-    "seed",
-    "status",
-    "key",
-    "split_fingerprint",
-    "auroc",
-    "average_precision",
-]
+COMPUTED = "detector category seed status key split_fingerprint auroc average_precision".split()
 
 
 def scores(out):

@@ -142,18 +142,7 @@ def test_hostile_folder_names_run_through_the_command(adbench, tmp_path):
 
 def test_pickle_is_named_in_one_file_only():
     """And nothing that would unpickle behind our back is called."""
-    words = {
-        "pickle",
-        "cPickle",
-        "dill",
-        "cloudpickle",
-        "joblib",
-        "shelve",
-        "marshal",
-        "read_pickle",
-        "eval",
-        "exec",
-    }
+    words = set("pickle cPickle dill cloudpickle joblib shelve marshal read_pickle eval exec".split())
     found = set()
     rooms = (ROOT / "adbench_tgan", ROOT / "plugins/adbench_plugins", ROOT / "baselines/adbench_baselines")
     for path in (path for room in rooms for path in room.rglob("*.py")):

@@ -148,14 +148,7 @@ def test_what_a_readme_smuggles_in_is_text(text):
     made = site.as_text(f"# name\n\nwords\n\n{text}\n\n[fine](README.md)\n", BOARDS)
     assert "[fine](../leaderboards/README.md)" in made
     markdown = pytest.importorskip("markdown", reason="comes with pymdown-extensions")
-    extensions = [
-        "admonition",
-        "attr_list",
-        "md_in_html",
-        "tables",
-        "pymdownx.highlight",
-        "pymdownx.superfences",
-    ]
+    extensions = "admonition attr_list md_in_html tables pymdownx.highlight pymdownx.superfences".split()
     html = markdown.markdown(made, extensions=extensions)
     tags = [tag for tag in re.findall(r"<[^>]+>", html) if not tag.startswith("</")]
     known = r"<(code|code class=\"language-\w+\"|h1|h2|p|div class=\"(highlight|commands)\"|pre|span[^>]*|table|thead|tbody|tr|th|td|a href=\"(\.\./leaderboards/README\.md|https://[^\"]*)\")>"
@@ -170,16 +163,8 @@ def test_pages_and_files_from_elsewhere_are_not_offered(tmp_path):
     (tmp_path / "elsewhere.csv").write_text("a secret")
     (board / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
     (board / "folder").symlink_to(tmp_path)
-    for name in (
-        "README.md",
-        "page.html",
-        "more.md",
-        "picture.svg",
-        "pairs.csv",
-        ".draft.csv",
-        ".killed/pairs.csv",
-        "scores/a.parquet",
-    ):
+    names = "README.md page.html more.md picture.svg pairs.csv .draft.csv .killed/pairs.csv scores/a.parquet"
+    for name in names.split():
         (board / name).write_text("words")
     assert [path.relative_to(board).as_posix() for path in site.attachments(board)] == [
         "pairs.csv",

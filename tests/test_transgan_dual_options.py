@@ -24,13 +24,8 @@ def built(channels=1, **settings):
 
 def test_off_they_add_no_network_and_no_layer():
     model = built()
-    assert list(model.networks) == [
-        "generator",
-        "discriminator_normal",
-        "discriminator_anomalous",
-        "mapper",
-        "backbone",
-    ]
+    names = "generator discriminator_normal discriminator_anomalous mapper backbone".split()
+    assert list(model.networks) == names
     assert model.backbone.features == model.mapper[0].in_features == 1280
     assert not any("classifier" in name for name in model.backbone.state_dict())
 

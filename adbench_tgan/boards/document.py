@@ -34,17 +34,8 @@ OF_PLUGINS = {
 CONFIGURATION = ("detector", "detector_version", "config", "precision", "supervision", "preset", "pretrained")
 OF_JOB = ("category", "seed", "split_fingerprint", "offer_fingerprint", "problem")
 OF_RESULT = (
-    "status",
-    "error",
-    "parameters",
-    "threshold",
-    "purity_delta",
-    "declared",
-    "suite",
-    "anomalies_fingerprint",
-    "shape",
-    "device",
-)
+    "status error parameters threshold purity_delta declared suite anomalies_fingerprint shape device"
+).split()
 ADDED = ("code", "of_categories", "unofficial", "reconstruction_error")  # that older results do not have
 
 
