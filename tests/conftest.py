@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,15 @@ def registry() -> Registry:
     from adbench_tgan.registry import Registry
 
     return Registry.discover()
+
+
+@pytest.fixture
+def memory() -> Path:
+    """A place in an object store, which is in memory."""
+    from adbench_tgan.places import place_of
+
+    pytest.importorskip("upath")
+    return place_of(f"memory://store-{uuid.uuid4().hex}/runs")
 
 
 @pytest.fixture

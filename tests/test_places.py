@@ -8,7 +8,6 @@ import re
 import socket
 import tempfile
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -44,12 +43,6 @@ S3 = {
     "AWS_SECRET_ACCESS_KEY": "nothing",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-
-
-@pytest.fixture
-def memory() -> Path:
-    pytest.importorskip("upath")
-    return place_of(f"memory://store-{uuid.uuid4().hex}/runs")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import tempfile
 import threading
-import uuid
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,19 +25,12 @@ from adbench_tgan.asking import AT_ONCE, answers
 from adbench_tgan.benchmark import outcomes, unfinished
 from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError, StoreAway, StoreError
-from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Settings
 
 RESULTS = [result("d", seed=seed) for seed in (0, 1)]
 JOBS = [each.job for each in RESULTS]
-
-
-@pytest.fixture
-def memory() -> Path:
-    pytest.importorskip("upath")
-    return place_of(f"memory://store-{uuid.uuid4().hex}/runs")
 
 
 def test_an_object_store_is_asked_several_things_at_a_time_and_a_folder_one(
