@@ -22,11 +22,7 @@ from adbench_tgan.executors import answerable
 from adbench_tgan.hooks import ExecutorSpec, one_line
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.keeping import patiently
-from adbench_tgan.leaderboard import (
-    LEADERBOARD_COLUMNS,
-    METRICS,
-    RESULT_COLUMNS,
-)
+from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, METRICS, RESULT_COLUMNS
 from adbench_tgan.machine import bf16_is_slow
 from adbench_tgan.pace import silent, through
 from adbench_tgan.packing import check_packing

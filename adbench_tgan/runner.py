@@ -257,11 +257,7 @@ def run_job(job: Job, begin: Begin, settings: Settings, registry: Registry, repo
 
 
 def train(
-    detector: Detector,
-    job: Job,
-    begin: Begin,
-    settings: Settings,
-    reporter: Reporter,
+    detector: Detector, job: Job, begin: Begin, settings: Settings, reporter: Reporter
 ) -> tuple[list[dict[str, float]], float]:
     """Fit a detector, or go on where an interrupted training was kept; its losses, and the seconds of both together."""
     if type(detector).fit is Detector.fit:

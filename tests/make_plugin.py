@@ -13,12 +13,7 @@ import pytest
 
 
 def make_plugin(
-    root: Path,
-    module: str,
-    source: str,
-    *,
-    files: Mapping[str, str] | None = None,
-    entry: str | None = None,
+    root: Path, module: str, source: str, *, files: Mapping[str, str] | None = None, entry: str | None = None
 ) -> Path:
     """Write the distribution ``MODULE-dist`` 1.0 into `root`, with `module` as its entry point.
 

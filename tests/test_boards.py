@@ -1580,10 +1580,7 @@ def test_categories_with_other_seeds_have_commands_of_their_own(tmp_path):
     content = json.loads((tmp_path / "toy/board.json").read_text())
     assert [
         re.findall("--categories (.*) --seeds (.*) --preset", each) for each in content["commands"][:-1]
-    ] == [
-        [("ant", "0,1,2")],
-        [("bee", "3,4,5")],
-    ]
+    ] == [[("ant", "0,1,2")], [("bee", "3,4,5")]]
     assert board.leaderboard.iloc[0]["n_seeds"] == 3
 
 
@@ -2070,10 +2067,7 @@ def test_losses_that_cannot_be_read_are_refused_in_one_line(text, tmp_path):
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        lambda data: data.replace(b"\tsample_id", b"\tsam\xfcle_id"),
-        lambda data: data[:-100],
-    ],
+    [lambda data: data.replace(b"\tsample_id", b"\tsam\xfcle_id"), lambda data: data[:-100]],
     ids=["a name is no text", "it is cut short"],
 )
 def test_scores_that_cannot_be_read_are_refused_in_one_line(damage, tmp_path):
@@ -2247,8 +2241,7 @@ def test_images_of_another_side_than_the_settings_are_named():
 
 
 @pytest.mark.parametrize(
-    ("precision", "by", "told"),
-    [("fp32", 5e-5, 0), ("fp32", 2e-4, 1), ("tf32", 1e-3, 0), ("bf16", 1e-2, 0)],
+    ("precision", "by", "told"), [("fp32", 5e-5, 0), ("fp32", 2e-4, 1), ("tf32", 1e-3, 0), ("bf16", 1e-2, 0)]
 )
 def test_scores_may_differ_by_rounding_of_their_precision_and_no_more(precision, by, told):
     one = made("good", "ant", 0, 2.0, precision=precision)

@@ -693,11 +693,7 @@ def test_every_option_of_bench_has_its_effect(
     given = taken(monkeypatch, "adbench_tgan.speeds.run_bench", lambda: adbench("bench", *words))
     request, effort, device, _, _, out = given
     assert request == Request(**WANTED, categories=[category])
-    assert (effort, device, out) == (
-        Effort(seconds=2.0, max_batch=3, fit_images=4),
-        "cuda",
-        Path("there"),
-    )
+    assert (effort, device, out) == (Effort(seconds=2.0, max_batch=3, fit_images=4), "cuda", Path("there"))
 
 
 def test_every_option_of_check_has_its_effect(adbench: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,10 +49,7 @@ def test_grids_are_shown_as_a_ratio_and_their_scores_are_compared():
 
     rows = [row("local", 100.0), row("auto", 25.0, difference=1e-6)]
     shown = [line.split("at most")[1] for line in gpu.table(rows)]
-    assert shown == [
-        "",
-        "; 4 times one after another; largest difference of scores 1e-06",
-    ]
+    assert shown == ["", "; 4 times one after another; largest difference of scores 1e-06"]
     assert gpu.MODES["auto"] == ("processes", {"jobs_per_gpu": "auto"})
 
 

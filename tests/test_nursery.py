@@ -232,10 +232,7 @@ def test_a_nursery_that_died_is_waited_for(tmp_path: Path, asked: tuple[Nursery,
 
 @pytest.mark.parametrize("forks", [True, False])
 def test_a_process_that_ended_leaves_no_descriptor_open(
-    forks: bool,
-    tmp_path: Path,
-    asked: tuple[Nursery, socket.socket],
-    monkeypatch: pytest.MonkeyPatch,
+    forks: bool, tmp_path: Path, asked: tuple[Nursery, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> int:
         raise OSError(12, "Cannot allocate memory")
@@ -255,9 +252,7 @@ def test_a_process_that_ended_leaves_no_descriptor_open(
 
 
 def test_a_child_has_a_session_and_signals_of_its_own_and_lives_where_it_was_asked_for(
-    tmp_path: Path,
-    asked: tuple[Nursery, socket.socket],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, asked: tuple[Nursery, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = """
         import os, signal

@@ -38,11 +38,7 @@ from adbench_tgan.sharing import Sharing
 
 Call = Callable[..., Ended]
 RUN = ("run", "--detectors", "mean_image,random", "--categories", "0,1", "--device", "cpu", "--no-timing")
-S3 = {
-    "AWS_ACCESS_KEY_ID": "nobody",
-    "AWS_SECRET_ACCESS_KEY": "nothing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
+S3 = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")

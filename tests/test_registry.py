@@ -660,11 +660,7 @@ def unlucky(jobs: Iterable[Any]) -> Iterator[Result]:
         (lambda jobs, *_: (failing(job.key) for job in jobs), 2, None),
         (lambda jobs, *_: [failing(job.key) for job in jobs][::-1], 2, None),
         (lambda jobs, *_: unlucky(jobs), 1, "RuntimeError: no luck"),
-        (
-            lambda jobs, *_: (None for _ in jobs),
-            0,
-            "TypeError: it yielded a NoneType, not a Result",
-        ),
+        (lambda jobs, *_: (None for _ in jobs), 0, "TypeError: it yielded a NoneType, not a Result"),
         (
             lambda jobs, *_: (failing(job.key) for job in jobs for _ in "ab"),
             1,

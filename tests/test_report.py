@@ -196,11 +196,7 @@ def test_rows_without_a_rank_are_counted_and_the_reason_is_said(tmp_path, regist
     bad = [made("bad", status="failed"), made("worse", "b", shift=2.0)]
     board = from_store(make_runs(tmp_path / "mixed", *two, *bad), registry).leaderboard
     assert tables.unranked(board) == "4 of 4 rows have no rank: see their remarks."
-    remarks = [
-        "",
-        "not ranked: 1 of the 3 seeds needed",
-        "not ranked: 1 of the 3 seeds needed; more",
-    ]
+    remarks = ["", "not ranked: 1 of the 3 seeds needed", "not ranked: 1 of the 3 seeds needed; more"]
     board = pd.DataFrame({"rank": [1, None, None], "remark": remarks})
     assert tables.unranked(board) == "2 of 3 rows have no rank: 1 of the 3 seeds needed."
     assert list(tables.without_shared_reason(board)["remark"]) == remarks

@@ -764,10 +764,7 @@ NO_MEMORY = "out of memory on cpu; with --set, lower image_size or another size,
         ("nanscores", "596 of 596 scores are NaN or infinite"),
         ("wrongshape", "score returned shape (100, 1) for 100 images; it must return one each"),
         ("asnumpy", "score returned ndarray; it must return a tensor of shape (B,)"),
-        (
-            "scribbles",
-            "it wrote to its training images; let it work on a copy, images.on(device).clone()",
-        ),
+        ("scribbles", "it wrote to its training images; let it work on a copy, images.on(device).clone()"),
     ],
 )
 def test_a_fault_is_a_failed_row_with_one_line_and_the_rest_goes_on(registry, tmp_path, detector, error):

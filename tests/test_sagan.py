@@ -7,15 +7,7 @@ from make_networks import idle, images
 from torch import nn
 
 from adbench_baselines import layers
-from adbench_baselines.sagan import (
-    SAGAN,
-    Config,
-    Depthwise,
-    Generator,
-    cbam,
-    max_pool,
-    softpool,
-)
+from adbench_baselines.sagan import SAGAN, Config, Depthwise, Generator, cbam, max_pool, softpool
 from adbench_tgan import AdbenchError, ImageSet, TrainSet, to_unit
 from adbench_tgan.registry import Registry
 

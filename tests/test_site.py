@@ -132,10 +132,7 @@ def row(detector, auroc, rank="", remark=""):
 
 
 def test_a_row_without_a_rank_does_not_stand_above_one_with():
-    rows = [
-        row("ranked", ".6", "1"),
-        row("lucky", ".9", remark="not ranked: 1 of the 3 seeds needed; more"),
-    ]
+    rows = [row("ranked", ".6", "1"), row("lucky", ".9", remark="not ranked: 1 of the 3 seeds needed; more")]
     assert site.highest(rows, "one-class").startswith("ranked<br>0.600")
     assert site.ranked(rows) == "1 of 2 rows: 1 of the 3 seeds needed"
     rows.append(row("other", "", remark="not ranked: no result for a"))

@@ -11,12 +11,7 @@ from make_networks import idle, images, same, weights
 from adbench_baselines import skip_ganomaly
 from adbench_baselines.layers import restart_if_won
 from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss
-from adbench_baselines.skip_ganomaly import (
-    Config,
-    SkipGANomaly,
-    discriminator_loss,
-    generator_loss,
-)
+from adbench_baselines.skip_ganomaly import Config, SkipGANomaly, discriminator_loss, generator_loss
 from adbench_tgan import to_unit
 
 SMALL = Config(width=8, latent=10, epochs=1, batch_size=8)

@@ -26,10 +26,7 @@ PIXELS = ("pixel_auroc", "aupro")  # which no score of a board tells
 
 
 def rerun(
-    path: Path,
-    runs: Sequence[Path],
-    passed_over: PassedOver = ignore,
-    say: Callable[[str], None] = silent,
+    path: Path, runs: Sequence[Path], passed_over: PassedOver = ignore, say: Callable[[str], None] = silent
 ) -> tuple[int, list[Finding]]:
     """How many of a board's jobs `runs` hold too, and those whose scores differ by more than rounding.
 

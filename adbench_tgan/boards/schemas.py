@@ -97,11 +97,7 @@ def check_scores(frame: pd.DataFrame, file: str) -> None:
         "label": pa.Column("uint8", pa.Check.isin([0, 1])),
         "score": pa.Column("float32", pa.Check(lambda s: s.abs() < float("inf"), error="is finite")),
     }
-    schema = pa.DataFrameSchema(
-        {name: columns[name] for name in SCORE_COLUMNS},
-        strict=True,
-        ordered=True,
-    )
+    schema = pa.DataFrameSchema({name: columns[name] for name in SCORE_COLUMNS}, strict=True, ordered=True)
     _validate(schema, frame, file)
     if frame.duplicated(["key", "sample_id"]).any():  # pandera would list them all
         raise AdbenchError(

@@ -19,13 +19,7 @@ from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.boards.board import assemble
 from adbench_tgan.boards.differences import Content, Found, cells, leaves, page
 from adbench_tgan.boards.document import facts_of, results_of, seal
-from adbench_tgan.boards.folder import (
-    bytes_of,
-    facts_of_file,
-    read_content,
-    read_losses,
-    render,
-)
+from adbench_tgan.boards.folder import bytes_of, facts_of_file, read_content, read_losses, render
 from adbench_tgan.boards.readme import PICTURE
 from adbench_tgan.boards.schemas import PAIRS, TABLES
 from adbench_tgan.boards.soundness import implausible, impure, sound_scores

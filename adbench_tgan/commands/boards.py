@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     Check = Callable[[Path], list[Finding]]
 
 Runs = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="FOLDER", help="Folder of results; repeatable.  [default: runs]"),
+    list[Path] | None, typer.Option(metavar="FOLDER", help="Folder of results; repeatable.  [default: runs]")
 ]
 Detectors = Annotated[
     str | None,
@@ -331,11 +330,7 @@ def _noted(board: Board, note: str) -> Board:
 
 
 def _choice(
-    found: Registry,
-    detectors: str | None,
-    data: str | None,
-    protocol: str | None,
-    presets: list[str] | None,
+    found: Registry, detectors: str | None, data: str | None, protocol: str | None, presets: list[str] | None
 ) -> Choice:
     from adbench_tgan.boards import Choice
 

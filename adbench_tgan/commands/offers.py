@@ -7,15 +7,7 @@ from typing import Annotated
 import typer
 
 from adbench_tgan.commands.show import answer, show, warn
-from adbench_tgan.options import (
-    Data,
-    Json,
-    Plugins,
-    Preset,
-    Set,
-    complete,
-    registry,
-)
+from adbench_tgan.options import Data, Json, Plugins, Preset, Set, complete, registry
 
 KINDS = ("detectors", "datasets", "protocols", "metrics", "executors")
 SHOWN = "name family supervision pretrained layout protocol level version summary paper plugin".split()

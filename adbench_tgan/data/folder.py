@@ -9,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from adbench_tgan.data.contents import (
-    ensure_choosable,
-    existing,
-    is_folder,
-    open_folders,
-)
+from adbench_tgan.data.contents import ensure_choosable, existing, is_folder, open_folders
 from adbench_tgan.data.mvtec import Category, DefectDataset, incomplete, is_category, name_of, passed_over
 from adbench_tgan.errors import DataError
 from adbench_tgan.text import counted, unbroken

@@ -8,14 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adbench_tgan.data.classfolders import PARTS, homes
-from adbench_tgan.data.contents import (
-    ensure_choosable,
-    existing,
-    left_out,
-    list_folders,
-    list_images,
-    loose,
-)
+from adbench_tgan.data.contents import ensure_choosable, existing, left_out, list_folders, list_images, loose
 from adbench_tgan.data.files import Cache
 from adbench_tgan.data.mvtec import Item
 from adbench_tgan.data.samples import ClassDataset, Samples

@@ -54,9 +54,7 @@ def intervals(board: pd.DataFrame, entries: Sequence[str]) -> Spec:
         color=_colour(order, entries),
     )
     points = base.mark_point(size=70, filled=True, opacity=1, strokeWidth=2).encode(
-        x=alt.X("auroc_mean:Q", scale=zero),
-        shape=_supervision(lines),
-        **_hollow_without_rank(order, entries),
+        x=alt.X("auroc_mean:Q", scale=zero), shape=_supervision(lines), **_hollow_without_rank(order, entries)
     )
     chance = _chance().encode(x=alt.datum(0.5))
     return _spec(bars + points + chance, height=32 * len(lines) + 10)

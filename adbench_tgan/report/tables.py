@@ -222,12 +222,7 @@ def _heat(auroc: float | None) -> Heat:
     if auroc is None or pd.isna(auroc):
         return Heat(text="", value="", strength=0, below_chance=False)
     strength = round(abs(auroc - 0.5) * 2, 3)
-    return Heat(
-        text=in_digits(auroc),
-        value=repr(float(auroc)),
-        strength=strength,
-        below_chance=auroc < 0.5,
-    )
+    return Heat(text=in_digits(auroc), value=repr(float(auroc)), strength=strength, below_chance=auroc < 0.5)
 
 
 def audit_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

@@ -70,9 +70,7 @@ def subject_of(order: dict[str, Any]) -> Subject:
     found = Registry.discover().detector(order["word"])
     config = found.Config.model_validate(order["config"])
     info = DetectorInfo(
-        name=order["word"],
-        target=order["word"],
-        supervision="labelled" if order["labelled"] else "one-class",
+        name=order["word"], target=order["word"], supervision="labelled" if order["labelled"] else "one-class"
     )
     return Subject(info=info, build=lambda seed: found(config, seed=seed), config=config)
 

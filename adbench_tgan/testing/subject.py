@@ -91,11 +91,7 @@ def _word(detector: type[Detector]) -> str:
 
 
 def _of_class(
-    detector: type[Detector],
-    info: DetectorInfo,
-    word: str,
-    preset: str | None,
-    settings: Mapping[str, Any],
+    detector: type[Detector], info: DetectorInfo, word: str, preset: str | None, settings: Mapping[str, Any]
 ) -> Subject:
     preset = preset or ("quick" if "quick" in detector.presets else "paper")
     if preset != "paper" and preset not in detector.presets:
@@ -103,9 +99,5 @@ def _of_class(
     config = detector.plan(configure(info.name, detector, settings, preset))
     label = "; ".join([preset, *(f"{key}={value}" for key, value in sorted(settings.items()))])
     return Subject(
-        info=info,
-        build=lambda seed: detector(config, seed=seed),
-        config=config,
-        preset=label,
-        word=word,
+        info=info, build=lambda seed: detector(config, seed=seed), config=config, preset=label, word=word
     )

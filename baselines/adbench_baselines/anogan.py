@@ -53,16 +53,7 @@ from adbench_baselines.layers import (
     halved,
     portions,
 )
-from adbench_tgan import (
-    Detector,
-    Endless,
-    TrainSet,
-    adam,
-    mean_losses,
-    stepper,
-    to_uint8,
-    to_unit,
-)
+from adbench_tgan import Detector, Endless, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 SMALL_SET = 1000  # images; fewer make epochs too short to be counted by
 MVTEC_ITERATIONS = 10_000

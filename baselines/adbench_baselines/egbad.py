@@ -40,16 +40,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from adbench_baselines.layers import Average, Decay, PyramidConfig, Rate, check_pair, frozen, halved, portions
-from adbench_tgan import (
-    Detector,
-    Endless,
-    TrainSet,
-    adam,
-    mean_losses,
-    stepper,
-    to_uint8,
-    to_unit,
-)
+from adbench_tgan import Detector, Endless, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 SLOPE = 0.1  # of LeakyReLU
 BN_EPS = 1e-3  # the authors', TensorFlow's default

@@ -47,16 +47,7 @@ from torch import Tensor, nn
 from adbench_baselines.layers import PyramidConfig, Rate, frozen, halved
 from adbench_baselines.skip_discriminator import Discriminator, adversarial_loss
 from adbench_plugins.swin_unet import HEADS, LEVELS, Attention, OutAct, SkipMode, SwinUNet
-from adbench_tgan import (
-    AdbenchError,
-    Detector,
-    TrainSet,
-    adam,
-    mean_losses,
-    stepper,
-    to_uint8,
-    to_unit,
-)
+from adbench_tgan import AdbenchError, Detector, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 
 class Config(PyramidConfig):

@@ -26,10 +26,7 @@ from adbench_tgan.results import Result, ResultStore
 from adbench_tgan.runner import Reporter, Settings
 
 DETECTOR = "ganomaly"
-MODES = {
-    "local": ("local", {}),
-    "auto": ("processes", {"jobs_per_gpu": "auto"}),
-}
+MODES = {"local": ("local", {}), "auto": ("processes", {"jobs_per_gpu": "auto"})}
 
 
 class Mute(Reporter):

@@ -76,16 +76,7 @@ from adbench_plugins.transgan.losses import (
     patch_loss,
 )
 from adbench_plugins.transgan.settings import Shape, build_discriminator, build_generator, check_shape
-from adbench_tgan import (
-    Detector,
-    Endless,
-    TrainSet,
-    adam,
-    mean_losses,
-    stepper,
-    to_uint8,
-    to_unit,
-)
+from adbench_tgan import Detector, Endless, TrainSet, adam, mean_losses, stepper, to_uint8, to_unit
 
 Losses = dict[str, Tensor]
 BATCH = 256  # training images whose features are taken at a time
