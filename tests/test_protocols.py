@@ -38,11 +38,17 @@ from adbench_tgan.describe import passport
 from adbench_tgan.errors import AdbenchError, DataError
 from adbench_tgan.failures import failed
 from adbench_tgan.jobs import Request, plan
+from adbench_tgan.options import tasks_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
 
 MINI = Path(__file__).parents[2] / "shared/data/cifar10_mini"
 CLASSES = ("a", "b", "c", "d")
+
+
+def tasks_in(root, dataset="digits"):
+    """A dataset's categories under its own protocol."""
+    return tasks_of(Registry.discover(), dataset, root, None, fetch=True)
 
 
 def grey_samples(
@@ -614,8 +620,7 @@ def test_a_cut_that_is_none_is_refused(normal, test, labels, told):
 
 def offering(monkeypatch, tmp_path, **offer) -> Tasks:
     """One-vs-rest on the digits with another offer of labelled anomalies: functions of samples and category."""
-    registry = Registry.discover()
-    tasks = Tasks(registry.find("dataset", "digits"), registry.find("protocol", "one-vs-rest"), tmp_path)
+    tasks = tasks_in(tmp_path)
 
     def cut(samples, category):
         changed = {name: value and value(samples, category) for name, value in offer.items()}
@@ -806,8 +811,7 @@ def test_masks_of_truth_values_are_as_good_as_bytes():
 
 
 def test_the_mistake_of_a_dataset_or_a_protocol_is_told_with_its_name(monkeypatch, tmp_path):
-    registry = Registry.discover()
-    made = Tasks(registry.find("dataset", "digits"), registry.find("protocol", "one-vs-rest"), tmp_path)
+    made = tasks_in(tmp_path)
     monkeypatch.setattr(made, "_cut", lambda samples, category: None)
     with pytest.raises(
         AdbenchError, match=r"^protocol 'one-vs-rest': AttributeError: .*; --debug shows where$"
@@ -840,8 +844,7 @@ def test_the_mistake_of_a_dataset_or_a_protocol_is_told_with_its_name(monkeypatc
 def test_the_mistake_of_a_datasets_reader_is_told_with_its_name_and_category(
     planned, error, monkeypatch, tmp_path
 ):
-    registry = Registry.discover()
-    made = Tasks(registry.find("dataset", "digits"), registry.find("protocol", "one-vs-rest"), tmp_path)
+    made = tasks_in(tmp_path)
     if planned:
         made.fingerprint("0")
     samples, cut = made.cut("0")
@@ -886,8 +889,7 @@ def test_test_images_that_share_an_id_are_refused():
 def test_a_wrong_cut_and_an_id_that_cannot_be_written_are_told_with_whose_they_are(
     part, told, tmp_path, monkeypatch
 ):
-    registry = Registry.discover()
-    tasks = Tasks(registry.find("dataset", "digits"), registry.find("protocol", "one-vs-rest"), tmp_path)
+    tasks = tasks_in(tmp_path)
     samples = tasks.loaded.samples("0")
     ids = list(samples.ids)
     cut = protocols.one_vs_rest(samples, "0")
@@ -1010,16 +1012,14 @@ def test_resizing_keeps_a_flat_image_flat():
 
 def test_a_passport_says_what_brightness_alone_would_reach(tmp_path):
     make_mvtec(tmp_path, good=3)  # a defect is a white square
-    registry = Registry.discover()
-    tasks = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), tmp_path)
+    tasks = tasks_in(tmp_path, "mvtec")
     assert passport(tasks, "screw")["brightness_auroc"] == 1
 
 
 @pytest.mark.parametrize("changed", ["train/good/001", "test/good/000", "ground_truth/dent/001_mask", ""])
 def test_images_that_change_after_planning_are_noticed_when_they_are_read_again(changed, tmp_path):
     make_mvtec(tmp_path, defects={"dent": 3})
-    registry = Registry.discover()
-    tasks = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), tmp_path)
+    tasks = tasks_in(tmp_path, "mvtec")
     object.__setattr__(tasks.loaded, "_cache", Cache(budget=0))  # as for a dataset of many gigabytes
     before = tasks.fingerprint("screw")
     if changed:
@@ -1038,8 +1038,7 @@ def test_images_that_memory_does_not_hold_are_decoded_once_to_be_hashed_and_once
     make_mvtec(tmp_path, good=3)
     real, decoded = files._decoded, Counter()
     monkeypatch.setattr(files, "_decoded", lambda path, to: decoded.update([path]) or real(path, to))
-    registry = Registry.discover()
-    tasks = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), tmp_path)
+    tasks = tasks_in(tmp_path, "mvtec")
     object.__setattr__(tasks.loaded, "_cache", Cache(budget=0))
     tasks.fingerprint("screw")
     tasks.split("screw", 8, labelled=False)
@@ -1051,9 +1050,7 @@ def test_images_of_full_size_are_in_memory_until_they_are_resized(make, name, tm
     make(tmp_path)
     given_up, clear = [], Cache.clear
     monkeypatch.setattr(Cache, "clear", lambda cache: given_up.append(len(cache._kept)) or clear(cache))
-    registry = Registry.discover()
-    dataset = registry.find("dataset", name)
-    tasks = Tasks(dataset, registry.find("protocol", dataset.protocol), tmp_path)
+    tasks = tasks_in(tmp_path, name)
     first, *_ = tasks.categories
     tasks.fingerprint(first)
     assert given_up == []
@@ -1080,8 +1077,7 @@ def test_masks_that_lose_their_defect_at_the_size_of_judging_are_told(tmp_path, 
     thin[2] = 255  # every second row is left
     for i in range(lost):
         save(tmp_path / f"screw/ground_truth/dent/{i:03}_mask.png", thin)
-    registry = Registry.discover()
-    tasks = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), tmp_path)
+    tasks = tasks_in(tmp_path, "mvtec")
     told = (f"images: {lost} of 2 masks have no defect pixel left at 256 x 256",)
     assert tasks.split("screw", 16, labelled=False).notes == told
     assert passport(tasks, "screw")["notes"] == list(told)
@@ -1103,8 +1099,7 @@ def test_copies_of_one_picture_are_told(copies, note, tmp_path):
     for source, targets in copies.items():
         for target in targets:
             shutil.copy(tmp_path / "screw" / source, tmp_path / "screw/test" / target)
-    registry = Registry.discover()
-    tasks = Tasks(registry.find("dataset", "folder"), registry.find("protocol", "official"), tmp_path)
+    tasks = tasks_in(tmp_path, "folder")
     assert tasks.split("screw", 16, labelled=False).notes == (f"images: {note}",)
     assert passport(tasks, "screw")["notes"] == [f"images: {note}"]
 
@@ -1113,8 +1108,7 @@ def test_labelled_anomalies_that_are_test_images_are_told(tmp_path):
     make_imagefolder(tmp_path, parts=True)
     for image in (tmp_path / "train/dog").iterdir():
         shutil.copy(tmp_path / "test/dog/000.png", image)
-    registry = Registry.discover()
-    tasks = Tasks(registry.find("dataset", "imagefolder"), registry.find("protocol", "one-vs-rest"), tmp_path)
+    tasks = tasks_in(tmp_path, "imagefolder")
     told = "images: 1 of 15 test images have the pixels of a labelled anomaly of training"
     assert passport(tasks, "cat")["notes"] == [told]
     assert tasks.split("cat", 16, labelled=True).notes == (told,)
