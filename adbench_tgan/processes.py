@@ -261,6 +261,8 @@ class Process:
         if self.late:
             return f"no result after {self.limit:g} s: stopped; raise --job-timeout if it needs longer"
         assert code is not None
+        if code == 0:
+            return ""
         if code == LOST:
             if isinstance(self.process, Child) and not self.last:
                 self.last = self.process.nursery.last_words()
@@ -272,11 +274,7 @@ class Process:
             return f"the process ended with exit status {code}{self.said()}"
         if code == -signal.SIGKILL:
             return "the process died by signal SIGKILL; if memory ran out, lower --workers, batch_size or image_size"
-        return (
-            f"the process died by signal {signal_name(-code)}{crash_site(self.folder / FAULT)}"
-            if code
-            else ""
-        )
+        return f"the process died by signal {signal_name(-code)}{crash_site(self.folder / FAULT)}"
 
 
 def beside(result: Result, at_once: int, *, forked: bool = False) -> Result:
