@@ -33,6 +33,7 @@ from weakref import WeakSet
 # Elsewhere libraries do not survive a fork, and each process imports for itself.
 FORKS = sys.platform == "linux"
 MOST = 2**16  # bytes of a request
+OOM = Path("/proc/self/oom_score_adj")  # of Linux: who is killed for memory
 KEPT = 2  # nurseries that wait for more, unless more are at work
 END = 1.0  # seconds in which a nursery is gone whose streams have ended
 END_OF_JOB = 10.0  # and in which a process is gone that was killed
@@ -326,6 +327,8 @@ def live(request: Mapping[str, str], streams: Sequence[int]) -> None:
     """What a child does; it does not return."""
     try:
         os.setsid()  # all that the job starts ends with it
+        with suppress(OSError):  # where memory runs out it goes first, not the command, nor who forks for all jobs
+            OOM.write_text("1000")
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number, stream in enumerate(streams):

@@ -126,6 +126,19 @@ def test_a_nursery_that_is_killed_is_told_of_by_each_child_and_the_next_process_
     assert third.wait(60) == 1
 
 
+@pytest.mark.skipif(not nursery.OOM.exists(), reason="this system does not say who is killed for memory")
+def test_where_memory_runs_out_a_process_of_a_job_is_killed_first(
+    tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
+) -> None:
+    (tmp_path / "told.py").write_text(
+        "def main(folder):\n    print(open('/proc/self/oom_score_adj').read(), flush=True)"
+    )
+    child = begin("told", tmp_path, quick)
+    assert child.stdout.read().split() == [b"1000"]
+    (one,) = alone.values()
+    assert Path(f"/proc/{one.process.pid}/oom_score_adj").read_text() == nursery.OOM.read_text()
+
+
 def test_why_a_nursery_died_is_told(
     tmp_path: Path, alone: dict[object, Nursery], quick: dict[str, str]
 ) -> None:
