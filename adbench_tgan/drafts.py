@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -19,7 +20,41 @@ MACHINE = Path("/etc/machine-id")
 CARDS = Path("/sys/class/net")
 NAMESPACE = Path("/proc/self/ns/pid")
 LONGEST = 100  # characters of a host's name
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # how a rename fails where a folder has just appeared
 OLD = "+old"  # ends the name of a folder that was moved aside for a new one
+
+
+def replace_folder(target: Path, draft: Path) -> None:
+    """Rename a draft into place; what stood there comes back if that fails, and goes if it does not.
+
+    What is a part of a container's image cannot be renamed (it is of a lower layer of an overlay): it goes first.
+
+    Where another process does the same at this moment, the later one stands.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    old = draft.with_name(draft.name + OLD)
+    while True:
+        try:
+            os.rename(target, old)
+        except FileNotFoundError:  # nothing stands there yet
+            pass
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.rmtree(target)
+        try:
+            os.rename(draft, target)
+        except OSError as error:
+            if error.errno in TAKEN:
+                shutil.rmtree(old, ignore_errors=True)
+                continue
+            if old.exists():
+                os.rename(old, target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+        return
 
 
 def clear(folder: Path, home: Callable[[Path], Path | None]) -> None:

@@ -327,7 +327,8 @@ def live(request: Mapping[str, str], streams: Sequence[int]) -> None:
     """What a child does; it does not return."""
     try:
         os.setsid()  # all that the job starts ends with it
-        with suppress(OSError):  # where memory runs out it goes first, not the command, nor who forks for all jobs
+        # Where memory runs out it goes first, not the command, nor who forks for all jobs.
+        with suppress(OSError):
             OOM.write_text("1000")
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -8,23 +8,21 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import stat
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
-from adbench_tgan.drafts import OLD, draft_name
+from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError, StoreAway, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 
 ABSENT = (FileNotFoundError, NotADirectoryError)  # all other errors of reading leave open what is there
 UNKNOWN_USER = re.compile("Credential|Profile|Token|Auth|Refresh")  # in the names of libraries' errors
 EXPIRED = "renew its credentials, or let them list, read and write there, then "
-TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # how a rename fails where a folder has just appeared
 
 
 def place_of(text: str) -> Path:
@@ -294,31 +292,6 @@ def replace(path: Path, data: bytes) -> None:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def replace_folder(target: Path, draft: Path) -> None:
-    """Rename a draft into place; what stood there comes back if that fails, and goes if it does not.
-
-    Where another process does the same at this moment, the later one stands.
-
-    Raises:
-        OSError: it cannot be renamed.
-    """
-    old = draft.with_name(draft.name + OLD)
-    while True:
-        with suppress(FileNotFoundError):  # nothing stands there yet
-            os.rename(target, old)
-        try:
-            os.rename(draft, target)
-        except OSError as error:
-            if error.errno in TAKEN:
-                shutil.rmtree(old, ignore_errors=True)
-                continue
-            if old.exists():
-                os.rename(old, target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-        return
 
 
 def stamp(path: Path) -> str:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from adbench_tgan import listing, places, stored
 from adbench_tgan.asking import answers
-from adbench_tgan.drafts import clear, clear_temporary, draft_name
+from adbench_tgan.drafts import clear, clear_temporary, draft_name, replace_folder
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
@@ -178,7 +178,7 @@ class ResultStore:
                 upload(draft, target)
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                places.replace_folder(target, draft)
+                replace_folder(target, draft)
         except OSError as error:
             raise unwritable(target, error) from None
         finally:

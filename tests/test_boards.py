@@ -32,6 +32,7 @@ from test_hostile import in_time
 from adbench_tgan import boards, comparison, places
 from adbench_tgan.again import joined
 from adbench_tgan.boards import Choice, gather, picture
+from adbench_tgan.boards import folder as folder_module
 from adbench_tgan.boards.audited import audited
 from adbench_tgan.boards.board import IMAGE_METRICS, canonical, completed, judge
 from adbench_tgan.boards.cells import from_csv, to_csv
@@ -1968,6 +1969,53 @@ def test_a_board_that_a_killed_publication_had_moved_aside_comes_back(
     assert adbench("publish", "--board", "toy", "--again", "toy", "--out", ".").status == 0
     assert contents(tmp_path / "toy") == contents(place)
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+READERS = {
+    "verify": lambda adbench, runs: adbench("verify", "toy").status == 0,
+    "rerun": lambda adbench, runs: boards.rerun(Path("toy"), [runs]) == (18, []),
+    "compare": lambda adbench, runs: adbench("compare", "good", "poor", "--board", "toy").status == 0,
+    "publish": lambda adbench, runs: adbench(
+        "publish", "--board", "toy", "--again", "toy", "--out", "."
+    ).out.endswith("toy has not changed: 18 jobs\n"),
+    "report": lambda adbench, runs: len(from_board(Path("toy")).jobs) == 18,
+}
+
+
+@pytest.mark.parametrize("reads", READERS)
+def test_a_board_that_is_published_anew_while_it_is_read_is_read_once_more(
+    adbench, material, tmp_path, monkeypatch, reads
+):
+    board, place = material
+    boards.publish(boards.assemble(board.facts, board.measured[:10], board.scores, board.losses), tmp_path)
+    later, read = [board], folder_module.read_bounded
+
+    def meanwhile(path, limit):
+        data = read(path, limit)
+        if later and path.suffix == ".parquet":
+            boards.publish(later.pop(), tmp_path)
+        return data
+
+    monkeypatch.setattr(folder_module, "read_bounded", meanwhile)
+    assert READERS[reads](adbench, place.parent / "runs")
+    assert not later
+
+
+def test_jobs_that_another_publication_adds_meanwhile_are_not_lost(adbench, material, tmp_path, monkeypatch):
+    board, place = material
+    boards.publish(boards.assemble(board.facts, board.measured[:10], board.scores, board.losses), tmp_path)
+    later, render = [board], folder_module.render
+
+    def meanwhile(*given):
+        if later:
+            boards.publish(later.pop(), tmp_path)
+        return render(*given)
+
+    monkeypatch.setattr(folder_module, "render", meanwhile)
+    ended = adbench("publish", "--board", "toy", "--again", "toy", "--out", ".", "--note", "mine")
+    assert "toy holds 8 jobs (of " in ended.error
+    assert ended.status == 2
+    assert contents(tmp_path / "toy") == contents(place)
 
 
 def test_a_board_of_one_category_is_published_and_verified(tmp_path):

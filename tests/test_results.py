@@ -332,6 +332,21 @@ def test_two_runs_that_store_a_job_at_one_moment_both_end_and_the_later_result_s
     assert not any((store.root / PARTIAL).iterdir())
 
 
+def test_a_failure_that_came_with_a_containers_image_is_replaced(store, monkeypatch):
+    store.put(result("d", status="failed"))
+    rename = os.rename
+
+    def of_an_overlay(source, target):
+        if source == store.folder(result("d").job):  # a folder of a lower layer
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", of_an_overlay)
+    store.put(result("d"))
+    assert store.get(result("d").job).status == "ok"
+    assert not any((store.root / PARTIAL).iterdir())
+
+
 @pytest.mark.parametrize("stored_since", [False, True])
 def test_a_result_that_a_killed_process_had_moved_aside_comes_back_where_none_is(store, stored_since):
     dead = subprocess.Popen([sys.executable, "-c", ""])

@@ -2,10 +2,11 @@
 
 from adbench_tgan.boards.board import Basis, Board, assemble, tabulate
 from adbench_tgan.boards.choice import Choice
-from adbench_tgan.boards.folder import basis, check_name, publish, put_back, read, read_content, rebuild
+from adbench_tgan.boards.folder import basis, check_name, publish, put_back, read, read_content
 from adbench_tgan.boards.gather import check_lost, from_runs, store_of
 from adbench_tgan.boards.part import Part
 from adbench_tgan.boards.rerun import rerun
+from adbench_tgan.boards.settled import settled
 from adbench_tgan.boards.soundness import impossible, impure
 from adbench_tgan.boards.timings import find_timings, verify_timing
 from adbench_tgan.boards.verify import (
@@ -44,9 +45,9 @@ __all__ = [
     "put_back",
     "read",
     "read_content",
-    "rebuild",
     "refuse",
     "rerun",
+    "settled",
     "store_of",
     "tabulate",
     "unsound",

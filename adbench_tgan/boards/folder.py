@@ -17,7 +17,7 @@ import pandas as pd
 
 from adbench_tgan import places
 from adbench_tgan.boards import picture
-from adbench_tgan.boards.board import Basis, Board, judge_all, tabulate
+from adbench_tgan.boards.board import Basis, Board, judge_all
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import document, facts_of, results_of, text_of
 from adbench_tgan.boards.readme import PICTURE, readme
@@ -31,7 +31,7 @@ from adbench_tgan.boards.schemas import (
     check,
     check_scores,
 )
-from adbench_tgan.drafts import OLD, clear, draft_name
+from adbench_tgan.drafts import OLD, clear, draft_name, replace_folder
 from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
@@ -175,17 +175,6 @@ def read(path: Path) -> Board:
     )
 
 
-def rebuild(path: Path, say: Callable[[str], None] = silent) -> Board:
-    """A published board, made anew from its ``board.json``, its scores and its losses; no table of it is read.
-
-    `say` is told now and then how far that is.
-
-    Raises:
-        AdbenchError: one of these is missing or damaged.
-    """
-    return tabulate(basis(path, say), say)
-
-
 def basis(path: Path, say: Callable[[str], None] = silent) -> Basis:
     """What a published board rests on, from its ``board.json``, its scores and its losses.
 
@@ -305,10 +294,13 @@ def check_name(name: str) -> None:
         raise AdbenchError(f"--board {name!r}: use small letters, digits, dots and dashes")
 
 
-def publish(board: Board, out: Path, say: Callable[[str], None] = silent) -> bool:
+def publish(
+    board: Board, out: Path, say: Callable[[str], None] = silent, allow: Callable[[], None] = lambda: None
+) -> bool:
     """Write a board's folder under `out`, whole or not at all; whether anything changed.
 
-    `say` is told when its files are begun: those of millions of scores take a while.
+    `say` is told when its files are begun: those of millions of scores take a while, and only then is it asked whether
+    what stands there by now may be replaced: `allow` raises if not.
 
     Raises:
         AdbenchError: the board's name is no folder name, or a folder of that name holds something else.
@@ -324,6 +316,7 @@ def publish(board: Board, out: Path, say: Callable[[str], None] = silent) -> boo
         files[PICTURE] = picture.draw(board, files[PAIRS.file])
     if _holds(target, files):
         return False
+    allow()
     _replace(target, files)
     return True
 
@@ -353,7 +346,7 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
     try:
         for name, data in files.items():
             places.replace(draft / name, data)
-        places.replace_folder(target, draft)
+        replace_folder(target, draft)
     except OSError as error:
         raise unwritable(target, error) from None
     finally:

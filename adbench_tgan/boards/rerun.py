@@ -12,6 +12,7 @@ from adbench_tgan import metrics
 from adbench_tgan.boards.board import canonical
 from adbench_tgan.boards.folder import read
 from adbench_tgan.boards.gather import PassedOver, homes, ignore, store_of
+from adbench_tgan.boards.settled import settled
 from adbench_tgan.boards.verify import MISREAD, Finding
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
@@ -41,7 +42,7 @@ def rerun(
     own = {key: found for key, found in homes(stores, passed_over).items() if found[0].status == "ok"}
     name = path.resolve().name
     try:
-        board = read(path)
+        board = settled(path, lambda: read(path))
     except (AdbenchError, *MISREAD) as error:
         told = str(error) if isinstance(error, AdbenchError) else one_line(error)
         return 0, [

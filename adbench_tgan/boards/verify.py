@@ -22,6 +22,7 @@ from adbench_tgan.boards.document import facts_of, results_of, seal
 from adbench_tgan.boards.folder import bytes_of, facts_of_file, read_content, read_losses, render
 from adbench_tgan.boards.readme import PICTURE
 from adbench_tgan.boards.schemas import PAIRS, TABLES
+from adbench_tgan.boards.settled import settled
 from adbench_tgan.boards.soundness import implausible, impure, sound_scores
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
@@ -97,14 +98,7 @@ def verify(path: Path, say: Callable[[str], None] = silent) -> list[Finding]:
     of ``board.json`` are themselves wrong, the tables that follow from them are only compared with their hashes.
     `say` is told now and then how far the recomputing is.
     """
-    found: list[Found] = []
-    try:
-        found.extend(_all(path, read_content(path), say))
-    except AdbenchError as error:
-        found.append(("board.json", "", str(error)))
-    except MISREAD as error:
-        found.append(("board.json", "", f"cannot be understood: {one_line(error)}"))
-    return findings(path, dict.fromkeys(found))
+    return findings(path, dict.fromkeys(settled(path, lambda: _found(path, say), say)))
 
 
 def verify_audit(path: Path) -> list[Finding]:
@@ -161,6 +155,17 @@ def _understood(path: Path) -> Iterator[None]:
         raise AdbenchError(
             f"{path / 'board.json'} cannot be understood ({one_line(error)}); publish the board again"
         ) from None
+
+
+def _found(path: Path, say: Callable[[str], None]) -> list[Found]:
+    found: list[Found] = []
+    try:
+        found.extend(_all(path, read_content(path), say))
+    except AdbenchError as error:
+        found.append(("board.json", "", str(error)))
+    except MISREAD as error:
+        found.append(("board.json", "", f"cannot be understood: {one_line(error)}"))
+    return found
 
 
 def _all(path: Path, content: Content, say: Callable[[str], None]) -> Iterator[Found]:

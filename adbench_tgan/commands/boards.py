@@ -56,6 +56,7 @@ Again = Annotated[
     ),
 ]
 Audit = Annotated[Path | None, typer.Option(help="An audit.csv, which fills the column as_published_auroc.")]
+AS_PUBLISHED = "--again needs a board whose scores, losses and measurements are as published"
 Presets = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,9 +120,13 @@ def publish(
         )
     _ensure_possible(made)
     made = _noted(made, note)
-    if not replace:
-        boards.check_lost(out / board, made.measured, again)
-    changed = boards.publish(made, out, warn)
+
+    def allow() -> None:
+        if not replace:
+            boards.check_lost(out / board, made.measured, again)
+
+    allow()
+    changed = boards.publish(made, out, warn, allow)
     for view in leaderboard_views(made.leaderboard, board, where="the machine of each"):
         draw(view)
     _warn_of_impure(made)
@@ -246,8 +251,7 @@ def compare(
             raise AdbenchError("give --runs or --board, not both")
         if data or protocol:
             raise AdbenchError("--data and --protocol choose among --runs; leave them out with --board")
-        boards.refuse(boards.unsound(board), f"adbench verify {board} lists what does not match")
-        made = boards.rebuild(board, warn)
+        made = boards.tabulate(_sound(board, f"adbench verify {board} lists what does not match"), warn)
     else:
         choice = boards.Choice(dataset=data or "", protocol=protocol or "")
         made = boards.from_runs(runs or [Path("runs")], plugins, choice=choice, rules=Rules(), say=warn)
@@ -276,7 +280,7 @@ def compare(
         warn(f"note: {caution}")
 
 
-def _sound(path: Path) -> Basis:
+def _sound(path: Path, remedy: str = AS_PUBLISHED) -> Basis:
     """What a published board rests on.
 
     Raises:
@@ -284,10 +288,12 @@ def _sound(path: Path) -> Basis:
     """
     from adbench_tgan import boards
 
+    def read() -> Basis:
+        boards.refuse(boards.unsound(path), remedy)
+        return boards.basis(path, warn)
+
     warn(f"{path}: recomputing")
-    remedy = "--again needs a board whose scores, losses and measurements are as published"
-    boards.refuse(boards.unsound(path), remedy)
-    return boards.basis(path, warn)
+    return boards.settled(path, read, warn)
 
 
 def _alone(path: Path, name: str, choice: Choice, audit: Path | None) -> Board:

@@ -143,10 +143,13 @@ def from_board(folder: Path) -> Material:
     Raises:
         AdbenchError: the folder holds no board, or one that does not match itself.
     """
-    from adbench_tgan.boards import altered, read, refuse
+    from adbench_tgan.boards import Board, altered, read, refuse, settled
 
-    refuse(altered(folder), f"adbench verify {folder} lists what does not match")
-    board = read(folder)
+    def whole() -> Board:
+        refuse(altered(folder), f"adbench verify {folder} lists what does not match")
+        return read(folder)
+
+    board = settled(folder, whole)
     table, ranked = board.results.copy(), board.leaderboard.copy()
     name_entries(table, ranked, shown_presets(board.measured))
     facts = board.facts
