@@ -299,8 +299,8 @@ def publish(
 ) -> bool:
     """Write a board's folder under `out`, whole or not at all; whether anything changed.
 
-    `say` is told when its files are begun: those of millions of scores take a while, and only then is it asked whether
-    what stands there by now may be replaced: `allow` raises if not.
+    `say` is told when its files are begun. Those of millions of scores take a while: before and after, `allow` raises
+    if what stands there by then may not be replaced.
 
     Raises:
         AdbenchError: the board's name is no folder name, or a folder of that name holds something else.
@@ -310,6 +310,7 @@ def publish(
     target = out / board.facts.name
     if target.exists() and not (target / "board.json").exists():
         raise AdbenchError(f"{target} is there and is no board; choose another --board or --out")
+    allow()
     say(f"{target}: making its files")
     files, _ = render(board, _encoded(board, target))
     if picture.is_drawn(board.pairs):

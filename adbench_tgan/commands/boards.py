@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,13 +121,8 @@ def publish(
         )
     _ensure_possible(made)
     made = _noted(made, note)
-
-    def allow() -> None:
-        if not replace:
-            boards.check_lost(out / board, made.measured, again)
-
-    allow()
-    changed = boards.publish(made, out, warn, allow)
+    lost = partial(boards.check_lost, out / board, made.measured, again)
+    changed = boards.publish(made, out, warn, (lambda: None) if replace else lost)
     for view in leaderboard_views(made.leaderboard, board, where="the machine of each"):
         draw(view)
     _warn_of_impure(made)
