@@ -22,6 +22,7 @@ from adbench_tgan.failures import failure
 from adbench_tgan.heads import Head, check_answers
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
+from adbench_tgan.machine import cores
 from adbench_tgan.processes import MANY, Heard, Process, beside, environment, pass_on, told
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, write_files
@@ -291,12 +292,14 @@ def connect(ray: Any, settings: Settings) -> None:
             check_answers(ray, settings.address)
             ray.init(address=settings.address, **quiet)
         else:
-            cpus = settings.workers or os.cpu_count()
+            cpus = settings.workers or cores()
             ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=MEMORY, **quiet)
     except AdbenchError:
         raise
     except Exception as error:
         raise unconnected(settings.address, one_line(error)) from None
+    except SystemExit as ended:  # while SIGTERM is Ray's
+        raise (KeyboardInterrupt if ended.code == signal.SIGTERM else ended) from None
     finally:
         with suppress(ValueError):  # only the main thread may
             signal.signal(signal.SIGTERM, polite)  # Ray takes it

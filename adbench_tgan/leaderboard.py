@@ -331,9 +331,10 @@ def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str
 
 
 def device_of(device: str, machine: Mapping[str, Any]) -> str:
-    """What times compare within: a GPU's name, or a processor's with the number of its threads."""
-    cpu, threads = machine.get("cpu"), machine.get("torch_threads")
-    return device if device != "cpu" else f"{cpu}, {threads} threads"
+    """What times compare within: a GPU's name, or a processor's with the number of its threads and a container's limit."""
+    cpu, threads, quota = (machine.get(name) for name in ("cpu", "torch_threads", "cpu_quota"))
+    limit = f", limited to the time of {quota} cores" if quota is not None else ""
+    return device if device != "cpu" else f"{cpu}, {threads} threads{limit}"
 
 
 def over_categories(table: pd.DataFrame, column: str) -> float | None:

@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, distribution, version
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -14,6 +15,9 @@ import torch
 PIPES = "CUDA_MPS_PIPE_DIRECTORY"  # where a process finds NVIDIA's MPS
 DEFAULT = "/tmp/nvidia-mps"  # where it is looked for without that
 DRIVER = Path("/proc/driver/nvidia/version")
+CONTROL = Path("/sys/fs/cgroup")
+# Of control groups, version 2 (both numbers in one) and 1.
+QUOTA = tuple(CONTROL / name for name in ("cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 SYSCTL = "/usr/sbin/sysctl"  # of macOS
 PACKAGES = ("adbench-tgan", "torch", "torchvision", "timm", "anomalib", "numpy", "pandas", "scikit-learn")
 
@@ -30,6 +34,8 @@ def machine(device: str | torch.device) -> dict[str, object]:
         "memory_gb": _memory_gb(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
+    if (quota := cpu_quota()) is not None:
+        facts["cpu_quota"] = quota
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         facts |= {
@@ -63,8 +69,18 @@ def mps_folder() -> str:
 
 
 def cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The CPU cores that this process may use, in a container no more than it has time for."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(own, ceil(cpu_quota() or own))
+
+
+def cpu_quota() -> float | None:
+    """The cores whose time a container's limit leaves, such as 0.5 or 2, on however many it runs; None without one."""
+    try:
+        quota, period = map(float, " ".join(path.read_text() for path in QUOTA if path.is_file()).split())
+    except (OSError, ValueError):  # such as "max 100000"
+        return None
+    return round(quota / period, 3) if quota > 0 else None
 
 
 def bf16_is_slow() -> bool:

@@ -20,6 +20,7 @@ from rich.console import Console
 from test_hostile import in_time
 
 from adbench_tgan import DetectorInfo, boards, speed, speeds, timing_board
+from adbench_tgan import machine as machine_module
 from adbench_tgan.boards.timings import _measured
 from adbench_tgan.boards.verify import OTHER_BYTES
 from adbench_tgan.data.images import ImageSet, TrainSet
@@ -723,3 +724,31 @@ def test_memory_and_rate_are_those_of_the_best_batch():
     lines = [{"batch": n, "images_per_second": rate, "peak_memory_mb": float(n)} for n, rate in rates.items()]
     found = timing_board.derived({"batches": lines, "latency_samples_ms": [1.0], "wall_samples_ms": [1.0]})
     assert (found["best_batch"], found["images_per_second"], found["peak_memory_mb"]) == (16, 9.0, 16.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "quota", "cores"),
+    [
+        ({}, None, 8),
+        ({"cpu.max": "150000 100000"}, 1.5, 2),
+        ({"cpu.max": "max 100000"}, None, 8),
+        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None, 8),
+        ({"cpu.max": "6400000 100000"}, 64, 8),
+        ({"cpu.max": ""}, None, 8),
+    ],
+)
+def test_a_container_s_limit_of_cpu_time_is_recorded_and_bounds_the_workers(
+    told, quota, cores, tmp_path, monkeypatch
+):
+    (tmp_path / "cpu").mkdir()
+    for name, text in told.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(
+        machine_module,
+        "QUOTA",
+        [tmp_path / path.relative_to(machine_module.CONTROL) for path in machine_module.QUOTA],
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert machine_module.machine("cpu").get("cpu_quota") == quota
+    assert machine_module.cores() == cores

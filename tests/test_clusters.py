@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 import threading
@@ -380,3 +381,19 @@ def test_a_head_that_is_gone_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -
 def test_an_address_that_is_no_name_of_a_host_is_refused() -> None:
     with pytest.raises(AdbenchError, match=r"--address a\.\.b:80: no Ray cluster answers"):
         heads.check_answers(None, "a..b:80")
+
+
+def test_a_cluster_of_this_machine_has_as_many_processors_as_we_may_use(monkeypatch):
+    asked = {}
+    ray = SimpleNamespace(init=lambda *given, **options: asked.update(options))
+    monkeypatch.setattr(clusters, "cores", lambda: 3)
+    clusters.connect(ray, Settings())
+    assert asked["num_cpus"] == 3
+
+
+def test_a_polite_kill_while_ray_starts_is_an_interruption():
+    def killed(*given, **options):
+        raise SystemExit(signal.SIGTERM.value)
+
+    with pytest.raises(KeyboardInterrupt):
+        clusters.connect(SimpleNamespace(init=killed), Settings())

@@ -225,6 +225,7 @@ def test_times_of_two_processors_or_numbers_of_threads_are_not_averaged():
     results = [result("d", seed=seed) for seed in (0, 1)]
     for machine, alike in (
         ({"cpu": "EPYC", "torch_threads": 1}, True),
+        ({"cpu": "EPYC", "torch_threads": 1, "cpu_quota": 0.5}, False),
         ({"cpu": "EPYC"}, False),
         ({}, False),
     ):

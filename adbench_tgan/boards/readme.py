@@ -169,7 +169,9 @@ def _how_sure(board: Board) -> str:
 def _machines(content: Mapping[str, Any]) -> str:
     lines = [
         f"* {cell(facts.get('gpu') or facts.get('cpu') or 'unknown machine')}: "
-        f"torch threads {cell(facts.get('torch_threads', 'unknown'))}, Python {cell(facts.get('python'))}, "
+        f"torch threads {cell(facts.get('torch_threads', 'unknown'))}, "
+        + (f"CPU time of {cell(quota)} cores, " if (quota := facts.get("cpu_quota")) is not None else "")
+        + f"Python {cell(facts.get('python'))}, "
         + ", ".join(f"{cell(k)} {cell(v)}" for k, v in (facts.get("versions") or {}).items() if v)
         + (f"; {cell(code)}" if (code := shown_code(facts)) else "")
         for facts in content["machines"].values()
