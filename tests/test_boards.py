@@ -1544,7 +1544,7 @@ def test_long_work_on_a_board_says_how_far_it_is(tmp_path, monkeypatch):
         "scores resampled: 11 of 12 jobs",
     } <= {*said}
     boards.publish(board, tmp_path)
-    for work in (boards.verify, boards.rebuild):
+    for work in (boards.verify, lambda place, say: boards.tabulate(boards.basis(place, say), say)):
         said.clear()
         work(tmp_path / "toy", said.append)
         assert len(said) == 25
@@ -2222,7 +2222,7 @@ def test_the_code_stands_on_the_board_and_where_it_differs_in_the_row(tmp_path, 
     assert made_on[0].endswith("torch 2; commit cccccccccccc with changes, sources ffffffffffff")
     assert set(board.leaderboard["remark"]) == {""}
     assert boards.verify(tmp_path / "toy") == []
-    assert [each.machine["code"] for each in boards.rebuild(tmp_path / "toy").measured] == [
+    assert [each.machine["code"] for each in boards.basis(tmp_path / "toy").measured] == [
         each.machine["code"] for each in board.measured
     ]
     assert "has not changed" in adbench("publish", "--again", "toy", "--board", "toy", "--out", ".").out
