@@ -32,7 +32,7 @@ from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load, one_line
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.metrics import MetricSpec
 from adbench_tgan.records import check
-from adbench_tgan.sources import ensure_own_neighbours, hash_of_module, load_module
+from adbench_tgan.sources import ensure_own_neighbours, forget_edited, hash_of_module, load_module
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector
@@ -76,9 +76,7 @@ class Registry:
     _offers: dict[str, list[tuple[Any, str]]] = field(default_factory=dict)  # kind -> (record, origin)
     _files: dict[str, Path] = field(default_factory=dict)  # origin -> file of a plugin that is not installed
     _words: dict[str, DetectorInfo] = field(default_factory=dict)  # where to find it -> detector
-    _loaded: dict[str, Any] = field(
-        default_factory=dict
-    )  # target -> what it names, though its file is edited meanwhile
+    _loaded: dict[str, Any] = field(default_factory=dict)  # path.py:Class -> the class, if edited since, too
 
     @classmethod
     def discover(cls, plugins: Iterable[Path | str] = ()) -> Registry:
@@ -147,6 +145,7 @@ class Registry:
             ensure_own_neighbours(path, self._files.values())
             self._files[origin] = path
             with import_kept(path):
+                forget_edited(path)
                 self._admit(origin, "", version_of(path), lambda: load_module(str(path)))
 
     def _offer_file(self, origin: str) -> None:
@@ -260,6 +259,8 @@ class Registry:
         """
         record = self.find(kind, name)
         try:
+            if not record.target.rpartition(":")[0].endswith(".py"):
+                return load(record.target)
             if record.target not in self._loaded:
                 self._loaded[record.target] = load(record.target)
             return self._loaded[record.target]

@@ -57,8 +57,7 @@ def load_file(path: Path) -> ModuleType:
         raise AdbenchError(f"{path} is not a file; give the path of a Python file")
     path = path.resolve()
     forget_bytecode(path)
-    if _hash_when_imported(path) not in ("", digest(path.read_bytes())):
-        del sys.modules[_seen[path][0].name]
+    forget_edited(path)
     root, name = _home(path)
     search_last(root)
     spec = importlib.util.find_spec(name) if path.stem.isidentifier() else None
@@ -69,6 +68,12 @@ def load_file(path: Path) -> ModuleType:
             f"{path} cannot be imported as {name}: that is no valid name, or names another module; rename it"
         )
     return _import_apart(f"adbench_file_{name}_{digest(str(path).encode())}", path)
+
+
+def forget_edited(path: Path) -> None:
+    """Let a whole path's file be imported anew if it was edited since this process did."""
+    if _hash_when_imported(path) not in ("", digest(path.read_bytes())):
+        del sys.modules[_seen[path][0].name]
 
 
 def forget_bytecode(path: Path) -> None:
@@ -131,12 +136,15 @@ def _import_apart(name: str, path: Path) -> ModuleType:
 
 
 def hash_of_module(name: str) -> str:
-    """The file of ``package.module`` or ``path/to/file.py``, with a hash of it and not imported; empty if there is none."""
+    """The file of ``package.module`` or ``path/to/file.py``, with a hash of it and not imported; empty if there is none.
+
+    Of what was imported already as it was then, but for a path's file, which would be imported anew.
+    """
     try:
-        path: str | None = name
-        if not name.endswith(".py"):
-            spec = importlib.util.find_spec(name)
-            path = spec.origin if spec is not None else None
+        if name.endswith(".py"):
+            return f"{Path(name).name} {digest(Path(name).read_bytes())}"
+        spec = importlib.util.find_spec(name)
+        path = spec.origin if spec is not None else None
         return f"{Path(path).name} {hash_of_file(Path(path))}" if path else ""
     except Exception:  # importing its package may raise anything, and says so where it matters
         return ""

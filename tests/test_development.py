@@ -260,6 +260,10 @@ def test_an_edit_of_the_neighbour_that_holds_a_detector_makes_it_another(target:
     assert version() == before
     lamp.write_text(lamp.read_text() + "# edited\n")
     assert version() != before
+    imported, before = Registry.discover(["lamps.py"]).detector("lamp"), version()
+    lamp.write_text(lamp.read_text() + "# edited again\n")
+    anew = Registry.discover(["lamps.py"]).detector("lamp") is not imported
+    assert (version() != before) == anew == (".py" in target)  # Python imports a module once
 
 
 def test_neighbours_are_found_and_hide_nothing_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1052,6 +1052,7 @@ def test_a_metric_whose_code_has_changed_is_told_by_a_run_and_on_the_way_to_a_bo
     assert "note: metric" not in adbench(*publish).err
     wider(Path("own.py"))
     wider(site / "kept.py")
+    del sys.modules["kept"]  # which the next command's process would import
     told = " ".join(adbench(*words, "random,mean_image").err.split())
     hashes = (
         r"other code \({0}\) than there is now \({0}\); for comparable values, run them into another --out"
