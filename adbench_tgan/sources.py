@@ -28,10 +28,10 @@ def load_module(name: str) -> ModuleType:
         Exception: whatever importing it raises.
     """
     module = load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-    spec = module.__spec__
+    spec = getattr(module, "__spec__", None)
     if spec is not None and spec.has_location and spec.origin:
         path = Path(spec.origin).resolve()
-        if _seen.get(path, (None, ""))[0] is not spec:
+        if _seen.get(path, (None, ""))[0] is not spec and path.is_file():  # none is in a zip
             _seen[path] = spec, digest(path.read_bytes())
     return module
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -123,6 +124,14 @@ def test_the_hash_of_a_module_is_of_what_was_imported(
     assert hash_of_module("lantern") == on_disk
     importlib.reload(module)
     assert hash_of_module("lantern") != on_disk
+
+
+def test_a_module_in_a_zip_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ZipFile(tmp_path / "packed.zip", "w") as packed:
+        packed.writestr("torchlight.py", detector_source())
+    monkeypatch.syspath_prepend(str(tmp_path / "packed.zip"))
+    assert load_module("torchlight").Bright.__name__ == "Bright"
+    assert hash_of_module("torchlight") == ""
 
 
 def test_a_class_that_was_typed_into_a_notebook_needs_a_file() -> None:
