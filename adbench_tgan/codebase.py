@@ -140,6 +140,12 @@ def state_of(machine: Mapping[str, Any]) -> tuple[str, str]:
     return str(told.get("framework") or ""), str(told.get("detector") or "")
 
 
+def shown_cpu(machine: Mapping[str, Any]) -> str:
+    """The processor and, where a result says so, the vector instructions that torch used: ``AMD EPYC with AVX2``."""
+    named, capability = machine.get("cpu") or "unknown machine", machine.get("cpu_capability")
+    return f"{named} with {capability}" if capability else str(named)
+
+
 def shown_code(machine: Mapping[str, Any]) -> str:
     """The code in a few words: ``commit 0123456789ab with changes, sources 0123456789ab``; empty if unknown."""
     code = machine.get("code")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from adbench_tgan.codebase import state_of
+from adbench_tgan.codebase import shown_cpu, state_of
 from adbench_tgan.jobs import Job
 from adbench_tgan.results import Result
 from adbench_tgan.spreads import bootstrap, variant_of
@@ -331,10 +331,10 @@ def _line(members: Sequence[Result], good: Sequence[Result], spread: Mapping[str
 
 
 def device_of(device: str, machine: Mapping[str, Any]) -> str:
-    """What times compare within: a GPU's name, or a processor's with the number of its threads and a container's limit."""
-    cpu, threads, quota = (machine.get(name) for name in ("cpu", "torch_threads", "cpu_quota"))
+    """What times compare within: a GPU's name, or a processor's with its instructions and threads, and a container's limit."""
+    threads, quota = machine.get("torch_threads"), machine.get("cpu_quota")
     limit = f", limited to the time of {quota} cores" if quota is not None else ""
-    return device if device != "cpu" else f"{cpu}, {threads} threads{limit}"
+    return device if device != "cpu" else f"{shown_cpu(machine)}, {threads} threads{limit}"
 
 
 def over_categories(table: pd.DataFrame, column: str) -> float | None:

@@ -36,6 +36,8 @@ def machine(device: str | torch.device) -> dict[str, object]:
     }
     if (quota := cpu_quota()) is not None:
         facts["cpu_quota"] = quota
+    if device.type == "cpu":
+        facts["cpu_capability"] = cpu_capability()
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         facts |= {
@@ -72,6 +74,15 @@ def cores() -> int:
     """The CPU cores that this process may use, in a container no more than it has time for."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(own, ceil(cpu_quota() or own))
+
+
+def cpu_capability() -> str:
+    """The vector instructions by which torch computes, and what oneDNN is limited to: other ones round otherwise.
+
+    A virtual machine's processor often has a name that does not tell.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return torch.backends.cpu.get_cpu_capability() + (f", oneDNN {limit}" if limit else "")
 
 
 def cpu_quota() -> float | None:

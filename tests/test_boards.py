@@ -1809,6 +1809,28 @@ def test_a_constant_in_all_scores_does_not_hide_that_others_came_out(adbench, tm
     assert (ended.status, "with the same scores: 0" in ended.out) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("capability", "told"),
+    [
+        (
+            "AVX512",
+            ["made on an abacus with AVX2, 1 threads, torch 2; run on an abacus with AVX512, 1 threads"],
+        ),
+        ("AVX2", []),
+    ],
+)
+def test_where_scores_differ_other_instructions_are_told(capability, told, adbench, tmp_path):
+    here = {"cpu": "an abacus", "torch_threads": 1, "versions": {"torch": "2"}}
+    plain = replace(made("good", "ant", 0, 2.0), machine=here | {"cpu_capability": "AVX2"})
+    other = replace(made("good", "ant", 0, 1.0), machine=here | {"cpu_capability": capability})
+    adbench("publish", "--runs", stored(tmp_path / "one", [plain]), "--board", "toy", "--out", tmp_path)
+    assert "* an abacus with AVX2: torch threads 1" in (tmp_path / "toy/README.md").read_text()
+    ended = adbench("verify", tmp_path / "toy", "--against", stored(tmp_path / "other", [other]))
+    assert (ended.status, "with the same scores: 0" in ended.out) == (1, True)
+    notes = [line.partition("toy: ")[2] for line in ended.err.splitlines() if "made on" in line]
+    assert [note.partition(", torch 2: these round")[0] for note in notes] == told
+
+
 def test_of_an_audit_only_the_as_published_number_enters(tmp_path):
     results = grid()
     keys = {(r.job.detector, r.job.category, r.job.seed): r.job.key for r in results}

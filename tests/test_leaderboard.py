@@ -226,6 +226,7 @@ def test_times_of_two_processors_or_numbers_of_threads_are_not_averaged():
     for machine, alike in (
         ({"cpu": "EPYC", "torch_threads": 1}, True),
         ({"cpu": "EPYC", "torch_threads": 1, "cpu_quota": 0.5}, False),
+        ({"cpu": "EPYC", "torch_threads": 1, "cpu_capability": "AVX2"}, False),
         ({"cpu": "EPYC"}, False),
         ({}, False),
     ):

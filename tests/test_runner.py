@@ -49,7 +49,7 @@ from adbench_tgan.errors import AdbenchError, NotHere
 from adbench_tgan.failures import failed
 from adbench_tgan.interrupts import KINDS, as_ctrl_c, handlers_kept, not_swallowed
 from adbench_tgan.jobs import Request
-from adbench_tgan.machine import bf16_is_slow
+from adbench_tgan.machine import bf16_is_slow, machine
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
@@ -1174,6 +1174,14 @@ def test_the_result_file_tells_of_the_machine(registry, tmp_path):
     assert data["machine"]["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert {"cpu", "cpu_count", "memory_gb", "python", "system", "torch_threads"} <= set(data["machine"])
     assert data["device"] == "cpu"
+
+
+def test_the_machine_tells_by_which_instructions_it_computes(monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert machine("cpu")["cpu_capability"] == capability
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert machine("cpu")["cpu_capability"] == f"{capability}, oneDNN AVX2"
 
 
 def test_bf16_is_another_job_and_stays_close(registry, tmp_path):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from adbench_tgan.again import joined
 from adbench_tgan.boards.board import RULES, Board
-from adbench_tgan.codebase import shown_code
+from adbench_tgan.codebase import shown_code, shown_cpu
 from adbench_tgan.leaderboard import shown_presets
 from adbench_tgan.statistics import p_floor
 from adbench_tgan.text import counted, in_digits, marked, plain
@@ -168,7 +168,7 @@ def _how_sure(board: Board) -> str:
 
 def _machines(content: Mapping[str, Any]) -> str:
     lines = [
-        f"* {cell(facts.get('gpu') or facts.get('cpu') or 'unknown machine')}: "
+        f"* {cell(facts.get('gpu') or shown_cpu(facts))}: "
         f"torch threads {cell(facts.get('torch_threads', 'unknown'))}, "
         + (f"CPU time of {cell(quota)} cores, " if (quota := facts.get("cpu_quota")) is not None else "")
         + f"Python {cell(facts.get('python'))}, "

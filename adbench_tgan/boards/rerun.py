@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ from adbench_tgan.boards.folder import read
 from adbench_tgan.boards.gather import PassedOver, homes, ignore, store_of
 from adbench_tgan.boards.settled import settled
 from adbench_tgan.boards.verify import MISREAD, Finding
+from adbench_tgan.codebase import shown_cpu
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
@@ -48,7 +49,7 @@ def rerun(
         return 0, [
             Finding(board=name, file="board.json", where="", problem=f"cannot be compared with runs: {told}")
         ]
-    found, count, lacking = [], 0, Counter[str]()
+    found, count, lacking, elsewhere = [], 0, Counter[str](), set[tuple[str, str]]()
     both = [result for result in board.measured if result.job.key in own and result.status == "ok"]
 
     def scores_of(job: Job) -> pd.DataFrame:
@@ -65,13 +66,28 @@ def rerun(
             continue
         count += 1
         lacking.update(set(PIXELS) & again.metrics.keys() - result.metrics.keys())
-        problems = _differences(result, board.scores.get(result.job.key), again, scores)
+        problems = [*_differences(result, board.scores.get(result.job.key), again, scores)]
+        places = _made_on(result), _made_on(again)
+        if problems and places[0] != places[1]:
+            elsewhere.add(places)
         found += [
             Finding(board=name, file="scores", where=str(result.job), problem=problem) for problem in problems
         ]
     for metric, jobs in sorted(lacking.items()):
         say(f"{path}: {metric} of {counted(jobs, 'job', 'jobs')} not compared: the board lacks it")
+    for published, here in sorted(elsewhere):
+        say(
+            f"{path}: made on {published}; run on {here}: these round differently, and trainings make much of it"
+        )
     return count, found
+
+
+def _made_on(result: Result) -> str:
+    facts = result.machine
+    versions = facts.get("versions")
+    torch = versions.get("torch") if isinstance(versions, Mapping) else None
+    place = facts.get("gpu") or f"{shown_cpu(facts)}, {facts.get('torch_threads')} threads"
+    return f"{place}, torch {torch}"
 
 
 def _differences(
