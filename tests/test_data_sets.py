@@ -617,7 +617,7 @@ def test_a_missing_mask_is_named_when_it_is_read(tmp_path):
         samples.masks(samples.where("test"))
     image = tmp_path / "screw/test/dent/001.png"
     remedy = "add it or remove the image; without masks remove ground_truth/ and use --data folder"
-    assert str(caught.value) == f"{path}, the mask of {image}, is missing; {remedy}"
+    assert str(caught.value) == f"{path} (or 001.png), the mask of {image}, is missing; {remedy}"
     other = dataset.samples("bottle")
     assert other.masks(other.where("test")).shape == (7, 16, 16)
 
@@ -634,6 +634,34 @@ def test_two_images_never_share_a_mask(tmp_path, load):
     assert str(caught.value) == f"{path} and 000.bmp would share one mask; rename one of them"
     shutil.rmtree(root / "screw/ground_truth")
     assert len(folder.load(root, False).samples("screw")) == 15
+
+
+@pytest.mark.parametrize("load", [mvtec.load, folder.load])
+def test_a_mask_may_have_the_name_of_its_image_alone(tmp_path, load):
+    """As in VisA, in the arrangement of its authors' script, and in BTAD."""
+    with_suffix = load(make_mvtec(tmp_path / "suffix"), False).samples("screw")
+    root = make_mvtec(tmp_path / "plain")
+    for path in (root / "screw/ground_truth").glob("*/*_mask.png"):
+        path.rename(path.with_name(path.name.replace("_mask", "")))
+    samples = load(root, False).samples("screw")
+    where = samples.where("test")
+    assert (samples.masks(where) == with_suffix.masks(where)).all()
+    assert samples.masks(where).any()
+
+
+def test_masks_among_the_images_are_refused(tmp_path):
+    """Such a mask would count as a defect, and have the mask that is called as it is."""
+    root = make_mvtec(tmp_path)
+    save(root / "screw/test/dent/000_mask.png", picture(0))
+    with pytest.raises(
+        DataError, match=r"000_mask\.png and 000\.png would share one mask; rename one of them"
+    ):
+        mvtec.load(root, False).samples("screw")
+
+
+def test_a_folder_of_class_folders_is_told_of_imagefolder(tmp_path):
+    with pytest.raises(DataError, match=r"folders that are classes, .+ with --data imagefolder$"):
+        folder.load(make_imagefolder(tmp_path), False)
 
 
 @pytest.mark.parametrize("load", [mvtec.load, folder.load])

@@ -30,7 +30,7 @@ def load(root: Path, fetch: bool) -> DefectDataset:
     categories = [category for category in map(_category, folders) if category is not None]
     if not categories:
         layouts = "train/0.normal and test, or train/good and test"
-        remedy = "arrange the images so, or name another folder with --data-root"
+        remedy = "arrange the images so, or read folders that are classes, one of them normal, with --data imagefolder"
         raise DataError(f"neither {root} nor a folder in it holds {layouts}{closed}; {remedy}")
     ensure_choosable(category.folder for category in categories)
     lacking = incomplete(folders, categories, "train/good, train/0.normal or test")

@@ -2,6 +2,8 @@
 
     ROOT/<category>/{train/good, test/<good or defect>, ground_truth/<defect>/<name>_mask.png}
 
+A mask may also be called <name>.png, as those of VisA and BTAD are.
+
 Bergmann, Fauser, Sattlegger, Steger, "MVTec AD", CVPR 2019.
 """
 
@@ -209,15 +211,16 @@ def _check_names(items: Sequence[Item]) -> None:
     """Raise `DataError` when two images of defects would have one mask."""
     seen: dict[tuple[str, str], Path] = {}
     for item in items:
-        other = seen.setdefault((item.kind, composed(item.path.stem)), item.path)
+        other = seen.setdefault((item.kind, composed(item.path.stem).removesuffix("_mask")), item.path)
         if item.kind != "good" and other != item.path:
             raise DataError(f"{item.path} and {other.name} would share one mask; rename one of them")
 
 
 def _mask_of(item: Item, category: Category) -> Path:
     asked = category.folder / "ground_truth" / item.path.parent.name
-    path = (found_as(asked) or asked) / f"{item.path.stem}_mask.png"
-    if (found := found_as(path)) is None:
+    folder, plain = found_as(asked) or asked, f"{item.path.stem}.png"
+    path = folder / f"{item.path.stem}_mask.png"
+    if (found := found_as(path) or found_as(folder / plain)) is None:
         remedy = "add it or remove the image; without masks remove ground_truth/ and use --data folder"
-        raise DataError(f"{path}, the mask of {item.path}, is missing; {remedy}")
+        raise DataError(f"{path} (or {plain}), the mask of {item.path}, is missing; {remedy}")
     return found
