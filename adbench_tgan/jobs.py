@@ -163,6 +163,9 @@ def plan(
     for each in entries:
         if learns_from_anomalies(each) and any(_downgraded(each, one) for one in jobs):
             say(f"{each.info.name}: {protocol.name} offers no labelled anomalies; it gets normal images only")
+    sound = next((one.category for one in jobs if not one.problem), None)
+    if sound is not None and (note := _shrunk(entries, *tasks.sides(sound))):
+        say(note)
     return Plan(jobs=tuple(jobs), tasks=tasks)
 
 
@@ -173,6 +176,14 @@ def learns_from_anomalies(each: Entry) -> bool:
 
 def _downgraded(each: Entry, one: Job) -> bool:
     return one.detector == each.info.name and one.supervision != "labelled" and not one.problem
+
+
+def _shrunk(entries: Sequence[Entry], height: int, width: int) -> str:
+    """What a note says of detectors that see images of that size smaller than they are; empty when none do."""
+    sizes = [(each.info.name, each.config.image_size) for each in entries]
+    seen = [f"{name} at {size} x {size}" for name, size in sizes if size < max(height, width)]
+    remedy = "--set DETECTOR.image_size=N changes that"
+    return f"images of {width} x {height} pixels are seen by {', '.join(seen)}; {remedy}" if seen else ""
 
 
 def check_overrides(request: Request, registry: Registry) -> None:

@@ -459,6 +459,24 @@ def test_a_labelled_detector_without_labels_on_offer_is_one_class_and_said_to_be
     assert ("warn", note) in reporter.heard
 
 
+@pytest.mark.parametrize(
+    ("settings", "seen"),
+    [
+        (["plain.image_size=16"], "plain at 16 x 16, curious at 32 x 32"),
+        (["plain.image_size=48"], "curious at 32 x 32"),
+        (["plain.image_size=48", "curious.image_size=64"], None),
+    ],
+)
+def test_images_that_detectors_see_smaller_than_they_are_are_said_to_be(registry, tmp_path, settings, seen):
+    root, reporter = make_mvtec(tmp_path / "data", ["bottle", "screw"], size=48), Silent()
+    (root / "bottle/train/good/000.png").write_bytes(b"")  # the size is that of a category that can be read
+    request = {"dataset": "mvtec", "data_root": root, "categories": [], "overrides": settings}
+    run(registry, tmp_path / "runs", "plain", "curious", reporter=reporter, **request)
+    notes = [heard[1] for heard in reporter.heard if heard[0] == "warn" and "image_size" in str(heard[1])]
+    remedy = "--set DETECTOR.image_size=N changes that"
+    assert notes == ([f"images of 48 x 48 pixels are seen by {seen}; {remedy}"] if seen else [])
+
+
 def test_settings_that_leave_labelled_anomalies_out_make_a_one_class_row(registry, tmp_path):
     Curious.seen.clear()
     reporter = Silent()

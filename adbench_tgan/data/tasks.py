@@ -113,6 +113,14 @@ class Tasks:
                 self._fingerprints[category] = fingerprint(samples, cut)
         return self._fingerprints[category]
 
+    def sides(self, category: str) -> tuple[int, int]:
+        """Height and width of the first training image, which `fingerprint` has seen to be one."""
+        self.fingerprint(category)
+        samples, cut = self.cut(category)
+        with self._reading(category):
+            height, width = samples.read(int(cut.normal[0])).shape[1:]
+            return height, width
+
     def brightness(self, category: str) -> NDArray[np.float64]:
         """The mean pixel value of each test image, which `fingerprint` has seen to be images."""
         self.fingerprint(category)
