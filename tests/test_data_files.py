@@ -501,9 +501,8 @@ def test_a_failed_download_leaves_nothing(tmp_path):
         save(place / "set/a.png", picture(0))
         raise OSError("the line is dead")
 
-    with pytest.raises(
-        DataError, match=r"set is not in .* could not be downloaded \(OSError: the line is dead\); try"
-    ):
+    told = r"set is not in .* could not be downloaded \(OSError: the line is dead\); try again, or get it from its source"
+    with pytest.raises(DataError, match=told):
         fetch_folder(tmp_path / "mistyped/root", "set", download)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "root").mkdir()

@@ -649,6 +649,20 @@ def test_a_mask_may_have_the_name_of_its_image_alone(tmp_path, load):
     assert samples.masks(where).any()
 
 
+def test_the_masks_of_mvtec_loco_are_merged_as_printed(tmp_path, monkeypatch):
+    root = make_mvtec(tmp_path / "mvtec_loco", ["bag"], defects={"logical": 1}, masks=False)
+    for number in range(2):  # where two overlap, and of a value of its own each
+        mask = np.zeros((16, 16), np.uint8)
+        mask[number : number + 2] = 255 - number
+        save(root / f"bag/ground_truth/logical/000/{number:03}.png", mask)
+    page = (Path(__file__).parents[1] / "docs/data.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"```python\n(.*?)```", page, re.S)[1], {})
+    samples = folder.load(root, False).samples("bag")
+    mask = samples.read_mask(list(samples.ids).index("bag/test/logical/000.png"))
+    assert mask.sum(1).tolist() == [16] * 3 + [0] * 13
+
+
 def test_masks_among_the_images_are_refused(tmp_path):
     """Such a mask would count as a defect, and have the mask that is called as it is."""
     root = make_mvtec(tmp_path)

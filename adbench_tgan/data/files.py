@@ -116,7 +116,8 @@ def fetch_folder(root: Path, name: str, download: Callable[[Path], object]) -> P
             return moved(Path(place, name), root / name)
     except Exception as error:  # a network, an archive and a disk fail in many ways
         reason = f"{type(error).__name__}: {error}"
-        remedy = "try again, or name the folder that holds it with --data-root or $ADBENCH_DATA"
+        page = "get it from its source, which 'adbench list datasets --json' names,"
+        remedy = f"try again, or {page} and give its folder with --data-root or $ADBENCH_DATA"
         text = f"{name} is not in {root} and could not be downloaded ({reason}); {remedy}"
         raise DataError(text) from None
     finally:
