@@ -22,6 +22,7 @@ from typing import get_type_hints
 import pandas as pd
 import pytest
 import typer.main
+from make_data import make_mvtec
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
@@ -29,6 +30,7 @@ from adbench_tgan import cli, hooks
 from adbench_tgan.audit_table import COLUMNS as AUDIT_COLUMNS
 from adbench_tgan.comparison import PAIR_COLUMNS
 from adbench_tgan.data.samples import Cut, Samples
+from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, RESULT_COLUMNS
 from adbench_tgan.registry import FIRST_PARTY, RECORDS, Registry
 from adbench_tgan.testing import CHECKS, IN_PROCESS, check_detector
@@ -546,6 +548,28 @@ def test_the_guides_detector_works_as_printed(tmp_path, monkeypatch):
     finally:
         for name in ("my_detector", "my_detector.brightness"):
             sys.modules.pop(name, None)
+
+
+def test_the_dataset_of_a_table_works_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.S)[1]
+    Path("visa.py").write_text(code)
+    root, lines = make_mvtec(tmp_path / "VisA", ["candle"]), ["object,split,label,image,mask"]
+    for path in sorted(root.glob("candle/t*/*/*.png")):
+        part, kind = path.parts[-3:-1]
+        mask = "" if kind == "good" else f"candle/ground_truth/{kind}/{path.stem}_mask.png"
+        label = "normal" if kind == "good" else "anomaly"
+        lines.append(f"candle,{part},{label},{path.relative_to(root)},{mask}")
+    (root / "split_csv").mkdir()
+    (root / "split_csv/1cls.csv").write_text("\n".join(lines))
+    registry = Registry.discover([Path("visa.py")])
+    tasks = Tasks(registry.find("dataset", "visa"), registry.find("protocol", "official"), root)
+    ours = Tasks(registry.find("dataset", "mvtec"), registry.find("protocol", "official"), root)
+    own, other = (each.split("candle", 16, labelled=False) for each in (tasks, ours))
+    assert (own.labels == other.labels).all()
+    assert (own.masks == other.masks).all()
+    assert own.masks.any()
+    assert own.fingerprint == other.fingerprint
 
 
 def test_ci_runs_the_readmes_test_command():
