@@ -26,7 +26,7 @@ from adbench_tgan.pace import silent, through
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, result_of
 from adbench_tgan.scoring import BATCH, check_scores, scores_of
-from adbench_tgan.stored import ROUNDING, read, read_scores, vouched
+from adbench_tgan.stored import ROUNDING, SCORES, read, read_scores, vouched
 from adbench_tgan.text import plain
 from adbench_tgan.torch_settings import precision
 
@@ -234,7 +234,7 @@ def meaning_of(result: Result, folder: Path) -> str:
     """
     if result.threshold is None:
         return "this job has no threshold: its scores of training images are not finite"
-    if not (folder / "scores.parquet").exists():
+    if not (folder / SCORES).exists():
         return ""
     scores = read_scores(folder).astype({"score": "float64"})
     above = scores["score"] > result.threshold

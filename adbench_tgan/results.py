@@ -24,7 +24,7 @@ from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.places import is_remote
-from adbench_tgan.stored import SCHEMA
+from adbench_tgan.stored import SCHEMA, SCORES
 from adbench_tgan.text import cell
 from adbench_tgan.uploads import upload
 
@@ -242,9 +242,7 @@ def write_files(result: Result, folder: Path) -> None:
     written = {}
     if result.scores is not None:
         frame = result.scores
-        written["scores.parquet"] = _write(
-            folder / "scores.parquet", lambda p: frame.to_parquet(p, index=False)
-        )
+        written[SCORES] = _write(folder / SCORES, lambda p: frame.to_parquet(p, index=False))
     if result.losses:
         import pandas as pd
 

@@ -85,7 +85,7 @@ def read_back(job: Job, folder: Path) -> Result | None:
     return replace(
         result_of(found),
         job=job,
-        scores=stored.read_scores(folder) if "scores.parquet" in found.files else None,
+        scores=stored.read_scores(folder) if stored.SCORES in found.files else None,
         trace=(folder / TRACE).read_text() if TRACE in found.files else "",
         losses=tuple(losses.to_dict("records")),  # type: ignore[arg-type]
         state=load_file(folder / "model.safetensors") if "model.safetensors" in found.files else None,

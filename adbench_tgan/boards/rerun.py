@@ -22,6 +22,7 @@ from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.pace import paced, silent
 from adbench_tgan.results import Result
 from adbench_tgan.statistics import relative_change
+from adbench_tgan.stored import SCORES
 from adbench_tgan.text import counted
 
 PIXELS = ("pixel_auroc", "aupro")  # which no score of a board tells
@@ -61,7 +62,7 @@ def rerun(
         try:
             scores = read_own(again.job)
         except AdbenchError as error:
-            lost = source.folder(again.job) / "scores.parquet"
+            lost = source.folder(again.job) / SCORES
             passed_over(lost, str(error).removeprefix(f"{lost} "))
             continue
         count += 1
