@@ -68,18 +68,17 @@ def rerun(
         count += 1
         lacking.update(set(PIXELS) & again.metrics.keys() - result.metrics.keys())
         problems = [*_differences(result, board.scores.get(result.job.key), again, scores)]
-        places = _made_on(result), _made_on(again)
-        if problems and places[0] != places[1]:
-            elsewhere.add(places)
+        if problems:
+            elsewhere.add((_made_on(result), _made_on(again)))
         found += [
             Finding(board=name, file="scores", where=str(result.job), problem=problem) for problem in problems
         ]
     for metric, jobs in sorted(lacking.items()):
         say(f"{path}: {metric} of {counted(jobs, 'job', 'jobs')} not compared: the board lacks it")
     for published, here in sorted(elsewhere):
-        say(
-            f"{path}: made on {published}; run on {here}: these round differently, and trainings make much of it"
-        )
+        if published != here:
+            how = "these round differently, and trainings make much of it"
+            say(f"{path}: made on {published}; run on {here}: {how}")
     return count, found
 
 
