@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
-from adbench_tgan.development import is_of_file
+from adbench_tgan.discovery.development import is_of_file
 from adbench_tgan.jobs import Job
 from adbench_tgan.text import plain
 

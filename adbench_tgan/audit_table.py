@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adbench_tgan.errors import StoreError
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import contents, read_bounded
-from adbench_tgan.published import Printed, comparable_cells, read_published
+from adbench_tgan.ranking.published import Printed, comparable_cells, read_published
 from adbench_tgan.results import safe_name
-from adbench_tgan.stored import LARGEST, newer, stamp
+from adbench_tgan.store.places import contents, read_bounded
+from adbench_tgan.store.stored import LARGEST, newer, stamp
 from adbench_tgan.text import csv_of
 
 SCHEMA: Literal[1] = 1  # of a file of curves

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from adbench_tgan import __version__, places
+from adbench_tgan import __version__
 from adbench_tgan.audit import audit
 from adbench_tgan.audit_table import COLOURS, COLUMNS, SCHEMA, curves_in, drawn, file_of, gather, read_record
 from adbench_tgan.benchmark import ensure_fit, ensure_offered, usable
@@ -24,19 +24,20 @@ from adbench_tgan.info import DetectorInfo
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.machine import device_name, machine
-from adbench_tgan.pace import silent
-from adbench_tgan.published import Printed, read_published
+from adbench_tgan.ranking.published import Printed, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import write_atomically
 from adbench_tgan.runner import Reporter, Settings, begun
 from adbench_tgan.statements import notes_of
-from adbench_tgan.stored import STAMP, newer, stamp
+from adbench_tgan.store import places
+from adbench_tgan.store.stored import STAMP, newer, stamp
 from adbench_tgan.tables import LOOKS
+from adbench_tgan.terminal.pace import silent
 from adbench_tgan.text import csv_of, in_digits, plain
 from adbench_tgan.torch_settings import precision
 
 if TYPE_CHECKING:
-    from adbench_tgan.progress import TerminalReporter
+    from adbench_tgan.terminal.progress import TerminalReporter
 
 FAILED = "detector dataset protocol category seed preset precision detector_version split_fingerprint key error".split()
 

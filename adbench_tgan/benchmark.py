@@ -13,26 +13,26 @@ from typing import cast
 
 import pandas as pd
 
-from adbench_tgan.asking import answers
-from adbench_tgan.claims import Claims
 from adbench_tgan.data.classfolders import ensure_apart
-from adbench_tgan.drafts import ensure_temporary
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.executors import answerable
 from adbench_tgan.hooks import ExecutorSpec, one_line
 from adbench_tgan.jobs import Job, Request, plan
-from adbench_tgan.keeping import patiently
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, METRICS, RESULT_COLUMNS
 from adbench_tgan.machine import bf16_is_slow
-from adbench_tgan.pace import silent, through
-from adbench_tgan.packing import check_packing
-from adbench_tgan.places import ensure_ours, ensure_writable, is_remote, place_of
-from adbench_tgan.published import read_published
+from adbench_tgan.ranking.published import read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, result_of
 from adbench_tgan.runner import Reporter, Settings, run
-from adbench_tgan.sharing import Sharing
+from adbench_tgan.store.asking import answers
+from adbench_tgan.store.claims import Claims
+from adbench_tgan.store.drafts import ensure_temporary
+from adbench_tgan.store.keeping import patiently
+from adbench_tgan.store.places import ensure_ours, ensure_writable, is_remote, place_of
+from adbench_tgan.store.sharing import Sharing
 from adbench_tgan.tables import once, saying_interrupted, write_in_time, write_tables
+from adbench_tgan.terminal.pace import silent, through
+from adbench_tgan.workers.packing import check_packing
 
 WITHIN = ("phase", "epoch", "images")  # what a reporter is told by a job itself
 FIRST = {  # how the tables begin

@@ -196,13 +196,13 @@ def adbench_executors() -> Iterator[ExecutorSpec]:
     )
     yield ExecutorSpec(
         name="processes",
-        target="adbench_tgan.processes:processes",
+        target="adbench_tgan.workers.processes:processes",
         summary="each job in a fresh process, so that a crash costs only that job",
         options=("workers", "jobs_per_gpu", "job_timeout"),
     )
     yield ExecutorSpec(
         name="ray",
-        target="adbench_tgan.clusters:on_ray",
+        target="adbench_tgan.workers.clusters:on_ray",
         summary="jobs on a Ray cluster, each in a fresh process on one of its machines",
         options=("workers", "job_timeout", "address", "gpus_per_job"),
     )

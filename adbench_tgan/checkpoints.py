@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from safetensors.torch import load, save
 from torch import Tensor
 
-from adbench_tgan import places
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
+from adbench_tgan.store import places
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector

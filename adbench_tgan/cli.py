@@ -22,10 +22,10 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from adbench_tgan.commands import audit, bench, boards, check, data, new_plugin, offers, predict, report, run
+from adbench_tgan.commands.options import no_url, registry
 from adbench_tgan.commands.show import answering, descriptor_aside, fail, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
-from adbench_tgan.options import no_url, registry
 from adbench_tgan.text import plain
 
 PATIENCE = 10.0  # seconds for threads that are left when a command has ended: they may be storing something

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.places import ensure_writable
 from adbench_tgan.results import ResultStore
+from adbench_tgan.store.places import ensure_writable
 
 if TYPE_CHECKING:
     from adbench_tgan.jobs import Job

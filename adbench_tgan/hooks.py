@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
+from adbench_tgan.discovery.sources import load_module
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.sources import load_module
 from adbench_tgan.text import plain
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pydantic import RootModel, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from adbench_tgan.errors import AdbenchError, NotHere, unknown
-from adbench_tgan.pace import silent
+from adbench_tgan.terminal.pace import silent
 from adbench_tgan.text import counted
 
 if TYPE_CHECKING:  # who reads stored results needs no torch

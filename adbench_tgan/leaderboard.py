@@ -13,10 +13,10 @@ import pandas as pd
 
 from adbench_tgan.codebase import shown_cpu, state_of
 from adbench_tgan.jobs import Job
+from adbench_tgan.ranking.spreads import bootstrap, variant_of
+from adbench_tgan.ranking.statistics import Floats, groups, interval
 from adbench_tgan.results import Result
-from adbench_tgan.spreads import bootstrap, variant_of
-from adbench_tgan.statistics import Floats, groups, interval
-from adbench_tgan.stored import LARGEST_COUNT
+from adbench_tgan.store.stored import LARGEST_COUNT
 from adbench_tgan.text import DIGITS, OF_IMAGES, counted
 
 RESULT_COLUMNS = (

@@ -15,18 +15,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from adbench_tgan import places
 from adbench_tgan.data.files import Cache, only_regular
 from adbench_tgan.data.samples import resize
 from adbench_tgan.detector import Detector
-from adbench_tgan.development import is_of_file
+from adbench_tgan.discovery.development import is_of_file
 from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.failures import explain
-from adbench_tgan.pace import silent, through
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, result_of
 from adbench_tgan.scoring import BATCH, check_scores, scores_of
-from adbench_tgan.stored import ROUNDING, SCORES, read, read_scores, vouched
+from adbench_tgan.store import places
+from adbench_tgan.store.stored import ROUNDING, SCORES, read, read_scores, vouched
+from adbench_tgan.terminal.pace import silent, through
 from adbench_tgan.text import plain
 from adbench_tgan.torch_settings import precision
 

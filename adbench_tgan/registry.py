@@ -15,7 +15,7 @@ import pluggy
 
 from adbench_tgan import hooks
 from adbench_tgan.data.spec import DatasetSpec, ProtocolSpec
-from adbench_tgan.development import (
+from adbench_tgan.discovery.development import (
     detector_class,
     detectors_in,
     find_detector,
@@ -27,12 +27,12 @@ from adbench_tgan.development import (
     version_of,
     with_holder,
 )
+from adbench_tgan.discovery.records import check
+from adbench_tgan.discovery.sources import ensure_own_neighbours, forget_edited, hash_of_module, load_module
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.hooks import CommandSpec, ExecutorSpec, load, one_line
 from adbench_tgan.info import DetectorInfo
 from adbench_tgan.metrics import MetricSpec
-from adbench_tgan.records import check
-from adbench_tgan.sources import ensure_own_neighbours, forget_edited, hash_of_module, load_module
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector

@@ -17,16 +17,16 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from adbench_tgan import listing, places, stored
-from adbench_tgan.asking import answers
-from adbench_tgan.drafts import clear, clear_temporary, draft_name, replace_folder
 from adbench_tgan.errors import AdbenchError, StoreError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import is_remote
-from adbench_tgan.stored import SCHEMA, SCORES
+from adbench_tgan.store import listing, places, stored
+from adbench_tgan.store.asking import answers
+from adbench_tgan.store.drafts import clear, clear_temporary, draft_name, replace_folder
+from adbench_tgan.store.places import is_remote
+from adbench_tgan.store.stored import SCHEMA, SCORES
+from adbench_tgan.store.uploads import upload
 from adbench_tgan.text import cell
-from adbench_tgan.uploads import upload
 
 if TYPE_CHECKING:
     import pandas as pd

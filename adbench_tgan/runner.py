@@ -25,10 +25,8 @@ from adbench_tgan.failures import explain, failed
 from adbench_tgan.info import SUITE
 from adbench_tgan.interrupts import handlers_kept, not_swallowed
 from adbench_tgan.jobs import Job
-from adbench_tgan.keeping import stored
 from adbench_tgan.machine import device_name, machine
 from adbench_tgan.metrics import QUANTILE
-from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, checkpoint_name
 from adbench_tgan.scoring import (
@@ -45,6 +43,8 @@ from adbench_tgan.scoring import (
     warm_up,
 )
 from adbench_tgan.statements import check_losses, notes_of, parameters_of
+from adbench_tgan.store.keeping import stored
+from adbench_tgan.store.places import place_of
 from adbench_tgan.timing import Clock, PeakMemory, latency, stopwatch
 from adbench_tgan.torch_settings import precision, process_to_itself
 from adbench_tgan.training import fit, seed_everything

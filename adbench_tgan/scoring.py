@@ -13,7 +13,7 @@ from torch import Tensor
 from adbench_tgan.data.images import ImageSet
 from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.statistics import relative_change
+from adbench_tgan.ranking.statistics import relative_change
 from adbench_tgan.timing import flops
 from adbench_tgan.training import without_graphs
 

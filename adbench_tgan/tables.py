@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from adbench_tgan.asking import answers
 from adbench_tgan.errors import StoreError
 from adbench_tgan.interrupts import within
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import leaderboard_table, results_table, standings
-from adbench_tgan.pace import paced, silent, through
-from adbench_tgan.places import is_remote
-from adbench_tgan.published import Printed, beside_papers
+from adbench_tgan.ranking.published import Printed, beside_papers
+from adbench_tgan.ranking.selection import comparable, is_current, without_superseded
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore, left_alone, write_atomically
-from adbench_tgan.selection import comparable, is_current, without_superseded
-from adbench_tgan.stored import SCORES, parsed_scores, vouched
+from adbench_tgan.store.asking import answers
+from adbench_tgan.store.places import is_remote
+from adbench_tgan.store.stored import SCORES, parsed_scores, vouched
+from adbench_tgan.terminal.pace import paced, silent, through
 from adbench_tgan.text import csv_of
 
 # Jobs of a category whose scores are asked for at a time: those of a large grid would fill the memory.

@@ -62,7 +62,7 @@ def registry() -> Registry:
 @pytest.fixture
 def memory() -> Path:
     """A place in an object store, which is in memory."""
-    from adbench_tgan.places import place_of
+    from adbench_tgan.store.places import place_of
 
     pytest.importorskip("upath")
     return place_of(f"memory://store-{uuid.uuid4().hex}/runs")

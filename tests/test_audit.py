@@ -54,10 +54,10 @@ from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.errors import StoreError, TrainingDiverged
 from adbench_tgan.jobs import Job, Request
 from adbench_tgan.metrics import auroc
-from adbench_tgan.progress import TerminalReporter
-from adbench_tgan.published import read_published
+from adbench_tgan.ranking.published import read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
+from adbench_tgan.terminal.progress import TerminalReporter
 from adbench_tgan.testing import smooth_images
 from adbench_tgan.text import csv_of
 from adbench_tgan.training import seed_everything

@@ -19,18 +19,19 @@ from make_runs import toy_job
 from rich.console import Console
 from test_hostile import in_time
 
-from adbench_tgan import DetectorInfo, boards, speed, speeds, timing_board
+from adbench_tgan import DetectorInfo, boards
 from adbench_tgan import machine as machine_module
 from adbench_tgan.boards.timings import _measured
 from adbench_tgan.boards.verify import OTHER_BYTES
+from adbench_tgan.cost import speed, speeds, timing_board
+from adbench_tgan.cost.energy import meter_of
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.detector import Detector, DetectorConfig
-from adbench_tgan.energy import meter_of
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
-from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.registry import Registry
+from adbench_tgan.terminal.progress import TerminalReporter
 from adbench_tgan.timing import Clock, PeakMemory, clocks, flops, latency, stopwatch
 
 IMAGES = torch.arange(6 * 3 * 8 * 8).reshape(6, 3, 8, 8).to(torch.uint8)

@@ -29,7 +29,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from test_hostile import in_time
 
-from adbench_tgan import boards, comparison, places
+from adbench_tgan import boards
 from adbench_tgan.again import joined
 from adbench_tgan.boards import Choice, gather, picture
 from adbench_tgan.boards import folder as folder_module
@@ -59,7 +59,8 @@ from adbench_tgan.data.spec import ProtocolSpec
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import over_categories
 from adbench_tgan.predict import memory_limited
-from adbench_tgan.published import (
+from adbench_tgan.ranking import comparison
+from adbench_tgan.ranking.published import (
     Paper,
     comparable_cells,
     papers_of,
@@ -67,11 +68,12 @@ from adbench_tgan.published import (
     read_published,
     with_papers,
 )
+from adbench_tgan.ranking.statistics import interval
 from adbench_tgan.registry import Registry
 from adbench_tgan.report.material import from_board, from_store
 from adbench_tgan.results import ResultStore
-from adbench_tgan.statistics import interval
-from adbench_tgan.stored import stamp
+from adbench_tgan.store import places
+from adbench_tgan.store.stored import stamp
 from adbench_tgan.text import marked, plain, unmarked
 
 ROOT = Path(__file__).parent.parent
@@ -1524,7 +1526,7 @@ def test_of_many_categories_each_has_a_line_on_the_page(tmp_path, monkeypatch):
 
 def test_a_file_of_scores_that_nobody_could_read_again_is_not_published(tmp_path, monkeypatch):
     board = board_of(tmp_path / "runs", grid(("good", "fair")))
-    monkeypatch.setattr("adbench_tgan.stored.ROWS", 100)
+    monkeypatch.setattr("adbench_tgan.store.stored.ROWS", 100)
     with pytest.raises(
         AdbenchError, match=r"scores/fair\.parquet would be too large to be read again \(it has 420 rows"
     ):
@@ -1533,7 +1535,7 @@ def test_a_file_of_scores_that_nobody_could_read_again_is_not_published(tmp_path
 
 
 def test_long_work_on_a_board_says_how_far_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
+    monkeypatch.setattr("adbench_tgan.terminal.pace.PAUSE", -1)
     said = []
     failed = replace(made("good", "ant", 3, 2.0), status="failed", scores=None, metrics={}, losses=())
     runs = stored(tmp_path / "runs", [*grid(("good", "fair")), failed])
@@ -1565,7 +1567,7 @@ def test_long_work_on_a_board_says_how_far_it_is(tmp_path, monkeypatch):
     ["verify toy", "compare good poor --board toy", "publish --again toy --board toy --out new", "report"],
 )
 def test_commands_on_boards_say_how_far_they_are(words, material, tmp_path, adbench, monkeypatch, no_bundle):
-    monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
+    monkeypatch.setattr("adbench_tgan.terminal.pace.PAUSE", -1)
     shutil.copytree(material[1], tmp_path / "toy")
     shutil.copytree(material[1].parent / "runs", tmp_path / "runs")
     ended = adbench(*words.split())

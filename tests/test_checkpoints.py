@@ -21,12 +21,13 @@ from safetensors.torch import save
 from test_conformance import TINY
 from torch import nn
 
-from adbench_tgan import Detector, Endless, ImageSet, TrainSet, checkpoints, places
+from adbench_tgan import Detector, Endless, ImageSet, TrainSet, checkpoints
 from adbench_tgan.checkpoints import Checkpoint, packed, parts_of, put_back, sealed, state_of, unpacked
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import seed_everything
+from adbench_tgan.store import places
 from adbench_tgan.testing import smooth_images
 from adbench_tgan.testing.pictures import negative
 from adbench_tgan.training import fit
@@ -283,7 +284,7 @@ def test_a_full_disk_costs_the_checkpoint_alone(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     whole, _ = trained("ganomaly")
-    monkeypatch.setattr("adbench_tgan.places.replace", full)
+    monkeypatch.setattr("adbench_tgan.store.places.replace", full)
     again, _ = trained("ganomaly", tmp_path / "kept.checkpoint", 1)
     assert_equal(again.state(), whole.state())
     (note,) = again.notes

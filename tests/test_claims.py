@@ -23,16 +23,17 @@ from test_hostile import in_time
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import claims, drafts, sharing, tables
+from adbench_tgan import tables
 from adbench_tgan.benchmark import benchmark, unfinished
-from adbench_tgan.claims import Claims
-from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.errors import StoreError
 from adbench_tgan.jobs import Job, Request
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import CLAIMS, Result, ResultStore
 from adbench_tgan.runner import Settings
-from adbench_tgan.sharing import Sharing
+from adbench_tgan.store import claims, drafts, sharing
+from adbench_tgan.store.claims import Claims
+from adbench_tgan.store.drafts import draft_name, owner_is_gone
+from adbench_tgan.store.sharing import Sharing
 
 JOB = result("d").job
 SLOW = {"beat": 1000.0, "expiry": 1000.0}
@@ -59,7 +60,7 @@ def test_a_job_is_one_runs_until_it_gives_it_up(tmp_path: Path) -> None:
 
 
 def test_a_claim_is_dead_when_its_process_is_gone(tmp_path: Path) -> None:
-    code = "import os, sys; from adbench_tgan.drafts import draft_name; print(draft_name())"
+    code = "import os, sys; from adbench_tgan.store.drafts import draft_name; print(draft_name())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     elsewhere(tmp_path).write_text(ended.stdout.strip())
     with Claims(tmp_path, **SLOW) as run:

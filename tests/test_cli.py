@@ -25,10 +25,10 @@ from make_data import make_mvtec
 from make_plugin import detector_source, installed, make_plugin, offer
 
 from adbench_tgan import __main__, cli
+from adbench_tgan.cost.speed import Effort
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request
 from adbench_tgan.runner import Settings
-from adbench_tgan.speed import Effort
 
 Call = Callable[..., Ended]
 SCRIPT = Path(sysconfig.get_path("scripts")) / "adbench"
@@ -690,7 +690,7 @@ def test_every_option_of_bench_has_its_effect(
     words: tuple[str, ...], category: str, adbench: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words += (*ASKED.split()[:-2], *"--seconds 2 --max-batch 3 --fit-images 4 --out there".split())
-    given = taken(monkeypatch, "adbench_tgan.speeds.run_bench", lambda: adbench("bench", *words))
+    given = taken(monkeypatch, "adbench_tgan.cost.speeds.run_bench", lambda: adbench("bench", *words))
     request, effort, device, _, _, out = given
     assert request == Request(**WANTED, categories=[category])
     assert (effort, device, out) == (Effort(seconds=2.0, max_batch=3, fit_images=4), "cuda", Path("there"))

@@ -20,14 +20,14 @@ from test_isolation import PHASES, SAME, Told, assert_same_files
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import clusters, heads
 from adbench_tgan.benchmark import benchmark
-from adbench_tgan.clusters import pack, place
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request, plan
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL
 from adbench_tgan.runner import Settings
+from adbench_tgan.workers import clusters, heads
+from adbench_tgan.workers.clusters import pack, place
 
 Call = Callable[..., Ended]
 JOB = result("d").job

@@ -18,7 +18,6 @@ from make_process import Forked
 from adbench_tgan import DetectorInfo, ImageSet, TrainSet
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
-from adbench_tgan.nursery import begin, own_environment
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing import (
     CHECKS,
@@ -42,6 +41,7 @@ from adbench_tgan.testing.pictures import negative
 from adbench_tgan.testing.processes import SAID, Finding, run_child
 from adbench_tgan.testing.traces import traced
 from adbench_tgan.testing.trial import Trial
+from adbench_tgan.workers.nursery import begin, own_environment
 
 GREY = ((1, 32, 32),)
 RGB = ((3, 32, 32),)

@@ -33,16 +33,16 @@ from test_runner import Silent
 
 from adbench_tgan.audits import run_audits
 from adbench_tgan.benchmark import benchmark
+from adbench_tgan.commands.options import tasks_of
+from adbench_tgan.cost.speeds import run_bench
 from adbench_tgan.data import cifar10, digits, folder, imagefolder, mnist, mvtec, stl10
 from adbench_tgan.data.classfolders import ensure_apart
 from adbench_tgan.data.samples import Samples, labelled_arrays
 from adbench_tgan.errors import AdbenchError, DataError
 from adbench_tgan.jobs import Request
-from adbench_tgan.options import tasks_of
-from adbench_tgan.published import SHIPPED
+from adbench_tgan.ranking.published import SHIPPED
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
-from adbench_tgan.speeds import run_bench
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 LOADERS = {

@@ -19,10 +19,10 @@ import torch
 from conftest import Ended
 from make_plugin import detector_source, installed, offer
 
-from adbench_tgan.development import info_of, snake_case
+from adbench_tgan.discovery.development import info_of, snake_case
+from adbench_tgan.discovery.sources import _imported, hash_of_module, load_file, load_module
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.registry import Registry
-from adbench_tgan.sources import _imported, hash_of_module, load_file, load_module
 
 Call = Callable[..., Ended]
 RUN = ("run", "--categories", "0", "--device", "cpu", "--no-timing", "--out", "runs")

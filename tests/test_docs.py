@@ -28,13 +28,13 @@ from sklearn.metrics import roc_auc_score
 
 from adbench_tgan import cli, hooks
 from adbench_tgan.audit_table import COLUMNS as AUDIT_COLUMNS
-from adbench_tgan.comparison import PAIR_COLUMNS
+from adbench_tgan.cost.timing_board import COLUMNS as TIMING_COLUMNS
 from adbench_tgan.data.samples import Cut, Samples
 from adbench_tgan.data.tasks import Tasks
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, RESULT_COLUMNS
+from adbench_tgan.ranking.comparison import PAIR_COLUMNS
 from adbench_tgan.registry import FIRST_PARTY, RECORDS, Registry
 from adbench_tgan.testing import CHECKS, IN_PROCESS, check_detector
-from adbench_tgan.timing_board import COLUMNS as TIMING_COLUMNS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 from test_leaderboard import result
 
-from adbench_tgan import forecast, progress
-from adbench_tgan.forecast import Forecast, Pace, left
-from adbench_tgan.progress import TerminalReporter, TimeLeft
+from adbench_tgan.terminal import forecast, progress
+from adbench_tgan.terminal.forecast import Forecast, Pace, left
+from adbench_tgan.terminal.progress import TerminalReporter, TimeLeft
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_what_a_run_ends_with_is_small_and_the_same_when_it_is_repeated(tmp_path
 
 def test_the_tables_of_a_long_run_say_how_far_they_are(tmp_path, monkeypatch):
     run(tmp_path, categories=["2"])
-    monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
+    monkeypatch.setattr("adbench_tgan.terminal.pace.PAUSE", -1)
     run(tmp_path, reporter := Silent(), categories=["0", "1"])
     told = [fact for what, fact, *_ in reporter.heard if what == "warn"]
     results = [f"results read: {number} of 3 jobs" for number in range(3)]
@@ -89,7 +89,7 @@ def test_the_tables_of_a_long_run_say_how_far_they_are(tmp_path, monkeypatch):
 
 def test_a_repeated_run_says_how_many_of_its_jobs_it_has_looked_at(tmp_path, monkeypatch):
     run(tmp_path, categories=["0", "1"])
-    monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1)
+    monkeypatch.setattr("adbench_tgan.terminal.pace.PAUSE", -1)
     run(tmp_path, reporter := Silent(), categories=["0", "1"])
     told = [fact for what, fact, *_ in reporter.heard if what == "warn"]
     assert told[1:3] == ["looked at: 0 of 2 jobs", "looked at: 1 of 2 jobs"]

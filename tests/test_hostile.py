@@ -24,7 +24,7 @@ from safetensors.torch import save as serialized
 from test_leaderboard import result
 
 import adbench_tgan
-from adbench_tgan import Detector, stored
+from adbench_tgan import Detector
 from adbench_tgan.checkpoints import Checkpoint
 from adbench_tgan.data import cifar10
 from adbench_tgan.data.files import decode, decode_mask
@@ -33,9 +33,10 @@ from adbench_tgan.errors import AdbenchError, DataError, StoreError
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import results_table
 from adbench_tgan.predict import memory_limited
-from adbench_tgan.progress import TerminalReporter
 from adbench_tgan.results import ResultStore, safe_name
-from adbench_tgan.stored import parquet_table, read, read_scores
+from adbench_tgan.store import stored
+from adbench_tgan.store.stored import parquet_table, read, read_scores
+from adbench_tgan.terminal.progress import TerminalReporter
 from adbench_tgan.text import cell, csv_of, plain
 
 ROOT = Path(adbench_tgan.__file__).parents[1]

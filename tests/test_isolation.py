@@ -31,16 +31,16 @@ from test_leaderboard import result
 from test_registry import LISTENER, VISITOR, VISITOR_PARTS
 from test_runner import Silent
 
-from adbench_tgan import processes, worker
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job, Request
-from adbench_tgan.nursery import LOST
-from adbench_tgan.processes import MANY, WORDS, Heard, Process, close, environment, pass_on, told
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
-from adbench_tgan.worker import read_back
+from adbench_tgan.workers import processes, worker
+from adbench_tgan.workers.nursery import LOST
+from adbench_tgan.workers.processes import MANY, WORDS, Heard, Process, close, environment, pass_on, told
+from adbench_tgan.workers.worker import read_back
 
 Call = Callable[..., Ended]
 RUN = ("run", "--data", "folder", "--data-root", "images", "--device", "cpu", "--no-timing")
@@ -436,7 +436,7 @@ def test_a_process_tells_at_last_what_it_took_of_its_device_and_is_gone(
     monkeypatch.setattr(worker, "take_streams", io.StringIO)
     monkeypatch.setattr("faulthandler.enable", lambda file, **_: done.append(Path(file.name)))
     monkeypatch.setattr(worker, "carry_out", lambda spec, folder, reporter: done.append(folder))
-    monkeypatch.setattr("adbench_tgan.packing.write_footprint", lambda *given: done.append(given))
+    monkeypatch.setattr("adbench_tgan.workers.packing.write_footprint", lambda *given: done.append(given))
     monkeypatch.setattr("os._exit", done.append)
     (tmp_path / worker.SPEC).write_text(json.dumps(sent(result("d").job, device="cuda:1")))
     worker.main(tmp_path)

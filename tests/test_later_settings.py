@@ -13,8 +13,8 @@ from adbench_tgan.boards.document import results_of
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Request, default_of, entry, plan, recorded
 from adbench_tgan.jobs import job as job_of
+from adbench_tgan.ranking.spreads import variant_of
 from adbench_tgan.registry import Registry
-from adbench_tgan.spreads import variant_of
 
 REGISTRY = Registry.discover()
 BOARDS = sorted((Path(__file__).parent.parent / "leaderboards").glob("*/board.json"))

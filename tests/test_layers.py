@@ -26,24 +26,38 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 370  # lines
 
 LAYERS = (  # bottom up; a module imports from its own layer or below
     """
-    adbench_tgan errors text hooks interrupts nursery pace sources codebase places asking uploads listing drafts info detector heads checkpoints metrics timing energy machine training graphs builtins statistics
-    mps records scoring statements torch_settings
-    data data.archives data.cifar10 data.classfolders data.contents data.cuts data.digits data.files data.folder data.imagefolder
-    data.images data.mnist
-    data.mvtec data.plain_pickle data.protocols data.remarks data.samples data.spec data.stl10 data.tasks
+    adbench_tgan errors text hooks interrupts codebase info detector checkpoints metrics timing machine training graphs
+    builtins scoring statements torch_settings
+    data cost.energy discovery.records discovery.sources ranking.statistics terminal.pace
+    store.asking store.drafts store.listing store.places store.uploads workers.heads workers.mps workers.nursery
     """,
-    "registry development jobs again stored results published audit_table timing_board claims describe testing audit scaffold",
-    "forecast runner keeping failures spreads selection leaderboard comparison boards predict report progress events views speed",
-    "executors processes packing clusters worker sharing tables benchmark audits speeds",
-    "options commands cli __main__",
+    """
+    registry jobs again results audit_table describe testing audit scaffold
+    cost.timing_board discovery.development ranking.published store.claims store.stored
+    """,
+    """
+    runner failures leaderboard boards predict report events
+    cost.speed ranking.comparison ranking.selection ranking.spreads store.keeping
+    terminal.forecast terminal.progress terminal.views
+    """,
+    """
+    executors tables benchmark audits
+    cost.speeds store.sharing workers.clusters workers.packing workers.processes workers.worker
+    """,
+    "commands cli __main__",
 )
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}
+PARTED = {
+    name.partition(".")[0] for name in LAYER if "." in name
+}  # packages whose modules are in several layers
 
 
 def layer(module: str) -> int:
-    """The layer of ``adbench_tgan.MODULE``; all modules of a package but ``data`` have its own."""
+    """The layer of ``adbench_tgan.MODULE``: its own, else that of its package; empty packages are below all."""
     name = module.removeprefix("adbench_tgan.")
-    name = name if name.startswith("data.") else name.partition(".")[0]
+    if name in PARTED:
+        return 0
+    name = name if name in LAYER else name.partition(".")[0]
     assert name in LAYER, f"{module} has no layer yet: add it to the table of {Path(__file__).name}"
     return LAYER[name]
 

@@ -19,10 +19,10 @@ from adbench_tgan.leaderboard import (
     results_table,
     standings,
 )
+from adbench_tgan.ranking.selection import comparable, is_current, of_one_fingerprint, without_superseded
+from adbench_tgan.ranking.spreads import _sharing
 from adbench_tgan.results import Result
-from adbench_tgan.selection import comparable, is_current, of_one_fingerprint, without_superseded
-from adbench_tgan.spreads import _sharing
-from adbench_tgan.views import leaderboard_views, records_view
+from adbench_tgan.terminal.views import leaderboard_views, records_view
 
 LABELS = np.repeat([0, 1], [60, 40]).astype(np.uint8)
 

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from adbench_tgan import machine, mps
+from adbench_tgan import machine
+from adbench_tgan.workers import mps
 
 STAND_IN = """#!/bin/sh
 if [ "$1" = -d ]; then

@@ -19,23 +19,23 @@ import pytest
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import nursery
 from adbench_tgan.benchmark import benchmark
 from adbench_tgan.jobs import Request
-from adbench_tgan.nursery import LOST, Child, Nursery, begin, stop
-from adbench_tgan.processes import MANY, Heard, Process, close, environment
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
-from adbench_tgan.worker import SPEC
+from adbench_tgan.workers import nursery
+from adbench_tgan.workers.nursery import LOST, Child, Nursery, begin, stop
+from adbench_tgan.workers.processes import MANY, Heard, Process, close, environment
+from adbench_tgan.workers.worker import SPEC
 
-WORKER = "adbench_tgan.worker"
+WORKER = "adbench_tgan.workers.worker"
 LOOK = """
 import sys, threading
 import torch
 asked = []
 for name in [name for name in dir(torch._C) if name.startswith("_cuda_get") or name == "_cuda_init"]:
     setattr(torch._C, name, lambda *given, name=name: asked.append(name) or 0)
-from adbench_tgan.nursery import IMPORTED, import_all
+from adbench_tgan.workers.nursery import IMPORTED, import_all
 import_all()
 print(set(IMPORTED) - set(sys.modules), asked, threading.active_count())
 print([name for name in sys.modules if name.startswith(("adbench_baselines", "adbench_plugins", "anomalib"))])
@@ -43,7 +43,7 @@ print([name for name in sys.modules if name.startswith(("adbench_baselines", "ad
 
 HELD = """
 import ctypes
-from adbench_tgan.nursery import take_streams
+from adbench_tgan.workers.nursery import take_streams
 
 def main(folder):
     print("begun", file=take_streams(), flush=True)

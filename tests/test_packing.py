@@ -19,14 +19,17 @@ from conftest import Ended
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import packing as packings
-from adbench_tgan import processes
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.executors import local
 from adbench_tgan.jobs import Job, Request, plan
 from adbench_tgan.machine import cores
-from adbench_tgan.mps import PIPES
-from adbench_tgan.packing import (
+from adbench_tgan.registry import Registry
+from adbench_tgan.results import ResultStore
+from adbench_tgan.runner import Settings, run
+from adbench_tgan.workers import packing as packings
+from adbench_tgan.workers import processes
+from adbench_tgan.workers.mps import PIPES
+from adbench_tgan.workers.packing import (
     MEMORY,
     Footprint,
     Packing,
@@ -36,10 +39,7 @@ from adbench_tgan.packing import (
     read_footprint,
     write_footprint,
 )
-from adbench_tgan.processes import conclude
-from adbench_tgan.registry import Registry
-from adbench_tgan.results import ResultStore
-from adbench_tgan.runner import Settings, run
+from adbench_tgan.workers.processes import conclude
 
 SMALL, LARGE = (
     [result(name, category, seed=seed).job for category in "ab" for seed in range(3)] for name in ("s", "l")

@@ -25,16 +25,17 @@ from test_hostile import in_time
 from test_leaderboard import result
 from test_runner import Silent
 
-from adbench_tgan import claims, keeping, places, tables, uploads
+from adbench_tgan import tables
 from adbench_tgan.benchmark import benchmark
-from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError, StoreAway, StoreError
 from adbench_tgan.jobs import Job, Request
-from adbench_tgan.places import place_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import CLAIMS, ResultStore
 from adbench_tgan.runner import Settings
-from adbench_tgan.sharing import Sharing
+from adbench_tgan.store import claims, keeping, places, uploads
+from adbench_tgan.store.claims import Claims
+from adbench_tgan.store.places import place_of
+from adbench_tgan.store.sharing import Sharing
 
 Call = Callable[..., Ended]
 RUN = ("run", "--detectors", "mean_image,random", "--categories", "0,1", "--device", "cpu", "--no-timing")

@@ -172,7 +172,7 @@ def test_a_heat_map_that_cannot_be_written_leaves_the_picture_that_was_there(
 
     folder, picture = job("mean_image", "--save-models"), tmp_path / "map.png"
     picture.write_bytes(b"older")
-    monkeypatch.setattr("adbench_tgan.places.os.fsync", full)
+    monkeypatch.setattr("adbench_tgan.store.places.os.fsync", full)
     ended = adbench("predict", folder, data / "screw/test/good/000.png", "--heatmap", picture)
     remedy = "free some space, then run the same command again"
     assert (ended.status, ended.error) == (1, f"cannot write {picture}: No space left on device; {remedy}")
@@ -253,7 +253,7 @@ def test_images_that_a_model_was_not_trained_on_get_no_verdict(job, data, wrong,
 
 
 def test_many_images_are_told_of_while_they_are_read_and_scored(adbench, job, data, monkeypatch):
-    monkeypatch.setattr("adbench_tgan.pace.PAUSE", -1.0)
+    monkeypatch.setattr("adbench_tgan.terminal.pace.PAUSE", -1.0)
     monkeypatch.setattr("adbench_tgan.predict.BATCH", 2)
     paths = sorted((data / "screw/test/good").glob("*.png"))[:3]
     ended = adbench("predict", str(job("mean_image", "--save-models")), *map(str, paths), "--json")

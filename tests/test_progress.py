@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 from test_leaderboard import board, result
 
-from adbench_tgan import pace, progress
 from adbench_tgan.commands.show import draw, show, wide_console
-from adbench_tgan.progress import TerminalReporter
+from adbench_tgan.terminal import pace, progress
+from adbench_tgan.terminal.progress import TerminalReporter
+from adbench_tgan.terminal.views import leaderboard_views, least_width, records_view
 from adbench_tgan.text import counted
-from adbench_tgan.views import leaderboard_views, least_width, records_view
 
 
 @pytest.fixture

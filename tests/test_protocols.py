@@ -20,6 +20,7 @@ from make_data import make_imagefolder, make_mnist, make_mvtec, save
 from make_runs import toy_job
 from PIL import Image
 
+from adbench_tgan.commands.options import tasks_of
 from adbench_tgan.data import cifar10, digits, files, imagefolder, mnist, mvtec, protocols
 from adbench_tgan.data.cuts import checked
 from adbench_tgan.data.files import Cache
@@ -38,7 +39,6 @@ from adbench_tgan.describe import passport
 from adbench_tgan.errors import AdbenchError, DataError
 from adbench_tgan.failures import failed
 from adbench_tgan.jobs import Request, plan
-from adbench_tgan.options import tasks_of
 from adbench_tgan.registry import Registry
 from adbench_tgan.runner import Settings
 

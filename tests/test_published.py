@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from make_data import make_cifar10
 
+from adbench_tgan.commands.options import published_table
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.options import published_table
-from adbench_tgan.published import SHIPPED, Paper, Printed, published_cells, read_published
+from adbench_tgan.ranking.published import SHIPPED, Paper, Printed, published_cells, read_published
 from adbench_tgan.registry import Registry
 from adbench_tgan.report.material import from_store
 

@@ -34,10 +34,10 @@ from adbench_tgan import (
     MetricSpec,
 )
 from adbench_tgan.describe import describe_detector
+from adbench_tgan.discovery.records import check
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.executors import answerable
 from adbench_tgan.jobs import Entry, Job, Request, configure, plan
-from adbench_tgan.records import check
 from adbench_tgan.registry import RECORDS, Registry
 from adbench_tgan.results import Result
 from adbench_tgan.runner import evaluate

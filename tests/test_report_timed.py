@@ -9,11 +9,11 @@ from test_report import BOARDS, specs
 from typer.testing import CliRunner
 
 from adbench_tgan.cli import app
+from adbench_tgan.cost.timing_board import Board, write_board
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.report import page
 from adbench_tgan.report.material import from_board, from_store
 from adbench_tgan.report.timed import times_of
-from adbench_tgan.timing_board import Board, write_board
 
 H200 = BOARDS / "timing-h200"
 

@@ -19,11 +19,8 @@ import pytest
 import torch
 from test_leaderboard import result
 
-from adbench_tgan import drafts, stored
 from adbench_tgan import results as results_module
-from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError, StoreError
-from adbench_tgan.places import place_of
 from adbench_tgan.results import (
     PARTIAL,
     Result,
@@ -33,7 +30,10 @@ from adbench_tgan.results import (
     safe_name,
     write_atomically,
 )
-from adbench_tgan.stored import read_scores
+from adbench_tgan.store import drafts, stored
+from adbench_tgan.store.drafts import draft_name
+from adbench_tgan.store.places import place_of
+from adbench_tgan.store.stored import read_scores
 
 
 @pytest.fixture

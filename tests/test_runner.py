@@ -53,7 +53,7 @@ from adbench_tgan.machine import bf16_is_slow, machine
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import PARTIAL, ResultStore
 from adbench_tgan.runner import Settings
-from adbench_tgan.stored import read_scores
+from adbench_tgan.store.stored import read_scores
 from adbench_tgan.testing import SUITE
 from adbench_tgan.timing import CLEAR, Clock
 from adbench_tgan.torch_settings import (

@@ -20,14 +20,15 @@ from test_hostile import in_time
 from test_leaderboard import result
 from test_places import refuse
 
-from adbench_tgan import claims, keeping, places, stored, tables
-from adbench_tgan.asking import AT_ONCE, answers
+from adbench_tgan import tables
 from adbench_tgan.benchmark import outcomes, unfinished
-from adbench_tgan.claims import Claims
 from adbench_tgan.errors import AdbenchError, StoreAway, StoreError
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Settings
+from adbench_tgan.store import claims, keeping, places, stored
+from adbench_tgan.store.asking import AT_ONCE, answers
+from adbench_tgan.store.claims import Claims
 
 RESULTS = [result("d", seed=seed) for seed in (0, 1)]
 JOBS = [each.job for each in RESULTS]

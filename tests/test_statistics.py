@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from adbench_tgan.statistics import (
+from adbench_tgan.ranking.statistics import (
     ABSENT,
     MOVES,
     RESAMPLES,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adbench_tgan.audit_table import differences
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.published import read_lines
+from adbench_tgan.ranking.published import read_lines
 from adbench_tgan.results import Result
 
 

@@ -14,12 +14,12 @@ from adbench_tgan import metrics
 from adbench_tgan.boards.audited import audited
 from adbench_tgan.boards.cells import typed
 from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS, RESULTS
-from adbench_tgan.comparison import pairs
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import METRICS, Rules, Standing, leaderboard_table, results_table, standings
-from adbench_tgan.pace import paced, silent
-from adbench_tgan.published import Paper, with_papers
+from adbench_tgan.ranking.comparison import pairs
+from adbench_tgan.ranking.published import Paper, with_papers
 from adbench_tgan.results import Result
+from adbench_tgan.terminal.pace import paced, silent
 from adbench_tgan.text import DIGITS
 
 RULES = Rules(seeds=3, pure=True)  # of a published board

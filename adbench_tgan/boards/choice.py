@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import plain_preset, shown_presets
-from adbench_tgan.pace import silent
+from adbench_tgan.ranking.selection import is_current, without_superseded
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
-from adbench_tgan.selection import is_current, without_superseded
+from adbench_tgan.terminal.pace import silent
 from adbench_tgan.text import counted
 
 

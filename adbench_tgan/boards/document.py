@@ -15,9 +15,9 @@ from adbench_tgan.boards.schemas import SCHEMA
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import METRICS, PURITY
 from adbench_tgan.metrics import chance_f1
-from adbench_tgan.published import Paper
+from adbench_tgan.ranking.published import Paper
+from adbench_tgan.ranking.statistics import INTERVAL, MOVES, RESAMPLES
 from adbench_tgan.results import Result
-from adbench_tgan.statistics import INTERVAL, MOVES, RESAMPLES
 
 PROVENANCE = {
     "image_metrics": "recomputed from the scores: auroc, average_precision, f1_max, fpr95; balanced_accuracy with "

@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from adbench_tgan import places
 from adbench_tgan.boards import picture
 from adbench_tgan.boards.board import Basis, Board, judge_all
 from adbench_tgan.boards.cells import from_csv, to_csv
@@ -31,14 +30,15 @@ from adbench_tgan.boards.schemas import (
     check,
     check_scores,
 )
-from adbench_tgan.drafts import OLD, clear, draft_name, replace_folder
 from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
-from adbench_tgan.pace import silent
-from adbench_tgan.places import read_bounded
 from adbench_tgan.results import safe_name
-from adbench_tgan.stored import LARGEST, parquet_table
+from adbench_tgan.store import places
+from adbench_tgan.store.drafts import OLD, clear, draft_name, replace_folder
+from adbench_tgan.store.places import read_bounded
+from adbench_tgan.store.stored import LARGEST, parquet_table
+from adbench_tgan.terminal.pace import silent
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # A file of a board, its name of what `safe_name` leaves.

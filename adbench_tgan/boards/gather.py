@@ -18,12 +18,12 @@ from adbench_tgan.boards.folder import read_content
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY, Rules
-from adbench_tgan.pace import paced, silent
-from adbench_tgan.published import papers_of, read_published
+from adbench_tgan.ranking.published import papers_of, read_published
+from adbench_tgan.ranking.selection import without_superseded
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, dataset_folder, left_alone, removal, safe_name
-from adbench_tgan.selection import without_superseded
-from adbench_tgan.stored import ROUNDING
+from adbench_tgan.store.stored import ROUNDING
+from adbench_tgan.terminal.pace import paced, silent
 from adbench_tgan.text import counted
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from adbench_tgan.boards.board import Board
 from adbench_tgan.leaderboard import ENTRY, Standing, entry_names
-from adbench_tgan.stored import STAMP
+from adbench_tgan.store.stored import STAMP
 
 HEIGHT = 3.0  # inches of a diagram, or ...
 ROOM = 0.25  # ... so many a detector, if that is more: a line for half its name, and one for a bar

@@ -12,7 +12,7 @@ from adbench_tgan.again import joined
 from adbench_tgan.boards.board import RULES, Board
 from adbench_tgan.codebase import shown_code, shown_cpu
 from adbench_tgan.leaderboard import shown_presets
-from adbench_tgan.statistics import p_floor
+from adbench_tgan.ranking.statistics import p_floor
 from adbench_tgan.text import counted, in_digits, marked, plain
 
 PICTURE = "critical_difference.png"

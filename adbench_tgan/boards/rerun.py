@@ -19,10 +19,10 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY
-from adbench_tgan.pace import paced, silent
+from adbench_tgan.ranking.statistics import relative_change
 from adbench_tgan.results import Result
-from adbench_tgan.statistics import relative_change
-from adbench_tgan.stored import SCORES
+from adbench_tgan.store.stored import SCORES
+from adbench_tgan.terminal.pace import paced, silent
 from adbench_tgan.text import counted
 
 PIXELS = ("pixel_auroc", "aupro")  # which no score of a board tells

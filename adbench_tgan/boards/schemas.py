@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adbench_tgan.comparison import PAIR_COLUMNS
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import LEADERBOARD_COLUMNS, METRICS, RESULT_COLUMNS, TIMINGS
+from adbench_tgan.ranking.comparison import PAIR_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd

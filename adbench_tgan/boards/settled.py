@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from adbench_tgan.pace import silent
+from adbench_tgan.terminal.pace import silent
 
 Made = TypeVar("Made")
 

@@ -10,11 +10,20 @@ from typing import Any
 from adbench_tgan.boards.differences import Found, cells, page
 from adbench_tgan.boards.schemas import Table
 from adbench_tgan.boards.verify import MISREAD, OTHER_BYTES, Finding, findings, folders_with
+from adbench_tgan.cost.timing_board import (
+    COLUMNS,
+    Board,
+    Record,
+    derived,
+    files_of,
+    fingerprint,
+    parse,
+    seal_of,
+)
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
-from adbench_tgan.places import read_bounded
-from adbench_tgan.stored import LARGEST
-from adbench_tgan.timing_board import COLUMNS, Board, Record, derived, files_of, fingerprint, parse, seal_of
+from adbench_tgan.store.places import read_bounded
+from adbench_tgan.store.stored import LARGEST
 
 MARKS = ("timing.json", "timing.csv")  # either makes a folder a timing board
 WORDS = (

@@ -26,9 +26,9 @@ from adbench_tgan.boards.settled import settled
 from adbench_tgan.boards.soundness import implausible, impure, sound_scores
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
-from adbench_tgan.pace import silent
-from adbench_tgan.published import papers_of, read_published
-from adbench_tgan.stored import stamp
+from adbench_tgan.ranking.published import papers_of, read_published
+from adbench_tgan.store.stored import stamp
+from adbench_tgan.terminal.pace import silent
 from adbench_tgan.text import plain
 
 OTHER_BYTES = "its bytes are not those that adbench writes for its content, as with a repeated name, another order or spaces"

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import show, tell, warn
-from adbench_tgan.options import (
+from adbench_tgan.commands.options import (
     Categories,
     Data,
     DataRoot,
@@ -26,6 +25,7 @@ from adbench_tgan.options import (
     registry,
     request_of,
 )
+from adbench_tgan.commands.show import show, tell, warn
 
 SHOWN = "detector category seed epochs clean batch_statistics class_sorted as_published published optimism".split()
 SPARE = ("epochs", "optimism", "seed")  # the first to go on a narrow terminal
@@ -50,8 +50,8 @@ def audit(
 ) -> None:
     """Show how a published number comes about, step by step. One training, scored at each epoch in three ways."""
     from adbench_tgan.audits import run_audits
-    from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.runner import Settings
+    from adbench_tgan.terminal.progress import TerminalReporter
 
     found = registry(plugin)
     request = request_of(

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import answer, show
-from adbench_tgan.options import (
+from adbench_tgan.commands.options import (
     Data,
     DataRoot,
     Detectors,
@@ -23,6 +22,7 @@ from adbench_tgan.options import (
     registry,
     request_of,
 )
+from adbench_tgan.commands.show import answer, show
 
 SHOWN = (
     "detector weights latency_ms_p50 latency_ms_p95 latency_ms_p99 images_per_second best_batch peak_memory_mb "
@@ -66,10 +66,10 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure what scoring costs on this machine. Reports latency, throughput, memory, operations and energy."""
-    from adbench_tgan.options import tasks_of
-    from adbench_tgan.progress import TerminalReporter
-    from adbench_tgan.speed import Effort
-    from adbench_tgan.speeds import run_bench
+    from adbench_tgan.commands.options import tasks_of
+    from adbench_tgan.cost.speed import Effort
+    from adbench_tgan.cost.speeds import run_bench
+    from adbench_tgan.terminal.progress import TerminalReporter
 
     found = registry(plugin)
     chosen = category or tasks_of(found, data, data_root, protocol, fetch=True).categories[0]

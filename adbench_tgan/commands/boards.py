@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adbench_tgan.commands.show import answer, draw, show, tell, warn
-from adbench_tgan.development import points
-from adbench_tgan.errors import AdbenchError
-from adbench_tgan.options import (
+from adbench_tgan.commands.options import (
     DataRoot,
     Json,
     Plugins,
@@ -25,6 +22,9 @@ from adbench_tgan.options import (
     root,
     split,
 )
+from adbench_tgan.commands.show import answer, draw, show, tell, warn
+from adbench_tgan.discovery.development import points
+from adbench_tgan.errors import AdbenchError
 from adbench_tgan.text import counted
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def publish(
 ) -> None:
     """Write a leaderboard with everything needed to check it."""
     from adbench_tgan import boards
-    from adbench_tgan.places import ensure_writable
-    from adbench_tgan.views import leaderboard_views
+    from adbench_tgan.store.places import ensure_writable
+    from adbench_tgan.terminal.views import leaderboard_views
 
     boards.check_name(board)
     ensure_writable(out)
@@ -237,8 +237,9 @@ def compare(
     """Compare two detectors on the same images. Reports each category, the mean, and how certain the difference is."""
     from dataclasses import asdict
 
-    from adbench_tgan import boards, comparison
+    from adbench_tgan import boards
     from adbench_tgan.leaderboard import Rules
+    from adbench_tgan.ranking import comparison
 
     plugins = registry(plugin)
     names = _named(a, plugins), _named(b, plugins)

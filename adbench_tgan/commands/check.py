@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from adbench_tgan.commands.options import Json, Plugins, Set, complete, registry
 from adbench_tgan.commands.show import answer, warn
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.interrupts import as_ctrl_c
-from adbench_tgan.options import Json, Plugins, Set, complete, registry
 
 
 def check(

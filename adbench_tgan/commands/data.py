@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.commands.show import answer, show, tell, warn
-from adbench_tgan.options import (
+from adbench_tgan.commands.options import (
     Categories,
     DataRoot,
     Json,
@@ -19,6 +18,7 @@ from adbench_tgan.options import (
     split,
     tasks_of,
 )
+from adbench_tgan.commands.show import answer, show, tell, warn
 
 # Columns that narrow terminals do without, the first of them first.
 SPARE = ("chance_average_precision", "masks", "chance_f1", "labelled_on_offer", "prevalence")
@@ -34,7 +34,7 @@ def info(
 ) -> None:
     """Print a dataset's passport. Shows sizes, prevalence, chance levels and fingerprint of each category."""
     from adbench_tgan.describe import passports
-    from adbench_tgan.progress import TerminalReporter
+    from adbench_tgan.terminal.progress import TerminalReporter
 
     tasks = tasks_of(registry(plugin), name, data_root, protocol, fetch=False)
     chosen = split(categories, "--categories") if categories is not None else tasks.categories

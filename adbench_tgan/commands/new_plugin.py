@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adbench_tgan.options import registry
+from adbench_tgan.commands.options import registry
 
 
 def new_plugin(

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from adbench_tgan.commands.options import Data, Json, Plugins, Preset, Set, complete, registry
 from adbench_tgan.commands.show import answer, show, warn
-from adbench_tgan.options import Data, Json, Plugins, Preset, Set, complete, registry
 
 KINDS = ("detectors", "datasets", "protocols", "metrics", "executors")
 SHOWN = "name family supervision pretrained layout protocol level version summary paper plugin".split()
@@ -59,7 +59,7 @@ def info(
     """Show a detector: its paper, settings and parameters. Parameters are counted for a dataset's images."""
     from adbench_tgan.describe import describe_detector
     from adbench_tgan.jobs import Request, check_overrides, entry
-    from adbench_tgan.views import text_of
+    from adbench_tgan.terminal.views import text_of
 
     found = registry(plugin)
     check_overrides(Request(detectors=[detector], overrides=set_ or ()), found)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from adbench_tgan.commands.options import Device, Json, Plugins, file_of, registry
 from adbench_tgan.commands.show import answer, show, tell, warn
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.options import Device, Json, Plugins, file_of, registry
 
 
 def predict(

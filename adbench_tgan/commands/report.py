@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adbench_tgan.commands.show import warn
-from adbench_tgan.errors import AdbenchError, unknown
-from adbench_tgan.options import (
+from adbench_tgan.commands.options import (
     DataRoot,
     Device,
     Plugins,
@@ -21,6 +19,8 @@ from adbench_tgan.options import (
     registry,
     root,
 )
+from adbench_tgan.commands.show import warn
+from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.text import plain
 
 if TYPE_CHECKING:

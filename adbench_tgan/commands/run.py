@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adbench_tgan.commands.show import draw, tell, warn
-from adbench_tgan.errors import AdbenchError
-from adbench_tgan.options import (
+from adbench_tgan.commands.options import (
     Categories,
     Data,
     DataRoot,
@@ -29,6 +27,8 @@ from adbench_tgan.options import (
     registry,
     request_of,
 )
+from adbench_tgan.commands.show import draw, tell, warn
+from adbench_tgan.errors import AdbenchError
 
 if TYPE_CHECKING:
     from adbench_tgan.benchmark import Outcome
@@ -125,9 +125,9 @@ def run(
     """Train and score detectors, and print the leaderboard. Finished jobs are not run again."""
     from adbench_tgan.benchmark import benchmark
     from adbench_tgan.events import EventReporter
-    from adbench_tgan.places import place_of
-    from adbench_tgan.progress import TerminalReporter
     from adbench_tgan.runner import Settings
+    from adbench_tgan.store.places import place_of
+    from adbench_tgan.terminal.progress import TerminalReporter
 
     place = place_of(out)
     found = registry(plugin)
@@ -169,7 +169,7 @@ def number_or_auto(text: str | None) -> int | Literal["auto"] | None:
 def show_outcome(outcome: Outcome, place: Path) -> None:
     """Print the leaderboard, where the details are, and what failed."""
     from adbench_tgan.results import ResultStore
-    from adbench_tgan.views import leaderboard_views
+    from adbench_tgan.terminal.views import leaderboard_views
 
     if outcome.ran == 0:
         tell(f"nothing was run: all {len(outcome.results)} jobs are finished in {place}")

@@ -63,7 +63,7 @@ def show(records: list[dict[str, Any]], title: str, spare: tuple[str, ...] = ())
     """Print records as a table, on narrow terminals without the columns `spare`; beyond their width if the others take it."""
     from rich.console import Console
 
-    from adbench_tgan.views import least_width, records_view
+    from adbench_tgan.terminal.views import least_width, records_view
 
     width = wide_console().width
     view = records_view(records, title, width, spare)
@@ -86,7 +86,7 @@ def draw(view: Table) -> None:
     """Print a leaderboard. On a terminal too narrow for it, settings are folded, then lines broken, but no name cut."""
     from rich.console import Console
 
-    from adbench_tgan.views import least_width
+    from adbench_tgan.terminal.views import least_width
 
     width = wide_console().width
     if least_width(view) > width:

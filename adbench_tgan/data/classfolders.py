@@ -9,7 +9,7 @@ from adbench_tgan.data.contents import is_folder
 from adbench_tgan.data.folder import GOOD
 from adbench_tgan.data.mvtec import is_category
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.places import is_remote
+from adbench_tgan.store.places import is_remote
 
 PARTS = ("train", "test")
 

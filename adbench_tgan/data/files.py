@@ -18,9 +18,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from adbench_tgan.data.samples import Pixels
-from adbench_tgan.drafts import TAKEN
 from adbench_tgan.errors import DataError
 from adbench_tgan.machine import cores
+from adbench_tgan.store.drafts import TAKEN
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 STARTS = {"PNG": (b"\x89PNG",), "JPEG": (b"\xff\xd8\xff",), "BMP": (b"BM",), "TIFF": TIFF_STARTS}  # of files

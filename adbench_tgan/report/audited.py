@@ -10,7 +10,7 @@ from adbench_tgan.audit_table import CURVES, curves_in, drawn, read_curves
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.report.curves import POINTS, Record
-from adbench_tgan.stored import stamp
+from adbench_tgan.store.stored import stamp
 from adbench_tgan.text import counted, plain
 
 NONE_GIVEN = "No audit was given; --audit takes a folder that adbench audit wrote."

@@ -18,11 +18,11 @@ from adbench_tgan.detector import Detector
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import PURITY
 from adbench_tgan.predict import load_detector, precision_of
+from adbench_tgan.ranking.statistics import relative_change
 from adbench_tgan.registry import Registry
 from adbench_tgan.report.gallery import CASES, EACH, SEED, Example, Gallery, Picture
 from adbench_tgan.report.material import Material
 from adbench_tgan.results import Result
-from adbench_tgan.statistics import relative_change
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,11 +17,11 @@ from adbench_tgan.leaderboard import (
     shown_presets,
     standings,
 )
-from adbench_tgan.pace import paced, silent
-from adbench_tgan.published import beside_papers, read_published
+from adbench_tgan.ranking.published import beside_papers, read_published
+from adbench_tgan.ranking.selection import is_current, of_one_fingerprint, without_superseded
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, ResultStore, dataset_folder, left_alone, safe_name
-from adbench_tgan.selection import is_current, of_one_fingerprint, without_superseded
+from adbench_tgan.terminal.pace import paced, silent
 from adbench_tgan.text import counted, plain
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 
 from adbench_tgan.boards.verify import MISREAD
+from adbench_tgan.cost.timing_board import Record, derived, parse, seal_of
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.places import read_bounded
 from adbench_tgan.report.material import Material
-from adbench_tgan.stored import LARGEST
+from adbench_tgan.store.places import read_bounded
+from adbench_tgan.store.stored import LARGEST
 from adbench_tgan.text import plain
-from adbench_tgan.timing_board import Record, derived, parse, seal_of
 
 MEASURED = ["latency_ms_p50", "images_per_second"]  # as a leaderboard has them too
 EPOCHS = re.compile(r"; epochs=[^;]*")  # in a preset; of training alone, which adbench bench cuts short too

@@ -19,11 +19,11 @@ from torch.overrides import TorchFunctionMode
 
 from adbench_tgan.hooks import one_line
 from adbench_tgan.info import DetectorInfo
-from adbench_tgan.nursery import take_streams
 from adbench_tgan.registry import Registry
 from adbench_tgan.testing.processes import SAID, Finding
 from adbench_tgan.testing.subject import Subject
 from adbench_tgan.testing.trial import SEED, Trial
+from adbench_tgan.workers.nursery import take_streams
 
 
 class Interrupting(TorchFunctionMode):

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adbench_tgan.drafts import clear_temporary, draft_name
 from adbench_tgan.hooks import one_line
-from adbench_tgan.nursery import LOST, begin, own_environment, stop
+from adbench_tgan.store.drafts import clear_temporary, draft_name
 from adbench_tgan.testing.outcome import Skipped
+from adbench_tgan.workers.nursery import LOST, begin, own_environment, stop
 
 if TYPE_CHECKING:
     from adbench_tgan.testing.trial import Trial

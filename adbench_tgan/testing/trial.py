@@ -15,9 +15,9 @@ from torch import Tensor
 from adbench_tgan.checkpoints import NOT_KEPT, Checkpoint
 from adbench_tgan.data.images import ImageSet
 from adbench_tgan.detector import Detector, Shape
-from adbench_tgan.drafts import draft_name
 from adbench_tgan.hooks import one_line
-from adbench_tgan.statistics import relative_change
+from adbench_tgan.ranking.statistics import relative_change
+from adbench_tgan.store.drafts import draft_name
 from adbench_tgan.testing.outcome import CheckFailed, Skipped
 from adbench_tgan.testing.pictures import negative, other_images, smooth_images
 from adbench_tgan.testing.subject import Subject

@@ -28,7 +28,7 @@ SMALL = {"detectors": DETECTORS, "categories": ["0"], "seeds": [0]}
 GRID = {"detectors": DETECTORS, "categories": [str(digit) for digit in range(10)], "seeds": [0, 1]}
 FAULTS = {"local": ["driver"], "processes": ["worker", "driver"], "ray": ["driver", "worker", "node"]}
 # What their command lines hold; that of jobs' processes is their nursery's, which is struck too.
-WORKERS = {"processes": "adbench_tgan.nursery", "ray": "ray::carry_out_there"}
+WORKERS = {"processes": "adbench_tgan.workers.nursery", "ray": "ray::carry_out_there"}
 PATIENCE = 600.0  # seconds that a run may take
 
 
@@ -86,7 +86,9 @@ class Campaign:
         self.chance = random.Random(seed)
         self.context = multiprocessing.get_context("forkserver")
         libraries = ["sklearn.datasets", "sklearn.metrics"]
-        self.context.set_forkserver_preload(["adbench_tgan.benchmark", "adbench_tgan.processes", *libraries])
+        self.context.set_forkserver_preload(
+            ["adbench_tgan.benchmark", "adbench_tgan.workers.processes", *libraries]
+        )
         self.finish(self.run(home / "reference", "local"))
         self.scores = scores(home / "reference")
 

@@ -43,13 +43,13 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import configure
 from adbench_tgan.leaderboard import is_pure, results_table
 from adbench_tgan.predict import memory_limited, read_state
-from adbench_tgan.published import papers_of, read_published
+from adbench_tgan.ranking.published import papers_of, read_published
+from adbench_tgan.ranking.selection import without_superseded
 from adbench_tgan.results import ResultStore, as_json, read_result
-from adbench_tgan.selection import without_superseded
-from adbench_tgan.stored import newer, read_scores
+from adbench_tgan.store.stored import newer, read_scores
+from adbench_tgan.terminal.views import records_view
 from adbench_tgan.text import csv_of, plain
 from adbench_tgan.training import fit
-from adbench_tgan.views import records_view
 
 Target = Callable[[bytes, Path], object]
 Edit = tuple[float, str, bytes]  # where, as a share of the length; what; with what

@@ -16,9 +16,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
-from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError, StoreAway, StoreError, unwritable
 from adbench_tgan.hooks import one_line
+from adbench_tgan.store.drafts import draft_name
 
 ABSENT = (FileNotFoundError, NotADirectoryError)  # all other errors of reading leave open what is there
 UNKNOWN_USER = re.compile("Credential|Profile|Token|Auth|Refresh")  # in the names of libraries' errors

@@ -21,18 +21,18 @@ from typing import Any
 import torch
 
 from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.drafts import draft_name
 from adbench_tgan.errors import AdbenchError, unwritable
 from adbench_tgan.failures import failure
 from adbench_tgan.interrupts import KINDS
 from adbench_tgan.jobs import Job
-from adbench_tgan.mps import side_by_side
-from adbench_tgan.nursery import LOST, Child, begin, kill, own_environment, stop
-from adbench_tgan.packing import Packing, Waiting, packing_of, read_footprint
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
 from adbench_tgan.runner import Reporter, Settings, announce, attempt
-from adbench_tgan.worker import FAULT, RESULT, SPEC, read_back, spec_of
+from adbench_tgan.store.drafts import draft_name
+from adbench_tgan.workers.mps import side_by_side
+from adbench_tgan.workers.nursery import LOST, Child, begin, kill, own_environment, stop
+from adbench_tgan.workers.packing import Packing, Waiting, packing_of, read_footprint
+from adbench_tgan.workers.worker import FAULT, RESULT, SPEC, read_back, spec_of
 
 PATIENCE = 0.1  # seconds between two looks at the processes
 START = 60.0  # seconds that a process may take to start, on top of its job's own limit
@@ -190,7 +190,7 @@ class Process:
         with ExitStack() as undoing:
             undoing.callback(shutil.rmtree, self.folder, ignore_errors=True)
             try:
-                self.process = begin("adbench_tgan.worker", self.folder, env)
+                self.process = begin("adbench_tgan.workers.worker", self.folder, env)
                 undoing.callback(stop, self.process)
                 for reader in self.readers:
                     reader.start()

@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.drafts import clear_temporary, draft_name
+from adbench_tgan.discovery.sources import digest
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.failures import failure
-from adbench_tgan.heads import Head, check_answers
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.machine import cores
-from adbench_tgan.processes import MANY, Heard, Process, beside, environment, pass_on, told
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result, write_files
 from adbench_tgan.runner import Reporter, Settings, announce, attempt
-from adbench_tgan.sources import digest
-from adbench_tgan.worker import read_back, read_spec, spec_of
+from adbench_tgan.store.drafts import clear_temporary, draft_name
+from adbench_tgan.workers.heads import Head, check_answers
+from adbench_tgan.workers.processes import MANY, Heard, Process, beside, environment, pass_on, told
+from adbench_tgan.workers.worker import read_back, read_spec, spec_of
 
 ATTEMPTS = 5  # times that a job is begun, when what runs it dies
 PATIENCE = 0.5  # seconds between two looks at the cluster

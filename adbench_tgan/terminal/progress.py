@@ -25,7 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from adbench_tgan.forecast import Forecast, Pace, left
+from adbench_tgan.terminal.forecast import Forecast, Pace, left
 from adbench_tgan.text import in_digits, plain
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Processes of jobs and checks that begin where the framework's imports end: forked from one that did those alone.
 
-``python -m adbench_tgan.nursery`` is that one. Importing torch takes seconds, a fork some milliseconds. It loads no
+``python -m adbench_tgan.workers.nursery`` is that one. Importing torch takes seconds, a fork some milliseconds. It loads no
 plugin and touches no GPU, so its children inherit nothing of a job's.
 
 What a process carries out is a folder, by the `main` of a module such as `worker`.
@@ -40,8 +40,8 @@ END_OF_JOB = 10.0  # and in which a process is gone that was killed
 LOST = 256  # in place of the exit status of a process that was not forked, or whose nursery has died
 PATH = "PYTHONPATH"  # may be another for each process: plugins come to lie in other places while a script goes on
 IMPORTED = (  # what every job or check imports sooner or later
-    "adbench_tgan.data.tasks adbench_tgan.failures adbench_tgan.packing adbench_tgan.registry adbench_tgan.results "
-    "adbench_tgan.runner adbench_tgan.scoring adbench_tgan.stored adbench_tgan.testing.child adbench_tgan.worker "
+    "adbench_tgan.data.tasks adbench_tgan.failures adbench_tgan.workers.packing adbench_tgan.registry adbench_tgan.results "
+    "adbench_tgan.runner adbench_tgan.scoring adbench_tgan.store.stored adbench_tgan.testing.child adbench_tgan.workers.worker "
     "sklearn.metrics torch._dynamo"
 ).split()
 
@@ -117,7 +117,7 @@ class Nursery:
         self.said = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as this)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "adbench_tgan.nursery"],
+                [sys.executable, "-P", "-m", "adbench_tgan.workers.nursery"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=self.said,

@@ -12,18 +12,8 @@ from typing import TYPE_CHECKING, Any
 from adbench_tgan import __version__
 from adbench_tgan.benchmark import ensure_fit, ensure_offered, usable
 from adbench_tgan.codebase import code_behind
-from adbench_tgan.data.images import TrainSet
-from adbench_tgan.data.tasks import Tasks
-from adbench_tgan.errors import AdbenchError
-from adbench_tgan.failures import explain
-from adbench_tgan.jobs import Job, Request, plan
-from adbench_tgan.machine import device_name, machine
-from adbench_tgan.places import read_bounded
-from adbench_tgan.registry import Registry
-from adbench_tgan.runner import Reporter, begun
-from adbench_tgan.speed import Effort, measure_speed, prepare
-from adbench_tgan.stored import LARGEST
-from adbench_tgan.timing_board import (
+from adbench_tgan.cost.speed import Effort, measure_speed, prepare
+from adbench_tgan.cost.timing_board import (
     FIRST,
     Board,
     Record,
@@ -33,10 +23,20 @@ from adbench_tgan.timing_board import (
     with_record,
     write_board,
 )
+from adbench_tgan.data.images import TrainSet
+from adbench_tgan.data.tasks import Tasks
+from adbench_tgan.errors import AdbenchError
+from adbench_tgan.failures import explain
+from adbench_tgan.jobs import Job, Request, plan
+from adbench_tgan.machine import device_name, machine
+from adbench_tgan.registry import Registry
+from adbench_tgan.runner import Reporter, begun
+from adbench_tgan.store.places import read_bounded
+from adbench_tgan.store.stored import LARGEST
 from adbench_tgan.torch_settings import precision
 
 if TYPE_CHECKING:
-    from adbench_tgan.progress import TerminalReporter
+    from adbench_tgan.terminal.progress import TerminalReporter
 
 IMAGES = 256  # test images that are scored, over and over, each time with other corners
 

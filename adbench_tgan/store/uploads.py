@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from adbench_tgan.places import answering, create, unwritten
+from adbench_tgan.store.places import answering, create, unwritten
 
 MEANWHILE = "another run has stored it meanwhile"
 

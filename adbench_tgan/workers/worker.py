@@ -1,6 +1,6 @@
 """One job in a process of its own, and how what it is and what came of it cross the border: as files.
 
-``python -m adbench_tgan.worker FOLDER`` carries out ``FOLDER/spec.json`` and writes ``FOLDER/result``. Progress goes
+``python -m adbench_tgan.workers.worker FOLDER`` carries out ``FOLDER/spec.json`` and writes ``FOLDER/result``. Progress goes
 to its standard output, a line of JSON each; when its standard input ends, so does it.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from adbench_tgan.nursery import take_streams
+from adbench_tgan.workers.nursery import take_streams
 
 if TYPE_CHECKING:
     from adbench_tgan.jobs import Job
@@ -75,8 +75,8 @@ def read_back(job: Job, folder: Path) -> Result | None:
     """What `carry_out` wrote, whole; None if it did not come to that, or the result is another job's."""
     from safetensors.torch import load_file
 
-    from adbench_tgan import stored
     from adbench_tgan.results import TRACE, result_of
+    from adbench_tgan.store import stored
 
     found = stored.read(folder)
     if found is None or found.job.key != job.key or not stored.is_whole(found, folder):
@@ -144,7 +144,9 @@ def main(folder: Path) -> None:
         faulthandler.enable(fault, all_threads=False)
         spec = json.loads((folder / SPEC).read_text())
         carry_out(spec, folder / RESULT, LineReporter(out))
-        from adbench_tgan.packing import write_footprint  # with torch, that the job has imported by now
+        from adbench_tgan.workers.packing import (
+            write_footprint,  # with torch, that the job has imported by now
+        )
 
         write_footprint(spec["settings"]["device"], folder)
     sys.stdout.flush()

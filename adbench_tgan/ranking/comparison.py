@@ -13,7 +13,7 @@ import pandas as pd
 from adbench_tgan.codebase import state_of
 from adbench_tgan.errors import AdbenchError, unknown
 from adbench_tgan.leaderboard import Standing
-from adbench_tgan.statistics import holm, interval, p_floor, wilcoxon
+from adbench_tgan.ranking.statistics import holm, interval, p_floor, wilcoxon
 from adbench_tgan.text import DIGITS, counted
 
 PAIR_COLUMNS = (

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.places import read_bounded
-from adbench_tgan.stored import LARGEST
+from adbench_tgan.store.places import read_bounded
+from adbench_tgan.store.stored import LARGEST
 
 if TYPE_CHECKING:
     from adbench_tgan.leaderboard import Standing

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from adbench_tgan.places import ABSENT, answering, is_remote, name_of, reading, system_of
+from adbench_tgan.store.places import ABSENT, answering, is_remote, name_of, reading, system_of
 
 NOTHING = re.compile(r"(?!)")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adbench_tgan.jobs import Job
+from adbench_tgan.ranking.spreads import variant_of
 from adbench_tgan.results import Result
-from adbench_tgan.spreads import variant_of
 from adbench_tgan.text import counted
 
 

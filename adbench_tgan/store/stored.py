@@ -14,7 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, fie
 
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
-from adbench_tgan.places import ABSENT, answering, contents, is_remote, open_regular, read_bounded, reading
+from adbench_tgan.store.places import (
+    ABSENT,
+    answering,
+    contents,
+    is_remote,
+    open_regular,
+    read_bounded,
+    reading,
+)
 from adbench_tgan.text import unmarked
 
 if TYPE_CHECKING:

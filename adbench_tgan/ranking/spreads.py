@@ -13,9 +13,9 @@ import pandas as pd
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.jobs import Job
 from adbench_tgan.metrics import auroc
+from adbench_tgan.ranking.statistics import ABSENT, Draws, Floats, draws, over_seeds, resampled_auroc
 from adbench_tgan.results import Result, ResultStore, removal
-from adbench_tgan.statistics import ABSENT, Draws, Floats, draws, over_seeds, resampled_auroc
-from adbench_tgan.stored import ROUNDING
+from adbench_tgan.store.stored import ROUNDING
 
 Read = Callable[[Job], pd.DataFrame]  # a job's per-image scores
 

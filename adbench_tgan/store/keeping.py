@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from adbench_tgan.errors import StoreAway, StoreError
 from adbench_tgan.failures import failed
-from adbench_tgan.places import is_remote
 from adbench_tgan.results import Result, ResultStore, check_readable, write_files
+from adbench_tgan.store.places import is_remote
 
 if TYPE_CHECKING:
     from adbench_tgan.runner import Settings

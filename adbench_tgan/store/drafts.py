@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from adbench_tgan.discovery.sources import digest
 from adbench_tgan.errors import AdbenchError
-from adbench_tgan.sources import digest
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 MACHINE = Path("/etc/machine-id")

@@ -7,11 +7,11 @@ from functools import partial
 from itertools import chain
 from time import monotonic, sleep
 
-from adbench_tgan.claims import Claims
 from adbench_tgan.jobs import Job
-from adbench_tgan.keeping import patiently
 from adbench_tgan.results import ResultStore
 from adbench_tgan.runner import Reporter
+from adbench_tgan.store.claims import Claims
+from adbench_tgan.store.keeping import patiently
 
 PATIENCE = 1.0  # seconds between two looks at what others do
 AGAIN = 600.0  # and between two words on whom we wait for

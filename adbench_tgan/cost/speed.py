@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adbench_tgan.cost.energy import LEAST, meter_of
+from adbench_tgan.cost.timing_board import derived
 from adbench_tgan.data.images import ImageSet, TrainSet
 from adbench_tgan.detector import Detector
-from adbench_tgan.energy import LEAST, meter_of
 from adbench_tgan.failures import lacks_memory
 from adbench_tgan.scoring import check_scores, operations, sample, scores_of
 from adbench_tgan.timing import PeakMemory, clocks, corners_kept, marked, stopwatch
-from adbench_tgan.timing_board import derived
 from adbench_tgan.training import fit, lay_out
 
 LATENCY_SAMPLES = (5, 1000)  # at least and at most; a search of latent space takes seconds each time

@@ -7,7 +7,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
 
-from adbench_tgan.places import is_remote
+from adbench_tgan.store.places import is_remote
 
 AT_ONCE = 8  # botocore keeps ten connections
 

@@ -17,12 +17,13 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from adbench_tgan.asking import answers
-from adbench_tgan.drafts import draft_name, owner_is_gone
 from adbench_tgan.interrupts import within
 from adbench_tgan.jobs import Job
-from adbench_tgan.listing import found
-from adbench_tgan.places import (
+from adbench_tgan.results import CLAIMS
+from adbench_tgan.store.asking import answers
+from adbench_tgan.store.drafts import draft_name, owner_is_gone
+from adbench_tgan.store.listing import found
+from adbench_tgan.store.places import (
     ABSENT,
     answering,
     create,
@@ -34,7 +35,6 @@ from adbench_tgan.places import (
     touch,
     unwritten,
 )
-from adbench_tgan.results import CLAIMS
 
 BEAT = 10.0  # seconds between two touches
 EXPIRY = 90.0  # seconds without a touch after which a claim is dead

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from adbench_tgan.discovery.sources import hash_of_file, hash_of_module, search_last
 from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import load
 from adbench_tgan.info import DetectorInfo
-from adbench_tgan.sources import hash_of_file, hash_of_module, search_last
 
 if TYPE_CHECKING:
     from adbench_tgan.detector import Detector

@@ -110,7 +110,7 @@ def root(given: Path | None) -> Path:
 
 def published_table(given: Path | None) -> Path:
     """Where published numbers are: the option, else the table beside the boards here, else the one that is shipped."""
-    from adbench_tgan.published import SHIPPED
+    from adbench_tgan.ranking.published import SHIPPED
 
     here = Path("leaderboards/published_numbers.csv")
     return given or (here if here.exists() else SHIPPED)
@@ -186,7 +186,7 @@ def file_of(option: str, given: str, example: str) -> Path:
     Raises:
         AdbenchError: it is a URL or a folder, or ends in a slash as one, or its folder cannot be written.
     """
-    from adbench_tgan.places import ensure_writable
+    from adbench_tgan.store.places import ensure_writable
 
     if "://" in given:
         raise no_url(option, given)

@@ -1,0 +1,1 @@
+"""What scoring costs, measured apart from any ranking: ``adbench bench``."""

@@ -1,0 +1,1 @@
+"""Detectors found by name or by file, and what strangers' hooks return, checked."""

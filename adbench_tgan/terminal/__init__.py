@@ -1,0 +1,1 @@
+"""How a long command shows itself, and tables for people to read."""
