@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import broken_detectors
@@ -43,6 +44,7 @@ from adbench_tgan.testing.traces import traced
 from adbench_tgan.testing.trial import Trial
 from adbench_tgan.workers.nursery import begin, own_environment
 
+PAGE = (Path(__file__).parent.parent / "docs/conformance.md").read_text()
 GREY = ((1, 32, 32),)
 RGB = ((3, 32, 32),)
 IN_TRAINING = "training changes the scores"
@@ -75,6 +77,18 @@ TINY = {  # less training and narrower networks than "quick", by the same paths 
 TRAIN_ANEW = {IN_TRAINING, AGAIN, INTERRUPTED, SEEDS}  # most of the time; what they show has no channels
 
 
+def row_of(report):
+    """The detector's row in the table of docs/conformance.md."""
+    names = ("; ".join(outcome.check for outcome in report.of(kind)) for kind in ("expected failure", "skipped"))
+    link = f"[`{report.detector}`](detectors.md#{report.detector})"
+    return "| " + " | ".join([link, str(report.ran), str(len(report.of("passed"))), *names]) + " |"
+
+
+def test_the_page_has_a_row_for_each_detector_and_names_the_suite():
+    assert re.findall(r"^\| \[`(\w+)`\]", PAGE, re.MULTILINE) == Registry.discover().names("detector")
+    assert f"Of the {len(CHECKS)} checks of suite {SUITE}," in PAGE
+
+
 @pytest.mark.parametrize("name", Registry.discover().names("detector"))
 def test_registered_detectors_conform(name):
     """On grey images by every check, on coloured ones by those that look at the outcome of one training."""
@@ -84,6 +98,8 @@ def test_registered_detectors_conform(name):
     declared = [sentence(check) for check in CHECKS if check.__name__ in failing]
     assert len(declared) == len(failing)
     assert [outcome.check for outcome in report.of("expected failure")] == declared
+    if not torch.cuda.is_available():  # on which one check more runs
+        assert row_of(report) in PAGE
     left_out = TRAIN_ANEW.union(declared)
     once = [check for check in IN_PROCESS if sentence(check) not in left_out]
     assert len(once) == len(IN_PROCESS) - len(left_out)
