@@ -79,7 +79,9 @@ TRAIN_ANEW = {IN_TRAINING, AGAIN, INTERRUPTED, SEEDS}  # most of the time; what 
 
 def row_of(report):
     """The detector's row in the table of docs/conformance.md."""
-    names = ("; ".join(outcome.check for outcome in report.of(kind)) for kind in ("expected failure", "skipped"))
+    names = (
+        "; ".join(outcome.check for outcome in report.of(kind)) for kind in ("expected failure", "skipped")
+    )
     link = f"[`{report.detector}`](detectors.md#{report.detector})"
     return "| " + " | ".join([link, str(report.ran), str(len(report.of("passed"))), *names]) + " |"
 

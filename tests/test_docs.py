@@ -576,3 +576,8 @@ def test_ci_runs_the_readmes_test_command():
     commands = re.findall(r"```console\n(python3 .*?)\n```", README)
     assert len(commands) == 2
     assert commands[1] in (ROOT / ".ci/run").read_text().splitlines()
+
+
+def test_contributors_find_every_package_of_the_framework():
+    packages = {path.name for path in (ROOT / "adbench_tgan").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert set(table_cells((ROOT / "CONTRIBUTING.md").read_text(), "## Where things are")) == packages
