@@ -63,7 +63,7 @@ def test_it_ends_when_its_process_is_killed(diary, tmp_path):
     own = tmp_path / "temporary files"
     own.mkdir()
     text = (
-        "import os, signal\nfrom adbench_tgan import mps\n"
+        "import os, signal\nfrom adbench_tgan.workers import mps\n"
         "with mps.side_by_side(print):\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", text], check=False, env=os.environ | {"TMPDIR": str(own)})
