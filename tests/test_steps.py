@@ -1,4 +1,4 @@
-"""Convolutional networks, and three training steps of each GAN that searches or is a transformer, written plainly here.
+"""Convolutional networks, and three training steps of each GAN, written plainly here.
 
 All outputs, and all parameters and buffers after the steps, are compared in double precision, where a difference is more
 than rounding. The networks are moved away from their first weights, at which much is nearly 0.
@@ -19,9 +19,8 @@ from adbench_tgan.registry import Registry
 
 REGISTRY = Registry.discover()
 TINY = {"latent": 6, "discriminator_width": 8, "generator_width": 64, "generator_depths": (1, 0, 0)}
+CONVOLUTIONS = {"width": 4, "latent": 6}
 SMALL = {
-    "anogan": {"width": 4, "latent": 6},
-    "f_anogan": {"width": 4, "latent": 6},
     "anotrans": {"patch": 4, "width": 8, "discriminator_width": 8, "latent": 6},
     "transgan_anogan": {**TINY, "image_size": 32, "discriminator_depth": 1, "generator_dropout": 0.25},
     "transgan_dual": {**TINY, "discriminator_depth": 1, "backbone": "none", "grad_clip": 0.5},
@@ -41,7 +40,7 @@ def twins(name, **settings):
     """A detector, and copies of its networks."""
     torch.manual_seed(0)
     cls = REGISTRY.detector(name)
-    detector = cls(cls.Config(**{**SMALL[name], **settings}))
+    detector = cls(cls.Config(**{**SMALL.get(name, CONVOLUTIONS), **settings}))
     detector.build((1, 32, 32))
     for network in detector.networks.values():
         for parameter in network.parameters():
@@ -100,20 +99,35 @@ def layer_norm(x, scale, shift):
     return x * scale[:, None, None] + shift[:, None, None]
 
 
-def test_networks_of_anogan():
-    g, d = twins("anogan")[1].values()
-    x, p = torch.randn(4, 6, 1, 1), iter(g.parameters())
-    drawn, stride, padding = g(x), 1, 0
+def leaky(x):
+    return F.leaky_relu(x, 0.2)
+
+
+def pyramid(x, p):
+    """32 pixels a side become 4."""
+    x = leaky(F.conv2d(x, next(p), None, 2, 1))
+    for _ in range(2):
+        x = leaky(batch_norm(F.conv2d(x, next(p), None, 2, 1), next(p), next(p)))
+    return x
+
+
+def deconvolved(z, p):
+    """One pixel a side becomes 32."""
+    x, stride, padding = z, 1, 0
     for _ in range(3):
         x = F.conv_transpose2d(x, next(p), None, stride, padding)
         x, stride, padding = batch_norm(x, next(p), next(p)).relu(), 2, 1
-    x = F.conv_transpose2d(x, next(p), None, 2, 1).tanh()
-    torch.testing.assert_close(drawn, x)
+    return F.conv_transpose2d(x, next(p), None, 2, 1).tanh()
+
+
+def test_networks_of_anogan():
+    g, d = twins("anogan")[1].values()
+    z = torch.randn(4, 6, 1, 1)
+    x = deconvolved(z, iter(g.parameters()))
+    torch.testing.assert_close(g(z), x)
 
     (logit, f), p = d(x), iter(d.parameters())
-    x = F.leaky_relu(F.conv2d(x, next(p), None, 2, 1), 0.2)
-    for _ in range(2):
-        x = F.leaky_relu(batch_norm(F.conv2d(x, next(p), None, 2, 1), next(p), next(p)), 0.2)
+    x = pyramid(x, p)
     torch.testing.assert_close((logit, f), (F.conv2d(x, next(p)).flatten(), x))
 
 
@@ -275,3 +289,176 @@ def test_transgan_dual(labelled):
         detector._step(optimise, Batch(batch(number), None), other)
 
     same_after(ours, plain, detector, copies, resting=() if labelled else ["discriminator_anomalous"])
+
+
+def test_networks_of_ganomaly():
+    g, d = twins("ganomaly")[1].values()
+    x, p = batch(0), iter(g.parameters())
+    drawn = g(x)
+    z = F.conv2d(pyramid(x, p), next(p))
+    x_hat = deconvolved(z, p)
+    z_hat = F.conv2d(pyramid(x_hat, p), next(p))
+    torch.testing.assert_close(drawn, (x_hat, z, z_hat))
+
+    judged, p = d(x_hat), iter(d.parameters())
+    f = pyramid(x_hat, p)
+    torch.testing.assert_close(judged, (F.conv2d(f, next(p)).flatten(), f))
+
+
+def test_networks_of_skip_ganomaly():
+    g, d = twins("skip_ganomaly")[1].values()
+    x, p = batch(0), iter(g.parameters())
+    drawn, down = g(x), [F.conv2d(x, next(p), None, 2, 1)]
+    for _ in range(3):
+        down.append(batch_norm(F.conv2d(leaky(down[-1]), next(p), None, 2, 1), next(p), next(p)))
+    x = F.conv2d(leaky(down[-1]), next(p), None, 2, 1)  # one pixel
+    for beside in reversed(down):
+        x = batch_norm(F.conv_transpose2d(x.relu(), next(p), None, 2, 1), next(p), next(p))
+        x = torch.cat([leaky(beside), x], 1)
+    x_hat = F.conv_transpose2d(x.relu(), next(p), next(p), 2, 1).tanh()
+    torch.testing.assert_close(drawn, x_hat)
+
+    judged, p = d(x_hat), iter(d.parameters())
+    f = F.conv2d(pyramid(x_hat, p), next(p))
+    torch.testing.assert_close(judged, (F.conv2d(f, next(p), padding=1).flatten(), f.flatten(1)))
+
+
+def attended(x, p):
+    """CBAM: what of it counts, channel by channel, then pixel by pixel."""
+    w1, b1, w2, b2 = (next(p) for _ in range(4))
+    pooled = (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
+    x = x * sum(F.conv2d(F.conv2d(pool, w1, b1).relu(), w2, b2) for pool in pooled).sigmoid()
+    both = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+    return x * batch_norm(F.conv2d(both, next(p), padding=3), next(p), next(p)).sigmoid()
+
+
+def separable_block(x, p):
+    for _ in range(2):
+        x = F.conv2d(x, next(p), next(p), padding=1, groups=x.shape[1])
+        x = batch_norm(F.conv2d(x, next(p), next(p)), next(p), next(p)).relu()
+    return x
+
+
+def softly_pooled(x):
+    blocks = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    return (blocks.exp() * blocks).sum((3, 5)) / blocks.exp().sum((3, 5))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"attend_path": True}, {"softpool": True, "out_act": "none"}], ids=str
+)
+def test_generator_of_sagan(settings):
+    g, d = twins("sagan", **settings)[1].values()
+    p, gates, ups = (iter(part.parameters()) for part in (g.encoder, g.attention, g.decoder))
+    x, beside = batch(0), []
+    drawn = g(x)
+    for level in range(5):
+        if level:
+            x = softly_pooled(x) if "softpool" in settings else F.max_pool2d(x, 2)
+        x = separable_block(x, p)
+        beside.append(attended(x, gates))
+        if "attend_path" in settings:
+            x = beside[-1]
+    x = beside.pop()
+    while beside:
+        larger = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        x = separable_block(torch.cat([beside.pop(), larger], 1), ups)
+    x = F.conv2d(x, *g.last.parameters())
+    torch.testing.assert_close(drawn, x if "out_act" in settings else x.tanh())
+    judged, p = d(drawn), iter(d.parameters())
+    f = F.conv2d(pyramid(drawn, p), next(p))
+    torch.testing.assert_close(judged, (F.conv2d(f, next(p), padding=1).flatten(), f.flatten(1)))
+
+
+def tensorflows_norm(x, scale, shift):
+    return F.batch_norm(x, None, None, scale, shift, training=True, eps=1e-3)
+
+
+def bigan_trunk(x, p):
+    x = F.leaky_relu(F.conv2d(x, next(p), next(p), 2, 1), 0.1)
+    for _ in range(2):
+        x = tensorflows_norm(F.conv2d(x, next(p), next(p), 2, 1), next(p), next(p))
+        x = F.leaky_relu(x, 0.1)
+    return F.conv2d(x, next(p), next(p)).flatten(1)
+
+
+@pytest.mark.parametrize("feature", ["joint", "image"])
+def test_networks_of_egbad(feature):
+    g, e, d = twins("egbad", dropout=0, feature=feature)[1].values()
+    x, p = batch(0), iter(e.parameters())
+    z = F.linear(bigan_trunk(x, p), next(p), next(p))
+    torch.testing.assert_close(e(x), z)
+
+    x, p, stride, padding = z[:, :, None, None], iter(g.parameters()), 1, 0
+    for _ in range(3):
+        x = F.conv_transpose2d(x, next(p), next(p), stride, padding)
+        x, stride, padding = tensorflows_norm(x, next(p), next(p)).relu(), 2, 1
+    x = F.conv_transpose2d(x, next(p), next(p), 2, 1).tanh()
+    torch.testing.assert_close(g(z), x)
+
+    judged, p = d(x, z), iter(d.parameters())
+    f, code = bigan_trunk(x, p), tensorflows_norm(F.linear(z, next(p), next(p)), next(p), next(p))
+    both = torch.cat([f, F.leaky_relu(code, 0.1)], 1)
+    if feature == "joint":
+        f = both = F.leaky_relu(F.linear(both, next(p), next(p)), 0.1)
+    torch.testing.assert_close(judged, (F.linear(both, next(p), next(p)).flatten(), f))
+
+
+def test_ganomaly():
+    detector, copies = twins("ganomaly")
+    g, d = copies.values()
+    adams = [detector.adam(network) for network in detector.networks.values()]
+    adam_g, adam_d = adam(2e-4, (0.5, 0.999), g), adam(2e-4, (0.5, 0.999), d)
+
+    def plain(number):
+        x = batch(number)
+        x_hat, z, z_hat = g(x)
+        (logit, f), (logit_hat, _), (_, f_hat) = d(x), d(x_hat.detach()), d(x_hat)
+        loss = (f.detach() - f_hat).square().mean() + 50 * (x - x_hat).abs().mean()
+        descend(loss + (z - z_hat).square().mean(), adam_g)
+        descend((F.softplus(-logit).mean() + F.softplus(logit_hat).mean()) / 2, adam_d)
+
+    same_after(lambda number: detector.step(batch(number), *adams), plain, detector, copies)
+
+
+@pytest.mark.parametrize(("name", "w_con"), [("skip_ganomaly", 50), ("sagan", 40)])
+@pytest.mark.parametrize("d_uses_lat", [True, False])
+def test_skip_ganomaly_and_sagan(name, w_con, d_uses_lat):
+    detector, copies = twins(name, d_uses_lat=d_uses_lat)
+    g, d = copies.values()
+    adams = [detector.adam(network) for network in detector.networks.values()]
+    adam_g, adam_d = adam(2e-4, (0.5, 0.999), g), adam(2e-4, (0.5, 0.999), d)
+
+    def plain(number):
+        x = batch(number)
+        x_hat = g(x)
+        (_, f), (logit_hat, f_hat) = d(x), d(x_hat)
+        loss = F.softplus(-logit_hat).mean() + w_con * (x - x_hat).abs().mean()
+        descend(loss + (f - f_hat).square().mean(), adam_g)
+        (logit, f), (logit_hat, f_hat) = d(x), d(x_hat.detach())
+        loss = F.softplus(-logit).mean() + F.softplus(logit_hat).mean()
+        descend(loss + d_uses_lat * (f - f_hat).square().mean(), adam_d)
+
+    same_after(lambda number: detector.step(batch(number), *adams), plain, detector, copies)
+
+
+def test_egbad():
+    detector, copies = twins("egbad")
+    g, e, d = copies.values()
+    optimizers = detector.optimizers()
+    adams = [adam(2e-4, (0.5, 0.999), network) for network in (g, e, d)]
+
+    def plain(number):
+        x, z = batch(number), torch.randn(4, 6)
+        (real, _), (drawn, _) = d(x, e(x).detach()), d(g(z).detach(), z)
+        descend(F.softplus(-real).mean() + F.softplus(drawn).mean(), adams[2])
+        x, z = batch(number + 3), torch.randn(4, 6)
+        (drawn, _), (real, _) = d(g(z), z), d(x, e(x))
+        loss_g, loss_e = F.softplus(-drawn).mean(), F.softplus(real).mean()
+        descend(loss_g, adams[0])
+        descend(loss_e, adams[1])
+
+    def ours(number):
+        detector.step(batch(number), batch(number + 3), optimizers)
+
+    same_after(ours, plain, detector, copies)
