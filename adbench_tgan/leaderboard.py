@@ -73,8 +73,11 @@ def _number(value: Any) -> float | int | None:
 
 
 def results_table(results: Iterable[Result]) -> pd.DataFrame:
-    """``results.csv``: a row a job, failures included, in a fixed order."""
-    frame = pd.DataFrame([row(result) for result in results], columns=RESULT_COLUMNS)
+    """``results.csv``: a row a job, failures included, in a fixed order. `preset` is as in ``leaderboard.csv``."""
+    results = list(results)
+    presets = shown_presets(results)
+    rows = [row(result) | {"preset": presets[result.job.key]} for result in results]
+    frame = pd.DataFrame(rows, columns=RESULT_COLUMNS)
     order = ["dataset", "protocol", "category", "detector", "preset", "seed", "key"]
     return _with_integers(frame.sort_values(order, ignore_index=True))
 
@@ -149,23 +152,24 @@ def shown_presets(results: Iterable[Result]) -> dict[str, str]:
     Rows with one name meet where a detector is not installed in one version, such as a file's before and after an
     edit, and where a setting was resolved otherwise on another machine, such as the backbone that was found there.
     """
-    variant_by_key = {}
-    alike: dict[tuple[str, ...], dict[str, Job]] = {}
-    for job in (result.job for result in results):
-        variant_by_key[job.key] = variant = variant_of(job)
-        alike.setdefault((job.detector, job.supervision, plain_preset(job)), {})[variant] = job
+    jobs = [result.job for result in results]
+    variant_by_key = {job.key: (job.dataset, job.protocol, variant_of(job)) for job in jobs}
+    # Settings may be typed, or found to be the same: of their presets the one with most parts, sorted last, says most.
+    told = sorted(jobs, key=lambda job: (plain_preset(job).count("; "), plain_preset(job)))
+    most_told = {variant_by_key[job.key]: job for job in told}
+    alike: dict[tuple[str, ...], dict[tuple[str, str, str], Job]] = {}
+    for each, job in most_told.items():
+        alike.setdefault((*each[:2], job.detector, job.supervision, plain_preset(job)), {})[each] = job
     names = {}
-    for (_, _, name), variants in alike.items():
-        facts = {
-            variant: {"version": job.detector_version, **job.config} for variant, job in variants.items()
-        }
+    for (*_, name), variants in alike.items():
+        facts = {each: {"version": job.detector_version, **job.config} for each, job in variants.items()}
         telling = [
             fact
             for fact in dict.fromkeys(fact for each in facts.values() for fact in each)
             if len({str(each.get(fact)) for each in facts.values()}) > 1
         ]
-        for variant, each in facts.items():
-            names[variant] = "; ".join([name, *(f"{fact}={each.get(fact)}" for fact in telling)])
+        for each, known in facts.items():
+            names[each] = "; ".join([name, *(f"{fact}={known.get(fact)}" for fact in telling)])
     return {key: names[variant] for key, variant in variant_by_key.items()}
 
 

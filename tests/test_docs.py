@@ -490,7 +490,7 @@ def test_what_is_said_of_anotrans_and_sagan_on_screws_is_what_losses_and_rows_sa
     def mean(detector, side):
         """The loss in the first and in the last epoch, and the metrics, over the seeds."""
         rows = pd.DataFrame(rows_of(f"mvtec-screw/losses/{detector}.csv")).merge(jobs)
-        rows = rows[rows["preset"] == f"paper; image_size={side}"]
+        rows = rows[rows["preset"].str.partition("; precision")[0] == f"paper; image_size={side}"]
         numbers = rows[["epoch", "loss_g", "pixel_auroc", "auroc"]].astype(float).groupby("epoch").mean()
         ends = [f"{loss:.1f}" for loss in numbers["loss_g"].iloc[[0, -1]]]
         return *ends, *(short(numbers[name].iloc[0]) for name in ("pixel_auroc", "auroc"))

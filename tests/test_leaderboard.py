@@ -56,6 +56,24 @@ def test_columns_are_those_of_the_contract():
     assert len(LEADERBOARD_COLUMNS) == 25
 
 
+def test_the_two_tables_have_one_preset_for_the_same_settings_however_they_were_given():
+    backbone = {"backbone": "lite"}
+    found = [
+        result("d", seed=0, preset="paper; epochs=1", config=backbone, precision="tf32"),
+        result("d", seed=1, preset="paper; backbone=lite; epochs=1", config=backbone, precision="tf32"),
+        result("d", seed=2, preset="paper", config={"backbone": "resnet"}),
+        result("d", seed=3, preset="paper", config=backbone),
+        result("d", seed=3, preset="paper", config={"backbone": "other"}, dataset="another", status="failed"),
+    ]
+    told = "paper; backbone=lite; epochs=1; precision=tf32"
+    for results in (found, found[::-1]):
+        presets = results_table(results).sort_values(["dataset", "seed"])["preset"]
+        assert list(presets) == ["paper", told, told, "paper; backbone=resnet", "paper; backbone=lite"]
+        assert set(board([each for each in results if each.status == "ok"])["preset"]) == set(presets) - {
+            "paper"
+        }
+
+
 def test_absent_is_empty_never_zero_and_failures_are_rows(tmp_path):
     table = results_table([result("good"), result("bad", status="failed")])
     text = table.to_csv(index=False)

@@ -22,7 +22,7 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.leaderboard import told_apart
 from adbench_tgan.report import audited, charts, curves, examples, page, provenance, tables
 from adbench_tgan.report.gallery import Example, Gallery, Picture
-from adbench_tgan.report.material import from_board, from_store
+from adbench_tgan.report.material import from_board, from_store, name_entries
 from adbench_tgan.results import ResultStore
 from adbench_tgan.text import plain
 
@@ -325,6 +325,15 @@ def test_no_latency_plot_over_several_devices(tmp_path, registry):
     assert "pareto" not in specs(text)
     assert "times are not comparable" in text
     assert "No times are recorded" not in text
+
+
+def test_a_job_that_belongs_to_no_row_is_named():
+    material = from_board(BOARDS / "digits-one-vs-rest")
+    others = material.leaderboard[material.leaderboard["detector"] != "pca"].copy()
+    with pytest.raises(
+        AdbenchError, match=r"leaderboard.csv has no row for pca: quick, .*; .*publish --again makes"
+    ):
+        name_entries(material.results, others)
 
 
 def test_a_board_without_times_says_so_and_what_papers_print():

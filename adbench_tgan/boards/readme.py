@@ -11,7 +11,6 @@ import pandas as pd
 from adbench_tgan.again import joined
 from adbench_tgan.boards.board import RULES, Board
 from adbench_tgan.codebase import shown_code, shown_cpu
-from adbench_tgan.leaderboard import shown_presets
 from adbench_tgan.ranking.statistics import p_floor
 from adbench_tgan.text import counted, in_digits, marked, plain
 
@@ -122,8 +121,7 @@ def _leaderboard_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _category_rows(board: Board) -> list[dict[str, str]]:
-    shown = board.results.assign(preset=board.results["key"].map(shown_presets(board.measured)))
-    good = shown[shown["status"] == "ok"]
+    good = board.results[board.results["status"] == "ok"]
     order = [str(name) for name in dict.fromkeys(board.leaderboard["detector"])]
     names = sorted(good["category"].unique())
     table = good.groupby(["detector", "preset", "category"])["auroc"].mean()

@@ -14,7 +14,6 @@ from adbench_tgan.leaderboard import (
     entry_names,
     leaderboard_table,
     results_table,
-    shown_presets,
     standings,
 )
 from adbench_tgan.ranking.published import beside_papers, read_published
@@ -114,7 +113,7 @@ def from_store(
     ranked = standings(results, paced(store.scores, "scores resampled", good, say))
     ordered = beside_papers(ranked, first.dataset, first.protocol, printed)
     table, board = results_table(results), leaderboard_table(ordered)
-    name_entries(table, board, shown_presets(results))
+    name_entries(table, board)
     return Material(
         dataset=first.dataset,
         protocol=first.protocol,
@@ -151,7 +150,7 @@ def from_board(folder: Path) -> Material:
 
     board = settled(folder, whole)
     table, ranked = board.results.copy(), board.leaderboard.copy()
-    name_entries(table, ranked, shown_presets(board.measured))
+    name_entries(table, ranked)
     facts = board.facts
     return Material(
         dataset=facts.dataset["name"],
@@ -188,17 +187,25 @@ def of_one_task(
     return chosen
 
 
-def name_entries(table: pd.DataFrame, board: pd.DataFrame, presets: Mapping[str, str]) -> None:
-    """Give both tables the column `entry`: the detector, with what tells its rows apart where several have it."""
-    table["shown_preset"] = table["key"].map(presets)
+def name_entries(table: pd.DataFrame, board: pd.DataFrame) -> None:
+    """Give both tables the column `entry`: the detector, with what tells its rows apart where several have it.
+
+    Raises:
+        AdbenchError: a job of `table` belongs to no row of `board`.
+    """
     for frame in (table, board):  # as the page shows them, whose filters and choices go by these texts
-        for name in {*ENTRY, "shown_preset", "category"} & set(frame.columns):
+        for name in {*ENTRY, "category"} & set(frame.columns):
             frame[name] = [plain(str(text)) for text in frame[name]]
     variants = board[ENTRY].to_numpy().tolist()
     board["entry"] = entry_names(variants)
     names = dict(zip(map(tuple, variants), board["entry"], strict=True))
-    keys = table[[*ENTRY[:3], "shown_preset"]].itertuples(index=False)
-    table["entry"] = [names[tuple(key)] for key in keys]
+    keys = list(table[ENTRY].itertuples(index=False, name=None))
+    if lost := sorted(set(keys) - set(names)):
+        raise AdbenchError(
+            f"leaderboard.csv has no row for {': '.join(lost[0][::3])}, which results.csv has; of a board of an "
+            "earlier adbench-tgan, adbench publish --again makes both anew"
+        )
+    table["entry"] = [names[key] for key in keys]
 
 
 def most_categories(results: Sequence[Result]) -> int:
