@@ -1,0 +1,135 @@
+"""Published boards counted again as a reader would: from their scores, by pandas, NumPy, SciPy and scikit-learn alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import wilcoxon
+from sklearn import metrics
+
+BOARDS = sorted(path.parent for path in (Path(__file__).parent.parent / "leaderboards").glob("*/pairs.csv"))
+MEASURED = ["auroc", "average_precision", "f1_max", "fpr95", "balanced_accuracy"]
+CONFIGURATION = ["supervision", "detector", "preset"]
+
+
+class Board:
+    """A board's tables, scores and thresholds."""
+
+    def __init__(self, folder):
+        self.results, self.leaderboard, self.pairs = (
+            pd.read_csv(folder / f"{name}.csv") for name in ("results", "leaderboard", "pairs")
+        )
+        jobs = json.loads((folder / "board.json").read_text())["jobs"]
+        self.thresholds = {job["key"]: job["threshold"] for job in jobs}
+        self.scores = pd.concat(map(pd.read_parquet, sorted((folder / "scores").glob("*.parquet"))))
+        self.jobs = self.results[self.results.status == "ok"]
+
+
+@pytest.fixture(scope="module", params=BOARDS, ids=lambda folder: folder.name)
+def board(request):
+    return Board(request.param)
+
+
+def measured(scores, threshold):
+    label, score = scores.label.to_numpy(), scores.score.to_numpy().astype(float)
+    precision, recall, _ = metrics.precision_recall_curve(label, score)
+    fpr, tpr, _ = metrics.roc_curve(label, score, drop_intermediate=False)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
+    alarms = score > threshold
+    balanced = (alarms[label == 1].mean() + (~alarms[label == 0]).mean()) / 2
+    auroc, ap = metrics.roc_auc_score(label, score), metrics.average_precision_score(label, score)
+    return [auroc, ap, f1.max(), fpr[tpr >= 0.95].min(), balanced]
+
+
+def test_the_metrics_of_every_job(board):
+    for key, scores in board.scores.groupby("key"):
+        (job,) = board.jobs[board.jobs.key == key][MEASURED].to_numpy()
+        np.testing.assert_allclose(measured(scores, board.thresholds[key]), job, rtol=6e-6, err_msg=key)
+    assert set(board.scores.key) == set(board.jobs.key)
+
+
+def test_the_means_of_every_row(board):
+    for _, row in board.leaderboard.iterrows():
+        jobs = board.jobs[(board.jobs[CONFIGURATION] == row[CONFIGURATION]).all(axis=1)]
+        table = jobs.pivot_table("auroc", "seed", "category")
+        mean = table.mean().mean(), jobs.pivot_table("average_precision", "seed", "category").mean().mean()
+        np.testing.assert_allclose(mean, (row.auroc_mean, row.average_precision_mean), rtol=1e-5)
+        assert (row.n_categories, row.n_seeds) == (table.shape[1], table.notna().sum().min())
+        whole = len(table) > 1 and table.notna().all(axis=None)
+        spread = table.mean(axis=1).std() if whole else np.nan
+        np.testing.assert_allclose(spread, row.auroc_seed_std, rtol=1e-3, atol=2e-6)
+
+
+def test_the_ranks(board):
+    pairs = board.pairs[(board.pairs.difference_ci_low <= 0) & (board.pairs.difference_ci_high >= 0)]
+    tied = set(zip(pairs.detector_a + pairs.preset_a, pairs.detector_b + pairs.preset_b, strict=True))
+    ranked = board.leaderboard[board.leaderboard["rank"].notna()].sort_values("auroc_mean", ascending=False)
+    for _, rows in ranked.groupby("supervision"):
+        names, ranks = list(rows.detector + rows.preset), []
+        for place, name in enumerate(names, 1):
+            best = ranks[-1] if ranks else place
+            pair = names[best - 1], name
+            ranks.append(best if place > 1 and (pair in tied or pair[::-1] in tied) else place)
+        assert list(rows["rank"]) == ranks
+        assert list(rows.tie_group) == list(np.unique(ranks, return_inverse=True)[1] + 1)
+
+
+def test_the_pairs(board):
+    means = board.jobs.groupby([*CONFIGURATION, "category"]).auroc.mean().unstack("category")
+    for _, pairs in board.pairs.groupby("supervision"):
+        p_values = []
+        for _, pair in pairs.iterrows():
+            a, b = (means.loc[pair.supervision, pair[f"detector_{x}"], pair[f"preset_{x}"]] for x in "ab")
+            differences = (a - b).dropna()
+            np.testing.assert_allclose(differences.mean(), pair.auroc_difference, rtol=1e-3, atol=2e-6)
+            p_values.append(
+                wilcoxon(differences.round(9), method="exact").pvalue if differences.any() else 1.0
+            )
+            assert pair.n_categories == len(differences)
+            np.testing.assert_allclose(pair.p_floor, 2 / 2 ** len(differences), rtol=1e-5)
+            np.testing.assert_allclose(pair.holm_floor, min(1, len(pairs) * pair.p_floor), rtol=1e-5)
+        np.testing.assert_allclose(p_values, pairs.wilcoxon_p, rtol=1e-5)
+        np.testing.assert_allclose(holm(np.array(p_values)), pairs.holm_p, rtol=1e-5)
+
+
+def holm(p):
+    """Holm, Scandinavian Journal of Statistics 6, 1979: step down from the smallest."""
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]).clip(max=1)
+    return stepped[np.argsort(order, kind="stable")]
+
+
+@pytest.mark.parametrize("name", ["digits-one-vs-rest", "mvtec-screw"])
+def test_intervals_with_other_random_numbers(name):
+    """Images are drawn anew within each class, for all categories at once; seeds would move the mean of categories."""
+    (board,), draw = (Board(folder) for folder in BOARDS if folder.name == name), np.random.default_rng(0)
+    labels = board.scores.drop_duplicates(["category", "sample_id"]).pivot(
+        index="sample_id", columns="category", values="label"
+    )
+    counts = pd.DataFrame(0, labels.index, range(1000))  # how often each image was drawn
+    for _, images in labels.groupby(list(labels.columns)):
+        evenly = np.full(len(images), 1 / len(images))
+        counts.loc[images.index] = draw.multinomial(len(images), evenly, 1000).T
+    moves = draw.standard_t(2, 20_000)  # of three seeds, of which two are free
+    for _, row in board.leaderboard[board.leaderboard.n_seeds == 3].iloc[::3].iterrows():
+        jobs = board.jobs[(board.jobs[CONFIGURATION] == row[CONFIGURATION]).all(axis=1)]
+        each = [resampled(board.scores[board.scores.key == key], counts) for key in jobs.key]
+        means = pd.DataFrame(each).groupby(jobs.category.to_numpy()).mean().mean().to_numpy()
+        error = jobs.groupby("seed").auroc.mean().std() / 3**0.5
+        found = np.percentile((means.repeat(20) + error * moves).clip(0, 1), [2.5, 97.5])
+        width = row.auroc_ci_high - row.auroc_ci_low
+        np.testing.assert_allclose(found, [row.auroc_ci_low, row.auroc_ci_high], rtol=0, atol=width / 10)
+
+
+def resampled(scores, counts):
+    """AUROCs, (1000,), of images that count as often as they were drawn."""
+    scores = scores.sort_values("score")
+    label, drawn = scores.label.to_numpy()[:, None], counts.loc[scores.sample_id].to_numpy()
+    ends = np.flatnonzero(np.diff(scores.score, append=np.inf))  # of images that share a score
+    normal, abnormal = (
+        np.diff((drawn * (label == kind)).cumsum(0)[ends], axis=0, prepend=0) for kind in (0, 1)
+    )
+    below = normal.cumsum(0) - normal / 2
+    return (abnormal * below).sum(0) / (normal.sum(0) * abnormal.sum(0))
