@@ -1,5 +1,6 @@
-"""Published boards counted again as a reader would: from their scores, by pandas, NumPy, SciPy and scikit-learn alone."""
+"""What is published, counted again as a reader would: by pandas, NumPy, SciPy and scikit-learn, without the framework."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from scipy.stats import wilcoxon
 from sklearn import metrics
 
-BOARDS = sorted(path.parent for path in (Path(__file__).parent.parent / "leaderboards").glob("*/pairs.csv"))
+LEADERBOARDS = Path(__file__).parent.parent / "leaderboards"
+BOARDS = sorted(path.parent for path in LEADERBOARDS.glob("*/pairs.csv"))
 MEASURED = ["auroc", "average_precision", "f1_max", "fpr95", "balanced_accuracy"]
 CONFIGURATION = ["supervision", "detector", "preset"]
 
@@ -133,3 +135,34 @@ def resampled(scores, counts):
     )
     below = normal.cumsum(0) - normal / 2
     return (abnormal * below).sum(0) / (normal.sum(0) * abnormal.sum(0))
+
+
+def test_the_audits():
+    folder, cells = LEADERBOARDS / "audit", ["clean", "batch_statistics", "class_sorted"]
+    table = pd.read_csv(folder / "audit.csv").set_index("key")
+    found = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in folder.glob("curves/**/*.json")}
+    assert set(found) == set(table.curves_sha256)
+    for _, row in table.iterrows():
+        curves = json.loads(found[row.curves_sha256].read_text())
+        sorted_by_class = np.array(curves["class_sorted"])
+        assert [curves[cell][-1] for cell in cells] == list(row[cells])
+        assert (row.epochs, row.best_epoch) == (len(sorted_by_class), sorted_by_class.argmax() + 1)
+        assert row.as_published == sorted_by_class.max()
+        assert row.optimism == pytest.approx(sorted_by_class.max() - row.clean)
+
+
+def test_the_times():
+    folder = LEADERBOARDS / "timing-h200"
+    records = json.loads((folder / "timing.json").read_text())["records"]
+    table = pd.read_csv(folder / "timing.csv").set_index("key")
+    assert sorted(table.index) == sorted(record["key"] for record in records)
+    for record in records:
+        row = table.loc[record["key"]]
+        for kind in ("latency", "wall"):
+            samples = record[f"{kind}_samples_ms"]
+            for share, needed in ((50, 5), (95, 20), (99, 100)):
+                expected = np.percentile(samples, share) if len(samples) >= needed else np.nan
+                assert row[f"{kind}_ms_p{share}"] == pytest.approx(expected, nan_ok=True)
+        best = max(record["batches"], key=lambda each: each["images_per_second"])
+        assert (row.samples, row.best_batch) == (len(samples), best["batch"])
+        assert row.images_per_second == pytest.approx(best["images_per_second"])
