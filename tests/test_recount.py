@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy.stats import wilcoxon
 from sklearn import metrics
 
-LEADERBOARDS = Path(__file__).parent.parent / "leaderboards"
+ROOT = Path(__file__).parent.parent
+LEADERBOARDS = ROOT / "leaderboards"
+SCREWS = ROOT.parent / "shared/data/mvtec_256/screw"
 BOARDS = sorted(path.parent for path in LEADERBOARDS.glob("*/pairs.csv"))
 MEASURED = ["auroc", "average_precision", "f1_max", "fpr95", "balanced_accuracy"]
 CONFIGURATION = ["supervision", "detector", "preset"]
@@ -166,3 +170,33 @@ def test_the_times():
         best = max(record["batches"], key=lambda each: each["images_per_second"])
         assert (row.samples, row.best_batch) == (len(samples), best["batch"])
         assert row.images_per_second == pytest.approx(best["images_per_second"])
+
+
+def test_the_fingerprint_of_a_category(capsys):
+    (program,) = re.findall(
+        r"```python\n(import hashlib\n.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL
+    )
+    exec(program, {})
+    jobs = pd.read_csv(LEADERBOARDS / "digits-one-vs-rest/results.csv", dtype={"category": str})
+    assert set(jobs.split_fingerprint[jobs.category == "3"]) == {capsys.readouterr().out.strip()}
+
+
+@pytest.mark.skipif(not SCREWS.is_dir(), reason="the images of ../shared/data are not there")
+def test_the_fingerprint_of_images_with_masks():
+    board = Board(LEADERBOARDS / "mvtec-screw")
+    tested = board.scores[board.scores.key == board.jobs.key.iloc[0]]
+
+    def digest(path):
+        image = np.moveaxis(np.array(Image.open(path).convert("RGB")), 2, 0)
+        return hashlib.sha256("x".join(map(str, image.shape)).encode() + image.tobytes()).digest()
+
+    whole = hashlib.sha256()
+    for path in sorted(SCREWS.glob("train/good/*.png")):
+        whole.update(b"train" + digest(path))
+    for name, label in zip(tested.sample_id, tested.label, strict=True):
+        whole.update(b"test" + digest(SCREWS.parent / name) + bytes([label]))
+    for name in tested.sample_id:
+        path = SCREWS.parent / name.replace("/test/", "/ground_truth/").replace(".png", "_mask.png")
+        mask = np.array(Image.open(path)) > 0 if path.exists() else np.zeros((256, 256), bool)
+        whole.update(b"mask" + np.packbits(mask).tobytes())
+    assert set(board.jobs.split_fingerprint) == {whole.hexdigest()}
