@@ -1706,7 +1706,16 @@ def test_runs_of_ones_own_are_compared_with_a_board(adbench, runs, tmp_path):
     one.scores.iloc[0, 2] += 1
     ended = adbench("verify", tmp_path / "toy", "--against", stored(tmp_path / "own", [one]))
     assert ended.status == 1
-    assert "toy/scores: good on toy/ant seed 0: scores differ by up to 0." in ended.out
+    (told,) = [
+        line for line in ended.out.splitlines() if "good on toy/ant seed 0: scores differ by up to 0." in line
+    ]
+    drawn, low, high = re.search(
+        r", ([\d.]+) in the run, within what .* \(([\d.]+) to ([\d.]+), 95 %\)$", told
+    ).groups()
+    assert 0 < float(low) < float(drawn) < float(high) <= 1
+    one.scores["score"] *= -1
+    ended = adbench("verify", tmp_path / "toy", "--against", stored(tmp_path / "own again", [one]))
+    assert f" in the run, outside what another seed would have ({low} to {high}, 95 %)" in ended.out
     assert "jobs run again: 1, with the same scores: 0" in ended.out
     ended = adbench(
         "verify", tmp_path / "toy", "--against", stored(tmp_path / "others", [made("bad", "ant", 0, 2.0)])

@@ -16,6 +16,7 @@ from adbench_tgan.ranking.statistics import (
     groups,
     holm,
     interval,
+    of_another_seed,
     over_seeds,
     p_floor,
     relative_change,
@@ -166,6 +167,15 @@ def test_to_each_side_of_few_seeds_there_is_what_students_t_says(count):
         low, high = interval(over_seeds(np.repeat(means[:, None], RESAMPLES, 1)))
         arm = stats.t.ppf(0.975, count - 1) * means.std(ddof=1) / count**0.5
         assert [means.mean() - low, high - means.mean()] == pytest.approx([arm, arm], rel=0.08)
+
+
+@pytest.mark.parametrize("count", [3, 10])
+def test_another_seed_is_where_it_is_said_to_be_as_often_as_is_said(count):
+    values = np.random.default_rng(0).normal(0.9, 0.01, (4000, count + 1))
+    inside = [low <= another <= high for *seeds, another in values for low, high in [of_another_seed(seeds)]]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.01)
+    assert of_another_seed([0.9, 0.8]) is None
+    assert of_another_seed([0.9] * count) is None
 
 
 def test_a_difference_of_rounding_is_none():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from adbench_tgan import metrics
-from adbench_tgan.boards.board import canonical
+from adbench_tgan.boards.board import Board, canonical
 from adbench_tgan.boards.folder import read
 from adbench_tgan.boards.gather import PassedOver, homes, ignore, store_of
 from adbench_tgan.boards.settled import settled
@@ -19,7 +19,8 @@ from adbench_tgan.errors import AdbenchError
 from adbench_tgan.hooks import one_line
 from adbench_tgan.jobs import Job
 from adbench_tgan.leaderboard import PURITY
-from adbench_tgan.ranking.statistics import relative_change
+from adbench_tgan.ranking.spreads import variant_of
+from adbench_tgan.ranking.statistics import of_another_seed, relative_change
 from adbench_tgan.results import Result
 from adbench_tgan.store.stored import SCORES
 from adbench_tgan.terminal.pace import paced, silent
@@ -51,6 +52,7 @@ def rerun(
             Finding(board=name, file="board.json", where="", problem=f"cannot be compared with runs: {told}")
         ]
     found, count, lacking, elsewhere = [], 0, Counter[str](), set[tuple[str, str]]()
+    seeds = _aurocs_of_seeds(board)
     both = [result for result in board.measured if result.job.key in own and result.status == "ok"]
 
     def scores_of(job: Job) -> pd.DataFrame:
@@ -67,7 +69,8 @@ def rerun(
             continue
         count += 1
         lacking.update(set(PIXELS) & again.metrics.keys() - result.metrics.keys())
-        problems = [*_differences(result, board.scores.get(result.job.key), again, scores)]
+        others = seeds.get(_apart_from_seed(result.job), [])
+        problems = [*_differences(result, board.scores.get(result.job.key), again, scores, others)]
         if problems:
             elsewhere.add((_made_on(result), _made_on(again)))
         found += [
@@ -82,6 +85,19 @@ def rerun(
     return count, found
 
 
+def _apart_from_seed(job: Job) -> tuple[str, str]:
+    return variant_of(job), job.category
+
+
+def _aurocs_of_seeds(board: Board) -> dict[tuple[str, str], list[float]]:
+    """The AUROCs of jobs that differ in their seed alone."""
+    aurocs = board.results.set_index("key")["auroc"].dropna()
+    found: dict[tuple[str, str], list[float]] = {}
+    for job in (result.job for result in board.measured if result.job.key in aurocs):
+        found.setdefault(_apart_from_seed(job), []).append(float(aurocs[job.key]))
+    return found
+
+
 def _made_on(result: Result) -> str:
     facts = result.machine
     versions = facts.get("versions")
@@ -91,7 +107,7 @@ def _made_on(result: Result) -> str:
 
 
 def _differences(
-    result: Result, published: pd.DataFrame | None, again: Result, own: pd.DataFrame
+    result: Result, published: pd.DataFrame | None, again: Result, own: pd.DataFrame, seeds: Sequence[float]
 ) -> Iterator[str]:
     if published is None:
         yield "the board lacks its scores"
@@ -110,4 +126,14 @@ def _differences(
     if change > PURITY[result.job.precision]:
         labels = published["label"].to_numpy()
         aurocs = [metrics.auroc(scores, labels, 0.0) for scores in (before, after)]
-        yield f"scores differ by up to {change:.2g} (relative): AUROC {aurocs[0]:.4f} published, {aurocs[1]:.4f} in the run"
+        pair = f"AUROC {aurocs[0]:.4f} published, {aurocs[1]:.4f} in the run"
+        yield f"scores differ by up to {change:.2g} (relative): {pair}{_as_seeds(aurocs[1], seeds)}"
+
+
+def _as_seeds(auroc: float, seeds: Sequence[float]) -> str:
+    """Whether an AUROC is what another seed might have, in words; empty where seeds do not tell."""
+    if (reach := of_another_seed(seeds)) is None:
+        return ""
+    low, high = max(reach[0], 0.0), min(reach[1], 1.0)
+    place = "within" if low <= auroc <= high else "outside"
+    return f", {place} what another seed would have ({low:.4f} to {high:.4f}, 95 %)"

@@ -130,6 +130,21 @@ def interval(spread: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def of_another_seed(values: Sequence[float]) -> tuple[float, float] | None:
+    """Where one more value like these would be, 95 times of 100: a prediction interval by Student's t.
+
+    None where that cannot be told: there are fewer than three, or all are equal.
+    """
+    from scipy.stats import t
+
+    count = len(values)
+    if count < 3 or len(set(values)) == 1:
+        return None
+    mean = float(np.mean(values))
+    reach = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1)) * (1 + 1 / count) ** 0.5
+    return mean - reach, mean + reach
+
+
 def groups(means: Sequence[float], spreads: Sequence[Floats]) -> list[tuple[int, int]]:
     """Rank and tie group of each: those whose paired difference to a group's best may be zero share its rank."""
     found: dict[int, tuple[int, int]] = {}
