@@ -107,7 +107,11 @@ def _made_on(result: Result) -> str:
 
 
 def _differences(
-    result: Result, published: pd.DataFrame | None, again: Result, own: pd.DataFrame, seeds: Sequence[float]
+    result: Result,
+    published: pd.DataFrame | None,
+    again: Result,
+    own: pd.DataFrame,
+    seeds: Sequence[float] = (),
 ) -> Iterator[str]:
     if published is None:
         yield "the board lacks its scores"
