@@ -34,7 +34,6 @@ TOKEN = re.compile(
     r"|(?P<start>!?\[(?P<words>[^][<>{}`\\\n]*)\])\((?P<target>[^()\s<>{}`]*)\)|(?P<mark>[]<>{}`~[])"
 )
 TABLE = re.compile(r"^(?:\|.*\|\n)+", re.M)
-FIRST = ("rank", "detector", "AUROC", "95 % CI", "std over seeds")
 NUMBER = re.compile(r"([\dx.,+-]+( to [\d.]+)?( \(.+\))?)?")
 LONG = 60  # characters of a cell that is worth more than one line
 UP = re.compile(r"\]\(\.\./leaderboards/")
@@ -114,17 +113,16 @@ def page_of(folder: Path) -> str:
 
 
 def wide(rows: re.Match[str]) -> str:
-    """A README's table, for a page: what is compared comes first, numbers stand to the right, long cells are folded."""
+    """A README's table, for a page: numbers stand to the right, long cells are folded."""
     head, _, *lines = [line[2:-2].split(" | ") for line in rows[0].splitlines()]
     if {len(line) for line in lines} != {len(head)}:
         return rows[0]
-    order = sorted(range(len(head)), key=lambda i: FIRST.index(head[i]) if head[i] in FIRST else len(FIRST))
     ends = ["--:" if all(NUMBER.fullmatch(line[i]) for line in lines) else "---" for i in range(len(head))]
     folded = [
         [f"<span class='words'>{cell}</span>" if len(cell) > LONG else cell for cell in line]
         for line in lines
     ]
-    made = (f"| {' | '.join(line[i] for i in order)} |" for line in (head, ends, *folded))
+    made = (f"| {' | '.join(line)} |" for line in (head, ends, *folded))
     return framed("\n".join(made), "board ranked" if head[0] == "rank" else "board") + "\n"
 
 

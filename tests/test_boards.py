@@ -1,7 +1,6 @@
 """Published boards: the same bytes again, from the scores alone, and every change is named."""
 
 import hashlib
-import io
 import itertools
 import json
 import math
@@ -25,13 +24,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from make_board import CATEGORIES, NOTHING, board_of, grid, made, stored
-from PIL import Image
 from sklearn.metrics import roc_auc_score
 from test_hostile import in_time
 
 from adbench_tgan import boards
 from adbench_tgan.again import joined
-from adbench_tgan.boards import Choice, gather, picture
+from adbench_tgan.boards import Choice, gather
 from adbench_tgan.boards import folder as folder_module
 from adbench_tgan.boards.audited import audited
 from adbench_tgan.boards.board import IMAGE_METRICS, canonical, completed, judge
@@ -102,7 +100,7 @@ def folder(material, tmp_path):
 def test_a_board_has_all_its_files_and_publishing_again_changes_nothing(material, tmp_path):
     _, place = material
     names = ("good", "fair", "poor")
-    files = "results.csv leaderboard.csv pairs.csv board.json README.md critical_difference.png".split()
+    files = "results.csv leaderboard.csv pairs.csv board.json README.md intervals.png critical_difference.png".split()
     files += [f"scores/{name}.parquet" for name in names] + [f"losses/{name}.csv" for name in names]
     first = contents(place)
     assert set(first) == set(files)
@@ -822,49 +820,18 @@ def test_a_board_that_lost_what_it_rests_on_is_found_all_the_same(folder, adbenc
     assert "rest/board.json: " in ended.out
 
 
-def test_long_presets_leave_the_diagram_its_width(tmp_path):
-    from matplotlib.figure import Figure
-
-    long = f"paper; {'; '.join(f'setting_{n}={n}' for n in range(6))}"
-    results = [replace(r, job=replace(r.job, preset=long)) for r in grid()]
-    axes = Figure(figsize=(8, 3), layout="constrained").subplots()
-    picture._diagram(board_of(tmp_path, results), "one-class", axes)
-    axes.figure.draw_without_rendering()
-    assert axes.get_position().width > 0.5
-    assert [text.get_text() for text in axes.texts] == ["good (1.0)", "fair (2.0)", "poor (3.0)"]
-
-
-def test_a_diagram_of_many_detectors_is_as_high_as_their_names_need(tmp_path, monkeypatch):
-    def results(count, **changes):
-        named = itertools.product(range(count), CATEGORIES, range(3))
-        return [made(f"d{number:02}", *each, number / 10, **changes) for number, *each in named]
-
-    def height(name, some):
-        return Image.open(io.BytesIO(picture.draw(board_of(tmp_path / name, some), b""))).height
-
-    few, many = results(3, supervision="labelled"), results(16)
-    assert (height("few", few), height("many", many)) == (300, 400)
-    panels, draw = [], picture._diagram
-    monkeypatch.setattr(picture, "_diagram", lambda *words: (panels.append(words[-1]), draw(*words)))
-    unranked = [made("one_seed", name, 0, 1.0) for name in CATEGORIES]
-    assert height("both", [*few, *many, *unranked]) == 700
-    assert panels[0].get_gridspec().get_height_ratios() == [4, 3]
-    assert [len(panel.texts) for panel in panels] == [16 + 1, 3 + 1]  # names, and what bars mean
-
-
-@pytest.mark.parametrize(("pairs", "categories", "drawn"), [(3, 2, True), (2, 2, False), (3, 1, False)])
-def test_a_diagram_takes_three_detectors_and_two_categories(pairs, categories, drawn):
-    frame = pd.DataFrame({"supervision": ["one-class"] * pairs, "n_categories": categories})
-    assert picture.is_drawn(frame) == drawn
-
-
 def test_changed_losses_and_foreign_pictures_are_named(folder, material, tmp_path):
     text = (folder / "losses/good.csv").read_text()
     (folder / "losses/good.csv").write_text(text.replace("0.333333", "0.333334", 1))
     other = board_of(tmp_path / "runs", [*grid()[:-1], made("poor", "bee", 2, 0.5)])
     assert boards.publish(other, tmp_path / "other")
-    shutil.copy(tmp_path / "other/toy/critical_difference.png", folder)
-    assert findings(folder) == [("losses/good.csv", ""), ("critical_difference.png", "")]
+    for name in ("critical_difference.png", "intervals.png"):
+        shutil.copy(tmp_path / "other/toy" / name, folder)
+    assert findings(folder) == [
+        ("losses/good.csv", ""),
+        ("intervals.png", ""),
+        ("critical_difference.png", ""),
+    ]
 
 
 def test_a_row_with_impure_scores_is_refused_as_ranked(folder):

@@ -176,12 +176,12 @@ def test_nothing_but_tables_links_code_and_emphasis_is_left_to_markdown():
 
 def test_a_table_is_laid_out_for_a_page():
     long = "a remark " * 10
-    text = f"| supervision | rank | detector | AUROC | remark |\n| --- | --- | --- | --- | --- |\n| one-class | 1 | a | 0.500 | {long}|\n| labelled |  | b | 0.250 |  |\n"
+    text = f"| rank | detector | AUROC | preset |\n| --- | --- | --- | --- |\n| 1 | a | 0.500 | {long}|\n|  | b | 0.250 |  |\n"
     made = site.TABLE.sub(site.wide, text).splitlines()
-    assert made[2] == "| rank | detector | AUROC | supervision | remark |"
-    assert made[3] == "| --: | --- | --: | --- | --- |"
-    assert made[4] == f"| 1 | a | 0.500 | one-class | <span class='words'>{long.strip()}</span> |"
-    assert made[5] == "|  | b | 0.250 | labelled |  |"
+    assert made[2] == "| rank | detector | AUROC | preset |"
+    assert made[3] == "| --: | --- | --: | --- |"
+    assert made[4] == f"| 1 | a | 0.500 | <span class='words'>{long.strip()}</span> |"
+    assert made[5] == "|  | b | 0.250 |  |"
     ragged = "| a | b |\n| --- | --- |\n| 1 |\n"
     assert site.TABLE.sub(site.wide, ragged) == ragged
 

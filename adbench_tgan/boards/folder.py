@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from adbench_tgan.boards import picture
 from adbench_tgan.boards.board import Basis, Board, judge_all
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.document import document, facts_of, results_of, text_of
-from adbench_tgan.boards.readme import PICTURE, readme
+from adbench_tgan.boards.picture import PICTURES, draw
+from adbench_tgan.boards.readme import readme
 from adbench_tgan.boards.schemas import (
     LEADERBOARD,
     PAIRS,
@@ -53,7 +53,7 @@ LARGEST_SCORES = 2**30  # bytes of one; of all else `LARGEST`
 def render(
     board: Board, encoded: Mapping[str, bytes] | None = None
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Every file of a board but the picture, by its path in the folder; and the content of ``board.json``.
+    """Every file of a board but its pictures, by its path in the folder; and the content of ``board.json``.
 
     `encoded` are files of scores as they are already: another version of Parquet's library would write other bytes.
 
@@ -80,7 +80,7 @@ def render(
         files[f"losses/{safe_name(detector)}.csv"] = text.encode()
     content = document(board, {})
     told = replace(board, results=tables[0], leaderboard=tables[1], pairs=tables[2])  # as anyone reads them
-    files["README.md"] = readme(told, content, pictured=picture.is_drawn(board.pairs)).encode()
+    files["README.md"] = readme(told, content).encode()
     content = document(board, {name: facts_of_file(data) for name, data in files.items()})
     return files | {"board.json": text_of(content).encode()}, content
 
@@ -313,8 +313,7 @@ def publish(
     allow()
     say(f"{target}: making its files")
     files, _ = render(board, _encoded(board, target))
-    if picture.is_drawn(board.pairs):
-        files[PICTURE] = picture.draw(board, files[PAIRS.file])
+    files |= {each.file: draw(each, board, files) for each in PICTURES if each.is_drawn(board)}
     if _holds(target, files):
         return False
     allow()

@@ -1,74 +1,49 @@
-"""The critical-difference diagram: mean ranks over categories; a bar joins what Holm's tests cannot tell apart."""
+"""A board's pictures. Their bytes depend on the drawing library: boards do not vouch for them, but for their stamps."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
+from adbench_tgan.boards import diagram, intervals
 from adbench_tgan.boards.board import Board
-from adbench_tgan.leaderboard import ENTRY, Standing, entry_names
+from adbench_tgan.boards.schemas import LEADERBOARD, PAIRS
 from adbench_tgan.store.stored import STAMP
 
-HEIGHT = 3.0  # inches of a diagram, or ...
-ROOM = 0.25  # ... so many a detector, if that is more: a line for half its name, and one for a bar
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A PNG in a board's folder."""
+
+    file: str
+    of: str  # the table that it shows, whose SHA-256 it carries
+    is_drawn: Callable[[Board], bool]
+    figure: Callable[[Board], Any]
 
 
-def is_drawn(pairs: pd.DataFrame) -> bool:
-    """Whether there is a diagram to draw: three detectors of one kind, ranked, on two categories or more."""
-    counts = pairs.groupby("supervision")["n_categories"].agg(["size", "min"])
-    return bool(((counts["size"] >= 3) & (counts["min"] >= 2)).any())
+INTERVALS = Picture(
+    file="intervals.png", of=LEADERBOARD.file, is_drawn=intervals.is_drawn, figure=intervals.figure
+)
+DIAGRAM = Picture(
+    file="critical_difference.png", of=PAIRS.file, is_drawn=diagram.is_drawn, figure=diagram.figure
+)
+PICTURES = (INTERVALS, DIAGRAM)
 
 
-def draw(board: Board, pairs_csv: bytes) -> bytes:
-    """A PNG. Its bytes depend on the drawing library, so that boards do not vouch for them but for its stamp."""
-    from matplotlib.figure import Figure
-
-    kinds = [str(kind) for kind, block in board.pairs.groupby("supervision", sort=False) if is_drawn(block)]
-    heights = [max(HEIGHT, ROOM * len(_ranked(board, kind))) for kind in kinds]
-    figure = Figure(figsize=(8, sum(heights)), layout="constrained")
-    panels = figure.subplots(len(kinds), squeeze=False, height_ratios=heights)[:, 0]
-    for kind, axes in zip(kinds, panels, strict=True):
-        _diagram(board, kind, axes)
-        floor = board.pairs.loc[board.pairs["supervision"] == kind, "holm_floor"].iloc[0]
-        bars = f"a bar joins those with Holm's p of 0.05 or more; the smallest that it can be here is {floor:.2g}"
-        axes.set_title(f"{board.facts.name}, {kind}: mean rank, 1 = best", parse_math=False)
-        axes.text(0.5, 0, bars, transform=axes.transAxes, ha="center", va="top", fontsize="small")
+def draw(picture: Picture, board: Board, files: Mapping[str, bytes]) -> bytes:
+    """The PNG. `files` are the board's, by name."""
     out = io.BytesIO()
-    metadata = {"Software": None, STAMP: hashlib.sha256(pairs_csv).hexdigest()}
-    figure.savefig(out, format="png", dpi=100, metadata=metadata)
+    metadata = {"Software": None, STAMP: digest(picture, files)}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph ")  # a name's letters that no font here has
+        picture.figure(board).savefig(out, format="png", dpi=100, metadata=metadata)
     return out.getvalue()
 
 
-def _ranked(board: Board, kind: str) -> list[Standing]:
-    return [each for each in board.standings if each.ranked and each.line["supervision"] == kind]
-
-
-def _diagram(board: Board, kind: str, axes: Any) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries that it imports
-        from scikit_posthocs import critical_difference_diagram
-
-    block = _ranked(board, kind)
-    number = {" ".join(each.name): n for n, each in enumerate(block)}
-    aurocs = pd.DataFrame([each.aurocs for each in block])
-    p_values = pd.DataFrame(1.0, index=aurocs.index, columns=aurocs.index)
-    of_kind = board.pairs[board.pairs["supervision"] == kind]
-    for _, line in of_kind.iterrows():
-        a, b = (number[f"{line[f'detector_{side}']} {line[f'preset_{side}']}"] for side in "ab")
-        p_values.loc[a, b] = p_values.loc[b, a] = line["holm_p"]
-    # By number: the library draws bars in the order of a set, which for texts is another in every process.
-    names = entry_names([[each.line[fact] for fact in ENTRY] for each in block])
-    critical_difference_diagram(
-        aurocs.rank(ascending=False).mean(axis=1),
-        p_values,
-        ax=axes,
-        label_fmt_left="{label}|{rank:.1f}",
-        label_fmt_right="{label}|{rank:.1f}",
-    )
-    for text in axes.texts:
-        label, _, rank = text.get_text().partition("|")
-        text.set_text(f"{names[int(label)]} ({rank})")
+def digest(picture: Picture, files: Mapping[str, bytes]) -> str:
+    """What a picture of these files is stamped with."""
+    return hashlib.sha256(files[picture.of]).hexdigest()

@@ -10,11 +10,11 @@ import pandas as pd
 
 from adbench_tgan.again import joined
 from adbench_tgan.boards.board import RULES, Board
+from adbench_tgan.boards.picture import DIAGRAM, INTERVALS, Picture
 from adbench_tgan.codebase import shown_code, shown_cpu
 from adbench_tgan.ranking.statistics import p_floor
 from adbench_tgan.text import counted, in_digits, marked, plain
 
-PICTURE = "critical_difference.png"
 WIDE = 20  # categories that stand side by side; of more, each has a line
 SPECIAL = re.compile(r"([\\`*\[\]<>&|~!#])")
 
@@ -24,15 +24,18 @@ def cell(text: Any) -> str:
     return SPECIAL.sub(r"\\\1", marked(plain(" ".join(str(text).split()))))
 
 
-def readme(board: Board, content: Mapping[str, Any], *, pictured: bool) -> str:
+def readme(board: Board, content: Mapping[str, Any]) -> str:
     """The whole page."""
+    notes = _notes(board.leaderboard)
     parts = [
         f"# {cell(board.facts.name)}",
         _what(content),
         *([f"**Note.** {cell(board.facts.note)}"] if board.facts.note else []),
-        _table(_leaderboard_rows(board.leaderboard)),
+        *_shown(board, INTERVALS, "AUROC of each row of the table below, with its interval"),
+        _table(_leaderboard_rows(board.leaderboard, notes)),
+        *(["\n".join(f"{number}. {cell(text)}" for text, number in notes.items())] if notes else []),
         _how_sure(board),
-        *([f"![critical difference diagram]({PICTURE})"] if pictured else []),
+        *_shown(board, DIAGRAM, "critical difference diagram"),
         "## AUROC of each category",
         _table(_category_rows(board)),
         "## Rank a detector of your own",
@@ -96,27 +99,42 @@ def _count(content: Mapping[str, Any]) -> str:
     return f"{here} {'category' if here == 1 else 'categories'}"
 
 
-def _leaderboard_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
+def _shown(board: Board, picture: Picture, words: str) -> list[str]:
+    return [f"![{words}]({picture.file})"] if picture.is_drawn(board) else []
+
+
+def _notes(frame: pd.DataFrame) -> dict[str, int]:
+    """What is to be said of rows, each text once and numbered."""
+    texts = (text for line in frame.to_dict("records") for text in _told(line))
+    return {text: number for number, text in enumerate(dict.fromkeys(texts), start=1)}
+
+
+def _told(line: Mapping[Any, Any]) -> list[str]:
+    """The long texts of a row."""
+    published = line["published_source"] and f"published: {line['published_source']}"
+    return [text for text in (line["remark"], published) if text]
+
+
+def _leaderboard_rows(frame: pd.DataFrame, notes: Mapping[str, int]) -> list[dict[str, str]]:
     return [
         {
             "rank": in_digits(line["rank"], "d"),
             "detector": cell(line["detector"]),
-            "supervision": line["supervision"],
-            "pretrained": cell(line["pretrained"]) if line["pretrained"] != "False" else "",
-            "preset": cell(line["preset"]),
             "AUROC": in_digits(line["auroc_mean"]),
             "95 % CI": _interval(line["auroc_ci_low"], line["auroc_ci_high"]),
             "std over seeds": in_digits(line["auroc_seed_std"]),
             "AP": in_digits(line["average_precision_mean"]),
             "pixel AUROC": in_digits(line["pixel_auroc_mean"]),
             "AUPRO": in_digits(line["aupro_mean"]),
-            "categories x seeds": f"{line['n_categories']}x{line['n_seeds']}",
             "published": in_digits(line["published_auroc"]),
-            "published where": cell(line["published_source"]),
             "as published": in_digits(line["as_published_auroc"]),
-            "remark": cell(line["remark"]),
+            "categories x seeds": f"{line['n_categories']}x{line['n_seeds']}",
+            "supervision": line["supervision"],
+            "pretrained": cell(line["pretrained"]) if line["pretrained"] != "False" else "",
+            "preset": cell(line["preset"]),
+            "notes": ", ".join(str(notes[text]) for text in _told(line)),
         }
-        for _, line in frame.iterrows()
+        for line in frame.to_dict("records")
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,14 +13,13 @@ from pathlib import Path
 import pandas as pd
 
 from adbench_tgan import audit_table
-from adbench_tgan.boards import picture
 from adbench_tgan.boards.audited import read_audit
 from adbench_tgan.boards.board import assemble
 from adbench_tgan.boards.differences import Content, Found, cells, leaves, page
 from adbench_tgan.boards.document import facts_of, results_of, seal
 from adbench_tgan.boards.folder import bytes_of, facts_of_file, read_content, read_losses, render
-from adbench_tgan.boards.readme import PICTURE
-from adbench_tgan.boards.schemas import PAIRS, TABLES
+from adbench_tgan.boards.picture import PICTURES, Picture, digest
+from adbench_tgan.boards.schemas import TABLES
 from adbench_tgan.boards.settled import settled
 from adbench_tgan.boards.soundness import implausible, impure, sound_scores
 from adbench_tgan.errors import AdbenchError
@@ -254,27 +252,28 @@ def _contents(path: Path, content: Content, suspect: set[str], say: Callable[[st
     yield from page(path, files["README.md"])
     yield from _sections(content, expected)
     yield from _recorded(path, there, suspect="files" in suspect)
-    yield from _picture(path, picture.is_drawn(board.pairs), hashlib.sha256(files[PAIRS.file]).hexdigest())
+    for picture in PICTURES:
+        yield from _picture(path, picture, digest(picture, files) if picture.is_drawn(board) else None)
     if bytes_of(path / "board.json") != files["board.json"]:
         yield "board.json", "", OTHER_BYTES
 
 
-def _picture(path: Path, drawn: bool, digest: str) -> Iterator[Found]:
-    """The diagram, whose bytes nobody vouches for: whether it is there when it should be, and of which pairs."""
-    there = (path / PICTURE).is_file()
-    if there and not drawn:
-        yield PICTURE, "", "should not be there: there are not enough pairs to draw"
-    elif drawn and not there:
-        yield PICTURE, "", "is missing"
-    elif there and stamp(path / PICTURE) != digest:
-        yield PICTURE, "", "is not drawn from this pairs.csv; publish the board again"
+def _picture(path: Path, picture: Picture, expected: str | None) -> Iterator[Found]:
+    """A picture, whose bytes nobody vouches for: whether it is there when it should be, and of which table."""
+    there = (path / picture.file).is_file()
+    if there and expected is None:
+        yield picture.file, "", "should not be there: there is too little to draw"
+    elif expected and not there:
+        yield picture.file, "", "is missing"
+    elif there and stamp(path / picture.file) != expected:
+        yield picture.file, "", f"is not drawn from this {picture.of}; publish the board again"
 
 
 def _names(path: Path, content: Content) -> Iterator[Found]:
     """The folder's name, files that should not be there, and files that should."""
     if content["name"] != path.resolve().name:
         yield "board.json", "name", f"is {content['name']!r}, the folder's is {path.resolve().name!r}"
-    known = {*content["files"], "board.json", PICTURE}
+    known = {*content["files"], "board.json", *(picture.file for picture in PICTURES)}
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path).as_posix()
         if file.is_symlink() or not (file.is_file() or file.is_dir()):
