@@ -24,7 +24,9 @@ OFFERED = (".csv", ".json", ".parquet", ".png")
 CHARTS = "charts.html"  # of a board, beside its page
 INTRODUCTION = (
     "Every number here can be recomputed from the scores beside it. [How to read a leaderboard](../leaderboards.md) "
-    "explains ranks, intervals and columns; [how to submit one](../submit.md), how to check these and add to them."
+    "explains ranks, intervals and columns; [how to submit one](../submit.md), how to check these and add to them. "
+    "Before you quote a number, read [what the boards show](../findings.md) and "
+    "[what a board does not show](../leaderboards.md#what-a-board-does-not-show)."
 )
 WIDE = "---\nhide:\n  - toc\n---\n\n"  # tables need the room
 
@@ -214,9 +216,7 @@ def in_site(target: str, folder: Path, *, picture: bool) -> str:
 
 
 def overview() -> str:
-    """A line a board, the other folders, and what the README of all boards says to know first."""
-    told = (BOARDS / "README.md").read_text(encoding="utf-8").partition("\n# ")[0]
-    warnings = re.split(r"(?m)^\|.*\n(?!\|)", told)[-1].strip()  # what stands behind its table
+    """A line a board, and the other folders."""
     others = [folder for folder in folders() if folder not in boards()]
     parts = [
         "# Leaderboards",
@@ -226,8 +226,6 @@ def overview() -> str:
         "interval. Of one seed an interval is over images only. One-class and labelled detectors are ranked apart.",
         *(["## Beside the leaderboards"] if others else []),
         "\n".join(f"* [{entities(title_of(folder))}]({quote(folder.name)}/README.md)" for folder in others),
-        "## Before you quote a number",
-        as_text(warnings, BOARDS),
     ]
     return WIDE + "\n\n".join(filter(None, parts)) + "\n"
 
