@@ -129,10 +129,10 @@ def _leaderboard_rows(frame: pd.DataFrame, notes: Mapping[str, int]) -> list[dic
             "published": in_digits(line["published_auroc"]),
             "as published": in_digits(line["as_published_auroc"]),
             "categories x seeds": f"{line['n_categories']}x{line['n_seeds']}",
+            "notes": ", ".join(str(notes[text]) for text in _told(line)),
             "supervision": line["supervision"],
             "pretrained": cell(line["pretrained"]) if line["pretrained"] != "False" else "",
             "preset": cell(line["preset"]),
-            "notes": ", ".join(str(notes[text]) for text in _told(line)),
         }
         for line in frame.to_dict("records")
     ]
