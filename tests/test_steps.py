@@ -36,20 +36,23 @@ def double(monkeypatch):
     torch.set_default_dtype(before)
 
 
-def twins(name, **settings):
+SHAPES = pytest.mark.parametrize("shape", [(1, 32, 32), (3, 64, 64)], ids=str)
+
+
+def twins(name, shape=(1, 32, 32), **settings):
     """A detector, and copies of its networks."""
     torch.manual_seed(0)
     cls = REGISTRY.detector(name)
     detector = cls(cls.Config(**{**SMALL.get(name, CONVOLUTIONS), **settings}))
-    detector.build((1, 32, 32))
+    detector.build(shape)
     for network in detector.networks.values():
         for parameter in network.parameters():
             parameter.data += 0.5 * torch.randn_like(parameter)
     return detector, copy.deepcopy(detector.networks)
 
 
-def batch(number):
-    return images(4, channels=1, seed=number).double() / 127.5 - 1
+def batch(number, shape=(1, 32, 32)):
+    return images(4, channels=shape[0], size=shape[1], seed=number).double() / 127.5 - 1
 
 
 def same_after(ours, plain, detector, copies, resting=()):
@@ -104,26 +107,27 @@ def leaky(x):
 
 
 def pyramid(x, p):
-    """32 pixels a side become 4."""
+    """Any side becomes 4 pixels."""
     x = leaky(F.conv2d(x, next(p), None, 2, 1))
-    for _ in range(2):
+    while x.shape[3] > 4:
         x = leaky(batch_norm(F.conv2d(x, next(p), None, 2, 1), next(p), next(p)))
     return x
 
 
-def deconvolved(z, p):
-    """One pixel a side becomes 32."""
+def deconvolved(z, p, side=32):
+    """One pixel a side becomes `side`."""
     x, stride, padding = z, 1, 0
-    for _ in range(3):
+    while x.shape[3] < side / 2:
         x = F.conv_transpose2d(x, next(p), None, stride, padding)
         x, stride, padding = batch_norm(x, next(p), next(p)).relu(), 2, 1
     return F.conv_transpose2d(x, next(p), None, 2, 1).tanh()
 
 
-def test_networks_of_anogan():
-    g, d = twins("anogan")[1].values()
+@SHAPES
+def test_networks_of_anogan(shape):
+    g, d = twins("anogan", shape)[1].values()
     z = torch.randn(4, 6, 1, 1)
-    x = deconvolved(z, iter(g.parameters()))
+    x = deconvolved(z, iter(g.parameters()), shape[2])
     torch.testing.assert_close(g(z), x)
 
     (logit, f), p = d(x), iter(d.parameters())
@@ -146,19 +150,20 @@ def halve_side(x):
     return x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
 
 
-def test_networks_of_f_anogan():
-    g, d, e = twins("f_anogan")[1].values()
+@SHAPES
+def test_networks_of_f_anogan(shape):
+    g, d, e = twins("f_anogan", shape)[1].values()
     x, p = torch.randn(4, 6), iter(g.parameters())
     drawn, x = g(x), F.linear(x, next(p), next(p)).view(4, -1, 4, 4)
-    for _ in range(3):
+    while x.shape[3] < shape[2]:
         x = residual_block(x, p, batch_norm, before=double_side)
     x = batch_norm(x, next(p), next(p)).relu()
     torch.testing.assert_close(drawn, F.conv2d(x, next(p), next(p), padding=1).tanh())
 
     for network, norm in ((d, layer_norm), (e, batch_norm)):
-        x, p = batch(0), iter(network.parameters())
+        x, p = batch(0, shape), iter(network.parameters())
         found, x = network(x), F.conv2d(x, next(p), next(p), padding=1)
-        for _ in range(3):
+        while x.shape[3] > 4:
             x = residual_block(x, p, norm, after=halve_side)
         f = x.flatten(1)
         end = F.linear(f, next(p), next(p))
@@ -291,12 +296,13 @@ def test_transgan_dual(labelled):
     same_after(ours, plain, detector, copies, resting=() if labelled else ["discriminator_anomalous"])
 
 
-def test_networks_of_ganomaly():
-    g, d = twins("ganomaly")[1].values()
-    x, p = batch(0), iter(g.parameters())
+@SHAPES
+def test_networks_of_ganomaly(shape):
+    g, d = twins("ganomaly", shape)[1].values()
+    x, p = batch(0, shape), iter(g.parameters())
     drawn = g(x)
     z = F.conv2d(pyramid(x, p), next(p))
-    x_hat = deconvolved(z, p)
+    x_hat = deconvolved(z, p, shape[2])
     z_hat = F.conv2d(pyramid(x_hat, p), next(p))
     torch.testing.assert_close(drawn, (x_hat, z, z_hat))
 
@@ -305,11 +311,12 @@ def test_networks_of_ganomaly():
     torch.testing.assert_close(judged, (F.conv2d(f, next(p)).flatten(), f))
 
 
-def test_networks_of_skip_ganomaly():
-    g, d = twins("skip_ganomaly")[1].values()
-    x, p = batch(0), iter(g.parameters())
+@SHAPES
+def test_networks_of_skip_ganomaly(shape):
+    g, d = twins("skip_ganomaly", shape)[1].values()
+    x, p = batch(0, shape), iter(g.parameters())
     drawn, down = g(x), [F.conv2d(x, next(p), None, 2, 1)]
-    for _ in range(3):
+    while down[-1].shape[3] > 2:
         down.append(batch_norm(F.conv2d(leaky(down[-1]), next(p), None, 2, 1), next(p), next(p)))
     x = F.conv2d(leaky(down[-1]), next(p), None, 2, 1)  # one pixel
     for beside in reversed(down):
@@ -332,10 +339,12 @@ def attended(x, p):
     return x * batch_norm(F.conv2d(both, next(p), padding=3), next(p), next(p)).sigmoid()
 
 
-def separable_block(x, p):
+def double_block(x, p, *, separable):
     for _ in range(2):
-        x = F.conv2d(x, next(p), next(p), padding=1, groups=x.shape[1])
-        x = batch_norm(F.conv2d(x, next(p), next(p)), next(p), next(p)).relu()
+        if separable:
+            x = F.conv2d(x, next(p), next(p), padding=1, groups=x.shape[1])
+        x = F.conv2d(x, next(p), next(p), padding=0 if separable else 1)
+        x = batch_norm(x, next(p), next(p)).relu()
     return x
 
 
@@ -345,24 +354,36 @@ def softly_pooled(x):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"attend_path": True}, {"softpool": True, "out_act": "none"}], ids=str
+    "settings",
+    [
+        {},
+        {"attend_path": True},
+        {"softpool": True, "out_act": "none"},
+        {"depth_multiplier": 1},
+        {"separable": False},
+        {"separable": False, "attention": False},
+        {"shape": (3, 64, 64)},
+    ],
+    ids=str,
 )
-def test_generator_of_sagan(settings):
+def test_networks_of_sagan(settings):
     g, d = twins("sagan", **settings)[1].values()
-    p, gates, ups = (iter(part.parameters()) for part in (g.encoder, g.attention, g.decoder))
-    x, beside = batch(0), []
+    p, ups = (iter(part.parameters()) for part in (g.encoder, g.decoder))
+    gates = iter(g.attention.parameters()) if settings.get("attention", True) else None
+    separable = settings.get("separable", True)
+    x, beside = batch(0, settings.get("shape", (1, 32, 32))), []
     drawn = g(x)
     for level in range(5):
         if level:
             x = softly_pooled(x) if "softpool" in settings else F.max_pool2d(x, 2)
-        x = separable_block(x, p)
-        beside.append(attended(x, gates))
+        x = double_block(x, p, separable=separable)
+        beside.append(attended(x, gates) if gates else x)
         if "attend_path" in settings:
             x = beside[-1]
     x = beside.pop()
     while beside:
         larger = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-        x = separable_block(torch.cat([beside.pop(), larger], 1), ups)
+        x = double_block(torch.cat([beside.pop(), larger], 1), ups, separable=separable)
     x = F.conv2d(x, *g.last.parameters())
     torch.testing.assert_close(drawn, x if "out_act" in settings else x.tanh())
     judged, p = d(drawn), iter(d.parameters())
@@ -374,30 +395,32 @@ def tensorflows_norm(x, scale, shift):
     return F.batch_norm(x, None, None, scale, shift, training=True, eps=1e-3)
 
 
-def bigan_trunk(x, p):
-    x = F.leaky_relu(F.conv2d(x, next(p), next(p), 2, 1), 0.1)
-    for _ in range(2):
-        x = tensorflows_norm(F.conv2d(x, next(p), next(p), 2, 1), next(p), next(p))
-        x = F.leaky_relu(x, 0.1)
+def bigan_trunk(x, p, first):
+    normed = first
+    while x.shape[3] > 4:
+        x = F.conv2d(x, next(p), next(p), 2, 1)
+        x = F.leaky_relu(tensorflows_norm(x, next(p), next(p)) if normed else x, 0.1)
+        normed = True
     return F.conv2d(x, next(p), next(p)).flatten(1)
 
 
-@pytest.mark.parametrize("feature", ["joint", "image"])
-def test_networks_of_egbad(feature):
-    g, e, d = twins("egbad", dropout=0, feature=feature)[1].values()
-    x, p = batch(0), iter(e.parameters())
-    z = F.linear(bigan_trunk(x, p), next(p), next(p))
+@SHAPES
+@pytest.mark.parametrize(("feature", "bn_first"), [("joint", False), ("image", True)])
+def test_networks_of_egbad(feature, bn_first, shape):
+    g, e, d = twins("egbad", shape, dropout=0, feature=feature, bn_first=bn_first)[1].values()
+    x, p = batch(0, shape), iter(e.parameters())
+    z = F.linear(bigan_trunk(x, p, bn_first), next(p), next(p))
     torch.testing.assert_close(e(x), z)
 
     x, p, stride, padding = z[:, :, None, None], iter(g.parameters()), 1, 0
-    for _ in range(3):
+    while x.shape[3] < shape[2] / 2:
         x = F.conv_transpose2d(x, next(p), next(p), stride, padding)
         x, stride, padding = tensorflows_norm(x, next(p), next(p)).relu(), 2, 1
     x = F.conv_transpose2d(x, next(p), next(p), 2, 1).tanh()
     torch.testing.assert_close(g(z), x)
 
     judged, p = d(x, z), iter(d.parameters())
-    f, code = bigan_trunk(x, p), tensorflows_norm(F.linear(z, next(p), next(p)), next(p), next(p))
+    f, code = bigan_trunk(x, p, bn_first), tensorflows_norm(F.linear(z, next(p), next(p)), next(p), next(p))
     both = torch.cat([f, F.leaky_relu(code, 0.1)], 1)
     if feature == "joint":
         f = both = F.leaky_relu(F.linear(both, next(p), next(p)), 0.1)
