@@ -35,7 +35,7 @@ from adbench_tgan.boards.audited import audited
 from adbench_tgan.boards.board import IMAGE_METRICS, canonical, completed, judge
 from adbench_tgan.boards.cells import from_csv, to_csv
 from adbench_tgan.boards.choice import is_wanted, of_installed_protocol, of_presets, one_kind, select
-from adbench_tgan.boards.differences import cells, page
+from adbench_tgan.boards.differences import OTHER_PAGE, cells, page
 from adbench_tgan.boards.document import commands, seal, text_of
 from adbench_tgan.boards.folder import (
     _encoded,
@@ -473,7 +473,7 @@ def test_an_empty_row_of_results_is_named_by_its_line(material, tmp_path):
 def test_the_first_line_of_a_page_that_is_not_as_made_is_named(text, line, tmp_path):
     (tmp_path / "README.md").write_text(text)
     (found,) = page(tmp_path, b"a\nb\nc\n")
-    assert found == ("README.md", f"line {line}", "does not match the tables")
+    assert found == ("README.md", f"line {line}", OTHER_PAGE)
 
 
 def test_a_column_that_has_another_name_is_named(material, tmp_path):

@@ -264,7 +264,7 @@ def _picture(path: Path, picture: Picture, expected: str | None) -> Iterator[Fou
     if there and expected is None:
         yield picture.file, "", "should not be there: there is too little to draw"
     elif expected and not there:
-        yield picture.file, "", "is missing"
+        yield picture.file, "", "is missing; publish the board again"
     elif there and stamp(path / picture.file) != expected:
         yield picture.file, "", f"is not drawn from this {picture.of}; publish the board again"
 
