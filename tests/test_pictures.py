@@ -1,6 +1,7 @@
 """A board's pictures, and its page."""
 
 import itertools
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -75,6 +76,12 @@ def test_a_board_without_an_auroc_has_no_picture_of_intervals(tmp_path):
     assert not (tmp_path / "toy/intervals.png").exists()
     assert "intervals.png" not in (tmp_path / "toy/README.md").read_text()
     assert boards.verify(tmp_path / "toy") == []
+
+
+@pytest.mark.parametrize(("rows", "drawn"), [(0, False), (1, True), (200, True), (201, False)])
+def test_intervals_are_drawn_of_as_many_rows_as_can_be_seen(rows, drawn):
+    board = SimpleNamespace(leaderboard=pd.DataFrame({"auroc_mean": [0.5] * rows + [math.nan]}))
+    assert intervals.is_drawn(board) == drawn
 
 
 def test_a_page_says_each_remark_once(tmp_path):

@@ -14,13 +14,14 @@ from adbench_tgan.text import in_digits, plain
 
 LINE = 0.22  # inches of a row
 FRAME = 1.3  # inches above and below all rows
+MOST = 200  # rows that are drawn; of more nobody would see anything
 CHANCE = 0.5
 SCRATCH, PRETRAINED = "#0072B2", "#D55E00"  # everyone can tell them apart
 
 
 def is_drawn(board: Board) -> bool:
-    """Whether a row has an AUROC."""
-    return bool(board.leaderboard["auroc_mean"].notna().any())
+    """Whether rows have an AUROC, and they are not too many."""
+    return 0 < board.leaderboard["auroc_mean"].notna().sum() <= MOST
 
 
 def figure(board: Board) -> Any:
