@@ -247,12 +247,6 @@ def test_every_page_is_in_the_menu():
     assert sorted(menu) == [path.name for path in PAGES]
 
 
-def test_every_picture_of_an_audit_is_on_its_page(pages):
-    found = [f"(pictures/audit/{path.name})" for path in (ROOT / "docs/pictures/audit").iterdir()]
-    assert found
-    assert [each for each in found if each not in pages["audit"]] == []
-
-
 def test_pages_that_load_from_elsewhere_are_found(generate):
     found = generate.loaded_from_elsewhere(
         '<a href="https://x.y/z">fine</a> <script src="assets/a.js"></script> <img src="//cdn.x/y.png">'
