@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from make_plugin import installed
 
 if TYPE_CHECKING:
+    from adbench_tgan.boards import Board
     from adbench_tgan.registry import Registry
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
@@ -102,6 +104,33 @@ def adbench(
     before = signal.getsignal(signal.SIGTERM)
     yield call
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Board, Path]:
+    """A board in memory, and its folder."""
+    from make_board import board_of, grid
+
+    from adbench_tgan import boards
+
+    place = tmp_path_factory.mktemp("boards")
+    board = board_of(place / "runs", grid())
+    assert boards.publish(board, place)
+    return board, place / "toy"
+
+
+@pytest.fixture
+def folder(material: tuple[Board, Path], tmp_path: Path) -> Path:
+    """A copy of the board's folder to spoil."""
+    return Path(shutil.copytree(material[1], tmp_path / "toy"))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder of runs of four detectors, one of which learns from labelled anomalies."""
+    from make_board import grid, stored
+
+    return stored(tmp_path / "runs", grid(("good", "fair", "poor", "taught")))
 
 
 @pytest.fixture

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from make_runs import make_runs, toy_job
 
+from adbench_tgan import boards
 from adbench_tgan.boards import Board, Choice, from_runs
+from adbench_tgan.boards.folder import parquet
 from adbench_tgan.registry import Registry
 from adbench_tgan.results import Result
 
@@ -70,3 +75,30 @@ def board_of(root: Path, results: list[Result], **options: object) -> Board:
 
 
 NOTHING = {kind: [] for kind in ("detector", "dataset", "protocol")}
+
+
+def findings(folder: Path) -> list[tuple[str, str]]:
+    """What `verify` finds, by file and place."""
+    return [(each.file, each.where) for each in boards.verify(folder)]
+
+
+def change_cell(path: Path, row: int, column: str) -> list[str]:
+    """Change one digit of one cell, and return the row's cells."""
+    lines = path.read_text().splitlines()
+    at = lines[0].split(",").index(column)
+    cells = lines[row].split(",")
+    digit = re.search(r"[1-8](?=\D*$)", cells[at])
+    changed = str(int(digit[0]) + 1)
+    cells[at] = cells[at][: digit.start()] + changed + cells[at][digit.end() :]
+    lines[row] = ",".join(cells)
+    path.write_text("\n".join(lines) + "\n")
+    return cells
+
+
+def change_scores(folder: Path, column: str, change: Callable[[Any], Any]) -> pd.Series:
+    """Change a column of one row of a file of scores, and return the row."""
+    path = folder / "scores/good.parquet"
+    frame = pq.read_table(path).to_pandas()
+    frame.loc[100, column] = change(frame.loc[100, column])
+    path.write_bytes(parquet(frame))
+    return frame.loc[100]
