@@ -21,7 +21,7 @@ from make_board import CATEGORIES, board_of, change_cell, change_scores, finding
 from test_hostile import in_time
 
 from adbench_tgan import boards
-from adbench_tgan.boards.differences import OTHER_PAGE, cells, page
+from adbench_tgan.boards.differences import cells, page
 from adbench_tgan.boards.document import seal, text_of
 from adbench_tgan.boards.folder import (
     parquet,
@@ -127,7 +127,15 @@ def test_an_empty_row_of_results_is_named_by_its_line(material, tmp_path):
 def test_the_first_line_of_a_page_that_is_not_as_made_is_named(text, line, tmp_path):
     (tmp_path / "README.md").write_text(text)
     (found,) = page(tmp_path, b"a\nb\nc\n")
-    assert found == ("README.md", f"line {line}", OTHER_PAGE)
+    assert found == ("README.md", f"line {line}", "does not match the tables")
+
+
+def test_a_page_of_another_version_comes_with_the_remedy(folder):
+    page = folder / "README.md"
+    page.write_text(page.read_text().replace("## Files", "## The files"))
+    problems = [each.problem for each in boards.verify(folder) if each.file == "README.md"]
+    assert len(problems) == 1
+    assert "; adbench publish --again FOLDER --board NAME writes it anew" in problems[0]
 
 
 def test_a_column_that_has_another_name_is_named(material, tmp_path):

@@ -14,10 +14,6 @@ from adbench_tgan.boards.schemas import Table
 
 Content = Mapping[str, Any]
 Found = tuple[str, str, str]  # file, where, problem
-OTHER_PAGE = (
-    "is not what this version of adbench writes for these tables; adbench publish --again FOLDER --board NAME writes it "
-    "anew"
-)
 
 
 def cells(path: Path, table: Table, expected: bytes) -> Iterator[Found]:
@@ -92,7 +88,7 @@ def _by_identity(lines: Sequence[dict[str, str]], table: Table) -> dict[str, dic
     return found
 
 
-def page(path: Path, expected: bytes) -> Iterator[Found]:
+def page(path: Path, expected: bytes, problem: str = "does not match the tables") -> Iterator[Found]:
     """The first line of ``README.md`` that is not as it is made from the tables."""
     if not (path / "README.md").is_file() or (data := bytes_of(path / "README.md")) == expected:
         return
@@ -102,7 +98,7 @@ def page(path: Path, expected: bytes) -> Iterator[Found]:
         (i for i, pair in enumerate(zip(have, want, strict=False)) if pair[0] != pair[1]),
         min(len(have), len(want)),
     )
-    yield "README.md", f"line {at + 1}", OTHER_PAGE
+    yield "README.md", f"line {at + 1}", problem
 
 
 def leaves(have: Any, want: Any, where: str) -> Iterator[tuple[str, Any, Any]]:

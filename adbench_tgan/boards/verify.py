@@ -35,6 +35,10 @@ OTHER_RULES = (
     "are those of another version of adbench, which can explain cells that differ; rebuild the board by the current "
     "rules with adbench publish --again FOLDER --board NAME"
 )
+OTHER_PAGE = (
+    "is not what this version of adbench writes for these tables; adbench publish --again FOLDER --board NAME writes it "
+    "anew"
+)
 # What a board raises in which a stranger has written just anything.
 MISREAD = (
     *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, OSError),
@@ -249,7 +253,7 @@ def _contents(path: Path, content: Content, suspect: set[str], say: Callable[[st
         yield "board.json", "rules", OTHER_RULES
     for table in TABLES:
         yield from cells(path, table, files[table.file])
-    yield from page(path, files["README.md"])
+    yield from page(path, files["README.md"], OTHER_PAGE)
     yield from _sections(content, expected)
     yield from _recorded(path, there, suspect="files" in suspect)
     for picture in PICTURES:
