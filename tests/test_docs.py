@@ -367,6 +367,14 @@ def test_what_texts_say_of_leave_one_out_is_what_board_and_paper_say():
             assert mean in baselines
 
 
+def test_what_is_said_of_anotrans_audit_is_what_its_curves_say(pages):
+    (path,) = (ROOT / "leaderboards/audit/curves").rglob("anotrans/*.json")
+    record = json.loads(path.read_text())
+    curves = [record[name] for name in ("clean", "batch_statistics", "class_sorted")]
+    said = between(pages["audit"], "AnoTrans scores in the same way", "\n\n")
+    assert re.findall(r"\.\d{3}", said) == [short(auroc) for curve in curves for auroc in curve]
+
+
 def test_classes_go_with_pca_as_printed():
     text = between(FINDINGS, "Over the ten classes", "\n\n")
 
