@@ -55,8 +55,11 @@ def test_intervals_are_drawn_in_the_order_of_the_table(tmp_path):
     failed = replace(made("broken", "ant", 0, 0.0), status="failed", metrics={}, scores=None)
     alone = made("alone", "ant", 0, 0.5)
     board = board_of(tmp_path, [*grid(("taught", "poor", "good")), alone, failed])
-    axes = intervals.figure(board).axes[0]
+    figure = intervals.figure(board)
+    axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["good", "poor", "alone", "taught"]
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["no pretrained weights", "labelled anomalies", "not ranked"]
     rows = board.leaderboard.set_index("detector")
     drawn = zip(axes.collections, axes.lines[1:], strict=True)
     shown = dict(zip(("good", "poor", "alone", "taught"), drawn, strict=True))
@@ -68,6 +71,14 @@ def test_intervals_are_drawn_in_the_order_of_the_table(tmp_path):
     assert [bar.get_segments()[0][0][1] for bar, _ in shown.values()] == [0, 1, 2, 4]  # kinds stand apart
     right = axes.child_axes[0].get_yticklabels()
     assert [text.get_text() for text in right] == [f"{rows.loc[name, 'auroc_mean']:.3f}" for name in shown]
+
+
+def test_intervals_with_pretrained_weights_have_a_colour_of_their_own(tmp_path):
+    learned = [made("learned", name, 0, 0.5, pretrained="resnet") for name in CATEGORIES]
+    figure = intervals.figure(board_of(tmp_path, [*grid(("good",)), *learned]))
+    colours = [point.get_color() for point in figure.axes[0].lines[1:]]
+    assert colours == [intervals.SCRATCH, intervals.PRETRAINED]
+    assert figure.legends[0].get_texts()[1].get_text() == "pretrained weights"
 
 
 def test_a_board_without_an_auroc_has_no_picture_of_intervals(tmp_path):

@@ -266,7 +266,7 @@ def _picture(path: Path, picture: Picture, expected: str | None) -> Iterator[Fou
     """A picture, whose bytes nobody vouches for: whether it is there when it should be, and of which table."""
     there = (path / picture.file).is_file()
     if there and expected is None:
-        yield picture.file, "", "should not be there: there is too little to draw"
+        yield picture.file, "", "should not be there: such a table has none"
     elif expected and not there:
         yield picture.file, "", "is missing; publish the board again"
     elif there and stamp(path / picture.file) != expected:
