@@ -81,6 +81,7 @@ def evaluated(name, shape=(3, 32, 32), **settings):
         ("skip_ganomaly", (1, 32, 32), {"generator": 16_652_929, "discriminator": 1_067_652}),
         ("skip_ganomaly", (3, 32, 32), {"generator": 16_659_075, "discriminator": 1_069_700}),
         ("skip_ganomaly", (3, 64, 64), {"generator": 29_244_035, "discriminator": 3_577_476}),
+        ("skip_ganomaly", (3, 128, 128), {"generator": 41_828_995, "discriminator": 12_787_332}),
     ],
 )
 def test_parameter_counts_of_the_specification(name, shape, counts):

@@ -37,13 +37,18 @@ def double(monkeypatch):
 
 
 SHAPES = pytest.mark.parametrize("shape", [(1, 32, 32), (3, 64, 64)], ids=str)
+WIDE = (3, 32, 32)  # of images for which the networks are as wide as the papers'
+MORE_SHAPES = pytest.mark.parametrize(
+    "shape", [(1, 32, 32), (3, 64, 64), (1, 16, 16), (1, 128, 128), WIDE], ids=str
+)
 
 
 def twins(name, shape=(1, 32, 32), **settings):
     """A detector, and copies of its networks."""
     torch.manual_seed(0)
     cls = REGISTRY.detector(name)
-    detector = cls(cls.Config(**{**SMALL.get(name, CONVOLUTIONS), **settings}))
+    small = CONVOLUTIONS | ({"width": 64} if shape == WIDE else {})
+    detector = cls(cls.Config(**{**SMALL.get(name, small), **settings}))
     detector.build(shape)
     for network in detector.networks.values():
         for parameter in network.parameters():
@@ -106,20 +111,24 @@ def leaky(x):
     return F.leaky_relu(x, 0.2)
 
 
-def pyramid(x, p):
+def pyramid(x, p, extra=0):
     """Any side becomes 4 pixels."""
     x = leaky(F.conv2d(x, next(p), None, 2, 1))
+    for _ in range(extra):
+        x = leaky(batch_norm(F.conv2d(x, next(p), None, padding=1), next(p), next(p)))
     while x.shape[3] > 4:
         x = leaky(batch_norm(F.conv2d(x, next(p), None, 2, 1), next(p), next(p)))
     return x
 
 
-def deconvolved(z, p, side=32):
+def deconvolved(z, p, side=32, extra=0):
     """One pixel a side becomes `side`."""
     x, stride, padding = z, 1, 0
     while x.shape[3] < side / 2:
         x = F.conv_transpose2d(x, next(p), None, stride, padding)
         x, stride, padding = batch_norm(x, next(p), next(p)).relu(), 2, 1
+    for _ in range(extra):
+        x = batch_norm(F.conv2d(x, next(p), None, padding=1), next(p), next(p)).relu()
     return F.conv_transpose2d(x, next(p), None, 2, 1).tanh()
 
 
@@ -296,22 +305,23 @@ def test_transgan_dual(labelled):
     same_after(ours, plain, detector, copies, resting=() if labelled else ["discriminator_anomalous"])
 
 
-@SHAPES
-def test_networks_of_ganomaly(shape):
-    g, d = twins("ganomaly", shape)[1].values()
+@MORE_SHAPES
+@pytest.mark.parametrize("extra", [0, 2])
+def test_networks_of_ganomaly(shape, extra):
+    g, d = twins("ganomaly", shape, extra_layers=extra)[1].values()
     x, p = batch(0, shape), iter(g.parameters())
     drawn = g(x)
-    z = F.conv2d(pyramid(x, p), next(p))
-    x_hat = deconvolved(z, p, shape[2])
-    z_hat = F.conv2d(pyramid(x_hat, p), next(p))
+    z = F.conv2d(pyramid(x, p, extra), next(p))
+    x_hat = deconvolved(z, p, shape[2], extra)
+    z_hat = F.conv2d(pyramid(x_hat, p, extra), next(p))
     torch.testing.assert_close(drawn, (x_hat, z, z_hat))
 
     judged, p = d(x_hat), iter(d.parameters())
-    f = pyramid(x_hat, p)
+    f = pyramid(x_hat, p, extra)
     torch.testing.assert_close(judged, (F.conv2d(f, next(p)).flatten(), f))
 
 
-@SHAPES
+@MORE_SHAPES
 def test_networks_of_skip_ganomaly(shape):
     g, d = twins("skip_ganomaly", shape)[1].values()
     x, p = batch(0, shape), iter(g.parameters())
@@ -363,6 +373,9 @@ def softly_pooled(x):
         {"separable": False},
         {"separable": False, "attention": False},
         {"shape": (3, 64, 64)},
+        {"shape": (1, 16, 16)},
+        {"shape": (1, 128, 128)},
+        {"shape": WIDE},
     ],
     ids=str,
 )
@@ -404,7 +417,7 @@ def bigan_trunk(x, p, first):
     return F.conv2d(x, next(p), next(p)).flatten(1)
 
 
-@SHAPES
+@MORE_SHAPES
 @pytest.mark.parametrize(("feature", "bn_first"), [("joint", False), ("image", True)])
 def test_networks_of_egbad(feature, bn_first, shape):
     g, e, d = twins("egbad", shape, dropout=0, feature=feature, bn_first=bn_first)[1].values()
