@@ -408,8 +408,8 @@ def tensorflows_norm(x, scale, shift):
     return F.batch_norm(x, None, None, scale, shift, training=True, eps=1e-3)
 
 
-def bigan_trunk(x, p, first):
-    normed = first
+def bigan_trunk(x, p, normed):
+    """`normed`: whether the first block is normalised, as all others are."""
     while x.shape[3] > 4:
         x = F.conv2d(x, next(p), next(p), 2, 1)
         x = F.leaky_relu(tensorflows_norm(x, next(p), next(p)) if normed else x, 0.1)
